@@ -1,0 +1,32 @@
+"""Audio classification for scikit-learn: from paths to a cross-validated, saved classifier."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from skaudio._mel_spectrogram import MelSpectrogram
+    from skaudio._pretrained_cnn import PretrainedCNN
+    from skaudio._show_versions import show_versions
+    from skaudio.audio import AudioError
+
+__all__ = ["AudioError", "MelSpectrogram", "PretrainedCNN", "show_versions"]
+__version__ = version("skaudio")
+
+# Loaded on first use, so that `import skaudio` needs neither torch nor a decoder.
+_HOMES = {
+    "AudioError": "skaudio.audio",
+    "MelSpectrogram": "skaudio._mel_spectrogram",
+    "PretrainedCNN": "skaudio._pretrained_cnn",
+    "show_versions": "skaudio._show_versions",
+}
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'skaudio' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_HOMES])

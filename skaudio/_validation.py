@@ -1,0 +1,239 @@
+"""Checks of what a user passes in; every message names owner, rule and value."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Collection, Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def _reject(owner: object, name: str, rule: str) -> ValueError:
+    return ValueError(
+        f"{name} of {type(owner).__name__} must be {rule}, got {getattr(owner, name)!r}."
+    )
+
+
+def is_int(value: object, low: int) -> bool:
+    """Tell whether `value` is an integer >= `low`; booleans do not count."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= low
+
+
+def check_int(owner: object, name: str, *, low: int, optional: bool = False) -> None:
+    """Check that parameter `name` of `owner` is an int >= `low`, or None if `optional`."""
+    value = getattr(owner, name)
+    if not is_int(value, low) and not (optional and value is None):
+        raise _reject(owner, name, f"an int >= {low}" + (" or None" if optional else ""))
+
+
+def check_real(
+    owner: object,
+    name: str,
+    *,
+    low: float,
+    high: float = math.inf,
+    low_open: bool = False,
+    high_open: bool = False,
+    optional: bool = False,
+) -> None:
+    """Check that parameter `name` of `owner` is a finite number between `low` and `high`."""
+    value = getattr(owner, name)
+    if optional and value is None:
+        return
+    above = "> " if low_open else ">= "
+    rule = f"a number {above}{low:g}"
+    if high < math.inf:
+        rule = f"a number in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
+    rule += " or None" if optional else ""
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise _reject(owner, name, rule)
+    number = float(value)
+    too_low = number <= low if low_open else number < low
+    too_high = number >= high if high_open else number > high
+    if too_low or too_high:
+        raise _reject(owner, name, rule)
+
+
+def check_bool(owner: object, name: str) -> None:
+    """Check that parameter `name` of `owner` is True or False."""
+    if not isinstance(getattr(owner, name), bool | np.bool_):
+        raise _reject(owner, name, "True or False")
+
+
+def check_choice(owner: object, name: str, choices: Collection[Any]) -> None:
+    """Check that parameter `name` of `owner` is one of `choices`."""
+    value = getattr(owner, name)
+    if not isinstance(value, str | None) or value not in choices:
+        allowed = ", ".join(repr(choice) for choice in choices)
+        raise _reject(owner, name, f"one of {allowed}")
+
+
+def check_length(owner: object, name: str, *, low: int = 1, optional: bool = False) -> None:
+    """Check that parameter `name` of `owner` is an int >= `low` or a non-empty tuple of such."""
+    value = getattr(owner, name)
+    if optional and value is None:
+        return
+    values = value if isinstance(value, list | tuple) else (value,)
+    if not values or not all(is_int(item, low) for item in values):
+        rule = f"an int >= {low} or a tuple of such" + (" or None" if optional else "")
+        raise _reject(owner, name, rule)
+
+
+def is_path(value: object) -> bool:
+    """Tell whether `value` is a path: `str` or `os.PathLike`."""
+    return isinstance(value, str | os.PathLike)
+
+
+def _is_waveform(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "fiu"
+
+
+def as_clip_list(X: Any, owner: object) -> list[str] | list[np.ndarray] | None:
+    """Sort out paths and ragged waveforms from everything else.
+
+    Parameters
+    ----------
+    X : list, tuple, ndarray, Series or one-column DataFrame
+        What the user passed.
+    owner : object
+        The estimator whose name appears in messages.
+
+    Returns
+    -------
+    clips : list of str, list of ndarray of shape (n_samples,), or None
+        Paths, or waveforms of any lengths; None when `X` is neither and has to be checked as a
+        numeric table.
+
+    Raises
+    ------
+    ValueError
+        If `X` is a single path, mixes paths with other things, has more than one column of paths,
+        or holds a waveform that is empty, not finite or of small integers.
+    """
+    name = type(owner).__name__
+    if is_path(X):
+        raise ValueError(f"X of {name} must be a list of paths, got one path, {X!r}: pass [path].")
+    if not isinstance(X, list | tuple | np.ndarray) and not hasattr(X, "iloc"):
+        return None
+    if hasattr(X, "iloc") or (isinstance(X, np.ndarray) and X.dtype.kind in "UO"):
+        table = np.asarray(X, dtype=object) if hasattr(X, "iloc") else X
+        if table.ndim == 2 and any(is_path(item) for item in table[:1].ravel()):
+            if table.shape[1] != 1:
+                raise ValueError(
+                    f"X of {name} must have one column of paths, got {table.shape[1]}."
+                )
+            table = table[:, 0]
+        items: Sequence[Any] = list(table) if table.ndim == 1 else []
+    elif isinstance(X, np.ndarray):
+        return None
+    else:
+        items = X
+    if any(is_path(item) for item in items):
+        return _check_paths(items, name)
+    if len(items) and all(_is_waveform(item) for item in items):
+        return [check_waveform(item, f"X[{i}] of {name}") for i, item in enumerate(items)]
+    return None
+
+
+def _check_paths(items: Sequence[Any], name: str) -> list[str]:
+    for i, item in enumerate(items):
+        if not is_path(item):
+            raise ValueError(
+                f"X of {name} must hold only paths (str or PathLike) once it holds one, got "
+                f"{item!r} of type {type(item).__name__} at position {i}."
+            )
+    return [os.fsdecode(item) for item in items]
+
+
+def check_waveform(wave: np.ndarray, label: str) -> np.ndarray:
+    """Check one waveform: finite, not empty, not raw 8- or 16-bit samples.
+
+    Parameters
+    ----------
+    wave : ndarray of shape (..., n_samples)
+        Samples in [-1, 1].
+    label : str
+        How messages call it.
+
+    Returns
+    -------
+    wave : ndarray of shape (..., n_samples)
+        The same samples as float32.
+
+    Raises
+    ------
+    ValueError
+        If it is empty, not finite or of a small integer type.
+    """
+    if wave.dtype.kind in "iu" and wave.dtype.itemsize <= 2:
+        raise ValueError(
+            f"{label} must hold floating-point samples in [-1, 1], got {wave.dtype}: "
+            f"divide by {2 ** (8 * wave.dtype.itemsize - 1)} first."
+        )
+    if wave.shape[-1] == 0:
+        raise ValueError(f"{label} must hold at least one sample, got none.")
+    if not np.isfinite(wave).all():
+        raise ValueError(f"{label} must be finite, got NaN or infinity: replace or drop them.")
+    return wave.astype(np.float32, copy=False)
+
+
+def check_folder(path: str | os.PathLike, label: str) -> Path:
+    """Make folder `path` if needed and check that files can be written there.
+
+    Raises
+    ------
+    ValueError
+        If `path` is a file, cannot be made, or cannot be written to.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise ValueError(
+            f"{label} must be a folder that can be made, got {path!r}: {err}."
+        ) from err
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"{label} must be a folder that can be written to, got {path!r}: "
+            "change its permissions or choose another one."
+        )
+    return folder
+
+
+def check_sample_weight(sample_weight: Any, n_clips: int, owner: object) -> np.ndarray:
+    """Check the weights of clips.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_clips,) or None
+        Weights, >= 0, not all zero; None means one each.
+    n_clips : int
+        Number of clips.
+    owner : object
+        The estimator whose name appears in messages.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_clips,), float64
+        The weights.
+
+    Raises
+    ------
+    ValueError
+        If the shape is wrong, or weights are negative, not finite or all zero.
+    """
+    if sample_weight is None:
+        return np.ones(n_clips)
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    rule = f"sample_weight of {type(owner).__name__} must"
+    if weights.shape != (n_clips,):
+        raise ValueError(f"{rule} have shape ({n_clips},), got {weights.shape}.")
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError(f"{rule} be finite and >= 0, got a minimum of {weights.min()}.")
+    if not weights.any():
+        raise ValueError(f"{rule} hold at least one weight above 0, got zeros only.")
+    return weights
