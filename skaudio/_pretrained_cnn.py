@@ -1,0 +1,343 @@
+"""PretrainedCNN: fine-tune an ImageNet CNN on spectrograms."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from skaudio._classifier import SpectrogramClassifier
+from skaudio._validation import is_int, is_path
+from skaudio.nn.cnn import build_cnn, find_head, load_imagenet, stages
+from skaudio.nn.layers import ImageClassifier, init_head
+from skaudio.nn.weights import load_weights, read_weights
+
+RESERVED_OPTIONS = ("in_chans", "num_classes", "pretrained", "checkpoint_path")
+
+
+class PretrainedCNN(SpectrogramClassifier):
+    """Classify spectrograms with a convolutional network that has seen ImageNet.
+
+    Networks trained on photographs see spectrograms as pictures and learn from a few hundred
+    clips what random networks do not learn from thousands [1]_. All layers are fine-tuned, with
+    the loss of every clip weighted by `sample_weight` and `class_weight`.
+
+    Parameters
+    ----------
+    backbone : str or callable, default='mobilenetv2_100'
+        Name of a timm model, or a callable ``(in_channels, n_classes) -> torch.nn.Module`` whose
+        module turns images ``(batch, in_channels, height, width)`` into logits.
+    weights : {'imagenet', None}, str or PathLike, default='imagenet'
+        'imagenet': timm's weights, downloaded once; None: random; otherwise a ``.safetensors``,
+        ``.pth``, ``.pt`` or ``.bin`` file. The first convolution is adapted to the number of
+        input channels; a last layer of another size is replaced by a fresh one.
+    backbone_options : dict or None, default=None
+        Further arguments of `timm.create_model`, such as ``{"drop_rate": 0.2}``.
+    input_size : (int, int) or None, default=None
+        Height and width that spectrograms are resized to. None leaves them as they are.
+    standardize : bool, default=True
+        Whether every channel is brought to mean 0 and standard deviation 1 over the training
+        clips, inside the network.
+    freeze : None, 'backbone' or int, default=None
+        Layers that keep their weights: none, all but the last, or the first `freeze` stages.
+    optimizer : {'adamw', 'adam'}, default='adamw'
+        'adam' adds `weight_decay` to the gradient, 'adamw' takes it off the weights.
+    lr : float, default=1e-3
+        Learning rate, > 0.
+    backbone_lr : float or None, default=None
+        Learning rate of all layers but the last, > 0; None means `lr`.
+    weight_decay : float, default=1e-2
+        Weight decay, >= 0.
+    schedule : {'cosine', 'step', None}, default='cosine'
+        How the rate falls after the warm-up: to zero along half a cosine, by `lr_gamma` every
+        `lr_step_size` epochs, or not at all.
+    warmup : float, default=0.25
+        Share of `max_epochs` in which the rate rises to its full value, in [0, 1].
+    lr_step_size : int, default=30
+        Epochs between two drops, >= 1; for `schedule='step'`.
+    lr_gamma : float, default=0.1
+        Factor of a drop, in (0, 1]; for `schedule='step'`.
+    max_epochs : int, default=20
+        Number of passes over the training clips, >= 1.
+    batch_size : int, default=32
+        Clips per step, >= 1.
+    label_smoothing : float, default=0.0
+        Probability spread evenly over all classes, in [0, 1).
+    time_shift : float, default=0.0
+        Roll training clips by up to this share of their length, in [0, 1]. Helps where the place
+        of a sound in the clip means nothing.
+    time_mask, freq_mask : float, default=0.0
+        Silence a random stretch of training clips, up to this share of the frames or of the mel
+        bands, in [0, 1] (SpecAugment). Silence is the lowest value of the channel in the training
+        clips, which is the log floor wherever one of them is digitally silent.
+    mixup : float, default=0.0
+        Mix pairs of training clips with shares from ``Beta(mixup, mixup)``; 0 does not.
+    class_weight : dict, 'balanced' or None, default=None
+        Weights of classes in the loss, as in scikit-learn.
+    early_stopping : bool, default=False
+        Stop when the loss on clips set aside has not improved by `tol` for `n_iter_no_change`
+        epochs, and go back to the best weights.
+    validation_fraction : float or None, default=0.1
+        Share of the training clips set aside, in (0, 1), by class where the classes are large
+        enough. None watches the training loss instead.
+    n_iter_no_change : int, default=10
+        Patience in epochs, >= 1.
+    tol : float, default=1e-4
+        Smallest improvement of the loss that counts, >= 0.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the present weights.
+    random_state : int, RandomState instance or None, default=None
+        Decides initial weights, order of clips, augmentation and dropout. Same seed, same bits,
+        whatever runs in parallel. torch's global generator is left as it was.
+    device : str, default='auto'
+        'auto' takes CUDA, then MPS, then the CPU, whenever `fit` or `predict` runs; otherwise a
+        name of torch, such as 'cuda:1'.
+    n_threads : int or None, default=1
+        Threads of the CPU that torch may use, >= 1; None leaves its own setting alone. Another
+        number rounds differently, so only a fixed one makes the result independent of the
+        machine and of a search's `n_jobs`. Raise it for single fits of large networks on a CPU.
+    verbose : int, default=0
+        Above 0, print a line per epoch.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    history_ : list of dict
+        Epoch, training loss and, with early stopping, validation loss and accuracy of every epoch.
+    n_iter_ : int
+        Number of epochs trained.
+    n_features_in_ : int
+        Size of the second axis of `X`.
+    input_shape_ : tuple of int
+        Channels, mel bands and frames of the training clips.
+    net_ : skorch.NeuralNet
+        The trained net.
+
+    See Also
+    --------
+    MelSpectrogram : Makes the spectrograms.
+
+    Notes
+    -----
+    A fitted classifier is saved as its parameters and plain arrays: `joblib` files are as large as
+    the weights and load on machines without a GPU. A new head starts near zero; ImageNet weights
+    are found in the local cache of the model hub before the network is asked.
+
+    References
+    ----------
+    .. [1] K. Palanisamy, D. Singhania, A. Yao, "Rethinking CNN Models for Audio Classification",
+       arXiv:2007.11154, 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaudio import PretrainedCNN
+    >>> X = np.random.default_rng(0).normal(size=(8, 32, 40)).astype("float32")
+    >>> y = ["dog", "rain"] * 4
+    >>> clf = PretrainedCNN("test_resnet", weights=None, max_epochs=1, random_state=0)
+    >>> clf.fit(X, y).predict_proba(X).shape
+    (8, 2)
+    """
+
+    def __init__(
+        self,
+        backbone="mobilenetv2_100",
+        *,
+        weights="imagenet",
+        backbone_options=None,
+        input_size=None,
+        standardize=True,
+        freeze=None,
+        optimizer="adamw",
+        lr=1e-3,
+        backbone_lr=None,
+        weight_decay=1e-2,
+        schedule="cosine",
+        warmup=0.25,
+        lr_step_size=30,
+        lr_gamma=0.1,
+        max_epochs=20,
+        batch_size=32,
+        label_smoothing=0.0,
+        time_shift=0.0,
+        time_mask=0.0,
+        freq_mask=0.0,
+        mixup=0.0,
+        class_weight=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        warm_start=False,
+        random_state=None,
+        device="auto",
+        n_threads=1,
+        verbose=0,
+    ):
+        self.backbone = backbone
+        self.weights = weights
+        self.backbone_options = backbone_options
+        self.input_size = input_size
+        self.standardize = standardize
+        self.freeze = freeze
+        self.optimizer = optimizer
+        self.lr = lr
+        self.backbone_lr = backbone_lr
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.warmup = warmup
+        self.lr_step_size = lr_step_size
+        self.lr_gamma = lr_gamma
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.label_smoothing = label_smoothing
+        self.time_shift = time_shift
+        self.time_mask = time_mask
+        self.freq_mask = freq_mask
+        self.mixup = mixup
+        self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.device = device
+        self.n_threads = n_threads
+        self.verbose = verbose
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if not isinstance(self.backbone, str) and not callable(self.backbone):
+            raise ValueError(
+                "backbone of PretrainedCNN must be the name of a timm model or a callable, got "
+                f"{self.backbone!r}."
+            )
+        if self.weights is not None and not is_path(self.weights):
+            raise ValueError(
+                "weights of PretrainedCNN must be 'imagenet', None or the path of a file, got "
+                f"{self.weights!r}."
+            )
+        options = self.backbone_options
+        if options is not None and (
+            not isinstance(options, dict) or any(name in options for name in RESERVED_OPTIONS)
+        ):
+            raise ValueError(
+                "backbone_options of PretrainedCNN must be None or a dict without "
+                f"{', '.join(RESERVED_OPTIONS)}, got {options!r}."
+            )
+        size = self.input_size
+        if size is not None and not (
+            isinstance(size, list | tuple) and len(size) == 2 and all(is_int(n, 1) for n in size)
+        ):
+            raise ValueError(
+                f"input_size of PretrainedCNN must be two ints >= 1 or None, got {size!r}."
+            )
+        if self.freeze not in (None, "backbone") and not is_int(self.freeze, 0):
+            raise ValueError(
+                "freeze of PretrainedCNN must be None, 'backbone' or an int >= 0, got "
+                f"{self.freeze!r}."
+            )
+
+    def _build_module(
+        self, standardize: nn.Module, n_classes: int, *, pretrained: bool
+    ) -> ImageClassifier:
+        backbone = self._build_backbone(n_classes)
+        head = find_head(backbone)
+        if pretrained:
+            self._fill(backbone, head)
+        return ImageClassifier(
+            standardize,
+            backbone,
+            head=head,
+            input_size=None if self.input_size is None else tuple(self.input_size),
+            frozen=self._frozen(backbone, head),
+        )
+
+    def _build_backbone(self, n_classes: int) -> nn.Module:
+        in_channels = self.input_shape_[0]
+        if isinstance(self.backbone, str):
+            try:
+                return build_cnn(
+                    self.backbone,
+                    in_channels=in_channels,
+                    n_classes=n_classes,
+                    options=self.backbone_options,
+                )
+            except ValueError as err:
+                raise ValueError(
+                    f"backbone of PretrainedCNN must be a timm model that fits its options: {err}."
+                ) from err
+        if self.backbone_options is not None:
+            raise ValueError(
+                "backbone_options of PretrainedCNN must be None when backbone is a callable, got "
+                f"{self.backbone_options!r}."
+            )
+        module = self.backbone(in_channels, n_classes)
+        if not isinstance(module, nn.Module):
+            raise ValueError(
+                "backbone of PretrainedCNN must return a torch.nn.Module, got "
+                f"{type(module).__name__}."
+            )
+        return module
+
+    def _fill(self, backbone: nn.Module, head: nn.Module | None) -> None:
+        """Load the pretrained weights; a head that stays fresh starts small."""
+        head_names = _names_of(backbone, head)
+        loaded = False
+        if self.weights == "imagenet":
+            self._fill_from_hub(backbone, head_names)
+        elif self.weights is not None:
+            try:
+                tensors = read_weights(self.weights)
+                loaded = load_weights(backbone, tensors, head_names=head_names)
+            except ValueError as err:
+                raise ValueError(
+                    f"weights of PretrainedCNN must be a file that fits backbone="
+                    f"{self.backbone!r}, got {self.weights!r}: {err}."
+                ) from err
+        # A callable without weights is used as the user made it.
+        if head is not None and not loaded and isinstance(self.backbone, str):
+            init_head(head)
+
+    def _fill_from_hub(self, backbone: nn.Module, head_names: set[str]) -> None:
+        if not isinstance(self.backbone, str):
+            raise ValueError(
+                "weights of PretrainedCNN must be None or a file when backbone is a callable, got "
+                "'imagenet'."
+            )
+        try:
+            load_imagenet(
+                backbone, self.backbone, head_names=head_names, options=self.backbone_options
+            )
+        except ValueError as err:
+            raise ValueError(
+                f"weights of PretrainedCNN must be None or a file: {err}, got 'imagenet'."
+            ) from err
+        except OSError as err:
+            raise OSError(
+                f"weights='imagenet' of PretrainedCNN cannot be had for {self.backbone!r}: {err}. "
+                "Download the model's file (model.safetensors) elsewhere and pass its path as "
+                "weights='FILE', or pass weights=None to start from random ones."
+            ) from err
+
+    def _frozen(self, backbone: nn.Module, head: nn.Module | None) -> set[str]:
+        if self.freeze is None:
+            return set()
+        if head is None:
+            raise ValueError(
+                f"freeze of PretrainedCNN must be None for a backbone without torch.nn.Linear as "
+                f"its last layer, got {self.freeze!r}."
+            )
+        groups = stages(backbone)
+        count = len(groups) if self.freeze == "backbone" else int(self.freeze)
+        if count > len(groups):
+            raise ValueError(
+                f"freeze of PretrainedCNN must be at most {len(groups)}, the number of stages of "
+                f"backbone={self.backbone!r}, got {self.freeze!r}."
+            )
+        return {name for group in groups[:count] for name in group}
+
+
+def _names_of(backbone: nn.Module, head: nn.Module | None) -> set[str]:
+    ours: set[int] = set() if head is None else {id(p) for p in head.parameters()}
+    return {name for name, p in backbone.named_parameters() if id(p) in ours}

@@ -1,0 +1,111 @@
+"""Random changes to a batch of spectrograms, for training only."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["mask_spectrograms", "mix_clips", "shift_time"]
+
+
+def shift_time(x: Tensor, share: float, rng: np.random.RandomState) -> Tensor:
+    """Roll every clip along time by its own random amount; what leaves one end enters the other.
+
+    Parameters
+    ----------
+    x : Tensor of shape (batch, n_channels, n_mels, n_frames)
+        Spectrograms.
+    share : float
+        Largest shift to either side, as a share of the clip, in [0, 1].
+    rng : RandomState
+        Source of randomness.
+
+    Returns
+    -------
+    x : Tensor of shape (batch, n_channels, n_mels, n_frames)
+        New tensor.
+    """
+    n_frames = x.shape[-1]
+    most = round(share * n_frames)
+    shift = torch.from_numpy(rng.randint(-most, most + 1, size=len(x))).to(x.device)
+    source = (torch.arange(n_frames, device=x.device) - shift[:, None]) % n_frames
+    return x.gather(-1, source[:, None, None, :].expand_as(x))
+
+
+def mask_spectrograms(
+    x: Tensor, time_share: float, freq_share: float, fill: Tensor, rng: np.random.RandomState
+) -> Tensor:
+    """Silence one random stretch of time and one random band of every clip (SpecAugment).
+
+    Parameters
+    ----------
+    x : Tensor of shape (batch, n_channels, n_mels, n_frames)
+        Spectrograms.
+    time_share, freq_share : float
+        Largest width of a mask as a share of the frames or bands, in [0, 1]. Widths and places are
+        uniform and each clip has its own [1]_.
+    fill : Tensor of shape (n_channels,)
+        The value of silence in every channel. Zero would be a loud noise in a log-mel spectrogram.
+    rng : RandomState
+        Source of randomness.
+
+    Returns
+    -------
+    x : Tensor of shape (batch, n_channels, n_mels, n_frames)
+        New tensor.
+
+    References
+    ----------
+    .. [1] D. Park et al., "SpecAugment: A Simple Data Augmentation Method for Automatic Speech
+       Recognition", Interspeech 2019, arXiv:1904.08779.
+    """
+    frames = _random_runs(len(x), x.shape[-1], time_share, rng)[:, None, None, :]
+    bands = _random_runs(len(x), x.shape[-2], freq_share, rng)[:, None, :, None]
+    silent = torch.from_numpy(frames | bands).to(x.device)  # (batch, 1, n_mels, n_frames)
+    return torch.where(silent, fill.to(x)[:, None, None], x)
+
+
+def mix_clips(
+    x: Tensor, target: Tensor, weight: Tensor, alpha: float, rng: np.random.RandomState
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Average every clip, its target and its weight with those of another clip (mixup).
+
+    Parameters
+    ----------
+    x : Tensor of shape (batch, ...)
+        Spectrograms.
+    target : Tensor of shape (batch, n_classes)
+        Class probabilities.
+    weight : Tensor of shape (batch,)
+        Weights of the clips in the loss.
+    alpha : float
+        Shares are drawn from Beta(alpha, alpha), > 0 [1]_.
+    rng : RandomState
+        Source of randomness.
+
+    Returns
+    -------
+    x, target, weight : Tensors of the shapes above
+        New tensors.
+
+    References
+    ----------
+    .. [1] H. Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018,
+       arXiv:1710.09412.
+    """
+    other = torch.from_numpy(rng.permutation(len(x))).to(x.device)
+    share = torch.from_numpy(rng.beta(alpha, alpha, size=len(x))).to(x)
+
+    def mix(values: Tensor) -> Tensor:
+        return torch.lerp(values[other], values, share.reshape(-1, *[1] * (values.ndim - 1)))
+
+    return mix(x), mix(target), mix(weight)
+
+
+def _random_runs(count: int, length: int, share: float, rng: np.random.RandomState) -> np.ndarray:
+    """One random run of True in each of `count` rows of `length`."""
+    width = rng.randint(0, round(share * length) + 1, size=count)
+    start = rng.randint(0, length - width + 1)
+    position = np.arange(length)
+    return (position >= start[:, None]) & (position < (start + width)[:, None])

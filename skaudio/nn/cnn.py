@@ -1,0 +1,181 @@
+"""ImageNet CNNs from timm, ready for spectrograms."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import threading
+import urllib.error
+import urllib.request
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from skaudio.nn.weights import load_weights, read_weights
+
+__all__ = ["build_cnn", "find_head", "import_timm", "load_imagenet", "stages"]
+
+# Seconds to wait for the model hub before saying that it cannot be reached. timm itself tries for
+# the better part of a minute.
+HUB_TIMEOUT = 8.0
+
+
+def import_timm() -> ModuleType:
+    """Import timm, or say why it cannot be imported.
+
+    Raises
+    ------
+    ImportError
+        If timm is missing or torchvision, which it needs, does not match torch.
+    """
+    try:
+        import timm
+    except (ImportError, RuntimeError, OSError) as err:
+        # A torchvision built for another torch raises RuntimeError or OSError, not ImportError.
+        raise ImportError(
+            f"timm cannot be imported ({err}). If it is installed, torchvision probably does not "
+            "match torch: reinstall both together with 'pip install -U torch torchvision timm'. A "
+            "callable as backbone needs no timm."
+        ) from err
+    return timm
+
+
+def build_cnn(
+    name: str, *, in_channels: int, n_classes: int, options: dict[str, Any] | None = None
+) -> nn.Module:
+    """Build a timm model with random weights.
+
+    Parameters
+    ----------
+    name : str
+        A name of `timm.list_models`.
+    in_channels, n_classes : int
+        Channels of the images and number of logits.
+    options : dict or None, default=None
+        Further arguments of `timm.create_model`.
+
+    Returns
+    -------
+    model : nn.Module
+        Images ``(batch, in_channels, height, width)`` to logits ``(batch, n_classes)``.
+
+    Raises
+    ------
+    ImportError
+        If timm cannot be imported.
+    ValueError
+        If there is no such model, or it does not take these options.
+    """
+    timm = import_timm()
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise ValueError(
+            f"timm has no model {name!r}"
+            + (f", did you mean {' or '.join(map(repr, near))}" if near else "")
+        )
+    try:
+        return timm.create_model(
+            name, pretrained=False, in_chans=in_channels, num_classes=n_classes, **(options or {})
+        )
+    except TypeError as err:
+        raise ValueError(f"{name!r} does not take the options {options!r}: {err}") from err
+
+
+def load_imagenet(
+    model: nn.Module, name: str, *, head_names: set[str], options: dict[str, Any] | None = None
+) -> None:
+    """Fill a timm model with its pretrained weights; the head stays fresh.
+
+    Parameters
+    ----------
+    model : nn.Module
+        As from `build_cnn`.
+    name : str
+        Its timm name, with a weight tag or without.
+    head_names : set of str
+        Names of the parameters of the head.
+    options : dict or None, default=None
+        What `build_cnn` was given.
+
+    Raises
+    ------
+    OSError
+        If the weights are neither in the cache nor can be downloaded.
+    ValueError
+        If timm knows no pretrained weights for the model.
+    """
+    timm = import_timm()
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not (config.hf_hub_id or config.url):
+        raise ValueError(f"timm has no pretrained weights for {name!r}")
+    cached = _cached_file(config.hf_hub_id) if config.hf_hub_id else None
+    if cached is not None:
+        tensors = read_weights(cached)
+    else:
+        _require_network(config)
+        tensors = timm.create_model(name, pretrained=True, **(options or {})).state_dict()
+    load_weights(
+        model, {k: t for k, t in tensors.items() if k not in head_names}, head_names=head_names
+    )
+
+
+def find_head(model: Any) -> nn.Module | None:
+    """Layer that turns embeddings into logits: timm's classifier, else the last `nn.Linear`."""
+    if hasattr(model, "get_classifier"):
+        return model.get_classifier()
+    return next((m for m in reversed(list(model.modules())) if isinstance(m, nn.Linear)), None)
+
+
+def stages(model: Any) -> list[list[str]]:
+    """Names of the parameters of each stage from input to output, without the head.
+
+    timm's own coarse grouping where the model has one, otherwise its children in order.
+    """
+    head = find_head(model)
+    ours = {id(p) for p in head.parameters()} if head is not None else set()
+    names = [name for name, p in model.named_parameters() if id(p) not in ours]
+    if hasattr(model, "group_matcher"):
+        matcher = model.group_matcher(coarse=True)
+        groups = import_timm().models.group_parameters(model, matcher)
+        ordered = [[n for n in groups[i] if n in names] for i in sorted(groups)]
+    else:
+        tops = dict.fromkeys(re.match(r"[^.]+", name).group() for name in names)  # type: ignore[union-attr]
+        ordered = [[n for n in names if n.split(".")[0] == top] for top in tops]
+    return [group for group in ordered if group]
+
+
+def _cached_file(repository: str) -> str | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for filename in ("model.safetensors", "pytorch_model.bin"):
+        path = try_to_load_from_cache(repository, filename)
+        if isinstance(path, str):
+            return path
+    return None
+
+
+def _require_network(config: Any) -> None:
+    from huggingface_hub import constants
+
+    address = constants.ENDPOINT if config.hf_hub_id else config.url
+    if constants.HF_HUB_OFFLINE and config.hf_hub_id:
+        raise OSError("the model hub is switched off by HF_HUB_OFFLINE")
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(address, method="HEAD")
+            with urllib.request.urlopen(request, timeout=HUB_TIMEOUT):
+                answers.append(True)
+        except urllib.error.HTTPError:
+            answers.append(True)  # an answer, whatever it says
+        except OSError:
+            pass
+
+    # In a thread, because looking up a host name does not obey the timeout of urlopen.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(HUB_TIMEOUT)
+    if not answers:
+        raise OSError("the model hub cannot be reached from this machine")

@@ -1,0 +1,134 @@
+"""Pretrained weights: read files without unpickling, fit them to a network."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["adapt_channels", "load_weights", "read_weights"]
+
+LISTED_NAMES = 5
+
+
+def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
+    """Read a file of named tensors; nothing in it is executed.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        ``.safetensors``, or ``.pth``, ``.pt``, ``.bin`` as written by `torch.save`.
+
+    Returns
+    -------
+    tensors : dict of str to Tensor
+        On the CPU. A mapping wrapped as ``state_dict`` or ``model`` is unwrapped.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, a folder, of another type, damaged, or holds more than tensors.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"{os.fspath(path)!r} is {'a folder' if file.is_dir() else 'missing'}")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        if file.suffix in (".pth", ".pt", ".bin"):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        else:
+            raise ValueError(f"its suffix is {file.suffix!r}, not .safetensors, .pth, .pt or .bin")
+    except Exception as err:  # each of the readers has its own exception types
+        raise ValueError(f"{os.fspath(path)!r} cannot be read: {err}") from err
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError(f"{os.fspath(path)!r} holds no mapping of names to tensors")
+    return content
+
+
+def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
+    """Fit the weights of a first convolution to another number of input channels.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (out_channels, n, height, width)
+        Weights for `n` channels, three for images.
+    in_channels : int
+        Wanted number, >= 1.
+
+    Returns
+    -------
+    weight : Tensor of shape (out_channels, in_channels, height, width)
+        For one channel the sum over channels, which answers a grey image as the old weights do.
+        For more, the channels repeated in turn and scaled so that the response keeps its size.
+    """
+    n = weight.shape[1]
+    if in_channels == 1:
+        return weight.sum(dim=1, keepdim=True)
+    order = [i % n for i in range(in_channels)]
+    return weight[:, order] * (n / in_channels)
+
+
+def load_weights(
+    module: nn.Module, tensors: dict[str, Tensor], *, head_names: Collection[str] = ()
+) -> bool:
+    """Copy named tensors into a network, adapting its first convolution to the input channels.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network; changed only if everything fits.
+    tensors : dict of str to Tensor
+        As from `read_weights`.
+    head_names : collection of str
+        Names of the parameters of the head: they may be missing or of another size.
+
+    Returns
+    -------
+    head_loaded : bool
+        Whether the head was filled too, or is still fresh.
+
+    Raises
+    ------
+    ValueError
+        If a tensor the network needs is missing or of another shape.
+    """
+    own = module.state_dict()
+    stem = next((name for name, t in module.named_parameters() if t.ndim == 4), None)
+    fitting: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name not in own:
+            continue
+        if name == stem and tensor.ndim == 4 and tensor.shape[1] != own[name].shape[1]:
+            tensor = adapt_channels(tensor, own[name].shape[1])
+        if tensor.shape == own[name].shape:
+            fitting[name] = tensor
+    counters = {name for name in own if name.endswith("num_batches_tracked")}
+    missing = sorted(set(own) - set(fitting) - set(head_names) - counters)
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of the {len(own)} tensors of the network are missing there or have "
+            f"another shape: {_some(missing)}"
+        )
+    unknown = sorted(set(tensors) - set(own))
+    if unknown:
+        warnings.warn(f"Weights the network has no place for: {_some(unknown)}.", stacklevel=2)
+    head_loaded = bool(head_names) and set(head_names) <= set(fitting)
+    if not head_loaded:
+        fitting = {name: t for name, t in fitting.items() if name not in head_names}
+    module.load_state_dict(fitting, strict=False)
+    return head_loaded
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - LISTED_NAMES
+    return ", ".join(names[:LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,50 @@
+"""Small networks and transformers that tests share; importable by joblib's workers."""
+
+import os
+from pathlib import Path
+
+from torch import nn
+
+from skaudio import MelSpectrogram
+
+
+def tiny_cnn(in_channels, n_classes):
+    """One convolution, batch normalisation, pooling over bands, and a linear layer."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d((4, 8)),
+        nn.Flatten(),
+        nn.Linear(16 * 32, n_classes),
+    )
+
+
+def headless_cnn(in_channels, n_classes):
+    """A network whose last layer is a convolution."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, n_classes, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+
+
+def wrong_cnn(in_channels, n_classes):
+    """A network with one logit too many."""
+    return tiny_cnn(in_channels, n_classes + 1)
+
+
+def no_network(in_channels, n_classes):
+    """Something that is no network."""
+    return "network"
+
+
+class CountingMel(MelSpectrogram):
+    """Write a line into the cache folder for every clip that is decoded, in any process."""
+
+    def _waveform(self, clip):
+        line = f"{self.hop_length} {clip}\n".encode()
+        log = os.open(Path(self.cache_dir) / "decoded.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        try:
+            os.write(log, line)
+        finally:
+            os.close(log)
+        return super()._waveform(clip)

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+
+from skaudio.nn.augment import mask_spectrograms, mix_clips, shift_time
+
+
+@pytest.fixture
+def rng():
+    return np.random.RandomState(0)
+
+
+def test_shift_rolls_every_clip_by_its_own_amount(rng):
+    x = torch.arange(10.0).repeat(50, 2, 3, 1)
+    y = shift_time(x, 0.5, rng)
+    shifts = y[:, 0, 0].argmin(dim=1)
+    for clip, shift in zip(y, shifts, strict=True):
+        assert torch.equal(clip, torch.roll(x[0], int(shift), dims=-1))
+    assert len(shifts.unique()) > 5
+
+
+def test_shift_stays_within_its_share(rng):
+    x = torch.zeros(200, 1, 1, 100)
+    x[..., 50] = 1.0
+    peaks = shift_time(x, 0.1, rng)[:, 0, 0].argmax(dim=1)
+    assert peaks.min() == 40
+    assert peaks.max() == 60
+
+
+def test_masks_are_one_stretch_and_one_band_of_silence(rng):
+    x = torch.ones(40, 2, 12, 20)
+    fill = torch.tensor([-9.0, -7.0])
+    y = mask_spectrograms(x, 0.25, 0.5, fill, rng)
+    silent = y[:, 0] == -9.0
+    assert torch.equal(silent, y[:, 1] == -7.0)
+    frames, bands = silent.all(dim=1).sum(dim=1), silent.all(dim=2).sum(dim=1)
+    assert frames.max() == 5
+    assert bands.max() == 6
+    assert torch.equal(silent.sum((1, 2)), frames * 12 + bands * 20 - frames * bands)
+
+
+def test_masks_of_no_width_change_nothing(rng):
+    x = torch.randn(4, 1, 8, 9)
+    assert torch.equal(mask_spectrograms(x, 0.0, 0.0, torch.zeros(1), rng), x)
+
+
+def test_mixing_keeps_sums_and_mixes_all_three_alike(rng):
+    x = torch.eye(6)[:, None, None, :]
+    target, weight = torch.eye(6), torch.arange(6.0)
+    mixed, mixed_target, mixed_weight = mix_clips(x, target, weight, 0.5, rng)
+    torch.testing.assert_close(mixed[:, 0, 0], mixed_target)
+    torch.testing.assert_close(mixed_target.sum(1), torch.ones(6))
+    torch.testing.assert_close(mixed_weight, mixed_target @ weight)
+
+
+def test_the_same_generator_state_gives_the_same_changes():
+    x = torch.randn(5, 1, 8, 9)
+    first, second = (
+        mask_spectrograms(x, 0.5, 0.5, torch.zeros(1), np.random.RandomState(3)) for _ in range(2)
+    )
+    assert torch.equal(first, second)

@@ -1,0 +1,97 @@
+import sys
+
+import pytest
+import torch
+from networks import headless_cnn, tiny_cnn
+from torch import nn
+
+from skaudio.nn import cnn
+from skaudio.nn.cnn import build_cnn, find_head, import_timm, stages
+
+
+def test_a_model_has_the_asked_channels_and_classes():
+    model = build_cnn("test_resnet", in_channels=2, n_classes=5).eval()
+    assert model(torch.randn(3, 2, 32, 40)).shape == (3, 5)
+
+
+def test_options_reach_timm():
+    model = build_cnn("test_resnet", in_channels=1, n_classes=2, options={"drop_rate": 0.4})
+    assert model.drop_rate == 0.4
+
+
+def test_an_unknown_model_is_refused_with_its_neighbours():
+    with pytest.raises(ValueError, match=r"no model 'resnet81', did you mean 'resnet18'"):
+        build_cnn("resnet81", in_channels=1, n_classes=2)
+
+
+def test_an_unknown_option_is_refused():
+    with pytest.raises(ValueError, match=r"does not take the options \{'dropp': 1\}"):
+        build_cnn("test_resnet", in_channels=1, n_classes=2, options={"dropp": 1})
+
+
+@pytest.mark.parametrize("error", [ImportError, RuntimeError("nms"), OSError("libc10_cuda")])
+def test_a_broken_timm_says_what_to_reinstall(monkeypatch, error):
+    def fail(name, *args, **kwargs):
+        if name == "timm":
+            raise error
+        return original(name, *args, **kwargs)
+
+    original = __import__
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    monkeypatch.setattr("builtins.__import__", fail)
+    with pytest.raises(ImportError, match="pip install -U torch torchvision timm"):
+        import_timm()
+
+
+def test_the_head_is_the_last_linear_layer():
+    model = tiny_cnn(1, 2)
+    assert find_head(model) is model[-1]
+    assert find_head(headless_cnn(1, 2)) is None
+    assert isinstance(find_head(build_cnn("test_resnet", in_channels=1, n_classes=2)), nn.Linear)
+
+
+def test_stages_hold_every_parameter_but_the_head_once_and_in_order():
+    model = build_cnn("test_resnet", in_channels=1, n_classes=2)
+    groups = stages(model)
+    names = [name for group in groups for name in group]
+    assert len(groups) > 3
+    assert sorted(names) == sorted(n for n, _ in model.named_parameters() if "fc" not in n)
+    assert groups[0][0].startswith("conv1")
+
+
+def test_stages_of_other_modules_are_their_children():
+    assert stages(tiny_cnn(1, 2)) == [["0.weight", "0.bias"], ["1.weight", "1.bias"]]
+
+
+@pytest.fixture
+def no_hub(monkeypatch, tmp_path):
+    """A hub that refuses connections, and an empty cache."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
+def test_without_network_the_hub_is_given_up_on_quickly(no_hub):
+    model = build_cnn("resnet18", in_channels=1, n_classes=2)
+    with pytest.raises(OSError, match="model hub cannot be reached"):
+        cnn.load_imagenet(model, "resnet18", head_names={"fc.weight", "fc.bias"})
+
+
+def test_cached_weights_need_no_network(no_hub, monkeypatch, tmp_path):
+    source = build_cnn("test_resnet", in_channels=3, n_classes=1000)
+    torch.save(source.state_dict(), tmp_path / "pytorch_model.bin")
+    monkeypatch.setattr(
+        "huggingface_hub.try_to_load_from_cache",
+        lambda repo, name: str(tmp_path / name) if name.endswith("bin") else None,
+    )
+    model = build_cnn("test_resnet", in_channels=3, n_classes=2)
+    cnn.load_imagenet(model, "test_resnet", head_names={"fc.weight", "fc.bias"})
+    assert torch.equal(model.conv1[0].weight, source.conv1[0].weight)
+
+
+def test_a_model_without_pretrained_weights_says_so():
+    model = build_cnn("test_resnet", in_channels=1, n_classes=2)
+    with pytest.raises(ValueError, match="no pretrained weights for 'no_such_model'"):
+        cnn.load_imagenet(model, "no_such_model", head_names=set())

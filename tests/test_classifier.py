@@ -1,0 +1,373 @@
+"""What all classifiers promise, shown on PretrainedCNN with a tiny network."""
+
+import pickle
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from networks import headless_cnn, tiny_cnn
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from skaudio import PretrainedCNN
+
+
+def make_classifier(**parameters):
+    settings = {"weights": None, "max_epochs": 6, "batch_size": 8, "lr": 5e-3, "random_state": 0}
+    return PretrainedCNN(parameters.pop("backbone", tiny_cnn), **{**settings, **parameters})
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [("dog", "rain"), (1, 3), (-7, 1000), (0.0, 1.0), (False, True), (np.int32(5), np.int32(2))],
+    ids=str,
+)
+def test_labels_of_any_kind_come_back_as_they_were(images, labels):
+    X, y = images
+    y = np.where(y == "dog", *np.array(labels).reshape(2, 1))
+    clf = make_classifier().fit(X, y)
+    assert clf.predict(X).dtype == y.dtype
+    assert clf.score(X, y) > 0.9
+    np.testing.assert_array_equal(clf.classes_, np.unique(y))
+
+
+def test_probabilities_sum_to_one_and_agree_with_logarithm_and_label(images):
+    X, y = images
+    clf = make_classifier().fit(X, y)
+    proba = clf.predict_proba(X)
+    np.testing.assert_allclose(proba.sum(axis=1), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(np.log(proba), clf.predict_log_proba(X), atol=1e-12)
+    np.testing.assert_array_equal(clf.classes_[proba.argmax(axis=1)], clf.predict(X))
+
+
+@pytest.mark.parametrize("shape", [(48, 320), (48, 16, 20), (48, 1, 16, 20)])
+def test_missing_axes_are_filled_with_ones(images, shape):
+    X, y = images
+    clf = make_classifier(max_epochs=1).fit(X.reshape(shape), y)
+    assert clf.input_shape_ == ((1, 1, 320) if len(shape) == 2 else (1, 16, 20))
+    assert clf.predict(X.reshape(shape)).shape == (48,)
+
+
+def test_other_numbers_of_frames_can_be_predicted_but_not_other_bands(images):
+    X, y = images
+    clf = make_classifier().fit(X, y)
+    assert clf.score(np.concatenate([X, X], axis=-1), y) > 0.9
+    with pytest.raises(ValueError, match="8 features, but PretrainedCNN is expecting 16"):
+        clf.predict(X[:, :8])
+    stack = make_classifier(max_epochs=1).fit(X[:, None], y)
+    with pytest.raises(ValueError, match=r"1 channel\(s\) of 16 mel bands as in fit, got 1 of 8"):
+        stack.predict(X[:, None, :8])
+
+
+def test_same_seed_gives_same_bits_and_another_seed_other_bits(images):
+    X, y = images
+    proba = [
+        make_classifier(random_state=seed, mixup=0.3, time_mask=0.3).fit(X, y).predict_proba(X)
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(proba[0], proba[1])
+    assert not np.array_equal(proba[0], proba[2])
+
+
+def test_global_generators_are_left_as_they_were(images):
+    X, y = images
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
+    make_classifier(max_epochs=1).fit(X, y).predict(X)
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+
+
+def test_the_global_seed_does_not_matter(images):
+    X, y = images
+    proba = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        proba.append(make_classifier(max_epochs=1).fit(X, y).predict_proba(X))
+    np.testing.assert_array_equal(*proba)
+
+
+def test_threads_of_the_machine_do_not_change_the_bits(images):
+    X, y = images
+    proba, before = [], torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            clf = make_classifier(backbone="test_resnet", max_epochs=2).fit(X, y)
+            proba.append(clf.predict_proba(X))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(*proba)
+
+
+def test_zero_weights_take_classes_out_of_the_loss(images):
+    X, y = images
+    clf = make_classifier().fit(X, y, sample_weight=(y == "dog").astype(float))
+    assert (clf.predict(X) == "dog").all()
+
+
+def test_class_weight_moves_the_decision(images):
+    X, y = images
+    noise = np.random.default_rng(1).normal(size=X.shape)
+    rain = make_classifier(class_weight={"dog": 1, "rain": 50}).fit(noise, y).predict_proba(X)
+    dog = make_classifier(class_weight={"dog": 50, "rain": 1}).fit(noise, y).predict_proba(X)
+    assert dog[:, 0].mean() > 0.7 > 0.3 > rain[:, 0].mean()
+
+
+def test_balanced_class_weight_equals_weights_by_hand(images):
+    X, y = images
+    X, y = X[:36], np.array(["dog"] * 27 + ["rain"] * 9)
+    by_hand = np.where(y == "dog", 36 / 54, 36 / 18)
+    np.testing.assert_array_equal(
+        make_classifier(class_weight="balanced").fit(X, y).predict_proba(X),
+        make_classifier().fit(X, y, sample_weight=by_hand).predict_proba(X),
+    )
+
+
+def test_the_first_loss_of_a_pretrained_head_is_that_of_a_guess(images):
+    X, y = images
+    clf = make_classifier(backbone="test_efficientnet", lr=1e-9, max_epochs=1).fit(X, y)
+    assert clf.history_[0]["train_loss"] == pytest.approx(np.log(2), abs=0.02)
+
+
+def test_early_stopping_goes_back_to_the_best_weights(images):
+    X, y = images
+    y = np.random.default_rng(3).permutation(y)  # nothing to learn: validation gets worse
+    clf = make_classifier(
+        early_stopping=True, validation_fraction=0.3, n_iter_no_change=3, max_epochs=40
+    ).fit(X, y)
+    losses = [epoch["valid_loss"] for epoch in clf.history_]
+    best = int(np.argmin(losses))
+    assert clf.n_iter_ == len(losses) < 40
+    assert len(losses) - 1 - best >= 3 - 1
+    longer = clone(clf).set_params(n_iter_no_change=5).fit(X, y)
+    assert longer.n_iter_ > clf.n_iter_
+    np.testing.assert_array_equal(longer.predict_proba(X), clf.predict_proba(X))
+
+
+def test_early_stopping_without_a_split_watches_the_training_loss(images):
+    X, y = images
+    clf = make_classifier(
+        early_stopping=True, validation_fraction=None, n_iter_no_change=2, tol=10.0, max_epochs=30
+    ).fit(X, y)
+    assert clf.n_iter_ == 3
+    assert "valid_loss" not in clf.history_[0]
+
+
+def test_tiny_classes_keep_a_clip_for_training(images):
+    X, y = images
+    y = y.astype(object)
+    y[0] = "siren"
+    clf = make_classifier(early_stopping=True, validation_fraction=0.5, max_epochs=1).fit(X, y)
+    assert list(clf.classes_) == ["dog", "rain", "siren"]
+    assert "valid_loss" in clf.history_[0]
+
+
+def test_classes_of_one_clip_each_fall_back_with_a_warning(images):
+    X, _ = images
+    clf = make_classifier(early_stopping=True, max_epochs=2)
+    with pytest.warns(UserWarning, match="PretrainedCNN cannot set clips aside"):
+        clf.fit(X[:3], ["a", "b", "c"])
+
+
+def test_a_last_batch_of_one_clip_is_joined_to_the_one_before(images):
+    X, y = images
+    clf = make_classifier(max_epochs=1).fit(X[:17], y[:17])
+    sizes = [batch["train_batch_size"] for batch in clf.net_.history[0]["batches"]]
+    assert sizes == [8, 9]
+
+
+def test_warm_start_goes_on_where_fit_ended(images):
+    X, y = images
+    clf = make_classifier(warm_start=True, max_epochs=3, schedule=None).fit(X, y)
+    first = clf.history_[-1]["train_loss"]
+    clf.fit(X, y)
+    assert [epoch["epoch"] for epoch in clf.history_] == [1, 2, 3, 4, 5, 6]
+    assert clf.history_[3]["train_loss"] < 1.5 * first
+    with pytest.raises(ValueError, match=r"classes of the earlier fit when warm_start=True"):
+        clf.fit(X, np.where(y == "dog", "cat", y))
+
+
+def test_without_warm_start_fit_forgets(images):
+    X, y = images
+    clf = make_classifier()
+    first = clf.fit(X, y).predict_proba(X)
+    np.testing.assert_array_equal(clf.fit(X, y).predict_proba(X), first)
+    assert clf.n_iter_ == 6
+
+
+def test_partial_fit_learns_from_chunks_that_lack_classes(images):
+    X, y = images
+    clf = make_classifier()
+    for _ in range(6):
+        for start in range(0, 48, 12):
+            part = slice(start, start + 12)
+            clf.partial_fit(X[part], y[part], classes=["rain", "dog", "siren"])
+    clf.partial_fit(X[y == "dog"], y[y == "dog"])
+    assert list(clf.classes_) == ["dog", "rain", "siren"]
+    assert clf.score(X, y) > 0.9
+    assert clf.n_iter_ == 25
+
+
+def test_partial_fit_needs_classes_first_and_knows_no_others_later(images):
+    X, y = images
+    clf = make_classifier()
+    with pytest.raises(ValueError, match=r"classes of PretrainedCNN\.partial_fit must list all"):
+        clf.partial_fit(X, y)
+    clf.partial_fit(X, y, classes=["dog", "rain"])
+    with pytest.raises(ValueError, match=r"only the classes .* got \['cat'\]"):
+        clf.partial_fit(X, np.where(y == "dog", "cat", y))
+
+
+@pytest.mark.parametrize("step", [lambda clf, X, y: clf.fit(X, y), lambda clf, X, y: clf])
+def test_transform_gives_what_enters_the_last_layer(images, step):
+    X, y = images
+    clf = make_classifier().fit(X, y)
+    embedding = step(clf, X, y).transform(X)
+    with torch.no_grad():
+        logits = clf.net_.module_.head(torch.from_numpy(embedding)).double()
+    assert embedding.shape == (48, 512)
+    np.testing.assert_allclose(torch.softmax(logits, 1).numpy(), clf.predict_proba(X), atol=1e-6)
+    assert len(clf.get_feature_names_out()) == 512
+
+
+def test_a_network_without_linear_layer_classifies_but_gives_no_embedding(images):
+    X, y = images
+    clf = make_classifier(backbone=headless_cnn).fit(X, y)
+    assert set(clf.predict(X)) <= {"dog", "rain"}
+    with pytest.raises(ValueError, match="no embedding to take"):
+        clf.transform(X)
+
+
+def test_a_saved_classifier_answers_the_same_in_another_process(images, tmp_path):
+    X, y = images
+    clf = make_classifier(backbone="test_resnet", max_epochs=2).fit(X, y)
+    joblib.dump(clf, tmp_path / "clf.joblib")
+    np.save(tmp_path / "X.npy", X)
+    code = (
+        "import joblib, numpy as np, torch; torch.set_num_threads(1); "
+        "np.save('p.npy', joblib.load('clf.joblib').predict_proba(np.load('X.npy')))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), clf.predict_proba(X))
+    n_weights = sum(t.numel() for t in clf.net_.module_.state_dict().values())
+    assert (tmp_path / "clf.joblib").stat().st_size <= 1.1 * 4 * n_weights
+
+
+def test_the_saved_state_holds_no_torch_object(images):
+    X, y = images
+    state = make_classifier(max_epochs=1).fit(X, y).__getstate__()
+    assert {type(array) for array in state["_arrays"].values()} == {np.ndarray}
+    assert "torch" not in {type(value).__module__.split(".")[0] for value in state.values()}
+
+
+def test_equal_runs_give_equal_files(images):
+    X, y = images
+    first, second = (pickle.dumps(make_classifier(max_epochs=2).fit(X, y)) for _ in range(2))
+    assert first == second
+
+
+def test_a_loaded_classifier_can_be_saved_and_trained_on(images):
+    X, y = images
+    clf = make_classifier(warm_start=True).fit(X, y)
+    loaded = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(clf))))
+    np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+    assert loaded.fit(X, y).n_iter_ == 12
+
+
+def test_skops_loads_a_file_while_trusting_only_this_package(images, tmp_path):
+    skops_io = pytest.importorskip("skops.io", reason="needs skops")
+    X, y = images
+    clf = make_classifier(backbone="test_resnet", max_epochs=1).fit(X, y)
+    skops_io.dump(clf, tmp_path / "clf.skops")
+    unknown = skops_io.get_untrusted_types(file=tmp_path / "clf.skops")
+    loaded = skops_io.load(tmp_path / "clf.skops", trusted=unknown)
+    assert {name.split(".")[0] for name in unknown} == {"skaudio"}
+    np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+
+
+def test_training_that_diverges_says_so_and_leaves_no_model(images):
+    X, y = images
+    clf = make_classifier(lr=1e30, schedule=None)
+    with pytest.raises(ValueError, match=r"Training of PretrainedCNN diverged .* lower lr=1e\+30"):
+        clf.fit(X, y)
+    with pytest.raises(NotFittedError, match="not fitted"):
+        clf.predict(X)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"X": [[np.nan]]}, "Input X contains NaN"),
+        ({"y": ["dog"] * 47}, "inconsistent numbers of samples"),
+        ({"y": ["dog"] * 48}, r"at least 2 classes, got 1 class: 'dog'"),
+        ({"y": np.linspace(0, 1, 48)}, "Unknown label type: continuous"),
+        ({"X": np.zeros((48, 1, 2, 3, 4))}, r"2, 3 or 4 axes .* got shape \(48, 1, 2, 3, 4\)"),
+        ({"sample_weight": np.ones(3)}, r"have shape \(48,\), got \(3,\)"),
+        ({"sample_weight": -np.ones(48)}, r">= 0, got a minimum of -1\.0"),
+        ({"sample_weight": np.zeros(48)}, "at least one weight above 0"),
+    ],
+)
+def test_bad_data_is_refused(images, change, message):
+    X, y = images
+    data = {"X": X, "y": y, "sample_weight": None, **change}
+    if np.shape(data["X"]) == (1, 1):
+        data["X"] = np.where(X > -8, X, np.nan)
+    with pytest.raises(ValueError, match=message):
+        make_classifier().fit(**data)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("max_epochs", 0, "an int >= 1"),
+        ("batch_size", 2.5, "an int >= 1"),
+        ("n_iter_no_change", 0, "an int >= 1"),
+        ("lr_step_size", 0, "an int >= 1"),
+        ("n_threads", 0, "an int >= 1 or None"),
+        ("verbose", -1, "an int >= 0"),
+        ("lr", 0.0, "a number > 0"),
+        ("backbone_lr", -1.0, "a number > 0 or None"),
+        ("weight_decay", np.inf, "a number >= 0"),
+        ("mixup", -0.1, "a number >= 0"),
+        ("tol", "low", "a number >= 0"),
+        ("warmup", 1.5, r"a number in \[0, 1\]"),
+        ("time_shift", 2, r"a number in \[0, 1\]"),
+        ("time_mask", -1, r"a number in \[0, 1\]"),
+        ("freq_mask", None, r"a number in \[0, 1\]"),
+        ("lr_gamma", 0, r"a number in \(0, 1\]"),
+        ("label_smoothing", 1.0, r"a number in \[0, 1\)"),
+        ("validation_fraction", 0, r"a number in \(0, 1\) or None"),
+        ("optimizer", "sgd", "one of 'adamw', 'adam'"),
+        ("schedule", "linear", "one of 'cosine', 'step', None"),
+        ("standardize", "yes", "True or False"),
+        ("early_stopping", 1, "True or False"),
+        ("warm_start", None, "True or False"),
+        ("class_weight", "even", "a dict, 'balanced' or None"),
+        ("device", "toaster", "'auto' or a device of torch"),
+        ("device", "cuda:99", "'auto' or a device of torch"),
+    ],
+)
+def test_bad_parameters_are_named_with_rule_and_value(images, name, value, rule):
+    with pytest.raises(ValueError, match=rf"{name} of PretrainedCNN must be {rule}.*{value!r}"):
+        make_classifier(**{name: value}).fit(*images)
+
+
+def test_the_progress_table_appears_only_when_asked_for(images, capsys):
+    make_classifier(max_epochs=1).fit(*images)
+    assert capsys.readouterr().out == ""
+    make_classifier(max_epochs=1, verbose=1).fit(*images)
+    assert "train_loss" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_model_trained_on_cuda_answers_alike_on_the_cpu(images):
+    X, y = images
+    clf = make_classifier(device="cuda").fit(X, y)
+    loaded = pickle.loads(pickle.dumps(clf)).set_params(device="cpu")
+    np.testing.assert_allclose(loaded.predict_proba(X), clf.predict_proba(X), atol=1e-3)
