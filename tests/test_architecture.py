@@ -1,0 +1,101 @@
+"""Who may import whom, and how large files and functions may be."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "skaudio"
+MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+LAYERS = {
+    "_mel_spectrogram": 4, "_pretrained_cnn": 4, "_show_versions": 4,
+    "_classifier": 3,
+    "_training": 2,
+    "datasets": 2, "audio": 1, "feature_store": 1, "_sound_events": 1, "_download": 1, "nn.cnn": 1,
+    "dsp": 0, "_validation": 0, "_torchaudio": 0,
+    "nn.layers": 0, "nn.weights": 0, "nn.augment": 0,
+}  # fmt: skip
+DOORS = {"skorch": {"_training"}, "soundfile": {"audio", "datasets"}, "soxr": {"audio"}}
+LATE = {
+    "requests",
+    "matplotlib",
+    "captum",
+    "pooch",
+    "timm",
+    "torchaudio",
+    "librosa",
+    "tqdm",
+    "safetensors",
+}
+
+
+def name_of(path):
+    """Module name inside the package."""
+    return ".".join(path.with_suffix("").parts)
+
+
+def imports_of(path, *, top_level=False):
+    """Dotted names that a module imports."""
+    tree = ast.parse((PACKAGE / path).read_text())
+    nodes = tree.body if top_level else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_imports(path):
+    """Modules of the package that a module imports."""
+    names = {name.removeprefix("skaudio.") for name in imports_of(path)}
+    return names & set(LAYERS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_modules_import_downwards_only(path):
+    if path.name == "__init__.py":
+        return
+    layer = LAYERS[name_of(path)]
+    above = {name for name in own_imports(path) if LAYERS[name] >= layer}
+    assert not above
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_heavy_packages_have_one_door_or_are_imported_late(path):
+    roots = {name.split(".")[0] for name in imports_of(path, top_level=True)}
+    closed = {root for root, door in DOORS.items() if name_of(path) not in door}
+    assert not roots & (closed | LATE)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if "nn" in p.parts or "dsp" in p.stem], ids=str
+)
+def test_mathematics_knows_nothing_of_scikit_learn(path):
+    assert not {name for name in imports_of(path) if name.startswith("sklearn")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_nothing_private_of_scikit_learn_is_used(path):
+    names = [name for name in imports_of(path) if name.startswith("sklearn")]
+    assert not [name for name in names if any(part.startswith("_") for part in name.split("."))]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_files_and_functions_stay_small(path):
+    text = (PACKAGE / path).read_text()
+    assert len(text.splitlines()) <= 450
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef) and node.name != "__init__":
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            length = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+            assert length <= 50, f"{node.name} has {length} lines"
+
+
+def test_importing_the_package_loads_neither_torch_nor_a_decoder():
+    heavy = "{'torch', 'skorch', 'librosa', 'timm', 'soundfile', 'sklearn'}"
+    code = f"import sys, skaudio; print(sorted({heavy} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

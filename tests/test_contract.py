@@ -1,0 +1,166 @@
+"""scikit-learn's own battery, and the tools users reach for, on paths."""
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from networks import CountingMel, tiny_cnn
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.inspection import permutation_importance
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    HalvingGridSearchCV,
+    PredefinedSplit,
+    cross_val_predict,
+    cross_val_score,
+)
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+
+from skaudio import MelSpectrogram, PretrainedCNN
+
+CLASSIFIER = PretrainedCNN(tiny_cnn, weights=None, max_epochs=25, lr=1e-2, random_state=0)
+# Every public estimator, and how many checks scikit-learn 1.6 or newer has for it at least.
+ESTIMATORS = [(MelSpectrogram(), 44), (CLASSIFIER, 60)]
+
+
+def expected_failures(estimator):
+    """Checks that cannot pass, with the reason."""
+    if isinstance(estimator, PretrainedCNN):
+        return {
+            "check_sample_weight_equivalence_on_dense_data": (
+                "asks that weight 2 equals a repeated row to 1e-7; with mini-batches in random "
+                "order and batch normalisation the two take different steps"
+            )
+        }
+    return {}
+
+
+@parametrize_with_checks(
+    [estimator for estimator, _ in ESTIMATORS], expected_failed_checks=expected_failures
+)
+def test_scikit_learn_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize(("estimator", "least"), ESTIMATORS)
+def test_the_whole_battery_runs(estimator, least):
+    checks = list(estimator_checks_generator(estimator))
+    assert get_tags(estimator).input_tags.two_d_array
+    assert len(checks) >= least
+
+
+def make_pipe(**mel):
+    """A pipeline on 8 kHz clips of 0.2 s that fits in a fraction of a second."""
+    settings = {"sample_rate": 8000, "duration": 0.2, "n_fft": 256, "hop_length": 64, "n_mels": 16}
+    return Pipeline([
+        ("mel", MelSpectrogram(**{**settings, **mel})),
+        ("clf", PretrainedCNN(tiny_cnn, weights=None, max_epochs=8, batch_size=8, lr=5e-3,
+                              random_state=0)),
+    ])  # fmt: skip
+
+
+def test_cross_val_score_on_paths(tone_clips):
+    paths, labels, _ = tone_clips
+    assert cross_val_score(make_pipe(), paths, labels, cv=3).mean() > 0.9
+
+
+def test_group_k_fold_on_paths(tone_clips):
+    paths, labels, groups = tone_clips
+    scores = cross_val_score(make_pipe(), paths, labels, groups=groups, cv=GroupKFold(3))
+    assert scores.mean() > 0.9
+
+
+def test_grid_search_with_two_jobs_gives_the_scores_of_one(tone_clips):
+    paths, labels, _ = tone_clips
+    grid = {"mel__hop_length": [64, 128], "clf__max_epochs": [2, 3]}
+    one, two = (
+        GridSearchCV(make_pipe(), grid, cv=2, n_jobs=n, scoring="neg_log_loss").fit(paths, labels)
+        for n in (1, 2)
+    )
+    np.testing.assert_array_equal(
+        one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"]
+    )
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_same_seed_same_bits_with_every_joblib_backend(tone_clips, backend):
+    paths, labels, _ = tone_clips
+    pipe = make_pipe().set_params(clf__mixup=0.4, clf__time_shift=0.2, clf__max_epochs=3)
+    alone = cross_val_predict(pipe, paths, labels, cv=3, method="predict_proba")
+    with joblib.parallel_config(backend, n_jobs=2):
+        together = cross_val_predict(pipe, paths, labels, cv=3, method="predict_proba")
+    np.testing.assert_array_equal(alone, together)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_search_decodes_each_clip_once_per_hop(tone_clips, tmp_path, n_jobs):
+    paths, labels, groups = tone_clips
+    mel = CountingMel(
+        sample_rate=8000, duration=0.2, n_fft=256, n_mels=16, cache_dir=tmp_path / "cache"
+    )
+    pipe = Pipeline([("mel", mel), ("clf", make_pipe()["clf"].set_params(max_epochs=1))])
+    search = GridSearchCV(
+        pipe, {"mel__hop_length": [32, 64, 128]}, cv=PredefinedSplit(groups), n_jobs=n_jobs
+    )
+    search.fit(paths, labels)
+    decoded = (tmp_path / "cache" / "decoded.log").read_text().splitlines()
+    assert len(search.cv_results_["split4_test_score"]) == 3
+    assert sorted(decoded) == sorted(f"{hop} {path}" for hop in (32, 64, 128) for path in paths)
+
+
+def test_halving_search_over_epochs(tone_clips):
+    paths, labels, _ = tone_clips
+    search = HalvingGridSearchCV(
+        make_pipe(), {"mel__hop_length": [64, 128, 256]}, resource="clf__max_epochs",
+        min_resources=2, max_resources=6, factor=3, cv=2, random_state=0,
+    )  # fmt: skip
+    assert search.fit(paths, labels).score(paths, labels) > 0.9
+    assert list(search.n_resources_) == [2, 6]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda pipe: VotingClassifier([("a", pipe), ("b", clone(pipe))], voting="soft"),
+        lambda pipe: StackingClassifier([("a", pipe)], LogisticRegression(), cv=2),
+        lambda pipe: CalibratedClassifierCV(pipe, cv=2),
+        lambda pipe: GridSearchCV(pipe, {"clf__lr": [5e-3]}, cv=2),
+    ],
+    ids=["voting", "stacking", "calibrated", "grid"],
+)
+def test_meta_estimators_take_paths(tone_clips, wrap):
+    paths, labels, _ = tone_clips
+    model = wrap(make_pipe()).fit(paths, labels)
+    assert model.score(paths, labels) > 0.9
+    assert set(model.predict(paths)) == {"low", "high"}
+
+
+def test_bagging_and_permutation_importance_take_one_column_of_paths(tone_clips):
+    paths, labels, _ = tone_clips
+    frame = pd.DataFrame({"path": paths})
+    importance = permutation_importance(
+        make_pipe().fit(frame, labels), frame, labels, n_repeats=3, random_state=0
+    )
+    bag = BaggingClassifier(make_pipe(), n_estimators=2, random_state=0)
+    assert importance.importances_mean[0] > 0.2
+    assert bag.fit(frame, labels).score(frame, labels) > 0.8
+
+
+def test_the_network_feeds_other_classifiers_through_transform(tone_clips):
+    paths, labels, _ = tone_clips
+    pipe = make_pipeline(*dict(make_pipe().steps).values(), LogisticRegression())
+    assert cross_val_score(pipe, paths, labels, cv=2).mean() > 0.9
+
+
+def test_clone_and_set_params_reach_every_parameter():
+    pipe = make_pipe().set_params(mel__n_mels=32, clf__lr=0.5)
+    copy = clone(pipe)
+    assert copy["mel"].n_mels == 32
+    assert copy["clf"].get_params() == pipe["clf"].get_params()
