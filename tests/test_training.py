@@ -44,9 +44,15 @@ def test_seeded_blocks_draw_alike_and_leave_no_trace():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_thread_counts_come_back_even_after_an_error():
-    before = torch.get_num_threads()
-    with pytest.raises(RuntimeError, match="stop"), limited_threads(before + 1):
-        assert torch.get_num_threads() == before + 1
-        raise RuntimeError("stop")
+def test_thread_counts_hold_inside_and_come_back_even_after_an_error():
+    before, inside = torch.get_num_threads(), []
+
+    def work():
+        with limited_threads(before + 1):
+            inside.append(torch.get_num_threads())
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        work()
+    assert inside == [before + 1]
     assert torch.get_num_threads() == before

@@ -1,0 +1,185 @@
+import csv
+import os
+import pickle
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import SHARED
+from signals import level_db, tone
+
+from skaudio import AudioError
+from skaudio.audio import fit_length, load_clip, probe_length
+
+
+def write(path, wave, sample_rate=16_000, **options):
+    soundfile.write(path, wave, sample_rate, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "mp3", "aiff"])
+def test_every_format_gives_back_the_tone(tmp_path, suffix):
+    rate = 48_000
+    options = {"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}
+    path = write(tmp_path / f"tone.{suffix}", tone(440, sample_rate=rate, duration=1), rate,
+                 **options)  # fmt: skip
+    wave = load_clip(path, sample_rate=rate, duration=1.0)
+    assert wave.dtype == np.float32
+    assert level_db(wave, 440, sample_rate=rate) == pytest.approx(-6.02, abs=0.5)
+
+
+def test_resampling_keeps_what_fits_and_removes_what_would_alias(tmp_path):
+    wave = tone(1000, sample_rate=44_100, duration=1) + tone(10_000, sample_rate=44_100, duration=1)
+    clip = load_clip(write(tmp_path / "a.wav", wave / 2, 44_100, subtype="FLOAT"),
+                     sample_rate=16_000)  # fmt: skip
+    assert len(clip) == 16_000
+    assert level_db(clip, 1000, sample_rate=16_000) == pytest.approx(-12.04, abs=0.1)
+    assert level_db(clip, 6000, sample_rate=16_000) < -100  # where 10 kHz would fold to
+
+
+def test_mono_is_the_average_or_the_chosen_channel(tmp_path):
+    left, right = (tone(f, sample_rate=16_000, duration=0.5) for f in (400, 900))
+    path = write(tmp_path / "a.wav", np.stack([left, right], axis=1), subtype="FLOAT")
+    for channel, expected in [("mean", (left + right) / 2), (0, left), (1, right)]:
+        clip = load_clip(path, sample_rate=16_000, channel=channel)
+        np.testing.assert_allclose(clip, expected, atol=1e-6)
+    with pytest.raises(AudioError, match=r"has 2 channel\(s\), channel 2 was asked for"):
+        load_clip(path, channel=2)
+
+
+@pytest.mark.parametrize(
+    ("length", "options", "expected"),
+    [
+        (3, {}, [1, 2, 3]),
+        (8, {}, [1, 2, 3, 4, 5, 0, 0, 0]),
+        (12, {"pad_mode": "repeat"}, [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1, 2]),
+        (3, {"crop": "center"}, [2, 3, 4]),
+        (5, {"crop": "center", "pad_mode": "repeat"}, [1, 2, 3, 4, 5]),
+    ],
+)
+def test_clips_are_cut_and_filled(length, options, expected):
+    wave = np.arange(1, 6)
+    np.testing.assert_array_equal(fit_length(wave, length, **options), expected)
+    np.testing.assert_array_equal(
+        fit_length(np.stack([wave, wave]), length, **options)[1], expected
+    )
+
+
+@pytest.mark.parametrize("rate", [16_000, 22_050, 8000])
+@pytest.mark.parametrize("suffix", ["wav", "ogg"])
+def test_reading_a_part_equals_cutting_the_whole(tmp_path, rate, suffix):
+    rng = np.random.default_rng(0)
+    path = write(tmp_path / f"a.{suffix}", 0.1 * rng.normal(size=48_000))
+    whole = load_clip(path, sample_rate=rate)
+    part = load_clip(path, sample_rate=rate, duration=0.5)
+    np.testing.assert_allclose(part, whole[: rate // 2], atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [16_000, 8000, 32_000])
+def test_the_middle_of_a_long_file_is_found_at_any_rate(tmp_path, rate):
+    wave = np.zeros(64_000, np.float32)
+    wave[31_900:32_100] = 0.5
+    clip = load_clip(write(tmp_path / "a.wav", wave), sample_rate=rate, duration=0.5, crop="center")
+    centre = np.average(np.arange(len(clip)), weights=np.abs(clip))
+    assert centre == pytest.approx(len(clip) / 2, abs=2)
+
+
+def test_only_the_needed_part_of_a_long_file_is_read(tmp_path, monkeypatch):
+    path = write(tmp_path / "long.wav", np.zeros(960_000, np.int16), 44_100)
+    read, counts = soundfile.SoundFile.read, []
+    monkeypatch.setattr(
+        soundfile.SoundFile, "read",
+        lambda self, frames=-1, **kw: counts.append(frames) or read(self, frames, **kw),
+    )  # fmt: skip
+    for crop in ("start", "center"):
+        load_clip(path, sample_rate=16_000, duration=1.0, crop=crop)
+    assert max(counts) < 1.1 * 44_100
+
+
+def test_one_sample_is_a_clip(tmp_path):
+    path = write(tmp_path / "a.wav", np.array([0.5]))
+    np.testing.assert_allclose(load_clip(path, sample_rate=16_000), [0.5], atol=1e-4)
+    assert load_clip(path, sample_rate=16_000, duration=0.01).shape == (160,)
+
+
+def test_the_header_tells_the_length(tmp_path):
+    path = write(tmp_path / "a.flac", np.zeros(44_100), 44_100)
+    assert probe_length(path, sample_rate=16_000) == 16_000
+    with pytest.raises(AudioError, match="no such file"):
+        probe_length(tmp_path / "b.flac", sample_rate=16_000)
+
+
+def make_bad_file(folder, kind):
+    """A file of the given kind of badness, and its path."""
+    path = folder / f"{kind}.wav"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("no sound here" * 50)
+    elif kind == "header":
+        write(path, np.zeros(0))
+    elif kind == "nan":
+        write(path, np.array([0.0, np.nan], np.float32), subtype="FLOAT")
+    elif kind == "rate":
+        write(path, np.zeros(100), 2**31 - 1)
+    elif kind == "loop":
+        path.symlink_to(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("missing", "no such file"),
+        ("folder", "is a folder, not a file"),
+        ("pipe", "is a device, pipe or socket"),
+        ("empty", "libsndfile says: Format not recognised"),
+        ("text", "libsndfile says: Format not recognised"),
+        ("header", "holds no samples"),
+        ("nan", "NaN or infinite"),
+        ("rate", "claims a sample rate of 2147483647 Hz"),
+        ("loop", "symbolic links"),
+    ],
+)
+def test_bad_files_are_named_with_the_reason(tmp_path, kind, reason):
+    path = make_bad_file(tmp_path, kind)
+    with pytest.raises(AudioError, match=reason) as caught:
+        load_clip(path)
+    assert caught.value.failures[0][0] == str(path)
+    assert str(path) in str(caught.value)
+
+
+def test_an_error_lists_all_files_and_survives_pickling():
+    error = AudioError([("a.wav", "no such file"), ("b.wav", "holds no samples")])
+    copy = pickle.loads(pickle.dumps(error))
+    assert isinstance(copy, ValueError)
+    assert copy.failures == error.failures
+    assert str(copy) == (
+        "Could not read 2 files as audio:\n  'a.wav': no such file\n  'b.wav': holds no samples"
+    )
+
+
+def hostile_files():
+    manifest = SHARED / "data" / "nasty" / "manifest.csv"
+    if not manifest.exists():
+        reason = pytest.mark.skip(reason="needs the hostile files, which are not here")
+        return [pytest.param(None, None, marks=reason)]
+    with manifest.open(newline="") as file:
+        return [(row["filename"], row["expect"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize(("filename", "expect"), hostile_files())
+def test_hostile_files_give_sound_or_a_named_error(filename, expect):
+    path = SHARED / "data" / "nasty" / filename
+    try:
+        clip, failures = load_clip(path, duration=2.0), []
+    except AudioError as error:
+        clip, failures = np.zeros(44_100), error.failures
+    assert not failures or failures[0][0] == str(path)
+    assert np.isfinite(clip).all()
+    assert clip.shape == (44_100,)
+    assert bool(failures) == (expect == "error") or expect not in ("ok", "error")

@@ -1,0 +1,161 @@
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from joblib import Parallel, delayed
+
+from skaudio.feature_store import FeatureStore
+
+PARAMETERS = {"n_mels": 4, "fmax": None}
+
+
+class Counter:
+    """Make features of a clip and write a line for each time."""
+
+    def __init__(self, log):
+        self.log = log
+
+    def __call__(self, clip):
+        handle = os.open(self.log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        os.write(handle, b"computed\n")
+        os.close(handle)
+        return np.full((4, 5), len(str(clip)), np.float32)
+
+    @property
+    def count(self):
+        return len(Path(self.log).read_text().splitlines()) if Path(self.log).exists() else 0
+
+
+@pytest.fixture
+def compute(tmp_path):
+    return Counter(tmp_path / "log")
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """Twenty small files."""
+    paths = [tmp_path / f"{i}.wav" for i in range(20)]
+    for i, path in enumerate(paths):
+        path.write_bytes(bytes(i))
+    return [str(path) for path in paths]
+
+
+def collect(folder, clips, compute, parameters=PARAMETERS):
+    return dict(FeatureStore(folder, parameters).collect(clips, compute))
+
+
+def entries(folder):
+    return sorted(folder.rglob("*.npy"))
+
+
+def test_features_are_computed_once_and_read_back(tmp_path, clips, compute):
+    first, second = (collect(tmp_path / "store", clips, compute) for _ in range(2))
+    assert compute.count == 20
+    for i in range(20):
+        np.testing.assert_array_equal(first[i], second[i])
+
+
+def test_numpy_reads_an_entry(tmp_path, clips, compute):
+    features = collect(tmp_path / "store", clips[:1], compute)[0]
+    np.testing.assert_array_equal(np.load(entries(tmp_path / "store")[0]), features)
+
+
+def test_other_parameters_do_not_share_entries(tmp_path, clips, compute):
+    collect(tmp_path / "store", clips, compute)
+    collect(tmp_path / "store", clips, compute, {**PARAMETERS, "n_mels": 5})
+    assert compute.count == 40
+
+
+@pytest.mark.parametrize("change", ["size", "time"])
+def test_a_changed_file_is_computed_anew(tmp_path, clips, compute, change):
+    collect(tmp_path / "store", clips, compute)
+    if change == "size":
+        Path(clips[3]).write_bytes(b"longer than before ....")
+    else:
+        os.utime(clips[3], ns=(1, 1))
+    collect(tmp_path / "store", clips, compute)
+    assert compute.count == 21
+
+
+def test_a_link_shares_the_entry_of_its_file(tmp_path, clips, compute):
+    (tmp_path / "link.wav").symlink_to(clips[0])
+    collect(tmp_path / "store", [clips[0], str(tmp_path / "link.wav")], compute)
+    assert compute.count == 1
+
+
+def test_arrays_are_known_by_their_content(tmp_path, compute):
+    wave = np.arange(8, dtype=np.float32)
+    waves = [wave, wave.copy(), wave[::-1], wave.reshape(2, 4), wave[:7]]
+    collect(tmp_path / "store", waves, compute)
+    assert compute.count == 4
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:-7],
+        lambda content: content[: len(content) // 2],
+        lambda content: bytes(len(content)),
+        lambda content: content[:150] + bytes([content[150] ^ 1]) + content[151:],
+        lambda content: b"\x93NUMPY" + bytes(200),
+    ],
+    ids=["empty", "short", "half", "zeros", "bit", "header"],
+)
+def test_a_damaged_entry_is_computed_anew(tmp_path, clips, compute, damage):
+    store = tmp_path / "store"
+    right = collect(store, clips[:1], compute)[0]
+    entry = entries(store)[0]
+    entry.write_bytes(damage(entry.read_bytes()))
+    np.testing.assert_array_equal(collect(store, clips[:1], compute)[0], right)
+    collect(store, clips[:1], compute)
+    assert compute.count == 2
+
+
+def test_failures_are_not_stored(tmp_path, clips):
+    store = tmp_path / "store"
+    assert collect(store, clips, lambda clip: None) == dict.fromkeys(range(20))
+    assert not entries(store)
+
+
+def test_a_missing_file_is_left_to_compute_and_not_stored(tmp_path, compute):
+    assert collect(tmp_path / "store", [str(tmp_path / "nowhere.wav")], compute)[0] is not None
+    assert not entries(tmp_path / "store")
+
+
+def test_threads_on_one_cold_store_compute_each_clip_once(tmp_path, clips, compute):
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(collect, tmp_path / "store", clips, compute) for _ in range(4)]
+        results = [run.result() for run in runs]
+    assert compute.count == 20
+    assert all(sorted(result) == list(range(20)) for result in results)
+
+
+def test_processes_on_one_cold_store_compute_each_clip_once(tmp_path, clips, compute):
+    Parallel(n_jobs=2)(delayed(collect)(tmp_path / "store", clips, compute) for _ in range(2))
+    assert compute.count == 20
+
+
+def test_a_full_disk_says_what_to_do_and_leaves_the_store_usable(
+    tmp_path, clips, compute, monkeypatch
+):
+    def fail(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = tmp_path / "store"
+    collect(store, clips[:3], compute)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match=r"No space left.*free space, .*cache_dir=None"):
+            collect(store, clips, compute)
+    assert not list(store.rglob("*.part"))
+    assert sorted(collect(store, clips, compute)) == list(range(20))
+
+
+def test_a_store_below_a_file_is_refused(tmp_path, clips, compute):
+    (tmp_path / "store").touch()
+    with pytest.raises(OSError, match="The feature store cannot be written to"):
+        collect(tmp_path / "store", clips, compute)

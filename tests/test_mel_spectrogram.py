@@ -1,0 +1,306 @@
+import errno
+import pickle
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from signals import tone
+from sklearn.base import clone
+
+from skaudio import AudioError, MelSpectrogram, dsp
+from skaudio._validation import check_folder
+
+SETTINGS = {"sample_rate": 8000, "duration": 0.25, "n_fft": 256, "hop_length": 64, "n_mels": 16}
+SILENCE = np.float32(np.log(dsp.LOG_FLOOR))
+
+
+def make_mel(**parameters):
+    return MelSpectrogram(**{**SETTINGS, **parameters})
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    """Five tones of different length as files."""
+    folder = tmp_path_factory.mktemp("clips")
+    files = [folder / f"{i}.wav" for i in range(5)]
+    for i, path in enumerate(files):
+        soundfile.write(path, tone(300 * (i + 1), sample_rate=8000, duration=0.1 * (i + 1)), 8000)
+    return [str(path) for path in files]
+
+
+@pytest.fixture(scope="module")
+def waves(paths):
+    """The same tones as arrays."""
+    return [soundfile.read(path, dtype="float32")[0] for path in paths]
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        tuple,
+        np.array,
+        lambda paths: np.array(paths, dtype=object),
+        lambda paths: np.array(paths)[:, None],
+        lambda paths: [Path(path) for path in paths],
+        pd.Series,
+        lambda paths: pd.Series(paths, dtype=object, index=range(7, 12)),
+        lambda paths: pd.DataFrame({"path": paths}),
+    ],
+    ids=[
+        "tuple",
+        "str array",
+        "object array",
+        "column",
+        "Path",
+        "Series",
+        "object Series",
+        "frame",
+    ],
+)
+def test_paths_of_every_kind_give_the_same_numbers(paths, pack):
+    np.testing.assert_array_equal(
+        make_mel().fit_transform(pack(paths)), make_mel().fit_transform(paths)
+    )
+
+
+@pytest.mark.parametrize("pack", [list, tuple, lambda waves: np.array(waves, dtype=object)])
+def test_ragged_waveforms_equal_their_files(paths, waves, pack):
+    np.testing.assert_array_equal(
+        make_mel().fit_transform(pack(waves)), make_mel().fit_transform(paths)
+    )
+
+
+def test_a_table_of_waveforms_equals_a_list_of_them():
+    table = np.random.default_rng(0).normal(size=(3, 2000)).astype(np.float32)
+    np.testing.assert_array_equal(
+        make_mel().fit_transform(table), make_mel().fit_transform(list(table))
+    )
+
+
+def test_the_shape_is_clips_by_bands_by_frames(paths):
+    features = make_mel().fit_transform(paths)
+    assert features.shape == (5, 16, 1 + 2000 // 64)
+    assert features.dtype == np.float32
+
+
+def test_the_numbers_are_the_log_of_mel_power_over_the_floor(waves):
+    features = make_mel(duration=None).fit_transform(waves[4:])[0]
+    power = dsp.mel_power(waves[4], sample_rate=8000, n_fft=256, hop_length=64, n_mels=16)
+    np.testing.assert_allclose(features, np.log(power + dsp.LOG_FLOOR), rtol=1e-6)
+
+
+def test_several_windows_become_channels_of_one_length(paths):
+    windows = {"win_length": (64, 128, 256), "hop_length": (32, 64, 100)}
+    image = make_mel(**windows, n_frames=40).fit_transform(paths)
+    assert image.shape == (5, 3, 16, 40)
+    for k in range(3):
+        alone = make_mel(**{name: values[k] for name, values in windows.items()}, n_frames=40)
+        np.testing.assert_array_equal(image[:, k], alone.fit_transform(paths))
+
+
+def test_without_n_frames_the_first_window_gives_the_length(paths):
+    image = make_mel(hop_length=(64, 100)).fit_transform(paths)
+    assert image.shape == (5, 2, 16, 1 + 2000 // 64)
+    np.testing.assert_array_equal(image[:, 0], make_mel().fit_transform(paths))
+
+
+@pytest.mark.parametrize("extra", [{"n_jobs": 2}, {"verbose": 1}, {"cache_dir": "cache"}], ids=str)
+def test_how_it_is_computed_does_not_change_the_bits(paths, tmp_path, monkeypatch, extra):
+    monkeypatch.chdir(tmp_path)
+    plain = make_mel().fit_transform(paths)
+    for _ in range(2):  # with a cache: cold, then warm
+        np.testing.assert_array_equal(make_mel(**extra).fit_transform(paths), plain)
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_any_joblib_backend_gives_the_same_bits(paths, backend):
+    with joblib.parallel_config(backend, n_jobs=2):
+        features = make_mel(n_jobs=2).fit_transform(paths)
+    np.testing.assert_array_equal(features, make_mel().fit_transform(paths))
+
+
+def test_without_duration_the_longest_clip_of_fit_counts(paths, waves):
+    mel = make_mel(duration=None)
+    assert mel.fit(paths).n_samples_ == 4000
+    assert mel.fit(waves[:2]).n_samples_ == 1600
+    assert mel.transform(waves).shape == (5, 16, 1 + 1600 // 64)
+
+
+def test_tables_are_strict_about_columns_but_paths_are_not(paths):
+    mel = make_mel().fit(np.zeros((2, 1000)))
+    assert mel.n_features_in_ == 1000
+    with pytest.raises(ValueError, match="999 features, but MelSpectrogram is expecting 1000"):
+        mel.transform(np.zeros((2, 999)))
+    assert mel.transform(paths).shape[0] == 5
+
+
+@pytest.mark.parametrize("length", [1, 2, 63, 255])
+def test_clips_down_to_one_sample_work(length):
+    features = make_mel(duration=None).fit_transform([np.full(length, 0.5, np.float32)])
+    assert np.isfinite(features).all()
+    assert features.max() > SILENCE
+
+
+def test_short_clips_are_filled_with_silence_or_with_themselves(waves):
+    silent = make_mel().fit_transform(waves[:1])[0]
+    repeated = make_mel(pad_mode="repeat").fit_transform(waves[:1])[0]
+    np.testing.assert_array_equal(silent[:, -5:], SILENCE)
+    assert repeated[:, -5:].max() > 0
+
+
+@pytest.fixture
+def mixed(paths, tmp_path):
+    """Good and bad files in turn: bad ones at positions 1 and 3."""
+    (tmp_path / "text.wav").write_text("no sound" * 100)
+    missing = str(tmp_path / "nowhere.wav")
+    return [paths[0], str(tmp_path / "text.wav"), paths[1], missing, paths[2]]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_one_error_names_all_bad_files(mixed, n_jobs):
+    with pytest.raises(AudioError, match=r"Could not read 2 files") as caught:
+        make_mel(n_jobs=n_jobs).fit_transform(mixed)
+    assert sorted(path for path, _ in caught.value.failures) == sorted([mixed[1], mixed[3]])
+
+
+def test_with_warn_bad_rows_are_silent_and_all_others_in_place(mixed):
+    with pytest.warns(UserWarning, match=r"(?s)text\.wav.*nowhere\.wav.*rows hold silence"):
+        features = make_mel(on_error="warn").fit_transform(mixed)
+    good = make_mel().fit_transform(mixed[::2])
+    np.testing.assert_array_equal(features[::2], good)
+    np.testing.assert_array_equal(features[1::2], SILENCE)
+
+
+def test_bad_files_are_not_cached(mixed, tmp_path):
+    mel = make_mel(on_error="warn", cache_dir=tmp_path / "cache")
+    with pytest.warns(UserWarning, match="2 files"):
+        mel.fit_transform(mixed)
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 3
+    soundfile.write(mixed[3], tone(500, sample_rate=8000, duration=0.2), 8000)
+    with pytest.warns(UserWarning, match="1 file "):
+        assert mel.transform(mixed)[3].max() > 0
+
+
+def test_without_duration_an_unreadable_header_is_named_in_fit(mixed, paths):
+    with pytest.raises(AudioError, match=r"(?s)2 files.*text\.wav"):
+        make_mel(duration=None).fit(mixed)
+    mel = make_mel(duration=None, on_error="warn").fit(mixed)
+    assert mel.n_samples_ == 2400
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"sample_rate": 0}, "sample_rate of MelSpectrogram must be an int >= 1, got 0"),
+        ({"sample_rate": 8000.5}, "sample_rate of MelSpectrogram must be an int >= 1, got 8000"),
+        ({"duration": 0}, "duration of MelSpectrogram must be a number > 0 or None, got 0"),
+        ({"duration": "5"}, "duration of MelSpectrogram must be a number > 0 or None, got '5'"),
+        ({"duration": np.nan}, "duration of MelSpectrogram must be a number > 0 or None, got nan"),
+        ({"n_fft": True}, "n_fft of MelSpectrogram must be an int >= 1, got True"),
+        ({"hop_length": 0}, "hop_length of .* an int >= 1 or a tuple of such, got 0"),
+        ({"hop_length": ()}, r"hop_length of .* an int >= 1 or a tuple of such, got \(\)"),
+        ({"win_length": 300}, "win_length of .* at most n_fft=256, got 300"),
+        ({"win_length": (64, 300)}, r"win_length of .* at most n_fft=256, got \(64, 300\)"),
+        ({"win_length": (64, 65), "hop_length": (1, 2, 3)}, "same number of entries"),
+        ({"n_mels": -3}, "n_mels of MelSpectrogram must be an int >= 1, got -3"),
+        ({"fmin": -1}, r"fmin of MelSpectrogram must be a number in \[0, 4000\), got -1"),
+        ({"fmin": 500, "fmax": 400}, "fmin of MelSpectrogram must be below fmax=400, got 500"),
+        ({"fmax": 4001}, r"fmax of MelSpectrogram must be a number in \(0, 4000\] or None"),
+        ({"power": 0}, "power of MelSpectrogram must be a number > 0, got 0"),
+        ({"mel_scale": "bark"}, "mel_scale of MelSpectrogram must be one of 'slaney', 'htk'"),
+        ({"norm": "l2"}, "norm of MelSpectrogram must be one of 'slaney', None, got 'l2'"),
+        ({"center": 1}, "center of MelSpectrogram must be True or False, got 1"),
+        ({"center_pad_mode": "wrap"}, "center_pad_mode of .* 'constant', 'reflect', got 'wrap'"),
+        ({"n_frames": 0}, "n_frames of MelSpectrogram must be an int >= 1 or None, got 0"),
+        ({"channel": "left"}, "channel of MelSpectrogram must be 'mean' or an int >= 0"),
+        ({"channel": -1}, "channel of MelSpectrogram must be 'mean' or an int >= 0, got -1"),
+        ({"pad_mode": "zeros"}, "pad_mode of MelSpectrogram must be one of 'constant', 'repeat'"),
+        ({"crop": "end"}, "crop of MelSpectrogram must be one of 'start', 'center', got 'end'"),
+        ({"on_error": "ignore"}, "on_error of MelSpectrogram must be one of 'raise', 'warn'"),
+        ({"verbose": -1}, "verbose of MelSpectrogram must be an int >= 0, got -1"),
+    ],
+)
+def test_bad_parameters_are_named_with_rule_and_value(paths, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        make_mel(**parameters).fit(paths)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ("a.wav", r"X of MelSpectrogram must be a list of paths, got one path, 'a\.wav'"),
+        (["a.wav", 3], r"only paths .* got 3 of type int at position 1"),
+        (["a.wav", np.zeros(3)], "only paths"),
+        (np.array([["a", "b"]]), "must have one column of paths, got 2"),
+        ([np.zeros(3, np.int16)], r"samples in \[-1, 1\], got int16: divide by 32768 first"),
+        (np.zeros((2, 3), np.int16), "got int16: divide by 32768 first"),
+        ([np.array([0.0, np.nan])], r"X\[0\] of MelSpectrogram must be finite"),
+        ([np.zeros(3), np.zeros(0)], r"X\[1\] of MelSpectrogram must hold at least one sample"),
+        (np.array([[0.0, np.inf]]), "Input X contains infinity"),
+        (np.zeros(5), "Expected 2D array, got 1D array"),
+        (np.zeros((2, 3, 4)), "Found array with dim 3"),
+        ([], "Expected 2D array, got 1D array"),
+    ],
+)
+def test_bad_data_are_refused(X, message):
+    with pytest.raises(ValueError, match=message):
+        make_mel().fit(X)
+
+
+def test_bands_between_two_fourier_bins_are_warned_about(paths):
+    with pytest.warns(UserWarning, match="mel bands lie between two Fourier bins"):
+        make_mel(n_fft=128, n_mels=128).fit(paths)
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_cache_that_is_no_folder_is_refused_in_fit(paths, tmp_path, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="cache_dir of MelSpectrogram must be a folder"):
+        make_mel(cache_dir=tmp_path / place).fit(paths)
+
+
+def test_a_cache_without_permission_is_refused_in_fit(paths, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(ValueError, match="must be a folder that can be written to"):
+        make_mel(cache_dir=tmp_path).fit(paths)
+
+
+def test_a_model_that_moved_away_from_its_cache_warns_and_computes(paths, tmp_path):
+    mel = make_mel(cache_dir=tmp_path / "cache").fit(paths)
+    (tmp_path / "cache").rmdir()
+    (tmp_path / "cache").touch()
+    with pytest.warns(UserWarning, match="Computing without the cache: cache_dir"):
+        features = mel.transform(paths)
+    np.testing.assert_array_equal(features, make_mel().fit_transform(paths))
+
+
+def test_a_disk_that_fills_up_says_what_to_do(paths, tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    mel = make_mel(cache_dir=check_folder(tmp_path / "cache", "cache")).fit(paths)
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match=r"cannot be written to \(No space left"):
+        mel.transform(paths)
+
+
+def test_the_progress_bar_appears_only_when_asked_for(paths, capsys):
+    make_mel().fit_transform(paths)
+    assert capsys.readouterr().err == ""
+    make_mel(verbose=1).fit_transform(paths)
+    assert "5/5" in capsys.readouterr().err
+
+
+def test_a_pickled_transformer_gives_the_same_numbers(paths):
+    mel = make_mel().fit(paths)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(mel)).transform(paths),
+                                  mel.transform(paths))  # fmt: skip
+
+
+def test_clone_keeps_parameters_and_forgets_the_fit(paths):
+    copy = clone(make_mel(cache_dir=None, win_length=(64, 128)).fit(paths))
+    assert copy.get_params()["win_length"] == (64, 128)
+    assert not hasattr(copy, "n_samples_")
