@@ -40,7 +40,7 @@ def make_ensemble(backbone, weights, epochs, members):
     cnn = PretrainedCNN(
         backbone, weights=weights, standardize=False, optimizer="adam", lr=1e-4,
         weight_decay=1e-3, schedule="step", lr_step_size=30, lr_gamma=0.1, warmup=0.0,
-        max_epochs=epochs, batch_size=32,
+        max_epochs=epochs, batch_size=32, n_threads=None,
     )  # fmt: skip
     seeds = [(f"seed{k}", clone(cnn).set_params(random_state=k)) for k in range(members)]
     # The paper averages probabilities of independently trained networks.

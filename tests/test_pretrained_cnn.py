@@ -1,3 +1,6 @@
+import pickle
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -139,6 +142,14 @@ def test_augmentation_changes_training_but_not_what_is_learnt(images, optimizer,
     )  # fmt: skip
     assert plain.history_[-1]["train_loss"] != changed.history_[-1]["train_loss"]
     assert changed.score(X, y) > 0.9
+
+
+def test_a_callable_needs_no_timm(images, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    clf = make_cnn(tiny_cnn, freeze=1).fit(*images)
+    assert pickle.loads(pickle.dumps(clf)).predict(images[0]).shape == (48,)
+    with pytest.raises(ImportError, match="A callable as backbone needs no timm"):
+        make_cnn("resnet18").fit(*images)
 
 
 def test_images_are_resized_for_networks_that_need_it(images):

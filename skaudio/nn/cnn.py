@@ -168,8 +168,9 @@ def _require_network(config: Any) -> None:
             request = urllib.request.Request(address, method="HEAD")
             with urllib.request.urlopen(request, timeout=HUB_TIMEOUT):
                 answers.append(True)
-        except urllib.error.HTTPError:
-            answers.append(True)  # an answer, whatever it says
+        except urllib.error.HTTPError as err:
+            if err.code in (404, 405):  # the host is there, it only has no such page
+                answers.append(True)
         except OSError:
             pass
 
