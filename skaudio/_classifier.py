@@ -13,6 +13,7 @@ from sklearn.base import (
     ClassifierMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    clone,
 )
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
@@ -51,6 +52,7 @@ class SpectrogramClassifier(
     n_iter_: int
     input_shape_: tuple[int, int, int]
     _net: Any  # a skorch net, or None after loading until it is first needed
+    _shaping: tuple[str, ...]  # parameters that decide which weights the network has
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SpectrogramClassifier:
         """Train the network.
@@ -225,6 +227,10 @@ class SpectrogramClassifier(
     ) -> ImageClassifier:
         """Build the network for images of `input_shape_`, with or without pretrained weights."""
 
+    def _frozen(self, module: ImageClassifier) -> set[str]:
+        """Names of parameters of the backbone that are not trained."""
+        return set()
+
     def _check_parameters(self) -> None:
         for name in ("max_epochs", "batch_size", "n_iter_no_change", "lr_step_size"):
             check_int(self, name, low=1)
@@ -306,6 +312,7 @@ class SpectrogramClassifier(
                 module = self._new_module(mean, std, data.images[:2], len(classes))
             else:
                 module = self.net_.module_
+            module.freeze(self._frozen(module))
             if fresh or scheduled or self._net.scheduled:
                 net = make_net(
                     self,
@@ -327,6 +334,8 @@ class SpectrogramClassifier(
                 f"lr={self.lr!r} or scale X."
             )
         self._net, self.classes_ = net, classes
+        if fresh:
+            self._architecture = {name: getattr(self, name) for name in self._shaping}
         self.__dict__.pop("_arrays", None)  # weights of a loaded model, now outdated
         self.history_ = [] if fresh else self.history_
         self.history_ += [_summary(row, len(self.history_) + i) for i, row in enumerate(epochs, 1)]
@@ -374,9 +383,12 @@ class SpectrogramClassifier(
         channels = self.input_shape_[0]
         device = torch.device("cpu")
         with seeded(0, device):
+            # As it was fitted, whatever `set_params` has changed since.
+            builder = clone(self).set_params(**self._architecture)
+            builder.input_shape_ = self.input_shape_
             blank = Standardize(torch.zeros(channels), torch.ones(channels))
-            module = self._build_module(
-                blank if self.standardize else torch.nn.Identity(),
+            module = builder._build_module(
+                blank if builder.standardize else torch.nn.Identity(),
                 len(self.classes_),
                 pretrained=False,
             )

@@ -138,6 +138,8 @@ class PretrainedCNN(SpectrogramClassifier):
     (8, 2)
     """
 
+    _shaping = ("backbone", "backbone_options", "input_size", "standardize")
+
     def __init__(
         self,
         backbone="mobilenetv2_100",
@@ -250,7 +252,6 @@ class PretrainedCNN(SpectrogramClassifier):
             backbone,
             head=head,
             input_size=None if self.input_size is None else tuple(self.input_size),
-            frozen=self._frozen(backbone, head),
         )
 
     def _build_backbone(self, n_classes: int) -> nn.Module:
@@ -320,15 +321,15 @@ class PretrainedCNN(SpectrogramClassifier):
                 "weights='FILE', or pass weights=None to start from random ones."
             ) from err
 
-    def _frozen(self, backbone: nn.Module, head: nn.Module | None) -> set[str]:
+    def _frozen(self, module: ImageClassifier) -> set[str]:
         if self.freeze is None:
             return set()
-        if head is None:
+        if module.head is None:
             raise ValueError(
                 f"freeze of PretrainedCNN must be None for a backbone without torch.nn.Linear as "
                 f"its last layer, got {self.freeze!r}."
             )
-        groups = stages(backbone)
+        groups = stages(module.backbone)
         count = len(groups) if self.freeze == "backbone" else int(self.freeze)
         if count > len(groups):
             raise ValueError(

@@ -38,11 +38,15 @@ _GENERATOR_LOCK = threading.RLock()
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Give the block torch's generators to itself, started from `seed`; put them back after."""
-    with (
-        _GENERATOR_LOCK,
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-    ):
-        torch.manual_seed(seed)
+    on_cuda = device.type == "cuda"
+    with _GENERATOR_LOCK, torch.random.fork_rng(devices=[device] if on_cuda else []):
+        # Not torch.manual_seed, which would also seed devices that are not in use here.
+        torch.default_generator.manual_seed(seed)
+        if on_cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
         yield
 
 

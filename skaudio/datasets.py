@@ -219,8 +219,12 @@ def fetch_fsdd(
 
     Parameters
     ----------
-    folder, url, known_hash, progress
-        As in `fetch_esc50`.
+    folder : str, PathLike or None, default=None
+        Where the data are kept. None: `pooch.os_cache("skaudio")`.
+    url, known_hash : str or None, default=None
+        Another address of the archive, and its checksum.
+    progress : bool, default=True
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -257,8 +261,12 @@ def fetch_speech_commands(
 
     Parameters
     ----------
-    folder, url, known_hash, progress
-        As in `fetch_esc50`.
+    folder : str, PathLike or None, default=None
+        Where the data are kept. None: `pooch.os_cache("skaudio")`.
+    url, known_hash : str or None, default=None
+        Another address of the archive, and its checksum.
+    progress : bool, default=True
+        Whether to show a progress bar.
 
     Returns
     -------

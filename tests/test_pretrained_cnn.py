@@ -93,6 +93,22 @@ def test_the_first_stages_can_be_frozen(images):
                      "5.weight": True, "5.bias": True}  # fmt: skip
 
 
+def test_a_warm_start_can_unfreeze(weights_file, images):
+    X, y = images
+    clf = make_cnn(weights=weights_file, freeze="backbone", warm_start=True).fit(X, y)
+    stem = clf.net_.module_.backbone.conv1[0].weight.detach().clone()
+    clf.set_params(freeze=None).fit(X, y)
+    assert not torch.equal(clf.net_.module_.backbone.conv1[0].weight, stem)
+
+
+def test_parameters_changed_after_fit_do_not_change_the_saved_network(images):
+    X, y = images
+    clf = make_cnn(tiny_cnn, batch_size=8).fit(X, y)
+    before = clf.predict_proba(X)
+    clf.set_params(backbone="test_resnet", standardize=False, input_size=(9, 9), weights="imagenet")
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(clf)).predict_proba(X), before)
+
+
 def test_the_backbone_can_learn_more_slowly_than_the_head(images):
     X, y = images
     torch.manual_seed(0)

@@ -51,9 +51,6 @@ class ImageClassifier(nn.Module):
         The sub-module of `backbone` that turns embeddings into logits, where there is one.
     input_size : (int, int) or None
         Height and width that images are resized to; None leaves them as they are.
-    frozen : collection of str
-        Names of parameters of `backbone` that are not trained. A normalisation layer all of whose
-        parameters are frozen keeps its running statistics too.
     """
 
     def __init__(
@@ -63,15 +60,12 @@ class ImageClassifier(nn.Module):
         *,
         head: nn.Module | None,
         input_size: tuple[int, int] | None = None,
-        frozen: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.standardize = standardize
         self.backbone = backbone
         self.input_size = input_size
         self._head = [head]  # in a list, so that its parameters are not listed twice
-        for name, parameter in backbone.named_parameters():
-            parameter.requires_grad_(name not in frozen)
 
     @property
     def head(self) -> nn.Module | None:
@@ -82,6 +76,14 @@ class ImageClassifier(nn.Module):
         """Names of the parameters of the head, as `named_parameters` gives them."""
         ours = {id(p) for p in self.head.parameters()} if self.head is not None else set()
         return {name for name, p in self.named_parameters() if id(p) in ours}
+
+    def freeze(self, names: Collection[str]) -> None:
+        """Train all parameters of the backbone but those named.
+
+        A normalisation layer all of whose parameters are frozen keeps its running statistics too.
+        """
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(name not in names)
 
     def train(self, mode: bool = True) -> ImageClassifier:
         """Switch between training and evaluation; frozen statistics stay frozen."""

@@ -45,12 +45,17 @@ def test_embedding_of_a_network_without_linear_layer_is_refused():
 
 
 def test_frozen_normalisation_keeps_its_statistics():
-    model = make_classifier(frozen={"1.weight", "1.bias"}).train()
+    model = make_classifier()
+    model.freeze({"1.weight", "1.bias"})
+    model.train()
     before = model.backbone[1].running_mean.clone()
     model(torch.randn(8, 2, 16, 20))
     assert torch.equal(model.backbone[1].running_mean, before)
     assert not model.backbone[1].weight.requires_grad
     assert model.backbone[0].weight.requires_grad
+    model.freeze(())
+    model.train()(torch.randn(8, 2, 16, 20))
+    assert not torch.equal(model.backbone[1].running_mean, before)
 
 
 def test_head_parameters_are_named_as_in_the_whole_network():
