@@ -120,6 +120,11 @@ class SpectrogramClassifier(
         """
         self._check_parameters()
         first = not hasattr(self, "classes_")
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"class_weight of {type(self).__name__} must be a dict or None in partial_fit, "
+                f"which does not see all clips, got {self.class_weight!r}."
+            )
         if first and classes is None:
             raise ValueError(
                 f"classes of {type(self).__name__}.partial_fit must list all classes in the first "
@@ -363,7 +368,7 @@ class SpectrogramClassifier(
         try:
             with torch.no_grad():
                 logits = module(torch.from_numpy(images))
-        except (RuntimeError, ValueError, TypeError, IndexError) as err:
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as err:
             raise ValueError(
                 f"The network of {type(self).__name__} cannot process clips of shape {shape} "
                 f"(channels, mel bands, frames): {err}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,6 +166,15 @@ class _Net(NeuralNet):
         self.scheduled = scheduled
         super().__init__(*args, **kwargs)
 
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        # skorch takes every KeyboardInterrupt for a wish to stop early, so that one could not
+        # interrupt a search. Here Ctrl-C is passed on.
+        self.notify("on_train_begin", X=X, y=y)
+        with suppress(_StopTraining):
+            self.fit_loop(X, y, **fit_params)
+        self.notify("on_train_end", X=X, y=y)
+        return self
+
     def get_iterator(self, dataset, training=False):
         return _Batches(dataset, self.batch_size, self.augmentation if training else None)
 
@@ -174,6 +183,20 @@ class _Net(NeuralNet):
         smoothing = self.label_smoothing if training else 0.0
         loss = cross_entropy(y_pred, target, reduction="none", label_smoothing=smoothing)
         return (loss * weight).mean()
+
+
+class _StopTraining(Exception):
+    """Raised when training has not improved for long enough."""
+
+
+class _EarlyStopping(EarlyStopping):
+    """skorch's early stopping, told apart from Ctrl-C."""
+
+    def on_epoch_end(self, net, **kwargs):
+        try:
+            super().on_epoch_end(net, **kwargs)
+        except KeyboardInterrupt as stop:
+            raise _StopTraining from stop
 
 
 class _Accuracy(Callback):
@@ -281,7 +304,7 @@ def make_net(
         score = PassthroughScoring("valid_accuracy", lower_is_better=False)
         callbacks += [("hits", _Accuracy()), ("accuracy", score)]
     if scheduled and owner.early_stopping:
-        stopping = EarlyStopping(
+        stopping = _EarlyStopping(
             "train_loss" if valid is None else "valid_loss",
             patience=owner.n_iter_no_change,
             threshold=owner.tol,

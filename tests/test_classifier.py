@@ -8,7 +8,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from networks import headless_cnn, tiny_cnn
+from networks import Interrupted, headless_cnn, tiny_cnn
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -219,6 +219,8 @@ def test_partial_fit_needs_classes_first_and_knows_no_others_later(images):
     clf = make_classifier()
     with pytest.raises(ValueError, match=r"classes of PretrainedCNN\.partial_fit must list all"):
         clf.partial_fit(X, y)
+    with pytest.raises(ValueError, match=r"a dict or None in partial_fit.* got 'balanced'"):
+        make_classifier(class_weight="balanced").partial_fit(X, y, classes=["dog", "rain"])
     clf.partial_fit(X, y, classes=["dog", "rain"])
     with pytest.raises(ValueError, match=r"only the classes .* got \['cat'\]"):
         clf.partial_fit(X, np.where(y == "dog", "cat", y))
@@ -298,6 +300,14 @@ def test_training_that_diverges_says_so_and_leaves_no_model(images):
         clf.fit(X, y)
     with pytest.raises(NotFittedError, match="not fitted"):
         clf.predict(X)
+
+
+def test_an_interrupt_is_passed_on_and_leaves_no_model(images):
+    clf = make_classifier(backbone=Interrupted)
+    with pytest.raises(KeyboardInterrupt, match="by hand"):
+        clf.fit(*images)
+    with pytest.raises(NotFittedError, match="not fitted"):
+        clf.predict(images[0])
 
 
 @pytest.mark.parametrize(

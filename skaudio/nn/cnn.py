@@ -121,9 +121,13 @@ def load_imagenet(
 
 
 def find_head(model: Any) -> nn.Module | None:
-    """Layer that turns embeddings into logits: timm's classifier, else the last `nn.Linear`."""
+    """Layer that turns embeddings into logits: timm's classifier, else the last `nn.Linear`.
+
+    None where there is no such layer, or several as in distilled models.
+    """
     if hasattr(model, "get_classifier"):
-        return model.get_classifier()
+        head = model.get_classifier()
+        return head if isinstance(head, nn.Module) else None
     return next((m for m in reversed(list(model.modules())) if isinstance(m, nn.Linear)), None)
 
 

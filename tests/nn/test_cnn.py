@@ -50,6 +50,10 @@ def test_the_head_is_the_last_linear_layer():
     assert isinstance(find_head(build_cnn("test_resnet", in_channels=1, n_classes=2)), nn.Linear)
 
 
+def test_a_model_with_several_heads_has_no_embedding():
+    assert find_head(build_cnn("levit_128s", in_channels=3, n_classes=2)) is None
+
+
 def test_stages_hold_every_parameter_but_the_head_once_and_in_order():
     model = build_cnn("test_resnet", in_channels=1, n_classes=2)
     groups = stages(model)
