@@ -12,6 +12,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from skaudio._validation import check_folder
+
 __all__ = ["Source", "fetch"]
 
 
@@ -57,7 +59,8 @@ def fetch(
     ConnectionError
         If the download failed; what arrived is kept and the next call goes on from there.
     ValueError
-        If the archive is not the expected one or not safe; it is removed.
+        If the archive is not the expected one or not safe, which removes it; if `folder` is a
+        file or cannot be written to.
     """
     import pooch
 
@@ -68,6 +71,7 @@ def fetch(
     files, archive = folder / f"{source.name}-{key}", folder / f"{source.name}-{key}.archive"
     if files.exists():
         return _find_root(files, source.marker)
+    check_folder(folder, f"folder of fetch_{source.name}")
     downloader = _ResumingDownloader(archive.with_suffix(".part"), progress=progress)
     try:
         pooch.retrieve(url, checksum, archive.name, folder, downloader=downloader)

@@ -18,6 +18,7 @@ from skaudio._validation import (
     check_folder,
     check_int,
     check_length,
+    check_n_jobs,
     check_real,
     check_waveform,
     is_int,
@@ -190,6 +191,7 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
             If `duration` is None and a file's header cannot be read.
         """
         self._check_parameters()
+        self._check_cache_and_bands()
         clips = self._check_clips(X, reset=True)
         if self.duration is not None:
             self.n_samples_ = max(1, round(self.duration * self.sample_rate))
@@ -217,9 +219,11 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
         AudioError
             If files cannot be read and `on_error` is 'raise'; names all of them.
         ValueError
-            If `X` holds NaN, infinity or neither paths nor waveforms.
+            If `X` holds NaN, infinity or neither paths nor waveforms, or a parameter was set out
+            of range after `fit`.
         """
         check_is_fitted(self)
+        self._check_parameters()
         clips = self._check_clips(X, reset=False)
         features = np.empty((len(clips), *self._shape()), dtype=np.float32)
         failures: list[tuple[str, str]] = []
@@ -253,6 +257,7 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
             check_int(self, name, low=1)
         check_int(self, "n_frames", low=1, optional=True)
         check_int(self, "verbose", low=0)
+        check_n_jobs(self)
         check_length(self, "hop_length")
         check_length(self, "win_length", optional=True)
         check_real(self, "duration", low=0, low_open=True, optional=True)
@@ -284,6 +289,8 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
                     f"win_length of MelSpectrogram must be at most n_fft={self.n_fft}, "
                     f"got {self.win_length!r}."
                 )
+
+    def _check_cache_and_bands(self) -> None:
         if self.cache_dir is not None:
             check_folder(self.cache_dir, "cache_dir of MelSpectrogram")
         filters = dsp.mel_filterbank(self.sample_rate, self.n_fft, self.n_mels, **self._bands())
@@ -292,7 +299,7 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
             warnings.warn(
                 f"{empty} of {self.n_mels} mel bands lie between two Fourier bins and are always "
                 f"silent: raise n_fft={self.n_fft} or lower n_mels.",
-                stacklevel=4,
+                stacklevel=3,
             )
 
     def _windows(self) -> list[tuple[int, int | None]]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Collection, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# No sound: full scale is 1, and the power of larger samples would come near what float32 holds.
+MAX_AMPLITUDE = 1e6
 
 
 def _reject(owner: object, name: str, rule: str) -> ValueError:
@@ -21,6 +25,11 @@ def _reject(owner: object, name: str, rule: str) -> ValueError:
 def is_int(value: object, low: int) -> bool:
     """Tell whether `value` is an integer >= `low`; booleans do not count."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= low
+
+
+def peak_of(wave: np.ndarray) -> float:
+    """Largest absolute value of finite samples."""
+    return max(float(wave.max()), -float(wave.min()))  # no copy, and right for the lowest integer
 
 
 def check_int(owner: object, name: str, *, low: int, optional: bool = False) -> None:
@@ -56,6 +65,13 @@ def check_real(
     too_high = number >= high if high_open else number > high
     if too_low or too_high:
         raise _reject(owner, name, rule)
+
+
+def check_n_jobs(owner: object) -> None:
+    """Check that parameter `n_jobs` of `owner` is an int other than 0, or None."""
+    value: Any = owner.n_jobs  # type: ignore[attr-defined]
+    if value is not None and (not is_int(value, -sys.maxsize) or value == 0):
+        raise _reject(owner, "n_jobs", "an int other than 0 or None")
 
 
 def check_bool(owner: object, name: str) -> None:
@@ -111,17 +127,20 @@ def as_clip_list(X: Any, owner: object) -> list[str] | list[np.ndarray] | None:
     Raises
     ------
     ValueError
-        If `X` is a single path, mixes paths with other things, has more than one column of paths,
-        or holds a waveform that is empty, not finite or of small integers.
+        If `X` is a single path, is empty, mixes paths with other things, has more than one column
+        of paths, or holds a waveform that `check_waveform` refuses.
     """
     name = type(owner).__name__
     if is_path(X):
         raise ValueError(f"X of {name} must be a list of paths, got one path, {X!r}: pass [path].")
     if not isinstance(X, list | tuple | np.ndarray) and not hasattr(X, "iloc"):
         return None
+    if (X.shape if hasattr(X, "shape") else (len(X),))[:1] == (0,):
+        raise ValueError(f"X of {name} must hold at least one clip, got none.")
     if hasattr(X, "iloc") or (isinstance(X, np.ndarray) and X.dtype.kind in "UO"):
         table = np.asarray(X, dtype=object) if hasattr(X, "iloc") else X
-        if table.ndim == 2 and any(is_path(item) for item in table[:1].ravel()):
+        # The first row and column tell: a table of numbers need not be looked through.
+        if table.ndim == 2 and any(map(is_path, (*table[:1].ravel(), *table[:, :1].ravel()))):
             if table.shape[1] != 1:
                 raise ValueError(
                     f"X of {name} must have one column of paths, got {table.shape[1]}."
@@ -150,12 +169,12 @@ def _check_paths(items: Sequence[Any], name: str) -> list[str]:
 
 
 def check_waveform(wave: np.ndarray, label: str) -> np.ndarray:
-    """Check one waveform: finite, not empty, not raw 8- or 16-bit samples.
+    """Check waveforms: finite, not empty, not raw 8- or 16-bit samples, not beyond all sound.
 
     Parameters
     ----------
     wave : ndarray of shape (..., n_samples)
-        Samples in [-1, 1].
+        Samples, nominally in [-1, 1]; none beyond `MAX_AMPLITUDE`.
     label : str
         How messages call it.
 
@@ -167,7 +186,7 @@ def check_waveform(wave: np.ndarray, label: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        If it is empty, not finite or of a small integer type.
+        If it is empty, not finite, too large or of a small integer type.
     """
     if wave.dtype.kind in "iu" and wave.dtype.itemsize <= 2:
         raise ValueError(
@@ -178,6 +197,11 @@ def check_waveform(wave: np.ndarray, label: str) -> np.ndarray:
         raise ValueError(f"{label} must hold at least one sample, got none.")
     if not np.isfinite(wave).all():
         raise ValueError(f"{label} must be finite, got NaN or infinity: replace or drop them.")
+    if peak_of(wave) > MAX_AMPLITUDE:
+        raise ValueError(
+            f"{label} must hold samples in [-1, 1], at most up to {MAX_AMPLITUDE:g}, got "
+            f"{peak_of(wave):.3g}: scale them first."
+        )
     return wave.astype(np.float32, copy=False)
 
 
@@ -187,12 +211,14 @@ def check_folder(path: str | os.PathLike, label: str) -> Path:
     Raises
     ------
     ValueError
-        If `path` is a file, cannot be made, or cannot be written to.
+        If `path` is no path, is a file, cannot be made, or cannot be written to.
     """
+    if not is_path(path):
+        raise ValueError(f"{label} must be a str or PathLike, got {path!r}.")
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
+    except (OSError, ValueError) as err:  # ValueError: a NUL in the name
         raise ValueError(
             f"{label} must be a folder that can be made, got {path!r}: {err}."
         ) from err

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 import soundfile
 import soxr
+
+from skaudio._validation import MAX_AMPLITUDE, is_int, peak_of
 
 __all__ = ["AudioError", "fit_length", "load_clip", "probe_length"]
 
@@ -16,6 +20,9 @@ __all__ = ["AudioError", "fit_length", "load_clip", "probe_length"]
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 100, 10_000_000
 # Samples read beyond the wanted part, so that the resampling filter sees what really follows.
 RESAMPLE_MARGIN = 256
+# Frames decoded and dropped after a jump into an MPEG file, ten packets: a packet borrows bits from
+# earlier ones, so the first few after a jump come out wrong.
+MPEG_MARGIN = 11_520
 
 
 class AudioError(ValueError):
@@ -79,10 +86,13 @@ def load_clip(
 
     Raises
     ------
+    ValueError
+        If a parameter is out of range.
     AudioError
         If the file is missing, not a regular file, not audio, empty, has no such channel, or
-        holds NaN or infinity.
+        holds NaN, infinity or samples beyond 1e6, a million times full scale.
     """
+    _check_options(sample_rate, duration, channel, pad_mode, crop)
     n_samples = None if duration is None else max(1, round(duration * sample_rate))
     name = os.fsdecode(path)
     try:
@@ -137,6 +147,24 @@ def probe_length(path: str | os.PathLike, *, sample_rate: int) -> int:
         raise AudioError([(name, _reason(name, err))]) from err
 
 
+def _check_options(
+    sample_rate: object, duration: object, channel: object, pad_mode: object, crop: object
+) -> None:
+    number = isinstance(duration, Real) and not isinstance(duration, bool)
+    long = duration is None or (number and 0 < float(duration) < math.inf)  # type: ignore[arg-type]
+    mean = isinstance(channel, str) and channel == "mean"
+    rules = (
+        ("sample_rate", sample_rate, is_int(sample_rate, 1), "an int >= 1"),
+        ("duration", duration, long, "a number > 0 or None"),
+        ("channel", channel, mean or is_int(channel, 0), "'mean' or an int >= 0"),
+        ("pad_mode", pad_mode, pad_mode in ("constant", "repeat"), "'constant' or 'repeat'"),
+        ("crop", crop, crop in ("start", "center"), "'start' or 'center'"),
+    )
+    for name, value, good, rule in rules:
+        if not good:
+            raise ValueError(f"{name} of load_clip must be {rule}, got {value!r}.")
+
+
 def _open(path: str) -> soundfile.SoundFile:
     # Opening a FIFO would wait for ever, so the kind of file is looked at first.
     mode = os.stat(path).st_mode
@@ -157,20 +185,27 @@ def _read(
         start, count = 0, -1
         if n_samples is not None:
             start, count = _part(file, sample_rate, n_samples, crop)
-        file.seek(start)
-        frames = file.read(count, dtype="float32", always_2d=True)  # (n_frames, n_channels)
+        lead = min(start, MPEG_MARGIN) if file.subtype.startswith("MPEG") else 0
+        file.seek(start - lead)
+        count = count if count < 0 else count + lead
+        frames = file.read(count, dtype="float32", always_2d=True)[lead:]  # (n_frames, n_channels)
         rate = file.samplerate
     if len(frames) == 0:
         raise ValueError("holds no samples")
     if channel != "mean" and int(channel) >= frames.shape[1]:
         raise ValueError(f"has {frames.shape[1]} channel(s), channel {channel} was asked for")
-    wave = frames.mean(axis=1) if channel == "mean" else frames[:, int(channel)]
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused below
+        wave = frames.mean(axis=1) if channel == "mean" else frames[:, int(channel)]
     if not np.isfinite(wave).all():
         raise ValueError("holds samples that are NaN or infinite")
+    if peak_of(wave) > MAX_AMPLITUDE:
+        raise ValueError(f"holds samples of up to {peak_of(wave):.3g}, above {MAX_AMPLITUDE:g}")
     if rate != sample_rate:
-        wave = soxr.resample(wave, rate, sample_rate, quality="HQ")
-        if len(wave) == 0:
-            raise ValueError(f"is too short to resample from {rate} to {sample_rate} Hz")
+        resampled = soxr.resample(wave, rate, sample_rate, quality="HQ")
+        if len(resampled) == 0:  # less than half a new sample: with silence after it, one comes out
+            wave = np.pad(wave, (0, rate // sample_rate))
+            resampled = soxr.resample(wave, rate, sample_rate, quality="HQ")
+        wave = resampled
     return np.ascontiguousarray(wave)
 
 

@@ -142,7 +142,7 @@ def load_folder(
     FileNotFoundError, NotADirectoryError
         If the folder or a listed file does not exist; if `folder` is a file.
     ValueError
-        If a column is missing, a value is empty, or there are no clips.
+        If `meta.csv` is not UTF-8, a column is missing, a value is empty, or there are no clips.
     """
     root = Path(folder)
     if not root.exists():
@@ -291,8 +291,11 @@ def fetch_speech_commands(
 
 def _from_table(root, name, *, group="fold", only=None):
     """Read paths, labels and groups from a CSV file, where column `only`, if any, is "True"."""
-    with (root / name).open(newline="", encoding="utf-8-sig") as file:  # Excel writes a mark
-        rows = [row for row in csv.DictReader(file) if only is None or row[only] == "True"]
+    try:
+        with (root / name).open(newline="", encoding="utf-8-sig") as file:  # Excel writes a mark
+            rows = [row for row in csv.DictReader(file) if only is None or row[only] == "True"]
+    except (UnicodeDecodeError, csv.Error) as err:
+        raise ValueError(f"{root / name} must be a table of CSV in UTF-8: {err}.") from err
     columns = list(rows[0]) if rows else []
     label = "category" if "category" in columns else "label"
     used = ["filename", label] + [group] * (group != "fold" or "fold" in columns)

@@ -34,12 +34,15 @@ class FeatureStore:
     ----------
     folder : str or PathLike
         Where the features are kept; made when the first entry is written.
-    parameters : mapping of str to JSON values
+    parameters : mapping of str to JSON values or numpy scalars
         Everything the features depend on besides the clip.
     """
 
     def __init__(self, folder: str | os.PathLike, parameters: Mapping[str, Any]) -> None:
-        text = json.dumps({"format": FORMAT_VERSION, **parameters}, sort_keys=True)
+        # Numbers of numpy, as a grid search hands them over, give the keys of Python's own.
+        text = json.dumps(
+            {"format": FORMAT_VERSION, **parameters}, sort_keys=True, default=np.generic.item
+        )
         self.folder = Path(folder) / _digest(text.encode())
 
     def collect(
@@ -103,7 +106,7 @@ class FeatureStore:
         try:
             path = os.path.realpath(clip)
             status = os.stat(path)
-        except OSError:  # `compute` will say what is wrong with the file
+        except (OSError, ValueError):  # `compute` will say what is wrong with the file or name
             return None
         return _digest(f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="replace"))
 

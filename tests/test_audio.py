@@ -84,6 +84,19 @@ def test_the_middle_of_a_long_file_is_found_at_any_rate(tmp_path, rate):
     assert centre == pytest.approx(len(clip) / 2, abs=2)
 
 
+@pytest.mark.parametrize("suffix", ["mp3", "opus", "ogg", "flac"])
+def test_the_middle_of_a_compressed_file_is_that_of_the_whole(tmp_path, suffix):
+    rate, time = 48_000, np.arange(6 * 48_000) / 48_000
+    options = {"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}
+    chirp = 0.5 * np.sin(2 * np.pi * (200 * time + 300 * time**2))
+    path = write(tmp_path / f"a.{suffix}", chirp, rate, **options)
+    whole = load_clip(path, sample_rate=rate)
+    for duration in (0.5, 5.9):  # the longer one starts before a full margin fits
+        middle = load_clip(path, sample_rate=rate, duration=duration, crop="center")
+        expected = fit_length(whole, round(duration * rate), crop="center")
+        np.testing.assert_allclose(middle, expected, atol=1e-5)
+
+
 def test_only_the_needed_part_of_a_long_file_is_read(tmp_path, monkeypatch):
     path = write(tmp_path / "long.wav", np.zeros(960_000, np.int16), 44_100)
     read, counts = soundfile.SoundFile.read, []
@@ -100,6 +113,44 @@ def test_one_sample_is_a_clip(tmp_path):
     path = write(tmp_path / "a.wav", np.array([0.5]))
     np.testing.assert_allclose(load_clip(path, sample_rate=16_000), [0.5], atol=1e-4)
     assert load_clip(path, sample_rate=16_000, duration=0.01).shape == (160,)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.parametrize("rate", [8000, 16_000, 22_050, 44_100, 96_000])
+def test_clips_of_few_samples_can_be_resampled(tmp_path, length, rate):
+    path = write(tmp_path / "a.wav", np.full(length, 0.5), 48_000)
+    clip = load_clip(path, sample_rate=rate)
+    assert np.isfinite(clip).all()
+    assert 0 < np.abs(clip).max() < 1
+    assert len(clip) == pytest.approx(max(1, length * rate / 48_000), abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"sample_rate": 0}, "sample_rate of load_clip must be an int >= 1, got 0"),
+        ({"sample_rate": 16_000.0}, r"sample_rate of load_clip must be an int >= 1, got 16000\.0"),
+        ({"duration": 0}, "duration of load_clip must be a number > 0 or None, got 0"),
+        ({"duration": np.inf}, "duration of load_clip must be a number > 0 or None, got inf"),
+        ({"duration": np.nan}, "duration of load_clip must be a number > 0 or None, got nan"),
+        ({"duration": "5"}, "duration of load_clip must be a number > 0 or None, got '5'"),
+        ({"channel": -1}, "channel of load_clip must be 'mean' or an int >= 0, got -1"),
+        ({"channel": "left"}, "channel of load_clip must be 'mean' or an int >= 0, got 'left'"),
+        ({"pad_mode": "zeros"}, "pad_mode of load_clip must be 'constant' or 'repeat', got 'zeros"),
+        ({"crop": "end"}, "crop of load_clip must be 'start' or 'center', got 'end'"),
+    ],
+)
+def test_bad_parameters_are_not_blamed_on_the_file(tmp_path, parameters, message):
+    path = write(tmp_path / "a.wav", np.zeros(100))
+    with pytest.raises(ValueError, match=message) as caught:
+        load_clip(path, **parameters)
+    assert not isinstance(caught.value, AudioError)
+
+
+def test_parameters_may_be_numbers_of_numpy(tmp_path):
+    path = write(tmp_path / "a.wav", np.zeros((100, 2)))
+    options = {"duration": np.float32(0.5), "channel": np.int64(1)}
+    assert load_clip(path, sample_rate=np.int64(8000), **options).shape == (4000,)
 
 
 def test_the_header_tells_the_length(tmp_path):
@@ -124,6 +175,10 @@ def make_bad_file(folder, kind):
         write(path, np.zeros(0))
     elif kind == "nan":
         write(path, np.array([0.0, np.nan], np.float32), subtype="FLOAT")
+    elif kind == "large":
+        write(path, np.array([0.0, -1e30]), subtype="FLOAT")
+    elif kind == "overflow":
+        write(path, np.array([0.0, 1e300]), subtype="DOUBLE")
     elif kind == "rate":
         write(path, np.zeros(100), 2**31 - 1)
     elif kind == "loop":
@@ -141,6 +196,8 @@ def make_bad_file(folder, kind):
         ("text", "libsndfile says: Format not recognised"),
         ("header", "holds no samples"),
         ("nan", "NaN or infinite"),
+        ("large", r"holds samples of up to 1e\+30, above 1e\+06"),
+        ("overflow", "NaN or infinite"),
         ("rate", "claims a sample rate of 2147483647 Hz"),
         ("loop", "symbolic links"),
     ],

@@ -209,6 +209,12 @@ def test_tables_without_the_needed_cells_are_refused(tmp_path, header, row):
         load_folder(tmp_path)
 
 
+def test_a_table_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "meta.csv").write_bytes("filename,label\na.wav,caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"meta\.csv must be a table of CSV in UTF-8: .*0xe9"):
+        load_folder(tmp_path)
+
+
 def test_real_folders_load_with_their_folds_and_speakers():
     paths, labels, folds = load_folder(shared_folder("data", "esc10"))
     assert (len(paths), len(set(labels)), set(folds)) == (400, 10, {1, 2, 3, 4, 5})
@@ -325,6 +331,15 @@ def test_data_sets_are_downloaded_once(tmp_path, server, function, content, labe
         assert list(got_labels) == labels
         assert list(got_groups) == groups
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("function", [fetch_esc50, fetch_fsdd, fetch_speech_commands])
+def test_a_file_instead_of_a_folder_is_named(tmp_path, server, function):
+    (tmp_path / "file").touch()
+    message = rf"folder of {function.__name__} must be a folder .* got .*file"
+    with pytest.raises(ValueError, match=message):
+        fetch(function, server, tmp_path / "file", make_zip(FSDD))
+    assert not server.requests
 
 
 def test_esc10_is_a_part_of_esc50(tmp_path, server):

@@ -69,6 +69,15 @@ def test_other_parameters_do_not_share_entries(tmp_path, clips, compute):
     assert compute.count == 40
 
 
+def test_numbers_of_numpy_share_the_entries_of_pythons(tmp_path, clips, compute):
+    plain = {"n_mels": 64, "center": True, "windows": [(32, None)], "fmin": 20.0}
+    numpy = {"n_mels": np.int64(64), "center": np.bool_(True), "windows": [(np.int32(32), None)],
+             "fmin": np.float64(20.0)}  # fmt: skip
+    for parameters in (plain, numpy):
+        collect(tmp_path / "store", clips, compute, parameters)
+    assert compute.count == 20
+
+
 @pytest.mark.parametrize("change", ["size", "time"])
 def test_a_changed_file_is_computed_anew(tmp_path, clips, compute, change):
     collect(tmp_path / "store", clips, compute)
@@ -121,8 +130,9 @@ def test_failures_are_not_stored(tmp_path, clips):
     assert not entries(store)
 
 
-def test_a_missing_file_is_left_to_compute_and_not_stored(tmp_path, compute):
-    assert collect(tmp_path / "store", [str(tmp_path / "nowhere.wav")], compute)[0] is not None
+@pytest.mark.parametrize("name", ["nowhere.wav", "no\0where.wav"])
+def test_a_missing_file_is_left_to_compute_and_not_stored(tmp_path, compute, name):
+    assert collect(tmp_path / "store", [str(tmp_path / name)], compute)[0] is not None
     assert not entries(tmp_path / "store")
 
 

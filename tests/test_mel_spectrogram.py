@@ -174,6 +174,22 @@ def test_with_warn_bad_rows_are_silent_and_all_others_in_place(mixed):
     np.testing.assert_array_equal(features[1::2], SILENCE)
 
 
+def test_an_impossible_name_is_a_bad_file_with_and_without_cache(paths, tmp_path):
+    for cache_dir in (None, tmp_path):
+        mel = make_mel(on_error="warn", cache_dir=cache_dir)
+        with pytest.warns(UserWarning, match="embedded null byte"):
+            features = mel.fit_transform([paths[0], "a\0b.wav"])
+        np.testing.assert_array_equal(features[1], SILENCE)
+
+
+def test_a_grid_of_numpy_numbers_shares_the_cache(paths, tmp_path):
+    plain = make_mel(cache_dir=tmp_path).fit_transform(paths)
+    numpy = {name: np.array([value])[0] for name, value in SETTINGS.items()}
+    mel = make_mel(cache_dir=tmp_path, **numpy, center=np.bool_(True))
+    np.testing.assert_array_equal(mel.fit_transform(paths), plain)
+    assert len(list(tmp_path.rglob("*.npy"))) == len(paths)
+
+
 def test_bad_files_are_not_cached(mixed, tmp_path):
     mel = make_mel(on_error="warn", cache_dir=tmp_path / "cache")
     with pytest.warns(UserWarning, match="2 files"):
@@ -221,11 +237,21 @@ def test_without_duration_an_unreadable_header_is_named_in_fit(mixed, paths):
         ({"crop": "end"}, "crop of MelSpectrogram must be one of 'start', 'center', got 'end'"),
         ({"on_error": "ignore"}, "on_error of MelSpectrogram must be one of 'raise', 'warn'"),
         ({"verbose": -1}, "verbose of MelSpectrogram must be an int >= 0, got -1"),
+        ({"n_jobs": "two"}, "n_jobs of MelSpectrogram must be an int other than 0 or None, got"),
+        ({"n_jobs": 0}, "n_jobs of MelSpectrogram must be an int other than 0 or None, got 0"),
+        ({"cache_dir": 123}, "cache_dir of MelSpectrogram must be a str or PathLike, got 123"),
+        ({"cache_dir": "a\0b"}, "cache_dir of MelSpectrogram must be a folder that can be made"),
     ],
 )
 def test_bad_parameters_are_named_with_rule_and_value(paths, parameters, message):
     with pytest.raises(ValueError, match=message):
         make_mel(**parameters).fit(paths)
+
+
+def test_parameters_that_were_set_after_fit_are_checked_in_transform(paths):
+    mel = make_mel().fit(paths).set_params(hop_length=0)
+    with pytest.raises(ValueError, match="hop_length of .* an int >= 1 or a tuple of such, got 0"):
+        mel.transform(paths)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +268,12 @@ def test_bad_parameters_are_named_with_rule_and_value(paths, parameters, message
         (np.array([[0.0, np.inf]]), "Input X contains infinity"),
         (np.zeros(5), "Expected 2D array, got 1D array"),
         (np.zeros((2, 3, 4)), "Found array with dim 3"),
-        ([], "Expected 2D array, got 1D array"),
+        ([], "X of MelSpectrogram must hold at least one clip, got none"),
+        (pd.Series([], dtype=object), "must hold at least one clip, got none"),
+        (pd.DataFrame({"path": []}), "must hold at least one clip, got none"),
+        (pd.DataFrame({"path": [np.nan, "a.wav"]}), r"only paths .* got nan .* at position 0"),
+        (np.array([[0.0, 1e300]]), r"must hold samples in \[-1, 1\], at most .* got 1e\+300"),
+        ([np.zeros(3), np.full(3, 2e6)], r"X\[1\] .* up to 1e\+06, got 2e\+06: scale them first"),
     ],
 )
 def test_bad_data_are_refused(X, message):
