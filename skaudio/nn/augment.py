@@ -69,7 +69,10 @@ def mask_spectrograms(
 def mix_clips(
     x: Tensor, target: Tensor, weight: Tensor, alpha: float, rng: np.random.RandomState
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Average every clip, its target and its weight with those of another clip (mixup).
+    """Average every clip with another one, and their losses likewise (mixup).
+
+    The cross-entropy of the result is that of both targets, each times its share and the weight of
+    its clip: labels of clips without weight are not learnt.
 
     Parameters
     ----------
@@ -87,7 +90,7 @@ def mix_clips(
     Returns
     -------
     x, target, weight : Tensors of the shapes above
-        New tensors.
+        New tensors: mixed clips, the mean of both targets by share times weight, mixed weights.
 
     References
     ----------
@@ -100,7 +103,9 @@ def mix_clips(
     def mix(values: Tensor) -> Tensor:
         return torch.lerp(values[other], values, share.reshape(-1, *[1] * (values.ndim - 1)))
 
-    return mix(x), mix(target), mix(weight)
+    mixed = mix(weight)
+    tiny = torch.finfo(mixed.dtype).tiny  # two clips without weight have no target: 0 / tiny
+    return mix(x), mix(target * weight[:, None]) / mixed.clamp_min(tiny)[:, None], mixed
 
 
 def _random_runs(count: int, length: int, share: float, rng: np.random.RandomState) -> np.ndarray:

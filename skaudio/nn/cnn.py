@@ -17,7 +17,7 @@ from skaudio.nn.weights import load_weights, read_weights
 __all__ = ["build_cnn", "find_head", "import_timm", "load_imagenet", "stages"]
 
 # Seconds to wait for the model hub before saying that it cannot be reached. timm itself tries for
-# the better part of a minute.
+# the better part of a minute, also where the hub is there but does not give out files.
 HUB_TIMEOUT = 8.0
 
 
@@ -31,8 +31,8 @@ def import_timm() -> ModuleType:
     """
     try:
         import timm
-    except (ImportError, RuntimeError, OSError) as err:
-        # A torchvision built for another torch raises RuntimeError or OSError, not ImportError.
+    except (ImportError, RuntimeError, OSError, AttributeError) as err:
+        # A torchvision built for another torch seldom raises ImportError.
         raise ImportError(
             f"timm cannot be imported ({err}). If it is installed, torchvision probably does not "
             "match torch: reinstall both together with 'pip install -U torch torchvision timm'. A "
@@ -78,8 +78,10 @@ def build_cnn(
         return timm.create_model(
             name, pretrained=False, in_chans=in_channels, num_classes=n_classes, **(options or {})
         )
-    except TypeError as err:
-        raise ValueError(f"{name!r} does not take the options {options!r}: {err}") from err
+    except Exception as err:  # models check their options in ways of their own, or not at all
+        raise ValueError(
+            f"{name!r} cannot be built with the options {options!r} ({type(err).__name__}: {err})"
+        ) from err
 
 
 def load_imagenet(
@@ -113,8 +115,11 @@ def load_imagenet(
     if cached is not None:
         tensors = read_weights(cached)
     else:
-        _require_network(config)
-        tensors = timm.create_model(name, pretrained=True, **(options or {})).state_dict()
+        _require_file(config)
+        try:
+            tensors = timm.create_model(name, pretrained=True, **(options or {})).state_dict()
+        except Exception as err:  # of the hub's client, the network, the disk or a broken file
+            raise OSError(f"the download failed ({type(err).__name__}: {err})") from err
     load_weights(
         model, {k: t for k, t in tensors.items() if k not in head_names}, head_names=head_names
     )
@@ -159,28 +164,43 @@ def _cached_file(repository: str) -> str | None:
     return None
 
 
-def _require_network(config: Any) -> None:
-    from huggingface_hub import constants
+def _require_file(config: Any) -> None:
+    """Check within `HUB_TIMEOUT` that the host of the weights answers for their very file."""
+    from huggingface_hub import constants, hf_hub_url
 
-    address = constants.ENDPOINT if config.hf_hub_id else config.url
-    if constants.HF_HUB_OFFLINE and config.hf_hub_id:
+    if config.hf_hub_id and constants.HF_HUB_OFFLINE:
         raise OSError("the model hub is switched off by HF_HUB_OFFLINE")
-    answers: list[bool] = []
+    address = (
+        hf_hub_url(config.hf_hub_id, config.hf_hub_filename or "model.safetensors")
+        if config.hf_hub_id
+        else config.url
+    )
+    reasons: list[str | None] = []  # one, None if there is nothing against the download
 
     def ask() -> None:
         try:
             request = urllib.request.Request(address, method="HEAD")
-            with urllib.request.urlopen(request, timeout=HUB_TIMEOUT):
-                answers.append(True)
+            with urllib.request.build_opener(_NoRedirect).open(request, timeout=HUB_TIMEOUT):
+                reasons.append(None)
         except urllib.error.HTTPError as err:
-            if err.code in (404, 405):  # the host is there, it only has no such page
-                answers.append(True)
-        except OSError:
-            pass
+            # A redirect leads to the file. Of other refusals (another file name, a token that is
+            # needed) the download makes the best, without the retries that take so long.
+            fails_slowly = err.code >= 500 or err.code in (408, 429)
+            reasons.append(f"it answers with HTTP {err.code}" if fails_slowly else None)
+        except Exception as err:
+            reasons.append(f"{type(err).__name__}: {err}")
 
-    # In a thread, because looking up a host name does not obey the timeout of urlopen.
+    # In a thread, because looking up a host name does not obey the timeout of urllib.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(HUB_TIMEOUT)
-    if not answers:
-        raise OSError("the model hub cannot be reached from this machine")
+    reason = reasons[0] if reasons else f"no answer within {HUB_TIMEOUT:g} s"
+    if reason is not None:
+        raise OSError(f"the model hub cannot be reached from this machine ({reason})")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Leave redirects alone: urllib would ask for the whole file where they lead."""
+
+    def redirect_request(self, *args):
+        return None

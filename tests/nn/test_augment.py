@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from skaudio.nn.augment import mask_spectrograms, mix_clips, shift_time
 
@@ -48,9 +49,32 @@ def test_mixing_keeps_sums_and_mixes_all_three_alike(rng):
     x = torch.eye(6)[:, None, None, :]
     target, weight = torch.eye(6), torch.arange(6.0)
     mixed, mixed_target, mixed_weight = mix_clips(x, target, weight, 0.5, rng)
-    torch.testing.assert_close(mixed[:, 0, 0], mixed_target)
+    shares = mixed[:, 0, 0]
+    torch.testing.assert_close(mixed_weight, shares @ weight)
+    torch.testing.assert_close(mixed_target * mixed_weight[:, None], shares * weight)
     torch.testing.assert_close(mixed_target.sum(1), torch.ones(6))
-    torch.testing.assert_close(mixed_weight, mixed_target @ weight)
+
+
+def test_the_mixed_loss_is_the_weighted_loss_of_both_clips(rng):
+    target, weight = torch.eye(6), torch.tensor([0.0, 1.0, 0.0, 3.0, 0.5, 0.0])
+    logits = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
+    x, mixed_target, mixed_weight = mix_clips(torch.eye(6), target, weight, 0.5, rng)
+    loss = cross_entropy(logits, mixed_target, reduction="none") * mixed_weight
+    alone = torch.stack([cross_entropy(logits, target[[k] * 6], reduction="none")
+                         for k in range(6)], dim=1)  # fmt: skip
+    torch.testing.assert_close(loss, (x * weight * alone).sum(1))
+
+
+def test_mixing_clips_without_weight_gives_no_loss_and_no_nan(rng):
+    _, target, weight = mix_clips(torch.eye(4), torch.eye(4), torch.zeros(4), 0.5, rng)
+    assert torch.equal(target, torch.zeros(4, 4))
+    assert torch.equal(weight, torch.zeros(4))
+
+
+def test_mixing_clips_of_equal_weight_keeps_the_weight(rng):
+    x, target, weight = mix_clips(torch.eye(6), torch.eye(6), torch.ones(6), 0.5, rng)
+    assert torch.equal(target, x)
+    assert torch.equal(weight, torch.ones(6))
 
 
 def test_the_same_generator_state_gives_the_same_changes():

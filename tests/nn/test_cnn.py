@@ -1,4 +1,7 @@
+import http.server
 import sys
+import threading
+import time
 
 import pytest
 import torch
@@ -25,11 +28,27 @@ def test_an_unknown_model_is_refused_with_its_neighbours():
 
 
 def test_an_unknown_option_is_refused():
-    with pytest.raises(ValueError, match=r"does not take the options \{'dropp': 1\}"):
+    with pytest.raises(ValueError, match=r"cannot be built with the options \{'dropp': 1\}"):
         build_cnn("test_resnet", in_channels=1, n_classes=2, options={"dropp": 1})
 
 
-@pytest.mark.parametrize("error", [ImportError, RuntimeError("nms"), OSError("libc10_cuda")])
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("resnet18.foo", None, r"'resnet18\.foo' cannot be built .*RuntimeError: .*\(foo\)"),
+        ("resnet18", {"output_stride": 7}, r"\{'output_stride': 7\} \(AssertionError"),
+        ("resnet18", {"act_layer": "no"}, r"\{'act_layer': 'no'\} \(KeyError"),
+    ],
+)
+def test_what_timm_raises_is_turned_into_one_error(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        build_cnn(name, in_channels=1, n_classes=2, options=options)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ImportError, RuntimeError("nms"), OSError("libc10_cuda"), AttributeError("extension")],
+)
 def test_a_broken_timm_says_what_to_reinstall(monkeypatch, error):
     def fail(name, *args, **kwargs):
         if name == "timm":
@@ -67,20 +86,99 @@ def test_stages_of_other_modules_are_their_children():
     assert stages(tiny_cnn(1, 2)) == [["0.weight", "0.bias"], ["1.weight", "1.bias"]]
 
 
-@pytest.fixture
-def no_hub(monkeypatch, tmp_path):
-    """A hub that refuses connections, and an empty cache."""
+def use_hub(monkeypatch, folder, address):
+    """Have the files of the hub at an address, and an empty cache."""
     from huggingface_hub import constants
 
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
 
+@pytest.fixture
+def no_hub(monkeypatch, tmp_path):
+    """A hub that refuses connections."""
+    use_hub(monkeypatch, tmp_path, "http://127.0.0.1:9")
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answer with the server's code for files, or not before the server is released."""
+
+    def do_HEAD(self):
+        self.server.asked.append(self.path)
+        if self.server.code is None:
+            self.server.released.wait(30)
+        self.send_response(200 if self.path == "/" else self.server.code or 200)
+        self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *args):
+        """Stay quiet."""
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub on this machine whose first page is always there."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.code, server.asked, server.released = 200, [], threading.Event()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        use_hub(monkeypatch, tmp_path, f"http://127.0.0.1:{server.server_address[1]}")
+        yield server
+        server.released.set()
+        server.shutdown()
+
+
+def fill_resnet():
+    """Load the pretrained weights of a model, and give it back."""
+    model = build_cnn("test_resnet", in_channels=1, n_classes=2)
+    cnn.load_imagenet(model, "test_resnet", head_names={"fc.weight", "fc.bias"})
+    return model
+
+
 def test_without_network_the_hub_is_given_up_on_quickly(no_hub):
-    model = build_cnn("resnet18", in_channels=1, n_classes=2)
-    with pytest.raises(OSError, match="model hub cannot be reached"):
-        cnn.load_imagenet(model, "resnet18", head_names={"fc.weight", "fc.bias"})
+    with pytest.raises(OSError, match=r"model hub cannot be reached .*\(.*refused"):
+        fill_resnet()
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [(500, "answers with HTTP 500"), (None, r"timed out|no answer within 0\.5")],
+)
+def test_a_hub_that_gives_out_no_files_is_given_up_on_quickly(hub, monkeypatch, code, message):
+    monkeypatch.setattr(cnn, "HUB_TIMEOUT", 0.5)
+    hub.code, start = code, time.monotonic()
+    with pytest.raises(OSError, match=rf"model hub cannot be reached .*({message})"):
+        fill_resnet()
+    assert time.monotonic() - start < 5
+    assert hub.asked == ["/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"]
+
+
+@pytest.mark.parametrize("code", [200, 302, 404])
+def test_weights_are_downloaded_where_the_hub_answers(hub, monkeypatch, code):
+    source = build_cnn("test_resnet", in_channels=3, n_classes=1000)
+    create = import_timm().create_model
+    monkeypatch.setattr(
+        "timm.create_model",
+        lambda name, pretrained, **options: source if pretrained else create(name, **options),
+    )
+    hub.code = code
+    stem = fill_resnet().conv1[0].weight
+    torch.testing.assert_close(stem, source.conv1[0].weight.sum(1, keepdim=True))
+    assert len(hub.asked) == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no space"), KeyError("state"), OSError("gone")])
+def test_a_download_that_breaks_is_one_kind_of_error(hub, monkeypatch, error):
+    def fail(name, pretrained, **options):
+        if pretrained:
+            raise error
+        return create(name, **options)
+
+    create = import_timm().create_model
+    monkeypatch.setattr("timm.create_model", fail)
+    with pytest.raises(OSError, match=rf"the download failed \({type(error).__name__}: "):
+        fill_resnet()
 
 
 def test_cached_weights_need_no_network(no_hub, monkeypatch, tmp_path):
