@@ -1,0 +1,74 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import save_file
+from scipy.special import log_softmax
+
+from skaudio.datasets import make_sound_events, write_clips
+from skaudio.nn.cnn import build_cnn
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def load_example(name):
+    """The module of an example."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_main(example, monkeypatch, *options):
+    """Run an example as from the command line."""
+    monkeypatch.setattr(sys, "argv", ["example.py", *map(str, options)])
+    example.main()
+
+
+def test_the_quickstart_searches_saves_and_reloads(tmp_path, monkeypatch, capsys):
+    def make_short(args):
+        pipeline, grid = make_pipeline(args)
+        return pipeline.set_params(clf__max_epochs=1), grid
+
+    quickstart = load_example("quickstart")
+    make_pipeline = quickstart.make_pipeline
+    monkeypatch.setattr(quickstart, "make_pipeline", make_short)
+    run_main(quickstart, monkeypatch, "--out", tmp_path)
+    printed = capsys.readouterr().out
+    assert "Searching hop lengths 800, 200 over 4 folds" in printed
+    assert "The reloaded model hears" in printed
+    assert (tmp_path / "model.joblib").exists()
+
+
+def test_the_recipe_of_the_paper_runs(tmp_path, monkeypatch, capsys):
+    waves, labels, folds = make_sound_events(
+        8, 2, duration=1.0, n_folds=2, sample_rate=44_100, random_state=0
+    )
+    write_clips(tmp_path / "clips", waves, labels, folds, sample_rate=44_100)
+    weights = tmp_path / "weights.safetensors"
+    save_file(build_cnn("test_resnet", in_channels=3, n_classes=1000).state_dict(), weights)
+    recipe = load_example("paper_recipe")
+    monkeypatch.setattr(recipe, "SECONDS", 0.5)
+    run_main(recipe, monkeypatch, "--data", tmp_path / "clips", "--backbone", "test_resnet",
+             "--weights", weights, "--epochs", 1, "--members", 2, "--clips", 4)  # fmt: skip
+    assert "ensemble: " in capsys.readouterr().out
+
+
+class Network:
+    """Something that has given logits for one clip."""
+
+    classes_ = np.array(["dog", "rain"])
+
+    def __init__(self, *logits):
+        self.logits = np.array([logits])
+
+    def predict_log_proba(self, X):
+        return log_softmax(self.logits, axis=1)
+
+
+def test_the_recipe_averages_logits_not_probabilities():
+    networks = [Network(2, 0), Network(2, 0), Network(0, 9)]
+    probabilities = np.mean([np.exp(network.predict_log_proba(None)) for network in networks], 0)
+    assert probabilities.argmax() == 0
+    assert load_example("paper_recipe").predict_together(networks, None) == ["rain"]
