@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pages import write_block
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import PredefinedSplit
@@ -23,8 +24,6 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 import skaudio
 from skaudio import MelSpectrogram, PretrainedCNN
 from skaudio.datasets import load_folder
-
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
 def mean_and_std(log_mel):
@@ -58,7 +57,7 @@ def make_contestants(weights, cache_dir, epochs):
     }
 
 
-def write_table(results, epochs, page=PAGE):
+def write_table(results, epochs):
     """Replace the table between the markers of the page."""
     lines = [
         f"mobilenetv2_100 on 3 x 128 x 250 log-mel images, {epochs} epochs, batch 16, AdamW 1e-3, "
@@ -73,10 +72,7 @@ def write_table(results, epochs, page=PAGE):
         scores = " | ".join(f"{100 * score:.2f}" for score in row["scores"])
         mean = 100 * np.mean(row["scores"])
         lines.append(f"| {name} | {scores} | **{mean:.2f}** | {row['seconds'] / 60:.1f} |")
-    text = page.read_text()
-    start, end = "<!-- esc10 begin -->", "<!-- esc10 end -->"
-    before, rest = text.split(start)
-    page.write_text(before + start + "\n" + "\n".join(lines) + "\n" + end + rest.split(end)[1])
+    write_block("esc10", lines)
 
 
 def main():
