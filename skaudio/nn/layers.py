@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ImageClassifier", "Standardize", "init_head"]
+from skaudio.nn.frontend import FrontEndChain
+
+__all__ = ["ImageClassifier", "MaskedBatchNorm", "ResidualBlock", "Standardize", "init_head"]
 
 HEAD_STD = 0.01
 
@@ -38,13 +41,70 @@ class Standardize(nn.Module):
         return (x - self.mean) / self.std
 
 
+class MaskedBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation over the frames that belong to a clip.
+
+    Notes
+    -----
+    Shape: ``(batch, n_channels, n_frames)`` to the same. With a mask ``(batch, n_frames)``, True
+    where a frame belongs to the clip, the others do not enter the statistics and become zero.
+    """
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is None:
+            return super().forward(x)
+        keep = mask[:, None].to(x.dtype)
+        if not self.training:
+            return super().forward(x) * keep
+        count = keep.sum()
+        mean = (x * keep).sum((0, 2)) / count
+        centred = (x - mean[:, None]) * keep
+        var = centred.square().sum((0, 2)) / count
+        with torch.no_grad():
+            unbiased = var * count / (count - 1).clamp(min=1)
+            self.running_mean.lerp_(mean, self.momentum)  # type: ignore[union-attr,arg-type]
+            self.running_var.lerp_(unbiased, self.momentum)  # type: ignore[union-attr,arg-type]
+        x = centred / (var + self.eps).sqrt()[:, None]
+        return x * self.weight[:, None] * keep + self.bias[:, None] * keep if self.affine else x
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions over time, each followed by ReLU and normalisation, the second residual.
+
+    The importance estimator of DiffRes and its convolutional baseline are made of these
+    (arXiv:2210.01719; normalisation after ReLU as in the authors' code).
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Channels before and after.
+
+    Notes
+    -----
+    Shape: ``(batch, in_channels, n_frames)`` to ``(batch, out_channels, n_frames)``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(in_channels, out_channels, 5, padding=2)
+        self.norm1 = MaskedBatchNorm(out_channels)
+        self.conv2 = nn.Conv1d(out_channels, out_channels, 5, padding=2)
+        self.norm2 = MaskedBatchNorm(out_channels)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.norm1(self.conv1(x).relu(), mask)
+        return x + self.norm2(self.conv2(x).relu(), mask)
+
+
 class ImageClassifier(nn.Module):
-    """Standardise, resize, and classify images.
+    """Front end, standardise, resize, and classify images.
+
+    Attribute `frontend` is the chain of modules that images pass first; empty unless set.
 
     Parameters
     ----------
     standardize : nn.Module
-        First layer, `Standardize` or the identity.
+        First layer behind the front end, `Standardize` or the identity.
     backbone : nn.Module
         Images ``(batch, n_channels, height, width)`` to logits ``(batch, n_classes)``.
     head : nn.Module or None
@@ -62,6 +122,7 @@ class ImageClassifier(nn.Module):
         input_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
+        self.frontend = FrontEndChain()
         self.standardize = standardize
         self.backbone = backbone
         self.input_size = input_size
@@ -96,12 +157,23 @@ class ImageClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images ``(batch, n_channels, height, width)`` to logits ``(batch, n_classes)``."""
+        return self.penalized(x)[0]
+
+    def penalized(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images to logits, and what the front end adds to the loss in training."""
+        x, penalty = self.frontend(x)
         x = self.standardize(x)
         if self.input_size is not None and x.shape[-2:] != self.input_size:
             x = nn.functional.interpolate(
                 x, size=self.input_size, mode="bilinear", antialias=True, align_corners=False
             )
-        return self.backbone(x)
+        return self.backbone(x.contiguous(memory_format=torch.channels_last)), penalty
+
+    def with_frontend(self, frontend: FrontEndChain) -> ImageClassifier:
+        """This network behind another front end; all other weights are shared."""
+        module = copy.copy(self)
+        module._modules = {**self._modules, "frontend": frontend}
+        return module
 
     def embed(self, x: Tensor) -> Tensor:
         """Images to the embeddings ``(batch, n_features)`` that enter the head."""

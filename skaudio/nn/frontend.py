@@ -1,0 +1,157 @@
+"""Trainable first layers: modules that a transformer hands to a classifier for joint training."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["FrontEnd", "FrontEndChain", "TemporalResampler"]
+
+
+class FrontEnd(nn.Module):
+    """Base class of modules that stand before a network and are trained with it.
+
+    A subclass adds `forward`, `config` and `output_shape`.
+    """
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """What the constructor needs to make this module again, as plain values."""
+
+    @abstractmethod
+    def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Channels, mel bands and frames that images of `shape` become."""
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Process a batch.
+
+        Parameters
+        ----------
+        images : Tensor of shape (batch, n_channels, n_mels, n_frames)
+            Spectrograms.
+
+        Returns
+        -------
+        features : Tensor of shape (batch, n_channels_out, n_mels_out, n_frames_out)
+            What the next layer sees.
+        penalty : Tensor of shape ()
+            Added to the loss in training.
+        """
+
+    def like(self, other: FrontEnd) -> FrontEnd:
+        """This module with the settings of another that may change after training.
+
+        Parameters
+        ----------
+        other : FrontEnd
+            Must be of the same class with weights of the same shapes.
+
+        Returns
+        -------
+        module : FrontEnd
+            Shares its weights with this one.
+
+        Raises
+        ------
+        ValueError
+            If the modules are of different classes or shapes.
+        """
+        if _describe(self) != _describe(other):
+            raise ValueError(f"{_name(self)} was trained, not {_name(other)}")
+        return self
+
+
+class TemporalResampler(FrontEnd):
+    """Base class of front ends that shorten time to a budget of frames.
+
+    Parameters
+    ----------
+    n_mels : int
+        Number of mel bands.
+    budget : float or int
+        Share of the frames that is kept, in (0, 1], or their number, >= 1.
+    """
+
+    out_channels = 1
+
+    def __init__(self, n_mels: int, budget: float | int) -> None:
+        super().__init__()
+        self.n_mels = n_mels
+        self.budget = budget
+
+    def config(self) -> dict[str, Any]:
+        """What the constructor needs to make this module again."""
+        return {"n_mels": self.n_mels, "budget": self.budget}
+
+    def count_out(self, n_frames: int) -> int:
+        """Number of frames that `n_frames` become."""
+        if isinstance(self.budget, int):
+            if self.budget > n_frames:
+                raise ValueError(
+                    f"budget must be at most the number of frames, {n_frames}, got {self.budget}"
+                )
+            return self.budget
+        # Rounding errors must not cost a frame: 100 * 0.29 is 28.999999999999996.
+        return max(1, int(n_frames * self.budget + 1e-6))
+
+    def share(self, n_frames: int) -> float:
+        """Share of `n_frames` that is kept."""
+        return self.budget / n_frames if isinstance(self.budget, int) else self.budget
+
+    def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Channels, mel bands and frames that images of `shape` become."""
+        return self.out_channels, shape[1], self.count_out(shape[2])
+
+    def with_budget(self, budget: float | int) -> TemporalResampler:
+        """This module with another budget; all weights are shared."""
+        module = copy.copy(self)
+        module.budget = budget
+        return module
+
+    def like(self, other: FrontEnd) -> FrontEnd:
+        """This module with the budget of another; see `FrontEnd.like`."""
+        super().like(other)
+        return self.with_budget(other.budget)  # type: ignore[arg-type]
+
+
+class FrontEndChain(nn.ModuleList):
+    """Front ends one behind the other; an empty chain leaves images as they are."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images to features, and the sum of the penalties."""
+        penalty = images.new_zeros(())
+        for module in self.parts():
+            images, more = module(images)
+            penalty = penalty + more
+        return images, penalty
+
+    def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Channels, mel bands and frames that images of `shape` become."""
+        for module in self.parts():
+            shape = module.output_shape(shape)
+        return shape
+
+    def like(self, other: FrontEndChain) -> FrontEndChain:
+        """These modules with the settings of others; see `FrontEnd.like`."""
+        if len(self) != len(other):
+            raise ValueError(f"{len(self)} front end(s) were trained, not {len(other)}")
+        pairs = zip(self.parts(), other.parts(), strict=True)
+        return FrontEndChain(mine.like(theirs) for mine, theirs in pairs)
+
+    def parts(self) -> list[FrontEnd]:
+        """The front ends, in the order in which they are applied."""
+        return list(self)  # type: ignore[arg-type]
+
+
+def _describe(module: nn.Module) -> tuple[type, dict[str, tuple[int, ...]]]:
+    """Class and shapes of weights: equal where one module can take the place of another."""
+    return type(module), {name: tuple(t.shape) for name, t in module.state_dict().items()}
+
+
+def _name(module: FrontEnd) -> str:
+    settings = ", ".join(f"{name}={value!r}" for name, value in module.config().items())
+    return f"{type(module).__name__}({settings})"

@@ -1,0 +1,234 @@
+"""Merge runs of neighbouring frames, without a matrix of frames by output frames."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding_bag, pad
+
+__all__ = ["ENERGY_FLOOR", "extents", "merge"]
+
+# Added to an energy before its logarithm: an output frame that received nothing is log(1e-12).
+ENERGY_FLOOR = 1e-12
+
+
+def extents(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Start and end of every frame when the scores are laid end to end.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (batch, n_frames)
+        Extents of the frames, >= 0.
+
+    Returns
+    -------
+    start, end : Tensor of shape (batch, n_frames), float64
+        Places on the output axis.
+    """
+    # In float32 the rounding of a running sum over a thousand frames would move frames by 1e-5,
+    # which a loud frame beside a quiet one makes audible.
+    end = scores.double().cumsum(1)
+    return pad(end[:, :-1], (1, 0)), end
+
+
+def merge(
+    log_mel: Tensor, table: Tensor, scores: Tensor, n_frames_out: int, budget: float
+) -> Tensor:
+    """Weighted mean and maximum of energies, and weighted mean of a table, per output frame.
+
+    Parameters
+    ----------
+    log_mel : Tensor of shape (batch, n_mels, n_frames)
+        Natural logarithm of energies.
+    table : Tensor of shape (n_mels, n_frames)
+        One row of values per band, for example an encoding of the frame number.
+    scores : Tensor of shape (batch, n_frames)
+        Extent of every frame on the output axis, in [0, 1].
+    n_frames_out : int
+        Number of output frames.
+    budget : float
+        What the maximum is divided by.
+
+    Returns
+    -------
+    merged : Tensor of shape (batch, 3, n_mels, n_frames_out)
+        Logarithm of the mean and of the maximum, each plus 1e-12; mean of the table.
+    """
+    plan = _plan(scores, n_frames_out)
+    if torch.compiler.is_compiling():  # compilers and exporters differentiate and fuse themselves
+        return _merge_plainly(log_mel, table, plan, budget)
+    return _Merge.apply(log_mel, table.T, plan.stay, plan.spill, plan, budget)
+
+
+class _Plan(NamedTuple):
+    """Which part of a frame goes where.
+
+    A score is at most 1, so a frame reaches into two output frames at most: it stays in the one
+    it ends in, and spills into the one before if it crosses a boundary. Every boundary between
+    two output frames has one frame that crosses it.
+    """
+
+    bins: Tensor  # (batch, n_frames): output frame that a frame ends in
+    stay: Tensor  # (batch, n_frames): how much of it stays there
+    ended: Tensor  # (batch, n_frames_out - 1): number of frames that end before a boundary
+    spill: Tensor  # (batch, n_frames_out - 1): how much of the next frame spills
+
+    @property
+    def crossing(self) -> Tensor:
+        """The frame that crosses a boundary, (batch, n_frames_out - 1)."""
+        return self.ended.clamp(max=self.bins.shape[1] - 1)
+
+
+def _plan(scores: Tensor, n_frames_out: int) -> _Plan:
+    start, end = extents(scores)
+    last = (end.ceil() - 1).clamp(0, n_frames_out - 1).detach()  # output frame it ends in
+    stay = (torch.minimum(end, last + 1) - torch.maximum(start, last)).clamp(min=0)
+    before = (last - start).clamp(min=0)
+    bins = last.long()
+    counts = torch.zeros(bins.shape[0], n_frames_out, dtype=torch.long, device=bins.device)
+    ended = counts.scatter_add(1, bins, torch.ones_like(bins)).cumsum(1)[:, :-1]
+    crossing = ended.clamp(max=bins.shape[1] - 1)
+    boundary = torch.arange(1, n_frames_out, device=bins.device)
+    # None crosses where the scores are used up earlier.
+    spill = torch.where(bins.gather(1, crossing) == boundary, before.gather(1, crossing), 0.0)
+    return _Plan(bins, stay.to(scores.dtype), ended, spill.to(scores.dtype))
+
+
+def _merge_plainly(log_mel: Tensor, table: Tensor, plan: _Plan, budget: float) -> Tensor:
+    """`merge` in operations that every compiler and exporter knows; the reference in tests."""
+    energy = log_mel.transpose(1, 2).exp()  # (batch, n_frames, n_mels)
+    table = table.T.expand_as(energy)
+    bins, crossing = (index[..., None].expand(-1, -1, energy.shape[2])
+                      for index in (plan.bins, plan.crossing))  # fmt: skip
+
+    def reduce(frames: Tensor, how: str) -> tuple[Tensor, Tensor]:
+        empty = frames.new_zeros(frames.shape[0], plan.spill.shape[1] + 1, frames.shape[2])
+        stayed = empty.scatter_reduce(1, bins, frames * plan.stay[..., None], how)
+        spilled = frames.gather(1, crossing) * plan.spill[..., None]
+        return stayed, pad(spilled, (0, 0, 0, 1))
+
+    mean = torch.add(*reduce(energy, "sum")) + ENERGY_FLOOR
+    largest = torch.maximum(*reduce(energy, "amax")) / budget + ENERGY_FLOOR
+    encoding = torch.add(*reduce(table, "sum"))
+    return torch.stack([mean.log(), largest.log(), encoding], 1).transpose(2, 3)
+
+
+class _Bags(NamedTuple):
+    """What goes into the output frames, in their order, as `embedding_bag` wants it."""
+
+    frames: Tensor  # (batch, n_pieces): which frame
+    weights: Tensor  # (batch, n_pieces): how much of it
+    starts: Tensor  # (batch, n_frames_out): first piece of every output frame
+
+    def sum(self, rows: Tensor) -> Tensor:
+        """Weighted sums of rows, of each clip's own or of one table for all clips."""
+        own = rows.ndim == 3
+        index = _flat(self.frames, rows.shape[1]) if own else self.frames.flatten()
+        total = embedding_bag(
+            index, rows.reshape(-1, rows.shape[-1]), _flat(self.starts, self.frames.shape[1]),
+            mode="sum", per_sample_weights=self.weights.flatten(),
+        )  # fmt: skip
+        return total.view(*self.starts.shape, -1)
+
+
+def _bags(plan: _Plan, stay: Tensor, spill: Tensor) -> _Bags:
+    (batch, n_frames), n_before = stay.shape, spill.shape[1]
+    frame, boundary = (torch.arange(n, device=stay.device) for n in (n_frames, n_before))
+    # A frame stands behind all spills into earlier output frames, a spill behind the frames that
+    # end in its output frame.
+    stays, spills = frame + plan.bins, plan.ended + boundary
+    size = batch, n_frames + n_before
+    frames = plan.bins.new_empty(size).scatter_(1, stays, frame.expand(batch, -1))
+    frames.scatter_(1, spills, plan.crossing)
+    weights = stay.new_empty(size).scatter_(1, stays, stay).scatter_(1, spills, spill)
+    return _Bags(frames, weights, pad(spills + 1, (1, 0)))
+
+
+class _Merge(torch.autograd.Function):
+    """`merge` with a backward written by hand.
+
+    Most of the time goes into fresh memory, so buffers of the size of the input are few and used
+    again: one forward, three backward. Inside, frames come before bands, so that a frame is one
+    row of memory.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, log_mel: Tensor, table: Tensor, stay: Tensor, spill: Tensor, plan: _Plan,
+        budget: float,
+    ) -> Tensor:  # fmt: skip
+        rows, bags = _energy(log_mel), _bags(plan, stay, spill)  # (batch, n_frames, n_mels)
+        batch, n_mels, n_out = log_mel.shape[0], log_mel.shape[1], spill.shape[1] + 1
+        mean = bags.sum(rows).add_(ENERGY_FLOOR)  # (batch, n_out, n_mels)
+        spilled = _rows(rows, plan.crossing).mul_(spill[..., None])  # (batch, n_out - 1, n_mels)
+        rows *= stay[..., None]
+        largest = rows.new_zeros(batch * n_out, n_mels)
+        index = _flat(plan.bins, n_out)[:, None].expand(-1, n_mels)
+        largest.scatter_reduce_(0, index, rows.view(-1, n_mels), "amax")
+        largest = largest.view(batch, n_out, n_mels)
+        torch.maximum(largest[:, :-1], spilled, out=largest[:, :-1])
+        merged = rows.new_empty(batch, 3, n_out, n_mels)
+        torch.log(mean, out=merged[:, 0])
+        torch.div(largest, budget, out=merged[:, 1]).add_(ENERGY_FLOOR).log_()
+        merged[:, 2] = bags.sum(table)
+        ctx.save_for_backward(log_mel, mean, largest, table, stay, spill, plan.bins, plan.ended)
+        ctx.budget = budget
+        return merged.transpose(2, 3)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        log_mel, mean, largest, table, stay, spill, bins, ended = ctx.saved_tensors
+        crossing = _Plan(bins, stay, ended, spill).crossing
+        energy, n_mels = _energy(log_mel), log_mel.shape[1]
+        grad_mean, grad_max, grad_table = grad.transpose(2, 3).unbind(1)  # (batch, n_out, n_mels)
+        grad_mean = grad_mean / mean
+        grad_max = grad_max / (largest + ENERGY_FLOOR * ctx.budget)
+        crossing_energy = _rows(energy, crossing)
+
+        rows, buffer = energy * stay[..., None], torch.empty_like(energy)
+        wins = rows.eq_(_rows(largest, bins, buffer))  # 1.0 for the frames that are largest
+        spilled_wins = (crossing_energy * spill[..., None]).eq_(largest[:, :-1])
+        ties = torch.zeros_like(largest).view(-1, n_mels)
+        ties.index_add_(0, _flat(bins, largest.shape[1]), wins.view(-1, n_mels))
+        ties = ties.view_as(largest)
+        ties[:, :-1] += spilled_wins
+        grad_max /= ties.clamp_(min=1)
+
+        by_energy = wins.mul_(_rows(grad_max, bins, buffer)).add_(_rows(grad_mean, bins, buffer))
+        by_energy *= energy
+        grad_stay = by_energy.sum(2)
+        by_crossing = spilled_wins.mul_(grad_max[:, :-1]).add_(grad_mean[:, :-1])
+        by_crossing *= crossing_energy
+        grad_spill = by_crossing.sum(2)
+        grad_stay += _rows(grad_table, bins, buffer).mul_(table).sum(2)
+        grad_spill += table[crossing].mul_(grad_table[:, :-1]).sum(2)
+        if not ctx.needs_input_grad[0]:
+            return None, None, grad_stay, grad_spill, None, None
+        by_energy *= stay[..., None]
+        by_crossing *= spill[..., None]
+        target = _flat(crossing, energy.shape[1])
+        by_energy.view(-1, n_mels).index_add_(0, target, by_crossing.view(-1, n_mels))
+        return by_energy.transpose(1, 2), None, grad_stay, grad_spill, None, None
+
+
+def _energy(log_mel: Tensor) -> Tensor:
+    """Energies in new memory, frames before bands: (batch, n_frames, n_mels)."""
+    return log_mel.transpose(1, 2).clone(memory_format=torch.contiguous_format).exp_()
+
+
+def _flat(index: Tensor, length: int) -> Tensor:
+    """Positions within clips of `length` rows, as positions in the whole batch."""
+    return (index + length * torch.arange(index.shape[0], device=index.device)[:, None]).flatten()
+
+
+def _rows(values: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
+    """Rows ``values[clip, index[clip]]`` of every clip, in `out` where it is given."""
+    n_mels = values.shape[2]
+    out = values.new_empty(*index.shape, n_mels) if out is None else out
+    flat = _flat(index, values.shape[1])
+    torch.index_select(values.reshape(-1, n_mels), 0, flat, out=out.view(-1, n_mels))
+    return out
