@@ -44,6 +44,9 @@ class PretrainedCNN(SpectrogramClassifier):
         Learning rate, > 0.
     backbone_lr : float or None, default=None
         Learning rate of all layers but the last, > 0; None means `lr`.
+    frontend_lr : float or None, default=None
+        Learning rate of modules that are trained together with the network, such as
+        `DiffResResampler`'s, > 0; None means `lr`.
     weight_decay : float, default=1e-2
         Weight decay, >= 0.
     schedule : {'cosine', 'step', None}, default='cosine'
@@ -108,7 +111,10 @@ class PretrainedCNN(SpectrogramClassifier):
     n_features_in_ : int
         Size of the second axis of `X`.
     input_shape_ : tuple of int
-        Channels, mel bands and frames of the training clips.
+        Channels, mel bands and frames of the training clips, before the front end.
+    frontend_ : FrontEndChain
+        The trained copies of the modules that came with `X`, as from `DiffResResampler`; empty
+        where none came.
     net_ : skorch.NeuralNet
         The trained net.
 
@@ -152,6 +158,7 @@ class PretrainedCNN(SpectrogramClassifier):
         optimizer="adamw",
         lr=1e-3,
         backbone_lr=None,
+        frontend_lr=None,
         weight_decay=1e-2,
         schedule="cosine",
         warmup=0.25,
@@ -184,6 +191,7 @@ class PretrainedCNN(SpectrogramClassifier):
         self.optimizer = optimizer
         self.lr = lr
         self.backbone_lr = backbone_lr
+        self.frontend_lr = frontend_lr
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.warmup = warmup
@@ -241,9 +249,9 @@ class PretrainedCNN(SpectrogramClassifier):
             )
 
     def _build_module(
-        self, standardize: nn.Module, n_classes: int, *, pretrained: bool
+        self, standardize: nn.Module, in_channels: int, n_classes: int, *, pretrained: bool
     ) -> ImageClassifier:
-        backbone = self._build_backbone(n_classes)
+        backbone = self._build_backbone(in_channels, n_classes)
         head = find_head(backbone)
         if pretrained:
             self._fill(backbone, head)
@@ -254,8 +262,7 @@ class PretrainedCNN(SpectrogramClassifier):
             input_size=None if self.input_size is None else tuple(self.input_size),
         )
 
-    def _build_backbone(self, n_classes: int) -> nn.Module:
-        in_channels = self.input_shape_[0]
+    def _build_backbone(self, in_channels: int, n_classes: int) -> nn.Module:
         if isinstance(self.backbone, str):
             try:
                 return build_cnn(
@@ -297,7 +304,8 @@ class PretrainedCNN(SpectrogramClassifier):
                     f"{self.backbone!r}, got {self.weights!r}: {err}."
                 ) from err
         # A callable without weights is used as the user made it.
-        if head is not None and not loaded and isinstance(self.backbone, str):
+        given = isinstance(self.backbone, str) or self.weights is not None
+        if head is not None and not loaded and given:
             init_head(head)
 
     def _fill_from_hub(self, backbone: nn.Module, head_names: set[str]) -> None:
@@ -322,13 +330,14 @@ class PretrainedCNN(SpectrogramClassifier):
             ) from err
 
     def _frozen(self, module: ImageClassifier) -> set[str]:
+        for name in ("freeze", "backbone_lr"):
+            if getattr(self, name) is not None and module.head is None:
+                raise ValueError(
+                    f"{name} of PretrainedCNN must be None for a backbone without torch.nn.Linear "
+                    f"as its last layer, got {getattr(self, name)!r}."
+                )
         if self.freeze is None:
             return set()
-        if module.head is None:
-            raise ValueError(
-                f"freeze of PretrainedCNN must be None for a backbone without torch.nn.Linear as "
-                f"its last layer, got {self.freeze!r}."
-            )
         groups = stages(module.backbone)
         count = len(groups) if self.freeze == "backbone" else int(self.freeze)
         if count > len(groups):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,70 +17,23 @@ from skorch.helper import predefined_split
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from skaudio._validation import check_bool, check_choice, check_int, check_real
 from skaudio.nn.augment import mask_spectrograms, mix_clips, shift_time
+from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.layers import ImageClassifier
 
 __all__ = [
     "Augmentation",
     "ClipDataset",
     "channel_statistics",
+    "check_training_parameters",
+    "continue_optimizer",
     "draw_validation",
-    "limited_threads",
     "make_net",
-    "pick_device",
-    "seeded",
 ]
 
-# Initialisation and dropout draw from torch's global generator, which all threads share.
-_GENERATOR_LOCK = threading.RLock()
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Give the block torch's generators to itself, started from `seed`; put them back after."""
-    on_cuda = device.type == "cuda"
-    with _GENERATOR_LOCK, torch.random.fork_rng(devices=[device] if on_cuda else []):
-        # Not torch.manual_seed, which would also seed devices that are not in use here.
-        torch.default_generator.manual_seed(seed)
-        if on_cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        elif device.type == "mps":
-            torch.mps.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def limited_threads(n_threads: int | None) -> Iterator[None]:
-    """Let torch use so many threads of the CPU inside the block; None changes nothing.
-
-    The count holds for the calling thread only, so fits in other threads are not disturbed.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if n_threads is None else n_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def pick_device(device: str) -> torch.device:
-    """Resolve 'auto' to CUDA, then MPS, then the CPU, as they are on this machine now.
-
-    Raises
-    ------
-    ValueError
-        If the device has another name than torch knows or is not present.
-    """
-    if device == "auto":
-        mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, TypeError) as err:
-        raise ValueError(f"{device!r} is no device of this machine ({err})") from err
-    return found
+# How many clips are looked at together when statistics are taken.
+CLIPS_AT_A_TIME = 32
 
 
 @dataclass
@@ -116,24 +69,40 @@ class ClipDataset(torch.utils.data.Dataset):
         Class probabilities.
     weights : ndarray of shape (n_clips,), float32
         Weights in the loss.
+    rows : ndarray of shape (n_chosen,), int, or None, default=None
+        The clips that belong to the data set, in their order; None means all.
     """
 
     images: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
+    rows: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        self.rows = np.arange(len(self.images)) if self.rows is None else self.rows
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.rows)  # type: ignore[arg-type]
 
     def __getitem__(self, index: np.ndarray) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        rows = self.rows[index]  # type: ignore[index]
         images, targets, weights = (
-            torch.from_numpy(values[index]) for values in (self.images, self.targets, self.weights)
+            torch.from_numpy(values[rows]) for values in (self.images, self.targets, self.weights)
         )
         return images, (targets, weights)
 
     def subset(self, chosen: np.ndarray) -> ClipDataset:
         """Those clips where `chosen` is True, in the same order."""
-        return ClipDataset(self.images[chosen], self.targets[chosen], self.weights[chosen])
+        return replace(self, rows=self.rows[chosen])  # type: ignore[index]
+
+    def clips(self, through: FrontEndChain | None = None, device: Any = "cpu") -> Iterator[Any]:
+        """The images one by one, or what a front end makes of them."""
+        for start in range(0, len(self), CLIPS_AT_A_TIME):
+            images, _ = self[np.arange(start, min(start + CLIPS_AT_A_TIME, len(self)))]
+            if through:
+                with torch.inference_mode():
+                    images = through.to(device).eval()(images.to(device))[0].cpu()
+            yield from images.numpy()
 
 
 @dataclass
@@ -154,7 +123,7 @@ class _Batches:
             images, (targets, weights) = self.dataset[order[start:stop]]
             if self.augmentation:
                 images, targets, weights = self.augmentation(images, targets, weights)
-            yield images.contiguous(memory_format=torch.channels_last), (targets, weights)
+            yield images, (targets, weights)
 
 
 class _Net(NeuralNet):
@@ -177,6 +146,14 @@ class _Net(NeuralNet):
 
     def get_iterator(self, dataset, training=False):
         return _Batches(dataset, self.batch_size, self.augmentation if training else None)
+
+    def train_step_single(self, batch, **fit_params):
+        images, target = batch
+        self._set_training(True)
+        logits, penalty = self.module_.penalized(images.to(self.device))
+        loss = self.get_loss(logits, target, training=True) + penalty
+        loss.backward()
+        return {"loss": loss, "y_pred": logits}
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         target, weight = (t.to(y_pred.device) for t in y_true)
@@ -208,18 +185,51 @@ class _Accuracy(Callback):
             net.history.record_batch("valid_accuracy", hits.float().mean().item())
 
 
-def channel_statistics(images: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+def channel_statistics(images: Iterable[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, standard deviation and lowest value of every channel.
 
-    One clip at a time, so that memory-mapped images are never in memory as a whole.
+    Parameters
+    ----------
+    images : iterable of ndarray of shape (n_channels, n_mels, n_frames)
+        Read once, one clip at a time, so that they need not be in memory as a whole.
+
+    Returns
+    -------
+    mean, std, low : Tensor of shape (n_channels,), float32
+        Over all clips.
     """
-    means = np.stack([image.mean(axis=(1, 2), dtype=np.float64) for image in images])
-    squares = np.stack([np.square(image - mean[:, None, None]).mean(axis=(1, 2), dtype=np.float64)
-                        for image, mean in zip(images, means, strict=True)])  # fmt: skip
-    mean = means.mean(axis=0)
-    std = np.sqrt((squares + np.square(means - mean)).mean(axis=0))
-    floor = np.stack([image.min(axis=(1, 2)) for image in images]).min(axis=0)
-    return tuple(torch.from_numpy(v.astype(np.float32)) for v in (mean, std, floor))  # type: ignore[return-value]
+    means, variances, lows = [], [], []
+    for image in images:
+        means.append(image.mean(axis=(1, 2), dtype=np.float64))
+        centred = image - means[-1][:, None, None]
+        variances.append(np.square(centred).mean(axis=(1, 2)))
+        lows.append(image.min(axis=(1, 2)))
+    mean = np.mean(means, axis=0)
+    std = np.sqrt(np.mean(variances + np.square(means - mean), axis=0))
+    return tuple(torch.from_numpy(v.astype(np.float32)) for v in (mean, std, np.min(lows, axis=0)))  # type: ignore[return-value]
+
+
+def check_training_parameters(owner: Any) -> None:
+    """Check the parameters that all classifiers share."""
+    for name in ("max_epochs", "batch_size", "n_iter_no_change", "lr_step_size"):
+        check_int(owner, name, low=1)
+    check_int(owner, "n_threads", low=1, optional=True)
+    check_int(owner, "verbose", low=0)
+    check_real(owner, "lr", low=0, low_open=True)
+    for name in ("backbone_lr", "frontend_lr"):
+        check_real(owner, name, low=0, low_open=True, optional=True)
+    for name in ("weight_decay", "mixup", "tol"):
+        check_real(owner, name, low=0)
+    for name in ("warmup", "time_shift", "time_mask", "freq_mask"):
+        check_real(owner, name, low=0, high=1)
+    check_real(owner, "lr_gamma", low=0, high=1, low_open=True)
+    check_real(owner, "label_smoothing", low=0, high=1, high_open=True)
+    check_real(owner, "validation_fraction", low=0, high=1, low_open=True, high_open=True,
+               optional=True)  # fmt: skip
+    check_choice(owner, "optimizer", ("adamw", "adam"))
+    check_choice(owner, "schedule", ("cosine", "step", None))
+    for name in ("standardize", "early_stopping", "warm_start"):
+        check_bool(owner, name)
 
 
 def draw_validation(codes: np.ndarray, fraction: float, rng: np.random.RandomState) -> np.ndarray:
@@ -318,7 +328,8 @@ def make_net(
         optimizer=torch.optim.AdamW if owner.optimizer == "adamw" else torch.optim.Adam,
         optimizer__weight_decay=owner.weight_decay,
         optimizer__param_groups=[
-            (name, {"lr": owner.lr}) for name in sorted(module.head_parameters())
+            *((name, {"lr": owner.lr}) for name in sorted(module.head_parameters())),
+            ("frontend.*", {"lr": owner.lr if owner.frontend_lr is None else owner.frontend_lr}),
         ],
         lr=owner.lr if owner.backbone_lr is None else owner.backbone_lr,
         max_epochs=owner.max_epochs if scheduled else 1,
@@ -332,6 +343,16 @@ def make_net(
         scheduled=scheduled,
     )
     return net.initialize()
+
+
+def continue_optimizer(net: NeuralNet, before: NeuralNet) -> None:
+    """Give a net the optimiser's memory of another one for the same network.
+
+    Learning rates and other settings stay those of `net`.
+    """
+    memory = copy.deepcopy(before.optimizer_.state_dict()["state"])
+    settings = net.optimizer_.state_dict()["param_groups"]
+    net.optimizer_.load_state_dict({"state": memory, "param_groups": settings})
 
 
 @dataclass

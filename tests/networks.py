@@ -37,6 +37,17 @@ def no_network(in_channels, n_classes):
     return "network"
 
 
+class Pair(nn.Module):
+    """A network that gives a tuple."""
+
+    def __init__(self, in_channels, n_classes):
+        super().__init__()
+        self.network = tiny_cnn(in_channels, n_classes)
+
+    def forward(self, x):
+        return self.network(x), x
+
+
 class Interrupted(nn.Module):
     """A network during whose training somebody presses Ctrl-C."""
 

@@ -1,8 +1,10 @@
 """What all classifiers promise, shown on PretrainedCNN with a tiny network."""
 
 import pickle
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -13,6 +15,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skaudio import PretrainedCNN
+from skaudio._training import ClipDataset
 
 
 def make_classifier(**parameters):
@@ -57,9 +60,17 @@ def test_other_numbers_of_frames_can_be_predicted_but_not_other_bands(images):
     assert clf.score(np.concatenate([X, X], axis=-1), y) > 0.9
     with pytest.raises(ValueError, match="8 features, but PretrainedCNN is expecting 16"):
         clf.predict(X[:, :8])
-    stack = make_classifier(max_epochs=1).fit(X[:, None], y)
-    with pytest.raises(ValueError, match=r"1 channel\(s\) of 16 mel bands as in fit, got 1 of 8"):
-        stack.predict(X[:, None, :8])
+    with pytest.raises(ValueError, match="8 features, but PretrainedCNN is expecting 16"):
+        clf.predict(X[:, None, :8])
+    stack = make_classifier(max_epochs=1).fit(np.stack([X, X], axis=1), y)
+    with pytest.raises(ValueError, match=r"2 channel\(s\) of 16 mel bands as in fit, got 2 of 8"):
+        stack.predict(np.stack([X, X], axis=1)[:, :, :8])
+
+
+def test_one_channel_may_be_given_as_an_axis_or_not(images):
+    X, y = images
+    clf = make_classifier(max_epochs=1).fit(X, y)
+    np.testing.assert_array_equal(clf.predict_proba(X), clf.predict_proba(X[:, None]))
 
 
 def test_same_seed_gives_same_bits_and_another_seed_other_bits(images):
@@ -222,6 +233,10 @@ def test_partial_fit_needs_classes_first_and_knows_no_others_later(images):
     with pytest.raises(ValueError, match=r"a dict or None in partial_fit.* got 'balanced'"):
         make_classifier(class_weight="balanced").partial_fit(X, y, classes=["dog", "rain"])
     clf.partial_fit(X, y, classes=["dog", "rain"])
+    with pytest.raises(ValueError, match=r"at least 2 classes, got 1 class: 'dog'"):
+        make_classifier().partial_fit(X, y, classes=["dog"])
+    with pytest.raises(ValueError, match=r"those of the first call, .* got \['cat', 'dog'\]"):
+        clf.partial_fit(X, y, classes=["cat", "dog"])
     with pytest.raises(ValueError, match=r"only the classes .* got \['cat'\]"):
         clf.partial_fit(X, np.where(y == "dog", "cat", y))
 
@@ -244,6 +259,15 @@ def test_a_network_without_linear_layer_classifies_but_gives_no_embedding(images
     assert set(clf.predict(X)) <= {"dog", "rain"}
     with pytest.raises(ValueError, match="no embedding to take"):
         clf.transform(X)
+    refitted = make_classifier().fit(X, y).set_params(backbone=headless_cnn).fit(X, y)
+    assert not hasattr(refitted, "_n_features_out")
+
+
+def test_a_batch_that_is_too_small_for_normalisation_is_explained(images):
+    X, y = images
+    clf = make_classifier(backbone="test_resnet", batch_size=1)
+    with pytest.raises(ValueError, match=r"Training of PretrainedCNN failed with batch_size=1"):
+        clf.fit(X[..., :4], y)
 
 
 def test_a_saved_classifier_answers_the_same_in_another_process(images, tmp_path):
@@ -311,12 +335,71 @@ def test_an_interrupt_is_passed_on_and_leaves_no_model(images):
 
 
 @pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda clf, X, y: clf.fit(X[:, :8], ["a"] * 48),
+        lambda clf, X, y: clf.set_params(backbone="resnet_18").fit(X, y),
+        lambda clf, X, y: clf.set_params(warm_start=True, lr=1e30, schedule=None).fit(X, y),
+        lambda clf, X, y: clf.set_params(lr=1e30).partial_fit(X, y),
+        lambda clf, X, y: clf.partial_fit(X[:1, :1, :1], y[:1]),
+    ],
+    ids=["one class", "no such backbone", "diverged", "diverged in a chunk", "other bands"],
+)
+def test_a_fit_that_fails_leaves_the_fitted_model_as_it_was(images, spoil):
+    X, y = images
+    clf = make_classifier().fit(X, y)
+    before = clf.predict_proba(X)
+    with pytest.raises(ValueError, match="PretrainedCNN"):
+        spoil(clf, X, y)
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(clf)).predict_proba(X), before)
+
+
+def test_partial_fit_follows_parameters_and_keeps_the_memory_of_the_optimiser(images):
+    X, y = images
+    still, moving = (make_classifier().partial_fit(X, y, classes=np.unique(y)) for _ in range(2))
+    before = still.predict_proba(X)
+    moments = moving.net_.optimizer_.state_dict()["state"][0]["exp_avg"].clone()
+    still.set_params(lr=1e-12, weight_decay=0.0, batch_size=48).partial_fit(X, y)
+    moving.partial_fit(X, y)
+    assert moving.net_.optimizer_.state_dict()["state"][0]["step"] == 12
+    assert not torch.equal(moving.net_.optimizer_.state_dict()["state"][0]["exp_avg"], moments)
+    assert len(still.net_.history[-1]["batches"]) == 1
+    assert np.abs(still.predict_proba(X) - before).max() < 0.1
+    assert not np.array_equal(still.predict_proba(X), moving.predict_proba(X))
+
+
+def test_read_only_clips_are_trained_on_without_a_warning(images):
+    X, y = images
+    X.flags.writeable = False
+    code = (
+        "import sys, numpy as np; sys.path.insert(0, sys.argv[1]); from networks import tiny_cnn; "
+        "from skaudio import PretrainedCNN; X = np.zeros((8, 4, 6), 'f'); X[::2] = 1; "
+        "X.flags.writeable = False; "
+        "PretrainedCNN(tiny_cnn, weights=None, max_epochs=1).fit(X, [0, 1] * 4).predict(X)"
+    )
+    folder = str(Path(__file__).parent)
+    # In a process of its own, since torch warns only once in each.
+    subprocess.run([sys.executable, "-W", "error", "-c", code, folder], check=True)
+
+
+def test_clips_set_aside_are_not_copied(images):
+    X, y = images
+    data = ClipDataset(X[:, None], np.eye(2, dtype="f")[(y == "rain").astype(int)], np.ones(48))
+    part = data.subset(np.arange(48) % 2 == 1).subset(np.arange(24) < 5)
+    assert part.images is data.images
+    np.testing.assert_array_equal(part[np.array([4])][0].numpy(), X[9][None, None])
+    np.testing.assert_array_equal(list(part.clips()), X[1:10:2, None])
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"X": [[np.nan]]}, "Input X contains NaN"),
         ({"y": ["dog"] * 47}, "inconsistent numbers of samples"),
         ({"y": ["dog"] * 48}, r"at least 2 classes, got 1 class: 'dog'"),
         ({"y": np.linspace(0, 1, 48)}, "Unknown label type: continuous"),
+        ({"X": np.zeros((48, 4, 0))}, r"no empty axis, got shape \(48, 1, 4, 0\)"),
         ({"X": np.zeros((48, 1, 2, 3, 4))}, r"2, 3 or 4 axes .* got shape \(48, 1, 2, 3, 4\)"),
         ({"sample_weight": np.ones(3)}, r"have shape \(48,\), got \(3,\)"),
         ({"sample_weight": -np.ones(48)}, r">= 0, got a minimum of -1\.0"),
@@ -358,13 +441,18 @@ def test_bad_data_is_refused(images, change, message):
         ("standardize", "yes", "True or False"),
         ("early_stopping", 1, "True or False"),
         ("warm_start", None, "True or False"),
-        ("class_weight", "even", "a dict, 'balanced' or None"),
+        ("class_weight", {"dog": -1, "rain": 1}, "a dict of finite numbers >= 0"),
+        ("class_weight", {"dog": np.nan, "rain": 1}, "a dict of finite numbers >= 0"),
+        ("class_weight", {"dog": 0, "rain": 0}, "leave a weight above 0"),
+        ("class_weight", {"cat": 1}, "name classes of y"),
+        ("class_weight", "even", "a dict of finite numbers >= 0, 'balanced' or None"),
         ("device", "toaster", "'auto' or a device of torch"),
         ("device", "cuda:99", "'auto' or a device of torch"),
     ],
 )
 def test_bad_parameters_are_named_with_rule_and_value(images, name, value, rule):
-    with pytest.raises(ValueError, match=rf"{name} of PretrainedCNN must be {rule}.*{value!r}"):
+    shown = re.escape(repr(value))
+    with pytest.raises(ValueError, match=rf"{name} of PretrainedCNN must (be )?{rule}.*{shown}"):
         make_classifier(**{name: value}).fit(*images)
 
 

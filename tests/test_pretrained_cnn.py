@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from networks import headless_cnn, no_network, tiny_cnn, wrong_cnn
+from networks import Pair, headless_cnn, no_network, tiny_cnn, wrong_cnn
 from safetensors.torch import load_file, save_file
 
 from skaudio import PretrainedCNN
@@ -71,6 +71,13 @@ def test_weights_fill_a_callable_too(images, tmp_path):
     torch.save(source.state_dict(), tmp_path / "tiny.pt")
     clf = make_cnn(tiny_cnn, weights=tmp_path / "tiny.pt", lr=1e-12, weight_decay=0).fit(X, y)
     torch.testing.assert_close(clf.net_.module_.backbone[0].weight, source[0].weight)
+
+
+def test_a_fresh_head_of_a_callable_with_weights_starts_small(images, weights_file):
+    X, y = images
+    own = lambda c, k: build_cnn("test_resnet", in_channels=c, n_classes=k)  # noqa: E731
+    clf = make_cnn(own, weights=weights_file, lr=1e-12, weight_decay=0).fit(X, y)
+    assert clf.net_.module_.head.weight.std() < 0.03
 
 
 def test_pretrained_weights_survive_in_the_frozen_backbone(weights_file, images):
@@ -199,13 +206,15 @@ def test_standardization_uses_the_training_clips(images):
         ({"backbone": tiny_cnn, "weights": "imagenet"}, "None or a file when backbone is a call"),
         ({"backbone": tiny_cnn, "backbone_options": {}}, "None when backbone is a callable"),
         ({"backbone_options": {"in_chans": 2}}, "a dict without in_chans, num_classes"),
-        ({"backbone_options": {"dropp": 2}}, r"does not take the options \{'dropp': 2\}"),
+        ({"backbone_options": {"dropp": 2}}, r"cannot be built with the options \{'dropp': 2\}"),
         ({"weights": 7}, "'imagenet', None or the path of a file, got 7"),
         ({"weights": "nowhere.pth"}, "weights of PretrainedCNN must be a file .*is missing"),
         ({"input_size": (3,)}, r"two ints >= 1 or None, got \(3,\)"),
         ({"freeze": "all"}, "None, 'backbone' or an int >= 0, got 'all'"),
         ({"freeze": 99}, r"at most \d, the number of stages of backbone='test_resnet', got 99"),
-        ({"backbone": headless_cnn, "freeze": 1}, "None for a backbone without"),
+        ({"backbone": headless_cnn, "freeze": 1}, "freeze of .* None for a backbone without"),
+        ({"backbone": headless_cnn, "backbone_lr": 1e-4}, "backbone_lr of .* None for a backbone"),
+        ({"backbone": Pair}, r"must give 2 logits per clip, got tuple"),
     ],
 )
 def test_bad_parameters_are_named_with_rule_and_value(images, parameters, message):
@@ -221,7 +230,8 @@ def test_weights_of_another_network_are_refused(images, weights_file):
 def test_imagenet_weights_without_network_name_the_way_out(images, monkeypatch, tmp_path):
     from huggingface_hub import constants
 
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(OSError, match=r"pass its path as weights='FILE', or pass weights=None"):
         make_cnn("resnet18", weights="imagenet").fit(*images)

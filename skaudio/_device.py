@@ -1,0 +1,62 @@
+"""torch's device, generators and threads, borrowed and given back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+__all__ = ["limited_threads", "pick_device", "seeded"]
+
+# Initialisation and dropout draw from torch's global generator, which all threads share.
+_GENERATOR_LOCK = threading.RLock()
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Give the block torch's generators to itself, started from `seed`; put them back after."""
+    on_cuda = device.type == "cuda"
+    with _GENERATOR_LOCK, torch.random.fork_rng(devices=[device] if on_cuda else []):
+        # Not torch.manual_seed, which would also seed devices that are not in use here.
+        torch.default_generator.manual_seed(seed)
+        if on_cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def limited_threads(n_threads: int | None) -> Iterator[None]:
+    """Let torch use so many threads of the CPU inside the block; None changes nothing.
+
+    The count holds for the calling thread only, so fits in other threads are not disturbed.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if n_threads is None else n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def pick_device(device: str) -> torch.device:
+    """Resolve 'auto' to CUDA, then MPS, then the CPU, as they are on this machine now.
+
+    Raises
+    ------
+    ValueError
+        If the device has another name than torch knows or is not present.
+    """
+    if device == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError) as err:
+        raise ValueError(f"{device!r} is no device of this machine ({err})") from err
+    return found

@@ -1,0 +1,123 @@
+"""DifferentiableArray: how a step of a pipeline hands a trainable module to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from skaudio._device import limited_threads, pick_device, seeded
+from skaudio.nn.frontend import FrontEnd, FrontEndChain
+
+__all__ = ["DifferentiableArray", "as_module", "as_plain"]
+
+# Clips that are computed at a time.
+BATCH_SIZE = 32
+
+
+class DifferentiableArray:
+    """An array that is yet to be computed, by modules that can be trained.
+
+    To numpy and to every ordinary estimator it is the array that the modules make of `inputs`. A
+    skaudio classifier takes `inputs` and copies of the modules instead, and trains the copies
+    together with its network. Computed values are not kept.
+
+    Parameters
+    ----------
+    inputs : ndarray of shape (n_clips, n_channels, n_mels, n_frames), float32
+        What the first module sees.
+    frontend : iterable of FrontEnd
+        The modules, in the order in which they are applied.
+    device : str, default='cpu'
+        Where the array is computed: a device of torch, or 'auto'.
+    n_threads : int or None, default=1
+        Threads of the CPU that torch may use; None leaves its own setting alone.
+    """
+
+    def __init__(
+        self,
+        inputs: np.ndarray,
+        frontend: Iterable[FrontEnd],
+        *,
+        device: str = "cpu",
+        n_threads: int | None = 1,
+    ) -> None:
+        self.inputs = inputs
+        self.frontend = FrontEndChain(frontend)
+        self.device = device
+        self.n_threads = n_threads
+
+    dtype = np.dtype(np.float32)
+    ndim = 4
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Clips, channels, mel bands and frames; known without computing."""
+        return (len(self.inputs), *self.frontend.output_shape(self.inputs.shape[1:]))
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("A DifferentiableArray must be copied to become a numpy array.")
+        out = np.empty(self.shape, dtype=self.dtype if dtype is None else dtype)
+        for clip, row in enumerate(self):
+            out[clip] = row
+        return out
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        device = pick_device(self.device)
+        for start in range(0, len(self), BATCH_SIZE):
+            batch = torch.from_numpy(np.array(self.inputs[start : start + BATCH_SIZE]))
+            with torch.inference_mode(), limited_threads(self.n_threads):
+                module = self.frontend.to(device).eval()
+                features = module(batch.to(device))[0].cpu().contiguous().numpy()
+            yield from features
+
+    def __getitem__(self, key: Any) -> DifferentiableArray | np.ndarray:
+        """Clips of an array, list or slice stay differentiable; all else gives numbers."""
+        clips = key[0] if isinstance(key, tuple) and len(key) == 2 and key[1] is ... else key
+        if isinstance(clips, slice | list) or (isinstance(clips, np.ndarray) and clips.ndim == 1):
+            return self.with_inputs(self.inputs[clips])
+        if isinstance(key, int | np.integer):
+            return np.asarray(self.with_inputs(self.inputs[key][None]))[0]
+        return np.asarray(self)[key]
+
+    def with_inputs(self, inputs: np.ndarray) -> DifferentiableArray:
+        """Other clips before the same modules."""
+        return DifferentiableArray(
+            inputs, self.frontend.parts(), device=self.device, n_threads=self.n_threads
+        )
+
+    def __repr__(self) -> str:
+        return f"DifferentiableArray(shape={self.shape})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "frontend": [as_plain(part) for part in self.frontend.parts()]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.frontend = FrontEndChain(as_module(plain) for plain in state["frontend"])
+
+
+def as_plain(module: FrontEnd) -> tuple[type[FrontEnd], dict[str, Any], dict[str, np.ndarray]]:
+    """Class, constructor arguments and weights of a module, without any object of torch."""
+    arrays = {
+        name: np.ascontiguousarray(tensor.detach().cpu().numpy())
+        for name, tensor in module.state_dict().items()
+    }
+    return type(module), module.config(), arrays
+
+
+def as_module(
+    plain: tuple[type[FrontEnd], dict[str, Any], dict[str, np.ndarray]],
+) -> FrontEnd:
+    """The module that `as_plain` took apart."""
+    kind, config, arrays = plain
+    with seeded(0, torch.device("cpu")):  # the constructor draws weights, which are replaced
+        module = kind(**config)
+    module.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
+    return module

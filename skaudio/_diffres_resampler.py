@@ -1,0 +1,265 @@
+"""DiffResResampler: learn which frames of a spectrogram matter, and merge the rest."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skaudio._device import seeded
+from skaudio._differentiable import DifferentiableArray, as_module, as_plain
+from skaudio._linear_proxy import LinearProxy
+from skaudio._validation import check_choice, check_int, check_real, is_int
+from skaudio.nn.diffres import DiffRes
+from skaudio.nn.frontend import FrontEndChain, TemporalResampler
+from skaudio.nn.pooling import AverageMaxPooling, AveragePooling, ConvAveragePooling
+
+METHODS: dict[str, type[TemporalResampler]] = {
+    "diffres": DiffRes,
+    "average": AveragePooling,
+    "average-max": AverageMaxPooling,
+    "conv-average": ConvAveragePooling,
+}
+SEED_LIMIT = np.iinfo(np.int32).max
+
+
+class DiffResResampler(TransformerMixin, BaseEstimator):
+    """Shorten spectrograms to a budget of frames: keep those that matter, merge the others.
+
+    A small convolutional network scores every frame. Frames with low scores are merged with their
+    neighbours, frames with high scores keep their time, and the number of frames that remain is
+    the same for every clip [1]_. Before a skaudio classifier in a pipeline the scores are learnt
+    together with the classifier: `transform` hands it the spectrograms and the network, and the
+    classifier trains a copy of its own.
+
+    Parameters
+    ----------
+    budget : float or int, default=0.5
+        Share of the frames that is kept, in (0, 1], or their number, >= 1. May be changed after
+        `fit`: `pipe.set_params(diffres__budget=0.25).predict(paths)` needs no new training.
+    method : {'diffres', 'average', 'average-max', 'conv-average'}, default='diffres'
+        'diffres' learns; the others are what it is compared with: the average over even stretches
+        of time, its mean with the maximum, and the average after three trained convolutions.
+    guide_weight : float, default=1.0
+        Factor on the guide loss, which keeps frames without energy from using up the budget, >= 0.
+        For 'diffres' only.
+    pretrain_epochs : int, default=0
+        Passes over the training clips in which `fit(X, y)` trains the scores through a linear
+        classifier, >= 0; for use before estimators that are not skaudio's. With 0, these see
+        frames merged evenly.
+    lr : float, default=1e-2
+        Learning rate of that training, > 0.
+    batch_size : int, default=32
+        Clips per step of that training, >= 1.
+    random_state : int, RandomState instance or None, default=None
+        Decides the initial weights, and the order of the clips in that training.
+    device : str, default='auto'
+        As for `PretrainedCNN`.
+    n_threads : int or None, default=1
+        As for `PretrainedCNN`.
+    verbose : int, default=0
+        Above 0, print a line per epoch of that training.
+
+    Attributes
+    ----------
+    module_ : TemporalResampler
+        The module as this step has it. A classifier's trained copy is its `frontend_`.
+    n_features_in_ : int
+        Size of the second axis of `X`.
+
+    See Also
+    --------
+    MelSpectrogram : Makes the spectrograms; a longer `hop_length` is the simplest way to have
+        fewer frames.
+    PretrainedCNN : Classifier that is trained together with this step.
+
+    Notes
+    -----
+    `X` must be natural logarithms of power, as from `MelSpectrogram`: frames are merged in power.
+    Scores start equal, so an untrained resampler merges evenly.
+
+    References
+    ----------
+    .. [1] H. Liu et al., "Learning Temporal Resolution in Spectrogram for Audio Classification",
+       AAAI 2024, arXiv:2210.01719.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaudio import DiffResResampler
+    >>> log_mel = np.random.default_rng(0).normal(size=(4, 64, 100)).astype("float32")
+    >>> DiffResResampler(budget=0.25).fit_transform(log_mel)
+    DifferentiableArray(shape=(4, 3, 64, 25))
+    """
+
+    def __init__(
+        self,
+        budget=0.5,
+        *,
+        method="diffres",
+        guide_weight=1.0,
+        pretrain_epochs=0,
+        lr=1e-2,
+        batch_size=32,
+        random_state=None,
+        device="auto",
+        n_threads=1,
+        verbose=0,
+    ):
+        self.budget = budget
+        self.method = method
+        self.guide_weight = guide_weight
+        self.pretrain_epochs = pretrain_epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.random_state = random_state
+        self.device = device
+        self.n_threads = n_threads
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> DiffResResampler:
+        """Make the module, and train it if `pretrain_epochs` is above 0.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_clips, n_mels, n_frames) or (n_clips, 1, n_mels, n_frames)
+            Log-mel spectrograms; a table ``(n_clips, n_frames)`` counts as one band.
+        y : array-like of shape (n_clips,) or None, default=None
+            Labels, needed for `pretrain_epochs` above 0 only.
+
+        Returns
+        -------
+        self : DiffResResampler
+            The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, `X` has several channels or fewer frames than
+            `budget`, or `y` is missing.
+        """
+        self._check_parameters()
+        inputs, before = self._check_X(X, reset=True)
+        rng = np.random.RandomState(check_random_state(self.random_state).randint(SEED_LIMIT))
+        options = {"guide_weight": float(self.guide_weight)} if self.method == "diffres" else {}
+        with seeded(int(rng.randint(SEED_LIMIT)), torch.device("cpu")):
+            n_mels = before.output_shape(inputs.shape[1:])[1]
+            module = METHODS[self.method](n_mels, self._plain_budget(), **options)
+        if self.pretrain_epochs > 0:
+            module = self._pretrain(self._array(inputs, [*before, module]), y, rng)
+        self.module_ = module
+        return self
+
+    def transform(self, X: Any) -> DifferentiableArray:
+        """Shorten spectrograms; nothing is computed before it is asked for.
+
+        Parameters
+        ----------
+        X : array-like
+            As for `fit`; the number of frames may differ unless `X` is a table.
+
+        Returns
+        -------
+        resampled : DifferentiableArray of shape (n_clips, n_channels, n_mels, n_frames_out)
+            For 'diffres' the channels are mean, maximum and resolution encoding, else there is
+            one. `np.asarray(resampled)` computes it.
+
+        Raises
+        ------
+        ValueError
+            If `X` has other mel bands than in `fit`, or fewer frames than `budget`.
+        """
+        check_is_fitted(self, "module_")
+        inputs, before = self._check_X(X, reset=False)
+        return self._array(inputs, [*before, self.module_.with_budget(self._plain_budget())])
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__().copy()
+        if "module_" in state:
+            state["module_"] = as_plain(state["module_"])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "module_" in state:
+            state = {**state, "module_": as_module(state["module_"])}
+        super().__setstate__(state)
+
+    def _check_parameters(self) -> None:
+        self._plain_budget()
+        check_choice(self, "method", tuple(METHODS))
+        check_real(self, "guide_weight", low=0)
+        check_int(self, "pretrain_epochs", low=0)
+        check_real(self, "lr", low=0, low_open=True)
+        check_int(self, "batch_size", low=1)
+        check_int(self, "n_threads", low=1, optional=True)
+        check_int(self, "verbose", low=0)
+
+    def _plain_budget(self) -> int | float:
+        """The budget as Python's int or float."""
+        budget = self.budget
+        if is_int(budget, 1):
+            return int(budget)
+        if isinstance(budget, Real) and not isinstance(budget, Integral) and 0 < float(budget) <= 1:
+            return float(budget)
+        raise ValueError(
+            f"budget of DiffResResampler must be a float in (0, 1] or an int >= 1, got {budget!r}."
+        )
+
+    def _check_X(self, X: Any, *, reset: bool) -> tuple[np.ndarray, FrontEndChain]:
+        """Images for the first module, and the modules of earlier steps."""
+        before = FrontEndChain()
+        if isinstance(X, DifferentiableArray):
+            X, before = X.inputs, X.frontend
+        X = validate_data(self, X, reset=reset, dtype=np.float32, allow_nd=True)
+        images = X.reshape(len(X), *[1] * (4 - X.ndim), *X.shape[1:]) if X.ndim <= 4 else X
+        if images.ndim > 4 or before.output_shape(images.shape[1:])[0] != 1:
+            raise ValueError(
+                "X of DiffResResampler must be spectrograms of one channel, (n_clips, n_mels, "
+                f"n_frames), got shape {X.shape}: use a single window in MelSpectrogram."
+            )
+        n_mels, n_frames = before.output_shape(images.shape[1:])[1:]
+        if is_int(self.budget, n_frames + 1):
+            raise ValueError(
+                f"budget of DiffResResampler must be at most {n_frames}, the number of frames of "
+                f"X, got {self.budget!r}."
+            )
+        if not reset and n_mels != self.module_.n_mels:
+            raise ValueError(
+                f"X of DiffResResampler must have {self.module_.n_mels} mel bands as in fit, got "
+                f"{n_mels}."
+            )
+        return images, before
+
+    def _array(self, images: np.ndarray, frontend: list[Any]) -> DifferentiableArray:
+        return DifferentiableArray(images, frontend, device=self.device, n_threads=self.n_threads)
+
+    def _pretrain(
+        self, array: DifferentiableArray, y: Any, rng: np.random.RandomState
+    ) -> TemporalResampler:
+        if y is None:
+            raise ValueError(
+                "y of DiffResResampler must be the labels when pretrain_epochs="
+                f"{self.pretrain_epochs}, got None."
+            )
+        proxy = LinearProxy(
+            max_epochs=self.pretrain_epochs,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            random_state=int(rng.randint(SEED_LIMIT)),
+            device=self.device,
+            n_threads=self.n_threads,
+            verbose=self.verbose,
+        )
+        trained = proxy.fit(array, y).frontend_.cpu().eval()
+        return trained.parts()[-1]  # type: ignore[return-value]

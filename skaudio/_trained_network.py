@@ -1,0 +1,235 @@
+"""TrainedNetwork: the network behind a classifier: built, trained, applied and saved."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from skaudio._device import limited_threads, pick_device, seeded
+from skaudio._differentiable import as_plain
+from skaudio._training import (
+    Augmentation,
+    ClipDataset,
+    channel_statistics,
+    continue_optimizer,
+    draw_validation,
+    make_net,
+)
+from skaudio.nn.frontend import FrontEndChain
+from skaudio.nn.layers import ImageClassifier, Standardize
+
+SEED_LIMIT = np.iinfo(np.int32).max
+
+
+class TrainedNetwork(BaseEstimator):
+    """Base class of what owns a network; knows images and targets, but neither `X` nor labels."""
+
+    classes_: np.ndarray
+    history_: list[dict[str, Any]]
+    n_iter_: int
+    input_shape_: tuple[int, int, int]
+    _net: Any  # a skorch net, or None after loading until it is first needed
+    _shaping: tuple[str, ...]  # parameters that decide which weights the network has
+
+    @property
+    def net_(self) -> Any:
+        """The skorch net; after loading it is rebuilt from plain arrays on first use."""
+        check_is_fitted(self)
+        if self._net is None:
+            self._net = self._rebuild_net()
+        return self._net
+
+    @property
+    def frontend_(self) -> FrontEndChain:
+        """The trained copies of the modules that came with `X`; empty where none came."""
+        return self.net_.module_.frontend
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Plain arrays only: no torch object, optimiser or device of the training machine.
+        state = super().__getstate__().copy()
+        net = state.pop("_net", None)
+        if net is not None:
+            state["_arrays"] = {
+                name: np.ascontiguousarray(tensor.detach().cpu().numpy())
+                for name, tensor in net.module_.state_dict().items()
+            }
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_arrays" in state:
+            self._net = None
+
+    @abstractmethod
+    def _build_module(
+        self, standardize: torch.nn.Module, in_channels: int, n_classes: int, *, pretrained: bool
+    ) -> ImageClassifier:
+        """Build the network without front end, with or without pretrained weights."""
+
+    def _frozen(self, module: ImageClassifier) -> set[str]:
+        """Names of parameters of the backbone that are not trained."""
+        return set()
+
+    def _train(
+        self,
+        data: ClipDataset,
+        classes: np.ndarray,
+        frontend: FrontEndChain,
+        *,
+        fresh: bool,
+        scheduled: bool,
+    ) -> None:
+        """Train on `data`, from the start or from the present weights."""
+        device = self._device()
+        rng = self._generator(0 if fresh else self.n_iter_)
+        valid = None
+        if scheduled and self.early_stopping and self.validation_fraction is not None:
+            data, valid = self._hold_out(data, rng)
+        floor = channel_statistics(data.clips())[2]
+        augmentation = Augmentation(
+            self.time_shift, self.time_mask, self.freq_mask, self.mixup, floor, rng
+        )
+        seed = int(rng.randint(SEED_LIMIT))
+        with seeded(seed, device), limited_threads(self.n_threads):
+            if fresh:
+                module = self._new_module(data, len(classes), copy.deepcopy(frontend))
+            else:  # a copy, so that training that fails leaves the present weights as they are
+                module = copy.deepcopy(self.net_.module_.with_frontend(frontend))
+            module.freeze(self._frozen(module))
+            net = make_net(
+                self,
+                module,
+                device=device,
+                augmentation=augmentation,
+                n_clips=len(data),
+                valid=valid,
+                scheduled=scheduled,
+            )
+            if not (fresh or scheduled or self._net.scheduled):
+                continue_optimizer(net, self._net)  # one partial_fit after another
+            self._run(net, data)
+        epochs = net.history
+        if not epochs or not np.isfinite(epochs[-1]["train_loss"]):
+            raise ValueError(
+                f"Training of {type(self).__name__} diverged (the loss is not finite): lower "
+                f"lr={self.lr!r} or scale X."
+            )
+        self._net, self.classes_ = net, classes
+        if fresh:
+            self._architecture = {name: getattr(self, name) for name in self._shaping}
+        self._frontend_plain = [as_plain(part)[:2] for part in net.module_.frontend]
+        self.__dict__.pop("_arrays", None)  # weights of a loaded model, now outdated
+        self.history_ = [] if fresh else self.history_
+        self.history_ += [_summary(row, len(self.history_) + i) for i, row in enumerate(epochs, 1)]
+        self.n_iter_ = len(self.history_)
+
+    def _run(self, net: Any, data: ClipDataset) -> None:
+        try:
+            net.partial_fit(data, None)
+        except ValueError as err:  # normalisation of a single clip without extent
+            raise ValueError(
+                f"Training of {type(self).__name__} failed with batch_size={self.batch_size} on "
+                f"{len(data)} clip(s): {err}."
+            ) from err
+
+    def _hold_out(
+        self, data: ClipDataset, rng: np.random.RandomState
+    ) -> tuple[ClipDataset, ClipDataset | None]:
+        held = draw_validation(data.targets.argmax(axis=1), self.validation_fraction, rng)
+        if not held.any():
+            warnings.warn(
+                f"{type(self).__name__} cannot set clips aside for early stopping because every "
+                "class has one clip only: it watches the training loss instead.",
+                stacklevel=4,
+            )
+            return data, None
+        return data.subset(~held), data.subset(held)
+
+    def _new_module(
+        self, data: ClipDataset, n_classes: int, frontend: FrontEndChain
+    ) -> ImageClassifier:
+        mean, std, _ = channel_statistics(data.clips(through=frontend, device=self._device()))
+        images, _ = data[np.arange(min(2, len(data)))]
+        standardize = Standardize(mean, std) if self.standardize else torch.nn.Identity()
+        module = self._build_module(standardize, len(mean), n_classes, pretrained=True)
+        module.frontend = frontend.cpu()
+        module.eval()
+        shape = tuple(images.shape[1:])
+        try:
+            with torch.no_grad():
+                logits = module(images)
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as err:
+            raise ValueError(
+                f"The network of {type(self).__name__} cannot process clips of shape {shape} "
+                f"(channels, mel bands, frames): {err}"
+            ) from err
+        if not isinstance(logits, torch.Tensor) or logits.shape != (len(images), n_classes):
+            got = getattr(logits, "shape", type(logits).__name__)
+            raise ValueError(
+                f"The network of {type(self).__name__} must give {n_classes} logits per clip, got "
+                f"{got if isinstance(got, str) else f'shape {tuple(got)}'} for {len(images)} clips."
+            )
+        self.__dict__.pop("_n_features_out", None)
+        if module.head is not None:
+            with torch.no_grad():
+                self._n_features_out = module.embed(images[:1]).shape[1]
+        return module.to(memory_format=torch.channels_last)
+
+    def _rebuild_net(self) -> Any:
+        """The net of a loaded estimator, its weights filled from plain arrays."""
+        device = torch.device("cpu")
+        with seeded(0, device):
+            # As it was fitted, whatever `set_params` has changed since.
+            builder = clone(self).set_params(**self._architecture)
+            frontend = FrontEndChain(kind(**config) for kind, config in self._frontend_plain)
+            channels = frontend.output_shape(self.input_shape_)[0]
+            blank = Standardize(torch.zeros(channels), torch.ones(channels))
+            module = builder._build_module(
+                blank if builder.standardize else torch.nn.Identity(),
+                channels,
+                len(self.classes_),
+                pretrained=False,
+            )
+            module.frontend = frontend
+            tensors = {name: torch.tensor(array) for name, array in self._arrays.items()}
+            module.load_state_dict(tensors)
+            module.to(memory_format=torch.channels_last)
+            return make_net(self, module, device=device)
+
+    def _forward(self, method: str, images: np.ndarray, frontend: FrontEndChain) -> torch.Tensor:
+        """Results of a method of the network for all clips, batch by batch, on the CPU."""
+        device = self._device()
+        module = self.net_.module_.to(device).eval().with_frontend(frontend.to(device).eval())
+        parts = []
+        with torch.inference_mode(), limited_threads(self.n_threads):
+            for start in range(0, len(images), self.batch_size):
+                batch = torch.from_numpy(images[start : start + self.batch_size].copy())
+                parts.append(getattr(module, method)(batch.to(device)).float().cpu())
+        return torch.cat(parts)
+
+    def _device(self) -> torch.device:
+        try:
+            return pick_device(self.device)
+        except ValueError as err:
+            raise ValueError(
+                f"device of {type(self).__name__} must be 'auto' or a device of torch: {err}."
+            ) from err
+
+    def _generator(self, epochs_done: int) -> np.random.RandomState:
+        # The number of epochs is part of the seed, so that training on continues, not repeats.
+        seed = check_random_state(self.random_state).randint(SEED_LIMIT)
+        return np.random.RandomState([seed, epochs_done])
+
+
+def _summary(row: dict[str, Any], epoch: int) -> dict[str, Any]:
+    """What `history_` keeps of an epoch: no clock times, so that equal runs give equal files."""
+    names = ("train_loss", "valid_loss", "valid_accuracy")
+    return {"epoch": epoch} | {name: float(row[name]) for name in names if name in row}
