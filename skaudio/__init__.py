@@ -5,19 +5,30 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from skaudio._cost import cost
+    from skaudio._diffres_resampler import DiffResResampler
     from skaudio._mel_spectrogram import MelSpectrogram
     from skaudio._pretrained_cnn import PretrainedCNN
     from skaudio._show_versions import show_versions
     from skaudio.audio import AudioError
 
-__all__ = ["AudioError", "MelSpectrogram", "PretrainedCNN", "show_versions"]
+__all__ = [
+    "AudioError",
+    "DiffResResampler",
+    "MelSpectrogram",
+    "PretrainedCNN",
+    "cost",
+    "show_versions",
+]
 __version__ = version("skaudio")
 
 # Loaded on first use, so that `import skaudio` needs neither torch nor a decoder.
 _HOMES = {
     "AudioError": "skaudio.audio",
+    "DiffResResampler": "skaudio._diffres_resampler",
     "MelSpectrogram": "skaudio._mel_spectrogram",
     "PretrainedCNN": "skaudio._pretrained_cnn",
+    "cost": "skaudio._cost",
     "show_versions": "skaudio._show_versions",
 }
 

@@ -14,12 +14,14 @@ import skaudio
 
 ROOT = Path(__file__).parents[1]
 MODULES = ["skaudio.audio", "skaudio.dsp", "skaudio.datasets", "skaudio.nn.cnn",
-           "skaudio.nn.layers", "skaudio.nn.augment", "skaudio.nn.weights"]  # fmt: skip
+           "skaudio.nn.layers", "skaudio.nn.augment", "skaudio.nn.weights", "skaudio.nn.diffres",
+           "skaudio.nn.merging", "skaudio.inspection"]  # fmt: skip
 # Missing summary, parameters undocumented, unknown, in another order, without type or
 # description, and missing returns.
 RULES = {"GL08", "SS03", "PR01", "PR02", "PR03", "PR04", "PR07", "RT01", "RT03"}
 # These say in prose what goes in and out; their parameters are explained where they come from.
 PROSE = {"init_head", "find_head", "stages", "import_timm", "probe_length", "mel_power"}
+ESTIMATORS = [skaudio.MelSpectrogram, skaudio.DiffResResampler, skaudio.PretrainedCNN]
 
 
 def public_objects():
@@ -39,7 +41,7 @@ def test_public_docstrings_are_complete(name):
     assert not [error for error in errors if error[0] in rules]
 
 
-@pytest.mark.parametrize("cls", [skaudio.MelSpectrogram, skaudio.PretrainedCNN])
+@pytest.mark.parametrize("cls", ESTIMATORS)
 def test_documented_defaults_are_those_of_the_signature(cls):
     signature = inspect.signature(cls).parameters
     for parameter in NumpyDocString(inspect.getdoc(cls))["Parameters"]:
@@ -52,13 +54,13 @@ def test_documented_defaults_are_those_of_the_signature(cls):
             ), name
 
 
-@pytest.mark.parametrize("cls", [skaudio.MelSpectrogram, skaudio.PretrainedCNN])
+@pytest.mark.parametrize("cls", ESTIMATORS)
 def test_methods_have_docstrings(cls):
     for name in ("fit", "transform", "fit_transform"):
         assert getattr(cls, name).__doc__
 
 
-@pytest.mark.parametrize("cls", [skaudio.MelSpectrogram, skaudio.PretrainedCNN])
+@pytest.mark.parametrize("cls", ESTIMATORS)
 def test_examples_in_docstrings_run(cls):
     examples = doctest.DocTestFinder(recurse=False).find(cls, globs={})
     results = [doctest.DocTestRunner().run(example) for example in examples]

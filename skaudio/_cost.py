@@ -1,0 +1,434 @@
+"""cost: what a fitted pipeline needs per clip, in parameters, arithmetic and time."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from numbers import Integral
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from skaudio._classifier import SpectrogramClassifier
+from skaudio._device import seeded
+from skaudio._differentiable import DifferentiableArray
+from skaudio._validation import is_int, is_path
+from skaudio.nn.diffres import DiffRes
+from skaudio.nn.frontend import FrontEndChain, TemporalResampler
+from skaudio.nn.layers import ImageClassifier
+
+__all__ = ["Cost", "candidate_costs", "cost", "macs_of", "trained_resampler"]
+
+
+@dataclass(frozen=True, repr=False)
+class Cost:
+    """What a pipeline needs for one clip; see `skaudio.cost`.
+
+    Parameters
+    ----------
+    frontend_parameters, backbone_parameters : int
+        Trainable numbers in the front end (`classifier.frontend_`) and in the rest of the network.
+    frontend_macs, backbone_macs : int
+        Multiply-accumulates per clip.
+    n_frames_in, n_frames_out : int
+        Frames that enter the front end and the backbone; equal where nothing shortens time.
+    features_ms, network_ms : float
+        Milliseconds per clip, in batches of one: from a clip to what enters the network, and the
+        network, front end included.
+    """
+
+    frontend_parameters: int
+    backbone_parameters: int
+    frontend_macs: int
+    backbone_macs: int
+    n_frames_in: int
+    n_frames_out: int
+    features_ms: float
+    network_ms: float
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of front end and backbone together."""
+        return self.frontend_parameters + self.backbone_parameters
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates per clip of front end and backbone together."""
+        return self.frontend_macs + self.backbone_macs
+
+    def to_dict(self) -> dict[str, int | float]:
+        """Give the eight numbers by name, for example as a row of a table.
+
+        Returns
+        -------
+        numbers : dict of str to int or float
+            The fields of this object, in their order.
+        """
+        return asdict(self)
+
+    def __repr__(self) -> str:
+        parts = {
+            "front end": (self.frontend_parameters, self.frontend_macs),
+            "backbone": (self.backbone_parameters, self.backbone_macs),
+            "total": (self.parameters, self.macs),
+        }
+        lines = [f"{'Cost per clip':<14}{'parameters':>12}{'multiply-accumulates':>22}"]
+        lines += [f"  {name:<12}{_short(n):>12}{_short(m):>22}" for name, (n, m) in parts.items()]
+        lines.append(f"  {'frames':<12}{self.n_frames_in} -> {self.n_frames_out}")
+        lines.append(
+            f"  {'latency':<12}features {self.features_ms:.1f} ms, network {self.network_ms:.1f} ms"
+        )
+        return "\n".join(lines)
+
+
+def cost(pipe: Pipeline, X: Any, *, n_repeats: int = 10) -> Cost:
+    """Count and measure what a fitted pipeline needs per clip.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted, with a skaudio classifier as its last step. A budget that was changed after
+        fitting, by `set_params`, counts as it is now.
+    X : array-like of shape (n_clips, ...)
+        Clips as for `pipe.predict`; runs of the clock take one after the other.
+    n_repeats : int, default=10
+        Runs of the clock, >= 1, after one that does not count.
+
+    Returns
+    -------
+    cost : Cost
+        Numbers per clip; prints as a table.
+
+    Raises
+    ------
+    ValueError
+        If the pipeline is not fitted or ends with something else, `X` holds no clip, or
+        `n_repeats` is below 1.
+
+    See Also
+    --------
+    skaudio.inspection.BudgetCurveDisplay : Accuracy against arithmetic, over a search.
+
+    Notes
+    -----
+    Multiply-accumulates are half of the floating-point operations that
+    `torch.utils.flop_counter.FlopCounterMode` counts in evaluation mode: convolutions, linear
+    layers, matrix products and attention. Biases, normalisation, activations, pooling and
+    resizing are left out as usual. So is the merging of frames in `DiffResResampler`: some ten
+    operations per cell of the spectrogram, where its importance estimator has several hundred.
+
+    The front end are the modules that the classifier trained together with its network. Steps
+    that only transform, such as `MelSpectrogram`, count in `features_ms` alone, which is measured
+    without their cache on disk. The clock gives medians, and holds for this machine, the
+    classifier's `device` and its `n_threads`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skaudio import DiffResResampler, PretrainedCNN, cost
+    >>> X = np.random.default_rng(0).normal(size=(8, 32, 40)).astype("float32")
+    >>> clf = PretrainedCNN("test_resnet", weights=None, max_epochs=1, random_state=0)
+    >>> pipe = make_pipeline(DiffResResampler(0.25), clf).fit(X, [0, 1] * 4)
+    >>> cost(pipe, X).n_frames_out
+    10
+    """
+    classifier = _check_pipeline(pipe, "cost")
+    _check_classifier(pipe, "cost")
+    if not is_int(n_repeats, 1):
+        raise ValueError(f"n_repeats of cost must be an int >= 1, got {n_repeats!r}.")
+    if is_path(X) or len(X) == 0:
+        raise ValueError(f"X of cost must be a list or array of at least one clip, got {X!r}.")
+    prepare = _uncached(pipe)
+    runs = [(n % len(X)) for n in range(n_repeats + 1)]
+    clips = {n: X[n : n + 1] for n in set(runs)}
+    features_ms, features = _clock(lambda n: prepare(clips[n]), runs)
+    images, frontend = classifier._check_X(features)
+    network_ms, _ = _clock(lambda n: classifier._forward("__call__", images, frontend), runs)
+    module = copy.deepcopy(classifier.net_.module_.with_frontend(frontend)).cpu()
+    frontend_macs, backbone_macs = _count_macs(module, images[:1])
+    n_frontend = _count_parameters(module.frontend)
+    return Cost(
+        frontend_parameters=n_frontend,
+        backbone_parameters=_count_parameters(module) - n_frontend,
+        frontend_macs=frontend_macs,
+        backbone_macs=backbone_macs,
+        n_frames_in=images.shape[-1],
+        n_frames_out=frontend.output_shape(images.shape[1:])[-1],
+        features_ms=features_ms,
+        network_ms=network_ms,
+    )
+
+
+def macs_of(pipe: Pipeline, X: Any, n_classes: int) -> int:
+    """Multiply-accumulates per clip of a pipeline that need not be fitted.
+
+    The transformers of a clone are fitted on the clips; the network is built for the shape that
+    they give, with random weights, and is not trained: arithmetic does not depend on weights.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Ends with a skaudio classifier.
+    X : array-like of shape (n_clips, ...)
+        Clips; the first is counted.
+    n_classes : int
+        Number of classes, >= 2.
+
+    Returns
+    -------
+    macs : int
+        Of front end and backbone together, counted as in `skaudio.cost`.
+
+    Raises
+    ------
+    ValueError
+        If the pipeline ends with something else.
+    """
+    _check_classifier(pipe, "macs_of")
+    classifier, features = clone(pipe[-1]), X
+    for step in _transformers(_blank(pipe)):
+        features = step.fit(features).transform(features[:1])
+    images, frontend = features, FrontEndChain()
+    if isinstance(features, DifferentiableArray):
+        images, frontend = features.inputs, features.frontend
+    images = classifier._as_images(np.asarray(images, dtype=np.float32))[:1]
+    classifier._check_parameters()
+    classifier.input_shape_ = images.shape[1:]
+    channels = frontend.output_shape(images.shape[1:])[0]
+    with seeded(0, torch.device("cpu")):
+        module = classifier._build_module(nn.Identity(), channels, n_classes, pretrained=False)
+    module.frontend = copy.deepcopy(frontend).cpu()
+    return sum(_count_macs(module, images))
+
+
+def candidate_costs(
+    search: Any, X: Any, *, count_macs: bool = True
+) -> tuple[dict[str, np.ndarray], str]:
+    """Scores of the candidates of a search over a budget, and what they cost.
+
+    Parameters
+    ----------
+    search : GridSearchCV or RandomizedSearchCV
+        Fitted, over a pipeline.
+    X : array-like of shape (n_clips, ...)
+        Clips, as for `macs_of`.
+    count_macs : bool, default=True
+        Whether to count multiply-accumulates.
+
+    Returns
+    -------
+    results : dict of ndarray of shape (n_points,)
+        Columns of a table with the best candidate of every budget and hop length: 'budget',
+        'hop_length' in samples and 'sample_rate' in Hz, None where no step has them; 'score' and
+        'score_std'; 'frames' that come out of the resampler; 'macs' where they are counted.
+    score_name : str
+        What the scores are.
+
+    Raises
+    ------
+    ValueError
+        If the search is not fitted, has no budget or no candidate with a score, or was not
+        refitted although `count_macs`.
+    """
+    metric, score_name = _scoring(search, count_macs)
+    table = search.cv_results_
+    rows: dict[Any, dict[str, Any]] = {}
+    for n in np.argsort(-table[f"mean_test_{metric}"], kind="stable"):  # NaN comes last
+        params, score = table["params"][n], table[f"mean_test_{metric}"][n]
+        pipe = clone(search.estimator).set_params(**clone(params, safe=False))
+        budget, hop_length = (
+            _by_suffix(params, "budget"),
+            _by_suffix(pipe.get_params(), "hop_length"),
+        )
+        key = isinstance(budget, Integral), budget, hop_length  # 1 frame is not the share 1.0
+        if budget is None or np.isnan(score) or key in rows:
+            continue
+        rows[key] = row = {"budget": budget, "hop_length": hop_length}
+        row["sample_rate"] = _by_suffix(pipe.get_params(), "sample_rate")
+        row |= {"score": score, "score_std": table[f"std_test_{metric}"][n]}
+        row["frames"] = _resampled(_blank(pipe), X, fit=True).shape[-1]
+        if count_macs:
+            row["macs"] = macs_of(pipe, X, len(search.classes_))
+    if not rows:
+        raise ValueError(
+            "search of BudgetCurveDisplay must have candidates with a score and a parameter that "
+            f"ends in '__budget', got {table['params']}."
+        )
+    names = list(next(iter(rows.values())))
+    kinds = dict.fromkeys(("budget", "hop_length", "sample_rate"), object)
+    columns = {name: [row[name] for row in rows.values()] for name in names}
+    return {name: np.array(columns[name], dtype=kinds.get(name)) for name in names}, score_name
+
+
+def trained_resampler(pipe: Any, X: Any, owner: str) -> tuple[np.ndarray, FrontEndChain, DiffRes]:
+    """What a fitted pipeline scores frames with.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        With a `DiffResResampler`.
+    X : array-like of shape (n_clips, ...)
+        Clips.
+    owner : str
+        Whose argument `pipe` is, for messages.
+
+    Returns
+    -------
+    images : ndarray of shape (n_clips, n_channels, n_mels, n_frames)
+        What the first trainable module sees.
+    before : FrontEndChain
+        The modules before the resampler.
+    resampler : DiffRes
+        The classifier's trained copy where there is one; on the CPU, in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If the pipeline is not fitted, shortens time by another method, or not at all.
+    """
+    last = _check_pipeline(pipe, owner)
+    if isinstance(last, SpectrogramClassifier) and len(last.frontend_):
+        for step in _transformers(pipe):
+            X = step.transform(X)
+        images, chain = last._check_X(X)
+    else:
+        X = _resampled(pipe, X)
+        images, chain = getattr(X, "inputs", X), getattr(X, "frontend", FrontEndChain())
+    found = [n for n, module in enumerate(chain) if isinstance(module, TemporalResampler)]
+    if not found:
+        steps = ", ".join(type(step).__name__ for _, step in pipe.steps)
+        raise ValueError(f"pipe of {owner} must have a DiffResResampler step, got {steps}.")
+    chain = copy.deepcopy(chain).cpu().eval()
+    resampler = chain[found[0]]
+    if not isinstance(resampler, DiffRes):
+        raise ValueError(
+            f"pipe of {owner} must have a DiffResResampler with method='diffres', got "
+            f"{type(resampler).__name__}, to which all frames matter alike."
+        )
+    return images, FrontEndChain(chain[: found[0]]), resampler
+
+
+def _scoring(search: Any, refitted: bool) -> tuple[str, str]:
+    """Name of the scores in `cv_results_`, and for people."""
+    rule = "search of BudgetCurveDisplay must"
+    if not hasattr(search, "estimator") or not isinstance(search.estimator, Pipeline):
+        raise ValueError(f"{rule} be a search over a Pipeline, got {type(search).__name__}.")
+    check_is_fitted(search, "cv_results_")
+    if refitted:
+        _check_classifier(search.estimator, "BudgetCurveDisplay(against='macs')")
+        if not hasattr(search, "classes_"):
+            raise ValueError(
+                f"{rule} have refit=True to count multiply-accumulates, got refit="
+                f"{search.refit!r}: pass against='frames'."
+            )
+    if not search.multimetric_:
+        named = "accuracy" if search.scoring is None else "score"
+        return "score", search.scoring.replace("_", " ") if isinstance(
+            search.scoring, str
+        ) else named
+    if not isinstance(search.refit, str):
+        raise ValueError(f"{rule} name the score to draw in refit, got {search.refit!r}.")
+    return search.refit, search.refit.replace("_", " ")
+
+
+def _by_suffix(params: dict[str, Any], name: str) -> Any:
+    """The value of the one parameter `step__name`, None where there is none."""
+    value = next((params[key] for key in params if key.endswith(f"__{name}")), None)
+    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+
+def _resampled(pipe: Pipeline, X: Any, *, fit: bool = False) -> Any:
+    """What the first step that shortens time makes of clips; of the first one only with `fit`."""
+    for step in _transformers(pipe):
+        X = step.fit(X).transform(X[:1]) if fit else step.transform(X)
+        if isinstance(X, DifferentiableArray) and any(
+            isinstance(module, TemporalResampler) for module in X.frontend
+        ):
+            break
+    return X
+
+
+def _transformers(pipe: Pipeline) -> list[Any]:
+    """The steps of a pipeline that transform; a last step that predicts is left out."""
+    steps = [step for _, step in pipe.steps]
+    steps = steps[:-1] if hasattr(steps[-1], "predict") else steps
+    return [step for step in steps if step not in (None, "passthrough")]
+
+
+def _check_pipeline(pipe: Any, owner: str) -> Any:
+    """Check that `pipe` is a fitted pipeline; give its last step."""
+    if not isinstance(pipe, Pipeline):
+        hint = ": pass its best_estimator_" if hasattr(pipe, "cv_results_") else ""
+        raise ValueError(
+            f"pipe of {owner} must be a scikit-learn Pipeline, got {type(pipe).__name__}{hint}."
+        )
+    check_is_fitted(pipe)
+    return pipe[-1]
+
+
+def _check_classifier(pipe: Pipeline, owner: str) -> None:
+    if not isinstance(pipe[-1], SpectrogramClassifier):
+        raise ValueError(
+            f"pipe of {owner} must end with a classifier of skaudio, such as PretrainedCNN, got "
+            f"{type(pipe[-1]).__name__}."
+        )
+
+
+def _blank(pipe: Pipeline) -> Pipeline:
+    """An unfitted copy whose steps are quick to fit."""
+    blank = clone(pipe).set_params(memory=None)
+    names = [name for name in blank.get_params() if name.endswith("__pretrain_epochs")]
+    return blank.set_params(**dict.fromkeys(names, 0))
+
+
+def _uncached(pipe: Pipeline) -> Callable[[Any], Any]:
+    """All steps but the last as one function that does not read results of earlier runs."""
+    if len(pipe) == 1:
+        return lambda X: X
+    steps = copy.deepcopy(pipe[:-1])
+    names = [name for name in steps.get_params() if name.endswith("__cache_dir")]
+    return steps.set_params(**dict.fromkeys(names)).transform
+
+
+def _clock(run: Callable[[int], Any], numbers: list[int]) -> tuple[float, Any]:
+    """Median time of the runs but the first, in ms, and the result of the last."""
+    times, result = [], None
+    for number in numbers:
+        start = time.perf_counter()
+        result = run(number)
+        times.append(time.perf_counter() - start)
+    return 1e3 * median(times[1:]), result
+
+
+def _count_macs(module: ImageClassifier, images: np.ndarray) -> tuple[int, int]:
+    """Multiply-accumulates of front end and backbone for `images`."""
+    counts = []
+    x = torch.from_numpy(images.copy())
+    backbone = module.with_frontend(FrontEndChain())
+    for part in (module.frontend.eval(), backbone.eval()):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            x = part(x)[0] if part is module.frontend else part(x)
+        counts.append(counter.get_total_flops() // 2)
+    return counts[0], counts[1]
+
+
+def _count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _short(number: int) -> str:
+    """A count with three digits and a unit: 41.1 M."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{number / limit:.3g} {unit}"
+    return str(number)
