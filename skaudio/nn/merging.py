@@ -13,6 +13,8 @@ __all__ = ["ENERGY_FLOOR", "extents", "merge"]
 
 # Added to an energy before its logarithm: an output frame that received nothing is log(1e-12).
 ENERGY_FLOOR = 1e-12
+# Frames that the backward works on at a time on a CPU, in whole clips.
+GROUP_FRAMES = 2048
 
 
 def extents(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,9 +152,8 @@ def _bags(plan: _Plan, stay: Tensor, spill: Tensor) -> _Bags:
 class _Merge(torch.autograd.Function):
     """`merge` with a backward written by hand.
 
-    Most of the time goes into fresh memory, so buffers of the size of the input are few and used
-    again: one forward, three backward. Inside, frames come before bands, so that a frame is one
-    row of memory.
+    Most of the time would go into fresh memory, so there is one buffer of the size of the input.
+    Inside, frames come before bands, so that a frame is one row of memory.
     """
 
     @staticmethod
@@ -181,38 +182,53 @@ class _Merge(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        # In groups of clips: what a group needs stays in the cache of a CPU.
+        n_frames, device = ctx.saved_tensors[0].shape[2], grad.device
+        size = max(1, GROUP_FRAMES // n_frames) if device.type == "cpu" else len(grad)
         log_mel, mean, largest, table, stay, spill, bins, ended = ctx.saved_tensors
-        crossing = _Plan(bins, stay, ended, spill).crossing
-        energy, n_mels = _energy(log_mel), log_mel.shape[1]
-        grad_mean, grad_max, grad_table = grad.transpose(2, 3).unbind(1)  # (batch, n_out, n_mels)
-        grad_mean = grad_mean / mean
-        grad_max = grad_max / (largest + ENERGY_FLOOR * ctx.budget)
-        crossing_energy = _rows(energy, crossing)
+        batched = grad.transpose(2, 3), log_mel, mean, largest, stay, spill, bins, ended
+        keep = ctx.needs_input_grad[0]
+        groups = zip(*(values.split(size) for values in batched), strict=True)
+        parts = [
+            _differentiate(*group, table=table, budget=ctx.budget, keep=keep) for group in groups
+        ]
+        grad_log_mel, grad_stay, grad_spill = zip(*parts, strict=True)
+        by_input = torch.cat(grad_log_mel).transpose(1, 2) if keep else None
+        return by_input, None, torch.cat(grad_stay), torch.cat(grad_spill), None, None
 
-        rows, buffer = energy * stay[..., None], torch.empty_like(energy)
-        wins = rows.eq_(_rows(largest, bins, buffer))  # 1.0 for the frames that are largest
-        spilled_wins = (crossing_energy * spill[..., None]).eq_(largest[:, :-1])
-        ties = torch.zeros_like(largest).view(-1, n_mels)
-        ties.index_add_(0, _flat(bins, largest.shape[1]), wins.view(-1, n_mels))
-        ties = ties.view_as(largest)
-        ties[:, :-1] += spilled_wins
-        grad_max /= ties.clamp_(min=1)
 
-        by_energy = wins.mul_(_rows(grad_max, bins, buffer)).add_(_rows(grad_mean, bins, buffer))
-        by_energy *= energy
-        grad_stay = by_energy.sum(2)
-        by_crossing = spilled_wins.mul_(grad_max[:, :-1]).add_(grad_mean[:, :-1])
-        by_crossing *= crossing_energy
-        grad_spill = by_crossing.sum(2)
-        grad_stay += _rows(grad_table, bins, buffer).mul_(table).sum(2)
-        grad_spill += table[crossing].mul_(grad_table[:, :-1]).sum(2)
-        if not ctx.needs_input_grad[0]:
-            return None, None, grad_stay, grad_spill, None, None
-        by_energy *= stay[..., None]
-        by_crossing *= spill[..., None]
-        target = _flat(crossing, energy.shape[1])
-        by_energy.view(-1, n_mels).index_add_(0, target, by_crossing.view(-1, n_mels))
-        return by_energy.transpose(1, 2), None, grad_stay, grad_spill, None, None
+def _differentiate(
+    grad: Tensor, log_mel: Tensor, mean: Tensor, largest: Tensor, stay: Tensor, spill: Tensor,
+    bins: Tensor, ended: Tensor, *, table: Tensor, budget: float, keep: bool,
+) -> tuple[Tensor | None, Tensor, Tensor]:  # fmt: skip
+    """Gradients by log-mel (if `keep`), `stay` and `spill` for a group of clips."""
+    crossing = _Plan(bins, stay, ended, spill).crossing
+    energy, n_mels = _energy(log_mel), log_mel.shape[1]
+    grad_mean, grad_max, grad_table = grad.unbind(1)  # (batch, n_out, n_mels)
+    grad_mean = grad_mean / mean
+    grad_max = grad_max / (largest + ENERGY_FLOOR * budget)
+    crossing_energy = _rows(energy, crossing)
+
+    wins = (energy * stay[..., None]).eq_(_rows(largest, bins))  # 1.0 for the frames that are it
+    spilled_wins = (crossing_energy * spill[..., None]).eq_(largest[:, :-1])
+    ties = torch.zeros_like(largest).view(-1, n_mels)
+    ties.index_add_(0, _flat(bins, largest.shape[1]), wins.view(-1, n_mels))
+    ties = ties.view_as(largest)
+    ties[:, :-1] += spilled_wins
+    grad_max /= ties.clamp_(min=1)  # frames that tie share it
+
+    by_energy = wins.mul_(_rows(grad_max, bins)).add_(_rows(grad_mean, bins)).mul_(energy)
+    by_crossing = spilled_wins.mul_(grad_max[:, :-1]).add_(grad_mean[:, :-1]).mul_(crossing_energy)
+    grad_stay = by_energy.sum(2) + _rows(grad_table, bins).mul_(table).sum(2)
+    encoded = table.index_select(0, crossing.flatten()).view_as(by_crossing)
+    grad_spill = by_crossing.sum(2) + encoded.mul_(grad_table[:, :-1]).sum(2)
+    if not keep:
+        return None, grad_stay, grad_spill
+    by_energy *= stay[..., None]
+    by_crossing *= spill[..., None]
+    target = _flat(crossing, energy.shape[1])
+    by_energy.view(-1, n_mels).index_add_(0, target, by_crossing.view(-1, n_mels))
+    return by_energy, grad_stay, grad_spill
 
 
 def _energy(log_mel: Tensor) -> Tensor:
@@ -225,10 +241,7 @@ def _flat(index: Tensor, length: int) -> Tensor:
     return (index + length * torch.arange(index.shape[0], device=index.device)[:, None]).flatten()
 
 
-def _rows(values: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
-    """Rows ``values[clip, index[clip]]`` of every clip, in `out` where it is given."""
-    n_mels = values.shape[2]
-    out = values.new_empty(*index.shape, n_mels) if out is None else out
-    flat = _flat(index, values.shape[1])
-    torch.index_select(values.reshape(-1, n_mels), 0, flat, out=out.view(-1, n_mels))
-    return out
+def _rows(values: Tensor, index: Tensor) -> Tensor:
+    """Rows ``values[clip, index[clip]]`` of every clip."""
+    rows = values.reshape(-1, values.shape[2]).index_select(0, _flat(index, values.shape[1]))
+    return rows.view(*index.shape, values.shape[2])

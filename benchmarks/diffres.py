@@ -1,0 +1,151 @@
+"""Time and memory of merging frames: skaudio against the dense formulation.
+
+    python benchmarks/diffres.py
+
+The dense version builds, for every clip, the matrix of frames by output frames, as the paper and
+its authors' code describe it: a mask of the output frame that a frame ends in, corrected at the
+first and the last frame of each; mean and encoding are matrix products, the maximum is taken
+separately over odd and even output frames. Both get the same scores and give the same three
+channels; the network that makes the scores is left out. Time is the median of runs in one process
+per version, peak memory what the process needed above its state before the call. Writes the table
+into docs/benchmarks.md. One minute; a busy machine spoils it.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+from pages import write_block
+from torch.nn.functional import conv1d, pad
+
+from skaudio.nn.diffres import merge_frames, normalize_scores, resolution_encoding
+
+BATCH, N_FRAMES, N_MELS = 16, 1000, 128
+BUDGETS = (0.75, 0.5, 0.25)
+FLOOR = 1e-12
+
+
+def dense_matrix(scores, n_out):
+    """Weights of frames in output frames, (batch, n_frames, n_out)."""
+    end = scores.cumsum(1)[..., None]
+    left = torch.arange(n_out, dtype=scores.dtype)
+    ends_in = ((end > left) & (end <= left + 1)).to(scores.dtype)
+    weights = ends_in * scores[..., None]
+    missing = (1 - weights.sum(1)).cumsum(1)  # what an output frame still has to get
+    steps = torch.tensor([-1.0, 1.0]).expand(n_out, 1, 2)
+    step = conv1d(pad(ends_in.transpose(1, 2), (1, 1)), steps, groups=n_out)[..., :-1]
+    taken = (step > 0) * pad(missing[:, :-1], (1, 0))[..., None]
+    given = (step < 0) * missing[..., None]
+    return (weights + (given - taken).transpose(1, 2)).clamp(0, 1)
+
+
+def dense_merge(log_mel, scores, n_out, budget):
+    """The three channels of DiffRes, (batch, 3, n_out, n_mels)."""
+    weights, energy = dense_matrix(scores, n_out), log_mel.transpose(1, 2).exp()
+    mean = (weights.transpose(1, 2) @ energy + FLOOR).log()
+    encoding = weights.transpose(1, 2) @ resolution_encoding(log_mel.shape[2], log_mel.shape[1]).T
+    halves = []
+    for half in (weights[..., ::2], weights[..., 1::2]):  # a frame is in one of each at most
+        parts = energy * half.sum(2, keepdim=True)
+        index = half.argmax(2)[..., None].expand_as(parts)
+        empty = energy.new_zeros(len(energy), half.shape[2], energy.shape[2])
+        halves.append(empty.scatter_reduce(1, index, parts, "amax"))
+    halves[1] = pad(halves[1], (0, 0, 0, halves[0].shape[1] - halves[1].shape[1]))
+    largest = torch.stack(halves, 2).flatten(1, 2)[:, :n_out]
+    return torch.stack([mean, (largest / budget + FLOOR).log(), encoding], 1)
+
+
+def inputs(n_out):
+    """Log-mel and scores."""
+    torch.manual_seed(0)
+    log_mel = torch.randn(BATCH, N_MELS, N_FRAMES) * 1.5 - 4
+    return log_mel, normalize_scores(torch.rand(BATCH, N_FRAMES) * 0.45 + 0.33, n_out)
+
+
+def peak_kib():
+    """Largest memory of this process so far, and its memory now."""
+    with open("/proc/self/status") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    return [int(fields[name].split()[0]) for name in ("VmHWM", "VmRSS")]
+
+
+def worker(version, budget, backward, measure):
+    """Milliseconds of one call, or its peak memory in MiB."""
+    n_out = int(N_FRAMES * budget)
+    log_mel, scores = inputs(n_out)
+    merge = dense_merge if version == "dense" else merge_frames
+
+    def call():
+        leaf = scores.detach().requires_grad_(backward)
+        merged = merge(log_mel, leaf, n_out, budget)
+        if backward:
+            merged.mean().backward()
+
+    with torch.set_grad_enabled(backward):
+        if measure == "memory":
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")  # forget the peak so far
+            before = peak_kib()[1]
+            call()
+            return (peak_kib()[0] - before) / 1024
+        times = []
+        for _ in range(3 + 15):
+            start = time.perf_counter()
+            call()
+            times.append(1e3 * (time.perf_counter() - start))
+        return statistics.median(times[3:])
+
+
+def measure(version, budget, backward, what, threads):
+    """Run `worker` in a process of its own."""
+    options = [version, str(budget), str(int(backward)), what]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, __file__, "--worker", *options]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return float(run.stdout)
+
+
+def main():
+    """Measure all, or one as a worker."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        version, budget, backward, what = args.worker
+        print(worker(version, float(budget), backward == "1", what))
+        return
+    log_mel, scores = inputs(500)
+    ours = merge_frames(log_mel, scores, 500, 0.5).transpose(2, 3)
+    error = (dense_merge(log_mel, scores, 500, 0.5) - ours).abs().max()
+    lines = [
+        f"Merging {BATCH} clips of {N_FRAMES} frames x {N_MELS} bands, without the network that "
+        f"makes the scores; milliseconds and MiB, dense / skaudio. Largest difference of the "
+        f"results {error:.0e}. Written by `benchmarks/diffres.py`, torch {torch.__version__}, "
+        f"{platform.machine()}.",
+        "",
+        "| | budget | 1 thread | ratio | 2 threads | ratio | extra memory | ratio |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for backward in (False, True):
+        for budget in BUDGETS:
+            cells = []
+            for what, threads in (("time", 1), ("time", 2), ("memory", 1)):
+                dense, ours = (
+                    measure(version, budget, backward, what, threads)
+                    for version in ("dense", "skaudio")
+                )
+                ratio = ours / dense
+                cells += [f"{dense:.0f} / {ours:.1f}", f"1/{1 / ratio:.1f}"]
+            name = "forward + backward" if backward else "forward"
+            lines.append(f"| {name} | {budget} | " + " | ".join(cells) + " |")
+            print(lines[-1], flush=True)
+    write_block("diffres", lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""Accuracy, cost and training time of ways to shorten time, at equal budgets.
+
+    python benchmarks/diffres_accuracy.py esc10 --data ESC10_FOLDER --weights MOBILENETV2_FILE
+    python benchmarks/diffres_accuracy.py fsdd --data FSDD_FOLDER
+
+Every row has the same network, folds, epochs and seeds. "longer hop" spaces the frames of the
+spectrogram instead of merging them. The last rows start from frames four times as dense and come
+back to the number of frames of the plain network. Finished fits are kept as lines of a file in
+benchmarks/results, so that a run that is stopped goes on where it was; `--part 1/2` and `--part
+2/2` share the work between two processes. `--table` writes docs/benchmarks.md from what is there.
+On two cores ESC-10 takes an hour per seed, the digits twenty minutes for three.
+"""
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from pages import write_block
+from sklearn.model_selection import PredefinedSplit
+from sklearn.pipeline import Pipeline
+from torch import nn
+
+from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN, cost
+from skaudio.datasets import load_folder
+
+BUDGETS = (0.75, 0.5, 0.25)
+METHODS = ("average", "average-max", "conv-average", "diffres")
+FINER = 4
+DESCRIPTIONS = {
+    "esc10": "ESC-10, ImageNet's mobilenetv2_100 fine-tuned for 6 epochs on 40 bands at a hop of "
+    "10 ms (502 frames).",
+    "fsdd": "1,200 spoken digits, speakers kept apart, a small network trained for 15 epochs on 40 "
+    "bands at a hop of 10 ms (65 frames).",
+}
+
+
+def small_cnn(in_channels, n_classes):
+    """Three convolutions on five bands and four stretches of time."""
+
+    def block(n_in, n_out):
+        return nn.Sequential(nn.Conv2d(n_in, n_out, 3, padding=1), nn.BatchNorm2d(n_out), nn.ReLU())
+
+    return nn.Sequential(
+        block(in_channels, 16), nn.MaxPool2d(2), block(16, 32), nn.MaxPool2d((2, 1)),
+        block(32, 64), nn.AdaptiveAvgPool2d((5, 4)), nn.Flatten(), nn.Dropout(0.3),
+        nn.Linear(64 * 20, n_classes),
+    )  # fmt: skip
+
+
+def load(name, folder):
+    """Paths, labels and folds: ESC-10's own, or every sixth speaker of 1,200 spoken digits."""
+    if name == "esc10":
+        return load_folder(folder)
+    paths, labels, speakers = load_folder(folder, group="speaker")
+    take = np.array([int(Path(path).stem.split("_")[2]) < 20 for path in paths])
+    folds = np.unique(speakers, return_inverse=True)[1] % 3
+    return [p for p, chosen in zip(paths, take, strict=True) if chosen], labels[take], folds[take]
+
+
+def make_mel(name, cache):
+    """A front end with a hop of 10 ms."""
+    if name == "esc10":
+        return MelSpectrogram(
+            sample_rate=22_050, duration=5.0, n_fft=1024, win_length=551, hop_length=220,
+            n_mels=40, pad_mode="repeat", cache_dir=cache,
+        )  # fmt: skip
+    return MelSpectrogram(
+        sample_rate=8000, duration=0.64, n_fft=256, win_length=200, hop_length=80, n_mels=40,
+        cache_dir=cache,
+    )  # fmt: skip
+
+
+def make_cnn(name, weights):
+    """ImageNet's MobileNetV2 for environmental sounds, a small network for digits."""
+    if name == "esc10":
+        return PretrainedCNN(
+            "mobilenetv2_100", weights=weights, max_epochs=6, batch_size=16, time_shift=0.5,
+            backbone_options={"pad_type": "same", "drop_rate": 0.2},
+        )  # fmt: skip
+    return PretrainedCNN(
+        small_cnn, weights=None, max_epochs=15, batch_size=32, lr=3e-3, time_shift=0.1,
+        time_mask=0.2, freq_mask=0.2,
+    )  # fmt: skip
+
+
+def make_rows(name, cache, weights):
+    """One pipeline per row of the table."""
+    hop = make_mel(name, cache).hop_length
+
+    def pipe(hop_length, *resampler):
+        mel = make_mel(name, cache).set_params(hop_length=hop_length)
+        return Pipeline([("mel", mel), *resampler, ("clf", make_cnn(name, weights))])
+
+    rows = {"all frames": pipe(hop)}
+    for budget in BUDGETS:
+        rows[f"longer hop {budget}"] = pipe(round(hop / budget))
+        for method in METHODS:
+            step = "resampler", DiffResResampler(budget, method=method)
+            rows[f"{method} {budget}"] = pipe(hop, step)
+    for method in ("average-max", "diffres"):
+        step = "resampler", DiffResResampler(1 / FINER, method=method)
+        rows[f"{method} {1 / FINER}, hop / {FINER}"] = pipe(hop // FINER, step)
+    return rows
+
+
+def run(args):
+    """Fit what is not yet in the results, one file per fit."""
+    paths, labels, folds = load(args.name, args.data)
+    paths = np.array(paths)
+    part, parts = map(int, args.part.split("/"))
+    splits = list(PredefinedSplit(folds).split())
+    jobs = [
+        (seed, fold, row)
+        for seed in range(args.seeds)
+        for fold in range(len(splits))
+        for row in make_rows(args.name, None, None)
+    ]
+    done = {(r["seed"], r["fold"], r["row"]) for r in results_of(args.name)}
+    for seed, fold, row in jobs[part - 1 :: parts]:
+        if (seed, fold, row) in done:
+            continue
+        pipe = make_rows(args.name, args.cache, args.weights)[row]
+        pipe.set_params(clf__random_state=seed)
+        if "resampler" in pipe.named_steps:
+            pipe.set_params(resampler__random_state=seed)
+        train, test = splits[fold]
+        pipe[:-1].fit_transform(paths)  # into the cache, so that only training is timed
+        start = time.process_time()
+        pipe.fit(paths[train], labels[train])
+        result = {
+            "row": row,
+            "fold": fold,
+            "seed": seed,
+            "accuracy": pipe.score(paths[test], labels[test]),
+            "seconds": time.process_time() - start,
+        }
+        with results_file(args.name).open("a") as file:
+            file.write(json.dumps(result) + "\n")
+        print(f"{row}, fold {fold}, seed {seed}: {result['accuracy']:.4f}", flush=True)
+
+
+def results_file(name):
+    """One line per fit."""
+    return Path(__file__).parent / "results" / f"diffres-{name}.jsonl"
+
+
+def results_of(name):
+    """What was measured so far."""
+    file = results_file(name)
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def count(args, row):
+    """Frames and multiply-accumulates of a row, from a network trained on two clips."""
+    paths, labels, _ = load(args.name, args.data)
+    two = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:2]]
+    pipe = make_rows(args.name, args.cache, None)[row].set_params(clf__max_epochs=1)
+    return cost(pipe.fit([paths[i] for i in two], labels[two]), [paths[two[0]]], n_repeats=1)
+
+
+def write_table(args):
+    """Mean and standard deviation of every row, over folds and seeds."""
+    found = defaultdict(dict)
+    for result in results_of(args.name):
+        found[result["row"]][result["fold"], result["seed"]] = result
+    runs = sorted(found["all frames"])
+    lines = [
+        f"{DESCRIPTIONS[args.name]} {len({fold for fold, _ in runs})} folds, "
+        f"{len({seed for _, seed in runs})} seed(s), every row the same network, epochs and seeds. "
+        "Difference: mean and standard error of the paired differences to the row of all frames, "
+        "over folds and seeds. MMAC: million multiply-accumulates per clip. Written by "
+        "`benchmarks/diffres_accuracy.py`.",
+        "",
+        "| time is shortened by | frames | MMAC front end | MMAC network | accuracy | "
+        "sd of folds | difference | training, CPU s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in make_rows(args.name, None, None):
+        results = [found[row][key] for key in runs]
+        scores = [100 * r["accuracy"] for r in results]
+        gaps = [
+            s - 100 * found["all frames"][k]["accuracy"] for s, k in zip(scores, runs, strict=True)
+        ]
+        error = np.std(gaps, ddof=1) / np.sqrt(len(gaps))
+        counted = count(args, row)
+        lines.append(
+            f"| {row} | {counted.n_frames_out} | {counted.frontend_macs / 1e6:.1f} | "
+            f"{counted.backbone_macs / 1e6:.1f} | {np.mean(scores):.1f} | "
+            f"{np.std(scores, ddof=1):.1f} | {np.mean(gaps):+.1f} +- {error:.1f} | "
+            f"{np.mean([r['seconds'] for r in results]):.0f} |"
+        )
+    write_block(f"diffres-{args.name}", lines)
+
+
+def main():
+    """Run one data set, or write its table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=["esc10", "fsdd"])
+    parser.add_argument("--data", required=True, help="folder with the clips and meta.csv")
+    parser.add_argument("--weights", help="ImageNet weights of mobilenetv2_100, for esc10")
+    parser.add_argument("--cache", default=".cache/diffres", help="folder for spectrograms")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--part", default="1/1", help="which share of the work, such as 1/2")
+    parser.add_argument("--table", action="store_true", help="write the table, run nothing")
+    args = parser.parse_args()
+    if args.table:
+        write_table(args)
+    else:
+        run(args)
+
+
+if __name__ == "__main__":
+    main()
