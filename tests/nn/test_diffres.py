@@ -199,14 +199,16 @@ def test_gradients_pass_the_numerical_check(rule):
     assert torch.autograd.gradcheck(merge, (log_mel.requires_grad_(), raw.requires_grad_()))
 
 
-def test_the_gradient_by_hand_is_that_of_autograd():
-    log_mel, scores = case(7, n_out=11)
+# 1,500 frames: the backward works on one clip at a time.
+@pytest.mark.parametrize("n_frames", [40, 1500])
+def test_the_gradient_by_hand_is_that_of_autograd(n_frames):
+    log_mel, scores = case(7, n_frames=n_frames, n_out=11)
     grads = []
     for merge in (merging.merge, lambda x, table, s, n, b: merging._merge_plainly(
         x, table, merging._plan(s, n), b
     )):  # fmt: skip
         x, s = (t.clone().requires_grad_() for t in (log_mel, scores))
-        merged = merge(x, resolution_encoding(40, 6), s, 11, 0.3)
+        merged = merge(x, resolution_encoding(n_frames, 6), s, 11, 0.3)
         grads.append(torch.autograd.grad(merged.square().mean(), (x, s)))
     for by_hand, automatic in zip(*grads, strict=True):
         torch.testing.assert_close(by_hand, automatic, atol=1e-6, rtol=1e-4)
