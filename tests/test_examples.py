@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.torch import save_file
 from scipy.special import log_softmax
 
@@ -53,6 +54,36 @@ def test_the_recipe_of_the_paper_runs(tmp_path, monkeypatch, capsys):
     run_main(recipe, monkeypatch, "--data", tmp_path / "clips", "--backbone", "test_resnet",
              "--weights", weights, "--epochs", 1, "--members", 2, "--clips", 4)  # fmt: skip
     assert "ensemble: " in capsys.readouterr().out
+
+
+def test_the_budget_search_prints_a_table_and_draws_the_curve(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib").use("Agg")
+    waves, labels, folds = make_sound_events(12, 2, duration=0.5, n_folds=2, random_state=0)
+    write_clips(tmp_path / "clips", waves, labels, folds, sample_rate=16_000)
+    example = load_example("budget_search")
+    make_pipeline = example.make_pipeline
+
+    def make_small(weights, cache_dir, epochs):
+        pipeline = make_pipeline(weights, cache_dir, epochs)
+        return pipeline.set_params(
+            mel__duration=0.5, clf__backbone="test_resnet", clf__weights=None,
+            clf__backbone_options=None,
+        )  # fmt: skip
+
+    monkeypatch.setattr(example, "make_pipeline", make_small)
+    run_main(example, monkeypatch, "--data", tmp_path / "clips", "--epochs", 1, "--out", tmp_path)
+    assert capsys.readouterr().out.count(" ms ") >= 6
+    assert (tmp_path / "budget_curve.png").stat().st_size > 5000
+
+
+def test_the_picture_of_frame_importance_is_drawn(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib").use("Agg")
+    example = load_example("frame_importance")
+    short = make_sound_events(8, 2, duration=0.6, random_state=0)
+    monkeypatch.setattr(example, "make_sound_events", lambda *args, **options: short)
+    run_main(example, monkeypatch, "--clip", 0, "--out", tmp_path / "frames.png")
+    assert "Accuracy on the training clips" in capsys.readouterr().out
+    assert (tmp_path / "frames.png").stat().st_size > 5000
 
 
 class Network:
