@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio._clip_weights import clip_weights
-from skaudio._differentiable import DifferentiableArray
+from skaudio._differentiable import DifferentiableArray, take_apart
 from skaudio._trained_network import TrainedNetwork
 from skaudio._training import ClipDataset, check_training_parameters
 from skaudio.nn.frontend import FrontEndChain
@@ -189,7 +189,7 @@ class SpectrogramClassifier(
     def _check_X_y(
         self, X: Any, y: Any, *, reset: bool
     ) -> tuple[np.ndarray, np.ndarray, FrontEndChain]:
-        inputs, frontend = _take_apart(X)
+        inputs, frontend = take_apart(X)
         inputs, y = validate_data(self, inputs, y, reset=reset, dtype=np.float32, allow_nd=True)
         check_classification_targets(y)
         images = self._as_images(inputs)
@@ -203,7 +203,7 @@ class SpectrogramClassifier(
     def _check_X(self, X: Any) -> tuple[np.ndarray, FrontEndChain]:
         if not len(self.frontend_):
             X = np.asarray(X) if isinstance(X, DifferentiableArray) else X
-        inputs, frontend = _take_apart(X)
+        inputs, frontend = take_apart(X)
         inputs = validate_data(self, inputs, reset=False, dtype=np.float32, allow_nd=True)
         images = self._as_images(inputs)
         self._check_image_shape(images)
@@ -267,14 +267,3 @@ def _check_several(classes: np.ndarray, label: str) -> None:
         raise ValueError(
             f"{label} must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}."
         )
-
-
-def _take_apart(X: Any) -> tuple[Any, FrontEndChain]:
-    """What the first layer sees, and the modules that came with it, if any."""
-    frontend = FrontEndChain()
-    if isinstance(X, DifferentiableArray):
-        X, frontend = X.inputs, X.frontend
-    # One channel may be given as an axis or not: scikit-learn's check of the second axis must
-    # not take the one for the other.
-    single = getattr(X, "ndim", None) == 4 and X.shape[1] == 1
-    return (X[:, 0] if single else X), frontend

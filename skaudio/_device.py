@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
-__all__ = ["limited_threads", "pick_device", "seeded"]
+__all__ = ["device_of", "limited_threads", "pick_device", "seeded"]
 
 # Initialisation and dropout draw from torch's global generator, which all threads share.
 _GENERATOR_LOCK = threading.RLock()
@@ -41,6 +42,22 @@ def limited_threads(n_threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def device_of(owner: Any) -> torch.device:
+    """The device that an estimator's parameter `device` names.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device; names owner and value.
+    """
+    try:
+        return pick_device(owner.device)
+    except ValueError as err:
+        raise ValueError(
+            f"device of {type(owner).__name__} must be 'auto' or a device of torch: {err}."
+        ) from err
 
 
 def pick_device(device: str) -> torch.device:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from skaudio._device import limited_threads, pick_device, seeded
+from skaudio._device import limited_threads, pick_device
 from skaudio.nn.frontend import FrontEnd, FrontEndChain
 
-__all__ = ["DifferentiableArray", "as_module", "as_plain"]
+__all__ = ["DifferentiableArray", "as_module", "as_plain", "take_apart"]
 
 # Clips that are computed at a time.
 BATCH_SIZE = 32
@@ -22,7 +22,8 @@ class DifferentiableArray:
 
     To numpy and to every ordinary estimator it is the array that the modules make of `inputs`. A
     skaudio classifier takes `inputs` and copies of the modules instead, and trains the copies
-    together with its network. Computed values are not kept.
+    together with its network. Computed values are not kept, and `inputs` are not copied: changing
+    them changes the array. For arithmetic and methods of numpy call `np.asarray` first.
 
     Parameters
     ----------
@@ -72,15 +73,17 @@ class DifferentiableArray:
         device = pick_device(self.device)
         for start in range(0, len(self), BATCH_SIZE):
             batch = torch.from_numpy(np.array(self.inputs[start : start + BATCH_SIZE]))
+            module = self.frontend.to(device).eval()
             with torch.inference_mode(), limited_threads(self.n_threads):
-                module = self.frontend.to(device).eval()
                 features = module(batch.to(device))[0].cpu().contiguous().numpy()
             yield from features
 
     def __getitem__(self, key: Any) -> DifferentiableArray | np.ndarray:
-        """Clips of an array, list or slice stay differentiable; all else gives numbers."""
-        clips = key[0] if isinstance(key, tuple) and len(key) == 2 and key[1] is ... else key
-        if isinstance(clips, slice | list) or (isinstance(clips, np.ndarray) and clips.ndim == 1):
+        """Clips of a slice, list or array stay differentiable; all else gives numbers."""
+        clips = key[0] if _chooses_clips_only(key) else key
+        if isinstance(clips, list | range) or hasattr(clips, "__array__"):
+            clips = np.asarray(clips)
+        if isinstance(clips, slice) or (isinstance(clips, np.ndarray) and clips.ndim == 1):
             return self.with_inputs(self.inputs[clips])
         if isinstance(key, int | np.integer):
             return np.asarray(self.with_inputs(self.inputs[key][None]))[0]
@@ -103,6 +106,30 @@ class DifferentiableArray:
         self.frontend = FrontEndChain(as_module(plain) for plain in state["frontend"])
 
 
+def take_apart(X: Any) -> tuple[Any, FrontEndChain]:
+    """What the first module sees, and the modules, of `X`; no modules where it is no such array.
+
+    An axis of one channel is left out, so that scikit-learn's check of the second axis does not
+    take spectrograms with that axis for others than those without.
+    """
+    frontend = FrontEndChain()
+    if isinstance(X, DifferentiableArray):
+        X, frontend = X.inputs, X.frontend
+    single = getattr(X, "ndim", None) == 4 and X.shape[1] == 1
+    return (X[:, 0] if single else X), frontend
+
+
+def _chooses_clips_only(key: Any) -> bool:
+    """Whether a key is a tuple whose entries behind the first take everything."""
+    return (
+        isinstance(key, tuple)
+        and len(key) > 1
+        and all(
+            part is ... or (isinstance(part, slice) and part == slice(None)) for part in key[1:]
+        )
+    )
+
+
 def as_plain(module: FrontEnd) -> tuple[type[FrontEnd], dict[str, Any], dict[str, np.ndarray]]:
     """Class, constructor arguments and weights of a module, without any object of torch."""
     arrays = {
@@ -117,7 +144,8 @@ def as_module(
 ) -> FrontEnd:
     """The module that `as_plain` took apart."""
     kind, config, arrays = plain
-    with seeded(0, torch.device("cpu")):  # the constructor draws weights, which are replaced
+    with torch.device("meta"):  # without drawing weights, which are given
         module = kind(**config)
-    module.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
+    tensors = {name: torch.tensor(array) for name, array in arrays.items()}
+    module.load_state_dict(tensors, assign=True)
     return module

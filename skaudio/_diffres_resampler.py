@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,12 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skaudio._device import seeded
-from skaudio._differentiable import DifferentiableArray, as_module, as_plain
+from skaudio._device import device_of, seeded
+from skaudio._differentiable import DifferentiableArray, as_module, as_plain, take_apart
 from skaudio._linear_proxy import LinearProxy
 from skaudio._validation import check_choice, check_int, check_real, is_int
 from skaudio.nn.diffres import DiffRes
-from skaudio.nn.frontend import FrontEndChain, TemporalResampler
+from skaudio.nn.frontend import FrontEndChain, TemporalResampler, plain_budget
 from skaudio.nn.pooling import AverageMaxPooling, AveragePooling, ConvAveragePooling
 
 METHODS: dict[str, type[TemporalResampler]] = {
@@ -151,7 +150,9 @@ class DiffResResampler(TransformerMixin, BaseEstimator):
             n_mels = before.output_shape(inputs.shape[1:])[1]
             module = METHODS[self.method](n_mels, self._plain_budget(), **options)
         if self.pretrain_epochs > 0:
-            module = self._pretrain(self._array(inputs, [*before, module]), y, rng)
+            if len(before):  # earlier modules are not this step's to train
+                inputs = np.asarray(self._array(inputs, before.parts()))
+            module = self._pretrain(self._array(inputs, [module]), y, rng)
         self.module_ = module
         return self
 
@@ -204,31 +205,28 @@ class DiffResResampler(TransformerMixin, BaseEstimator):
         check_int(self, "batch_size", low=1)
         check_int(self, "n_threads", low=1, optional=True)
         check_int(self, "verbose", low=0)
+        device_of(self)
 
     def _plain_budget(self) -> int | float:
         """The budget as Python's int or float."""
-        budget = self.budget
-        if is_int(budget, 1):
-            return int(budget)
-        if isinstance(budget, Real) and not isinstance(budget, Integral) and 0 < float(budget) <= 1:
-            return float(budget)
-        raise ValueError(
-            f"budget of DiffResResampler must be a float in (0, 1] or an int >= 1, got {budget!r}."
-        )
+        try:
+            return plain_budget(self.budget)
+        except ValueError as err:
+            raise ValueError(f"budget of DiffResResampler {err}.") from err
 
     def _check_X(self, X: Any, *, reset: bool) -> tuple[np.ndarray, FrontEndChain]:
         """Images for the first module, and the modules of earlier steps."""
-        before = FrontEndChain()
-        if isinstance(X, DifferentiableArray):
-            X, before = X.inputs, X.frontend
+        X, before = take_apart(X)
         X = validate_data(self, X, reset=reset, dtype=np.float32, allow_nd=True)
         images = X.reshape(len(X), *[1] * (4 - X.ndim), *X.shape[1:]) if X.ndim <= 4 else X
-        if images.ndim > 4 or before.output_shape(images.shape[1:])[0] != 1:
+        seen = before.output_shape(images.shape[1:]) if images.ndim == 4 else images.shape[1:]
+        if len(seen) != 3 or seen[0] != 1:
             raise ValueError(
                 "X of DiffResResampler must be spectrograms of one channel, (n_clips, n_mels, "
-                f"n_frames), got shape {X.shape}: use a single window in MelSpectrogram."
+                f"n_frames), got shape {(len(X), *seen)}: use a single window in MelSpectrogram, "
+                "and no second 'diffres'."
             )
-        n_mels, n_frames = before.output_shape(images.shape[1:])[1:]
+        _, n_mels, n_frames = seen
         if is_int(self.budget, n_frames + 1):
             raise ValueError(
                 f"budget of DiffResResampler must be at most {n_frames}, the number of frames of "
@@ -261,5 +259,9 @@ class DiffResResampler(TransformerMixin, BaseEstimator):
             n_threads=self.n_threads,
             verbose=self.verbose,
         )
-        trained = proxy.fit(array, y).frontend_.cpu().eval()
+        try:
+            trained = proxy.fit(array, y).frontend_.cpu().eval()
+        except ValueError as err:
+            told = str(err).replace(type(proxy).__name__, type(self).__name__)
+            raise ValueError(f"Pretraining failed. {told}") from err
         return trained.parts()[-1]  # type: ignore[return-value]

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._device import limited_threads, pick_device, seeded
+from skaudio._device import device_of, limited_threads, seeded
 from skaudio._differentiable import as_plain
 from skaudio._training import (
     Augmentation,
@@ -88,7 +88,7 @@ class TrainedNetwork(BaseEstimator):
         scheduled: bool,
     ) -> None:
         """Train on `data`, from the start or from the present weights."""
-        device = self._device()
+        device = device_of(self)
         rng = self._generator(0 if fresh else self.n_iter_)
         valid = None
         if scheduled and self.early_stopping and self.validation_fraction is not None:
@@ -122,6 +122,7 @@ class TrainedNetwork(BaseEstimator):
                 f"Training of {type(self).__name__} diverged (the loss is not finite): lower "
                 f"lr={self.lr!r} or scale X."
             )
+        net.module_.eval()  # looking at the front end must not move its statistics
         self._net, self.classes_ = net, classes
         if fresh:
             self._architecture = {name: getattr(self, name) for name in self._shaping}
@@ -156,7 +157,7 @@ class TrainedNetwork(BaseEstimator):
     def _new_module(
         self, data: ClipDataset, n_classes: int, frontend: FrontEndChain
     ) -> ImageClassifier:
-        mean, std, _ = channel_statistics(data.clips(through=frontend, device=self._device()))
+        mean, std, _ = channel_statistics(data.clips(through=frontend, device=device_of(self)))
         images, _ = data[np.arange(min(2, len(data)))]
         standardize = Standardize(mean, std) if self.standardize else torch.nn.Identity()
         module = self._build_module(standardize, len(mean), n_classes, pretrained=True)
@@ -206,7 +207,7 @@ class TrainedNetwork(BaseEstimator):
 
     def _forward(self, method: str, images: np.ndarray, frontend: FrontEndChain) -> torch.Tensor:
         """Results of a method of the network for all clips, batch by batch, on the CPU."""
-        device = self._device()
+        device = device_of(self)
         module = self.net_.module_.to(device).eval().with_frontend(frontend.to(device).eval())
         parts = []
         with torch.inference_mode(), limited_threads(self.n_threads):
@@ -214,14 +215,6 @@ class TrainedNetwork(BaseEstimator):
                 batch = torch.from_numpy(images[start : start + self.batch_size].copy())
                 parts.append(getattr(module, method)(batch.to(device)).float().cpu())
         return torch.cat(parts)
-
-    def _device(self) -> torch.device:
-        try:
-            return pick_device(self.device)
-        except ValueError as err:
-            raise ValueError(
-                f"device of {type(self).__name__} must be 'auto' or a device of torch: {err}."
-            ) from err
 
     def _generator(self, epochs_done: int) -> np.random.RandomState:
         # The number of epochs is part of the seed, so that training on continues, not repeats.

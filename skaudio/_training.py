@@ -100,8 +100,9 @@ class ClipDataset(torch.utils.data.Dataset):
         for start in range(0, len(self), CLIPS_AT_A_TIME):
             images, _ = self[np.arange(start, min(start + CLIPS_AT_A_TIME, len(self)))]
             if through:
+                module = through.to(device).eval()
                 with torch.inference_mode():
-                    images = through.to(device).eval()(images.to(device))[0].cpu()
+                    images = module(images.to(device))[0].cpu()
             yield from images.numpy()
 
 

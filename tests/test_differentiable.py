@@ -2,6 +2,7 @@ import pickle
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.utils import _safe_indexing
@@ -32,11 +33,27 @@ def test_it_is_the_resampled_array_to_numpy(array):
         np.array(array, copy=False)
 
 
-@pytest.mark.parametrize("key", [slice(3, 9), [4, 2, 2], np.array([7, 1]), np.arange(40) % 3 == 0])
+@pytest.mark.parametrize(
+    "key",
+    [
+        slice(3, 9),
+        [4, 2, 2],
+        range(3),
+        np.array([7, 1]),
+        np.arange(40) % 3 == 0,
+        pd.Index([5, 3]),
+        pd.Series([5, 3]),
+        torch.tensor([1, 2]),
+        (np.array([7, 1]), ...),
+        (np.array([7, 1]), slice(None), slice(None)),
+    ],
+    ids=lambda key: type(key).__name__,
+)
 def test_chosen_clips_stay_differentiable(array, key):
     part = array[key]
+    chosen = np.arange(40)[np.asarray(key[0]) if isinstance(key, tuple) else key]
     assert isinstance(part, DifferentiableArray)
-    np.testing.assert_allclose(np.asarray(part), np.asarray(array)[key], atol=1e-5)
+    np.testing.assert_allclose(np.asarray(part), np.asarray(array)[chosen], atol=1e-5)
 
 
 @pytest.mark.parametrize("key", [3, -1, (slice(None), 0), (0, 1, 2, 3), (..., 0)])

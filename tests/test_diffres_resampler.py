@@ -271,6 +271,48 @@ def test_warm_starts_and_chunks_go_on_with_the_trained_copy(events):
     assert np.ptp(importance(chunks, X)) > 0
 
 
+@pytest.mark.parametrize("rates", [{"lr": 1e4}, {"frontend_lr": 1e20}])
+def test_joint_training_that_diverges_says_so(events, rates):
+    X, y, _ = events
+    array = DiffResResampler(0.25, random_state=0).fit_transform(X)
+    with pytest.raises(ValueError, match="Training of PretrainedCNN diverged"):
+        make_classifier(**rates, schedule=None, max_epochs=3).fit(array, y)
+
+
+def test_looking_at_the_front_end_after_fit_changes_nothing(events):
+    X, y, _ = events
+    array = DiffResResampler(0.25, random_state=0).fit_transform(X)
+    looked, not_looked = (make_classifier(max_epochs=2).fit(array, y) for _ in range(2))
+    with torch.no_grad():
+        looked.frontend_[0].scores(torch.from_numpy(X[:3]))
+    np.testing.assert_array_equal(looked.predict_proba(array), not_looked.predict_proba(array))
+
+
+def test_a_warm_start_follows_the_guide_weight(events):
+    X, y, _ = events
+    pipe = make_pipe(clf__warm_start=True, clf__max_epochs=1).fit(X, y)
+    pipe.set_params(diffres__guide_weight=0.0).fit(X, y)
+    assert pipe["clf"].frontend_[0].guide_weight == 0.0
+
+
+def test_one_channel_may_be_given_as_an_axis_or_not(events):
+    X, _, _ = events
+    resampler = DiffResResampler(0.25, random_state=0)
+    for fitted, other in ((X, X[:, None]), (X[:, None], X)):
+        same, again = (np.asarray(resampler.fit(fitted).transform(Z)) for Z in (fitted, other))
+        np.testing.assert_array_equal(same, again)
+
+
+def test_pretraining_behind_another_step_sees_what_comes_out_of_it(events):
+    X, y, _ = events
+    first = DiffResResampler(0.5, method="average").fit_transform(X)
+    chained = DiffResResampler(0.5, pretrain_epochs=1, random_state=0).fit(first, y)
+    alone = clone(chained).fit(np.asarray(first), y)
+    assert chained.n_features_in_ == 8
+    for mine, other in zip(*(r.module_.parameters() for r in (chained, alone)), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
 def test_early_stopping_takes_the_front_end_back_too(events):
     X, y, _ = events
     y = np.random.default_rng(3).permutation(y)
@@ -350,6 +392,7 @@ def test_the_state_holds_no_torch_object(events):
         ("batch_size", 0, "an int >= 1"),
         ("n_threads", 0, "an int >= 1 or None"),
         ("verbose", -1, "an int >= 0"),
+        ("device", "toaster", "'auto' or a device of torch"),
     ],
 )
 def test_bad_parameters_are_named_with_rule_and_value(events, name, value, rule):
@@ -363,6 +406,12 @@ def test_bad_data_are_refused(events):
         DiffResResampler().fit(np.stack([X, X], axis=1))
     with pytest.raises(ValueError, match="must be the labels when pretrain_epochs=2, got None"):
         DiffResResampler(pretrain_epochs=2).fit(X)
+    with pytest.raises(ValueError, match="y of DiffResResampler must have at least 2 classes"):
+        DiffResResampler(pretrain_epochs=1).fit(X, ["a"] * 60)
+    with pytest.raises(ValueError, match=r"got shape \(60, 3, 8, 30\): .*no second 'diffres'"):
+        DiffResResampler().fit(DiffResResampler().fit_transform(X))
+    with pytest.raises(ValueError, match="must have 8 mel bands as in fit|is expecting 8"):
+        DiffResResampler().fit(X).transform(DiffResResampler().fit_transform(X[:, :3]))
     with pytest.raises(ValueError, match="Input X contains NaN"):
         DiffResResampler().fit(np.where(X > 0, np.nan, X))
     fitted = DiffResResampler(50).fit(X)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from skaudio.nn.frontend import TemporalResampler
+from skaudio.nn.frontend import FrontEnd, TemporalResampler
 from skaudio.nn.layers import MaskedBatchNorm, ResidualBlock
-from skaudio.nn.merging import extents, merge
+from skaudio.nn.merging import extents, in_double, merge
 
 __all__ = [
     "DiffRes",
@@ -71,13 +71,13 @@ def normalize_scores(
     """
     if rule not in ("fill", "affine"):
         raise ValueError(f"rule of normalize_scores must be 'fill' or 'affine', got {rule!r}.")
-    positive = raw.double().clamp(min=SMALLEST_SCORE)
+    positive = in_double(raw).clamp(min=SMALLEST_SCORE)
     if mask is not None:
-        positive = positive * mask
+        positive = positive * mask.to(positive.device)
     if isinstance(n_frames_out, Tensor):
         n_frames_out = n_frames_out[:, None].to(positive)  # (batch, 1)
     scale = _fill if rule == "fill" else _affine
-    return scale(positive, n_frames_out).to(raw.dtype)
+    return scale(positive, n_frames_out).to(raw)
 
 
 def warp_matrix(scores: Tensor, n_frames_out: int) -> Tensor:
@@ -104,9 +104,9 @@ def warp_matrix(scores: Tensor, n_frames_out: int) -> Tensor:
     .. [1] H. Liu et al., arXiv:2210.01719.
     """
     start, end = extents(scores)
-    left = torch.arange(n_frames_out, device=scores.device, dtype=end.dtype)
+    left = torch.arange(n_frames_out, device=end.device, dtype=end.dtype)
     overlap = torch.minimum(end[..., None], left + 1) - torch.maximum(start[..., None], left)
-    return overlap.clamp(min=0).to(scores.dtype)
+    return overlap.clamp(min=0).to(scores)
 
 
 def warp_mean(log_mel: Tensor, scores: Tensor, n_frames_out: int) -> Tensor:
@@ -174,11 +174,13 @@ def resolution_encoding(n_frames: int, n_mels: int, device: torch.device | None 
     ----------
     .. [1] H. Liu et al., arXiv:2210.01719.
     """
-    band = torch.arange(n_mels, device=device, dtype=torch.float64)
+    home = torch.device("cpu") if device is None or device.type == "mps" else device
+    band = torch.arange(n_mels, device=home, dtype=torch.float64)
     phase = band % 2 * (torch.pi / 2)
     rate = 10_000.0 ** ((band % 2 - band) / n_mels)
-    frame = torch.arange(n_frames, device=device, dtype=torch.float64)[:, None]
-    return (frame * rate + phase).sin_().float().T  # frames are rows in memory, as merging wants
+    frame = torch.arange(n_frames, device=home, dtype=torch.float64)[:, None]
+    table = (frame * rate + phase).sin_().float().to(device)
+    return table.T  # frames are rows in memory, as merging wants
 
 
 def guide_loss(
@@ -239,7 +241,8 @@ def activeness(
     count = active.sum(1)
     mean = (scores * active).sum(1) / count.clamp(min=1)
     squares = ((scores - mean[:, None]).square() * active).sum(1)
-    deviation = (squares / (count - 1).clamp(min=1)).sqrt() / budget
+    # Not quite zero, where the square root has no gradient.
+    deviation = (squares / (count - 1).clamp(min=1)).clamp(min=1e-24).sqrt() / budget
     return torch.where(count > 1, deviation, 0.0).mean()
 
 
@@ -248,8 +251,8 @@ class ImportanceEstimator(nn.Module):
 
     Five residual convolutions over time, as in the paper, between a normalisation of every mel
     band and a last layer that starts at zero: at first all frames matter alike. The authors' code
-    ends with a normalisation of one single channel instead, which makes a clip's scores depend on
-    the other clips of its batch.
+    ends with a normalisation of one single channel instead, which centres the scores of every
+    batch.
 
     Parameters
     ----------
@@ -304,6 +307,12 @@ class DiffRes(TemporalResampler):
         """What the constructor needs to make this module again."""
         return {**super().config(), "guide_weight": self.guide_weight}
 
+    def like(self, other: FrontEnd) -> FrontEnd:
+        """This module with the budget and guide weight of another; see `FrontEnd.like`."""
+        module = super().like(other)
+        module.guide_weight = other.guide_weight
+        return module
+
     def scores(self, log_mel: Tensor, mask: Tensor | None = None) -> Tensor:
         """Importance of every frame.
 
@@ -322,8 +331,9 @@ class DiffRes(TemporalResampler):
         """
         n_frames_out: int | Tensor = self.count_out(log_mel.shape[-1])
         if mask is not None:
-            share = (mask.sum(1) * self.share(mask.shape[1]) + 1e-6).floor()
-            n_frames_out = share.clamp(min=1)
+            n_frames = in_double(mask.sum(1))
+            share = (n_frames * self.share(mask.shape[1]) + 1e-6).floor()
+            n_frames_out = share.clamp(min=1).minimum(n_frames)  # none of a clip without frames
         raw = torch.sigmoid(self.estimator(log_mel, mask))
         return normalize_scores(raw, n_frames_out, mask=mask)
 
@@ -397,7 +407,9 @@ def _fill(raw: Tensor, total: int | Tensor) -> Tensor:
         fits = (total - n_larger) * ordered <= rest
         n_full = fits.to(torch.uint8).argmax(1, keepdim=True)
         full = raw > ordered.gather(1, n_full)
-    factor = (total - n_full) / raw.masked_fill(full, 0.0).sum(1, keepdim=True)
+        n_full = full.sum(1, keepdim=True)  # of scores that tie, all or none
+    others = raw.masked_fill(full, 0.0).sum(1, keepdim=True)
+    factor = (total - n_full) / others.clamp(min=SMALLEST_SCORE)
     return torch.where(full, 1.0, (raw * factor).clamp(max=1.0))
 
 

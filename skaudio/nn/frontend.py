@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from numbers import Integral, Real
 from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["FrontEnd", "FrontEndChain", "TemporalResampler"]
+__all__ = ["FrontEnd", "FrontEndChain", "TemporalResampler", "plain_budget"]
 
 
 class FrontEnd(nn.Module):
@@ -81,7 +82,7 @@ class TemporalResampler(FrontEnd):
     def __init__(self, n_mels: int, budget: float | int) -> None:
         super().__init__()
         self.n_mels = n_mels
-        self.budget = budget
+        self.budget = plain_budget(budget)
 
     def config(self) -> dict[str, Any]:
         """What the constructor needs to make this module again."""
@@ -109,7 +110,7 @@ class TemporalResampler(FrontEnd):
     def with_budget(self, budget: float | int) -> TemporalResampler:
         """This module with another budget; all weights are shared."""
         module = copy.copy(self)
-        module.budget = budget
+        module.budget = plain_budget(budget)
         return module
 
     def like(self, other: FrontEnd) -> FrontEnd:
@@ -145,6 +146,31 @@ class FrontEndChain(nn.ModuleList):
     def parts(self) -> list[FrontEnd]:
         """The front ends, in the order in which they are applied."""
         return list(self)  # type: ignore[arg-type]
+
+
+def plain_budget(budget: Any) -> float | int:
+    """A temporal budget as Python's number.
+
+    Parameters
+    ----------
+    budget : float or int
+        Share of the frames in (0, 1], or their number, >= 1; numpy's numbers too.
+
+    Returns
+    -------
+    budget : float or int
+        The same number.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    if isinstance(budget, Integral) and not isinstance(budget, bool) and int(budget) >= 1:
+        return int(budget)
+    if isinstance(budget, Real) and not isinstance(budget, Integral) and 0 < float(budget) <= 1:
+        return float(budget)
+    raise ValueError(f"must be a float in (0, 1] or an int >= 1, got {budget!r}")
 
 
 def _describe(module: nn.Module) -> tuple[type, dict[str, tuple[int, ...]]]:

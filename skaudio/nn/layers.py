@@ -54,10 +54,11 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         if mask is None:
             return super().forward(x)
         keep = mask[:, None].to(x.dtype)
+        x = torch.where(mask[:, None], x, 0.0)  # whatever stands in the padding, even infinity
         if not self.training:
             return super().forward(x) * keep
         count = keep.sum()
-        mean = (x * keep).sum((0, 2)) / count
+        mean = x.sum((0, 2)) / count
         centred = (x - mean[:, None]) * keep
         var = centred.square().sum((0, 2)) / count
         with torch.no_grad():

@@ -9,12 +9,28 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag, pad
 
-__all__ = ["ENERGY_FLOOR", "extents", "merge"]
+__all__ = ["ENERGY_FLOOR", "extents", "in_double", "merge"]
 
 # Added to an energy before its logarithm: an output frame that received nothing is log(1e-12).
 ENERGY_FLOOR = 1e-12
 # Frames that the backward works on at a time on a CPU, in whole clips.
 GROUP_FRAMES = 2048
+
+
+def in_double(values: Tensor) -> Tensor:
+    """The values in float64; on the CPU where the device, MPS, does not have it.
+
+    Parameters
+    ----------
+    values : Tensor of shape (...)
+        A small tensor, such as the scores of a batch.
+
+    Returns
+    -------
+    values : Tensor of shape (...), float64
+        The same values.
+    """
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def extents(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,7 +48,7 @@ def extents(scores: Tensor) -> tuple[Tensor, Tensor]:
     """
     # In float32 the rounding of a running sum over a thousand frames would move frames by 1e-5,
     # which a loud frame beside a quiet one makes audible.
-    end = scores.double().cumsum(1)
+    end = in_double(scores).cumsum(1)
     return pad(end[:, :-1], (1, 0)), end
 
 
@@ -59,7 +75,7 @@ def merge(
     merged : Tensor of shape (batch, 3, n_mels, n_frames_out)
         Logarithm of the mean and of the maximum, each plus 1e-12; mean of the table.
     """
-    plan = _plan(scores, n_frames_out)
+    plan = _plan(scores, n_frames_out).to(log_mel)
     if torch.compiler.is_compiling():  # compilers and exporters differentiate and fuse themselves
         return _merge_plainly(log_mel, table, plan, budget)
     return _Merge.apply(log_mel, table.T, plan.stay, plan.spill, plan, budget)
@@ -78,6 +94,11 @@ class _Plan(NamedTuple):
     ended: Tensor  # (batch, n_frames_out - 1): number of frames that end before a boundary
     spill: Tensor  # (batch, n_frames_out - 1): how much of the next frame spills
 
+    def to(self, like: Tensor) -> _Plan:
+        """The plan where a tensor is, weights of the type of its values."""
+        indices = self.bins.to(like.device), self.ended.to(like.device)
+        return _Plan(indices[0], self.stay.to(like), indices[1], self.spill.to(like))
+
     @property
     def crossing(self) -> Tensor:
         """The frame that crosses a boundary, (batch, n_frames_out - 1)."""
@@ -89,14 +110,15 @@ def _plan(scores: Tensor, n_frames_out: int) -> _Plan:
     last = (end.ceil() - 1).clamp(0, n_frames_out - 1).detach()  # output frame it ends in
     stay = (torch.minimum(end, last + 1) - torch.maximum(start, last)).clamp(min=0)
     before = (last - start).clamp(min=0)
-    bins = last.long()
+    # Training that diverges shows in the loss, not as an index out of range.
+    bins = last.masked_fill(last.isnan(), 0.0).long()
     counts = torch.zeros(bins.shape[0], n_frames_out, dtype=torch.long, device=bins.device)
     ended = counts.scatter_add(1, bins, torch.ones_like(bins)).cumsum(1)[:, :-1]
     crossing = ended.clamp(max=bins.shape[1] - 1)
     boundary = torch.arange(1, n_frames_out, device=bins.device)
     # None crosses where the scores are used up earlier.
     spill = torch.where(bins.gather(1, crossing) == boundary, before.gather(1, crossing), 0.0)
-    return _Plan(bins, stay.to(scores.dtype), ended, spill.to(scores.dtype))
+    return _Plan(bins, stay, ended, spill)
 
 
 def _merge_plainly(log_mel: Tensor, table: Tensor, plan: _Plan, budget: float) -> Tensor:

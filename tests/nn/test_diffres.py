@@ -19,7 +19,7 @@ from skaudio.nn.diffres import (
     warp_max,
     warp_mean,
 )
-from skaudio.nn.layers import ResidualBlock
+from skaudio.nn.layers import MaskedBatchNorm, ResidualBlock
 
 GOLDEN = ["01_basic_r050", "03_r010_maxnorm", "04_fewpeaks_r025", "05_constant_r075",
           "07_identity_r000", "08_underfull_lt1_r025", "09_maxleak_r050"]  # fmt: skip
@@ -205,7 +205,7 @@ def test_the_gradient_by_hand_is_that_of_autograd(n_frames):
     log_mel, scores = case(7, n_frames=n_frames, n_out=11)
     grads = []
     for merge in (merging.merge, lambda x, table, s, n, b: merging._merge_plainly(
-        x, table, merging._plan(s, n), b
+        x, table, merging._plan(s, n).to(x), b
     )):  # fmt: skip
         x, s = (t.clone().requires_grad_() for t in (log_mel, scores))
         merged = merge(x, resolution_encoding(n_frames, 6), s, 11, 0.3)
@@ -313,6 +313,76 @@ def test_clips_do_not_see_each_other_in_evaluation():
     together = module(images)[0]
     alone = torch.cat([module(image[None])[0] for image in images])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("padding", [-30.0, 0.0, 9.0, float("-inf"), float("inf")])
+def test_what_stands_in_the_padding_does_not_matter(padding):
+    module = trained(DiffRes(8, 0.5)).train()
+    clip, mask = torch.randn(2, 1, 8, 40), torch.arange(60).expand(2, 60) < 40
+    padded, silent = (
+        torch.cat([clip, torch.full((2, 1, 8, 20), value)], dim=-1) for value in (padding, -30.0)
+    )
+    scores, expected = (module.scores(x[:, 0], mask) for x in (padded, silent))
+    torch.testing.assert_close(scores, expected)
+    for loss in (guide_loss, activeness):
+        assert loss(padded[:, 0], scores, 0.5, mask) == loss(silent[:, 0], scores, 0.5, mask)
+
+
+def test_activeness_leaves_the_padding_out():
+    log_mel, mask = torch.randn(1, 4, 10), torch.arange(10)[None] < 6
+    scores = torch.tensor([[0.2, 0.9, 0.4, 0.6, 0.1, 0.3, 0.0, 0.0, 0.0, 0.0]])
+    alone = activeness(log_mel[..., :6], scores[:, :6], 0.5)
+    torch.testing.assert_close(activeness(log_mel, scores, 0.5, mask), alone)
+
+
+def test_a_clip_that_is_all_padding_spends_nothing_and_spoils_nothing():
+    module = trained(DiffRes(8, 0.5)).eval()
+    images = torch.randn(2, 1, 8, 20)
+    mask = torch.tensor([[True] * 20, [False] * 20])
+    features, penalty = module(images, mask)
+    torch.testing.assert_close(features[:1], module(images[:1])[0], atol=1e-5, rtol=1e-5)
+    assert module.scores(images[:, 0], mask)[1].sum() == 0
+    assert torch.isfinite(penalty)
+
+
+@pytest.mark.parametrize(("n_frames", "budget"), [(281, 93), (757, 252), (1198, 399), (40, 0.3)])
+def test_a_mask_of_all_frames_changes_nothing(n_frames, budget):
+    module, log_mel = trained(DiffRes(4, budget)).eval(), torch.randn(2, 4, n_frames)
+    everything = torch.ones(2, n_frames, dtype=torch.bool)
+    torch.testing.assert_close(module.scores(log_mel, everything), module.scores(log_mel))
+
+
+def test_masked_statistics_are_those_of_the_frames_that_count():
+    norm, plain = MaskedBatchNorm(3), nn.BatchNorm1d(3)
+    x, mask = torch.randn(4, 3, 20), torch.arange(20).expand(4, 20) < 13
+    torch.testing.assert_close(norm(x, mask)[..., :13], plain(x[..., :13]))
+    torch.testing.assert_close(norm.running_mean, plain.running_mean)
+    torch.testing.assert_close(norm.running_var, plain.running_var)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 1 / 3, 0.7])
+def test_scores_that_tie_spend_the_budget_in_double_precision(value):
+    for n_frames in range(1, 40):
+        raw = torch.full((1, n_frames), value, dtype=torch.float64)
+        for n_out in {1, n_frames // 2 + 1, n_frames}:
+            assert normalize_scores(raw, n_out).sum().item() == pytest.approx(n_out)
+
+
+def test_the_guide_loss_is_weighted():
+    images = torch.full((1, 1, 4, 10), -13.8)
+    penalties = [DiffRes(4, 0.5, guide_weight=w)(images)[1].item() for w in (0.0, 1.0, 2.5)]
+    np.testing.assert_allclose(penalties, [0.0, 1.0, 2.5], atol=1e-5)
+
+
+@pytest.mark.parametrize("budget", [0, 1.5, True, "half", np.float64(2)])
+def test_impossible_budgets_are_refused(budget):
+    with pytest.raises(ValueError, match=r"must be a float in \(0, 1\] or an int >= 1, got"):
+        DiffRes(4, budget)
+
+
+def test_budgets_may_be_numbers_of_numpy():
+    assert DiffRes(4, np.int64(5)).count_out(20) == 5
+    assert DiffRes(4, np.float32(0.5)).count_out(20) == 10
 
 
 def test_empty_frames_cost_and_loud_ones_do_not():
