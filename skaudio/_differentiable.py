@@ -11,7 +11,7 @@ import torch
 from skaudio._device import limited_threads, pick_device
 from skaudio.nn.frontend import FrontEnd, FrontEndChain
 
-__all__ = ["DifferentiableArray", "as_module", "as_plain", "take_apart"]
+__all__ = ["DifferentiableArray", "as_module", "as_plain", "plain_arrays", "take_apart"]
 
 # Clips that are computed at a time.
 BATCH_SIZE = 32
@@ -130,13 +130,17 @@ def _chooses_clips_only(key: Any) -> bool:
     )
 
 
-def as_plain(module: FrontEnd) -> tuple[type[FrontEnd], dict[str, Any], dict[str, np.ndarray]]:
-    """Class, constructor arguments and weights of a module, without any object of torch."""
-    arrays = {
+def plain_arrays(module: torch.nn.Module) -> dict[str, np.ndarray]:
+    """Weights and statistics of a module by name, as contiguous arrays."""
+    return {
         name: np.ascontiguousarray(tensor.detach().cpu().numpy())
         for name, tensor in module.state_dict().items()
     }
-    return type(module), module.config(), arrays
+
+
+def as_plain(module: FrontEnd) -> tuple[type[FrontEnd], dict[str, Any], dict[str, np.ndarray]]:
+    """Class, constructor arguments and weights of a module, without any object of torch."""
+    return type(module), module.config(), plain_arrays(module)
 
 
 def as_module(

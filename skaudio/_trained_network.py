@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skaudio._device import device_of, limited_threads, seeded
-from skaudio._differentiable import as_plain
+from skaudio._differentiable import plain_arrays
 from skaudio._training import (
     Augmentation,
     ClipDataset,
@@ -57,10 +57,7 @@ class TrainedNetwork(BaseEstimator):
         state = super().__getstate__().copy()
         net = state.pop("_net", None)
         if net is not None:
-            state["_arrays"] = {
-                name: np.ascontiguousarray(tensor.detach().cpu().numpy())
-                for name, tensor in net.module_.state_dict().items()
-            }
+            state["_arrays"] = plain_arrays(net.module_)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -126,7 +123,7 @@ class TrainedNetwork(BaseEstimator):
         self._net, self.classes_ = net, classes
         if fresh:
             self._architecture = {name: getattr(self, name) for name in self._shaping}
-        self._frontend_plain = [as_plain(part)[:2] for part in net.module_.frontend]
+        self._frontend_plain = [(type(part), part.config()) for part in net.module_.frontend]
         self.__dict__.pop("_arrays", None)  # weights of a loaded model, now outdated
         self.history_ = [] if fresh else self.history_
         self.history_ += [_summary(row, len(self.history_) + i) for i, row in enumerate(epochs, 1)]
