@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from abc import abstractmethod
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
+from torch.optim.swa_utils import update_bn
 
 from skaudio._device import device_of, limited_threads, seeded
 from skaudio._differentiable import plain_arrays
@@ -113,12 +115,8 @@ class TrainedNetwork(BaseEstimator):
             if not (fresh or scheduled or self._net.scheduled):
                 continue_optimizer(net, self._net)  # one partial_fit after another
             self._run(net, data)
-        epochs = net.history
-        if not epochs or not np.isfinite(epochs[-1]["train_loss"]):
-            raise ValueError(
-                f"Training of {type(self).__name__} diverged (the loss is not finite): lower "
-                f"lr={self.lr!r} or scale X."
-            )
+            if scheduled:  # one chunk of `partial_fit` does not stand for all clips
+                self._settle(net.module_.frontend, data, seed)
         net.module_.eval()  # looking at the front end must not move its statistics
         self._net, self.classes_ = net, classes
         if fresh:
@@ -126,7 +124,8 @@ class TrainedNetwork(BaseEstimator):
         self._frontend_plain = [(type(part), part.config()) for part in net.module_.frontend]
         self.__dict__.pop("_arrays", None)  # weights of a loaded model, now outdated
         self.history_ = [] if fresh else self.history_
-        self.history_ += [_summary(row, len(self.history_) + i) for i, row in enumerate(epochs, 1)]
+        rows = enumerate(net.history, len(self.history_) + 1)
+        self.history_ += [_summary(row, epoch) for epoch, row in rows]
         self.n_iter_ = len(self.history_)
 
     def _run(self, net: Any, data: ClipDataset) -> None:
@@ -137,6 +136,22 @@ class TrainedNetwork(BaseEstimator):
                 f"Training of {type(self).__name__} failed with batch_size={self.batch_size} on "
                 f"{len(data)} clip(s): {err}."
             ) from err
+        if not net.history or not np.isfinite(net.history[-1]["train_loss"]):
+            raise ValueError(
+                f"Training of {type(self).__name__} diverged (the loss is not finite): lower "
+                f"lr={self.lr!r} or scale X."
+            )
+
+    def _settle(self, frontend: FrontEndChain, data: ClipDataset, seed: int) -> None:
+        """Take the front end's normalisation statistics anew from all clips, weights at rest.
+
+        Running averages stem from the last few batches, seen through weights that still moved, and
+        the error adds up over the layers of an estimator that decides where frames end.
+        """
+        # Random, so that every batch has all classes, and the same however many epochs there were.
+        order = np.random.RandomState(seed).permutation(len(data))
+        batches = np.array_split(order, math.ceil(len(data) / self.batch_size))
+        update_bn((data[batch][0] for batch in batches), frontend, device_of(self))
 
     def _hold_out(
         self, data: ClipDataset, rng: np.random.RandomState

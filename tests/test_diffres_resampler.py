@@ -279,6 +279,33 @@ def test_joint_training_that_diverges_says_so(events, rates):
         make_classifier(**rates, schedule=None, max_epochs=3).fit(array, y)
 
 
+def test_fit_leaves_the_statistics_of_all_training_clips(events):
+    X, y, _ = events
+    X = X + np.linspace(0, 3, 8)[:, None].astype(np.float32)
+    X[30:] += 1.0  # the order of the clips must not matter
+    clf = make_pipe(clf__batch_size=10, clf__max_epochs=2).fit(X, y)[-1]
+    estimator = clf.frontend_[0].estimator
+    np.testing.assert_allclose(estimator.norm.running_mean, X.mean((0, 2)), rtol=1e-5)
+    np.testing.assert_allclose(estimator.norm.running_var, X.var((0, 2)), rtol=0.1)
+    # Weights at rest: what the last layer sees is normalised, in evaluation as in training.
+    seen = []
+    estimator.blocks[-1].norm2.register_forward_hook(lambda *call: seen.append(call[-1]))
+    importance(clf, X)
+    spread = seen[0].var((0, 2))
+    gain = estimator.blocks[-1].norm2.weight.detach().square()
+    np.testing.assert_allclose(spread, gain, rtol=0.1)
+
+
+def test_a_chunk_moves_the_statistics_but_does_not_replace_them(events):
+    X, y, _ = events
+    pipe = make_pipe().fit(X, y)
+    norm = pipe[-1].frontend_[0].estimator.norm
+    before = norm.running_mean.numpy().copy()
+    pipe[-1].partial_fit(pipe[0].transform(X[:8] + 4.0), y[:8])
+    after = pipe[-1].frontend_[0].estimator.norm.running_mean.numpy()
+    np.testing.assert_allclose(after - before, 0.4, atol=0.1)
+
+
 def test_looking_at_the_front_end_after_fit_changes_nothing(events):
     X, y, _ = events
     array = DiffResResampler(0.25, random_state=0).fit_transform(X)
