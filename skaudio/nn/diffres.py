@@ -287,7 +287,7 @@ class DiffRes(TemporalResampler):
     budget : float or int
         Share of the frames that is kept, in (0, 1], or their number, >= 1. May be changed at any
         time.
-    guide_weight : float, default=1.0
+    guide_weight : float, default=0.3
         Factor on the guide loss, >= 0.
 
     References
@@ -298,7 +298,7 @@ class DiffRes(TemporalResampler):
 
     out_channels = 3
 
-    def __init__(self, n_mels: int, budget: float | int, guide_weight: float = 1.0) -> None:
+    def __init__(self, n_mels: int, budget: float | int, guide_weight: float = 0.3) -> None:
         super().__init__(n_mels, budget)
         self.guide_weight = guide_weight
         self.estimator = ImportanceEstimator(n_mels)
