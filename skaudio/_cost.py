@@ -18,15 +18,21 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from skaudio._classifier import SpectrogramClassifier
 from skaudio._device import seeded
 from skaudio._differentiable import DifferentiableArray
+from skaudio._pipelines import (
+    blank_copy,
+    check_classifier,
+    check_pipeline,
+    resample,
+    transformers,
+    uncached_transform,
+)
 from skaudio._validation import is_int, is_path
-from skaudio.nn.diffres import DiffRes
-from skaudio.nn.frontend import FrontEndChain, TemporalResampler
+from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.layers import ImageClassifier
 
-__all__ = ["Cost", "candidate_costs", "cost", "macs_of", "trained_resampler"]
+__all__ = ["Cost", "candidate_costs", "cost", "macs_of"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,13 +148,13 @@ def cost(pipe: Pipeline, X: Any, *, n_repeats: int = 10) -> Cost:
     >>> cost(pipe, X).n_frames_out
     10
     """
-    classifier = _check_pipeline(pipe, "cost")
-    _check_classifier(pipe, "cost")
+    classifier = check_pipeline(pipe, "cost")
+    check_classifier(pipe, "cost")
     if not is_int(n_repeats, 1):
         raise ValueError(f"n_repeats of cost must be an int >= 1, got {n_repeats!r}.")
     if is_path(X) or len(X) == 0:
         raise ValueError(f"X of cost must be a list or array of at least one clip, got {X!r}.")
-    prepare = _uncached(pipe)
+    prepare = uncached_transform(pipe)
     runs = [(n % len(X)) for n in range(n_repeats + 1)]
     clips = {n: X[n : n + 1] for n in set(runs)}
     features_ms, features = _clock(lambda n: prepare(clips[n]), runs)
@@ -194,9 +200,9 @@ def macs_of(pipe: Pipeline, X: Any, n_classes: int) -> int:
     ValueError
         If the pipeline ends with something else.
     """
-    _check_classifier(pipe, "macs_of")
+    check_classifier(pipe, "macs_of")
     classifier, features = clone(pipe[-1]), X
-    for step in _transformers(_blank(pipe)):
+    for step in transformers(blank_copy(pipe)):
         features = step.fit(features).transform(features[:1])
     images, frontend = features, FrontEndChain()
     if isinstance(features, DifferentiableArray):
@@ -204,9 +210,9 @@ def macs_of(pipe: Pipeline, X: Any, n_classes: int) -> int:
     images = classifier._as_images(np.asarray(images, dtype=np.float32))[:1]
     classifier._check_parameters()
     classifier.input_shape_ = images.shape[1:]
-    channels = frontend.output_shape(images.shape[1:])[0]
+    shape = frontend.output_shape(images.shape[1:])
     with seeded(0, torch.device("cpu")):
-        module = classifier._build_module(nn.Identity(), channels, n_classes, pretrained=False)
+        module = classifier._build_module(nn.Identity(), shape, n_classes, pretrained=False)
     module.frontend = copy.deepcopy(frontend).cpu()
     return sum(_count_macs(module, images))
 
@@ -256,7 +262,7 @@ def candidate_costs(
         rows[key] = row = {"budget": budget, "hop_length": hop_length}
         row["sample_rate"] = _by_suffix(pipe.get_params(), "sample_rate")
         row |= {"score": score, "score_std": table[f"std_test_{metric}"][n]}
-        row["frames"] = _resampled(_blank(pipe), X, fit=True).shape[-1]
+        row["frames"] = resample(blank_copy(pipe), X, fit=True).shape[-1]
         if count_macs:
             row["macs"] = macs_of(pipe, X, len(search.classes_))
     if not rows:
@@ -270,54 +276,6 @@ def candidate_costs(
     return {name: np.array(columns[name], dtype=kinds.get(name)) for name in names}, score_name
 
 
-def trained_resampler(pipe: Any, X: Any, owner: str) -> tuple[np.ndarray, FrontEndChain, DiffRes]:
-    """What a fitted pipeline scores frames with.
-
-    Parameters
-    ----------
-    pipe : Pipeline
-        With a `DiffResResampler`.
-    X : array-like of shape (n_clips, ...)
-        Clips.
-    owner : str
-        Whose argument `pipe` is, for messages.
-
-    Returns
-    -------
-    images : ndarray of shape (n_clips, n_channels, n_mels, n_frames)
-        What the first trainable module sees.
-    before : FrontEndChain
-        The modules before the resampler.
-    resampler : DiffRes
-        The classifier's trained copy where there is one; on the CPU, in evaluation mode.
-
-    Raises
-    ------
-    ValueError
-        If the pipeline is not fitted, shortens time by another method, or not at all.
-    """
-    last = _check_pipeline(pipe, owner)
-    if isinstance(last, SpectrogramClassifier) and len(last.frontend_):
-        for step in _transformers(pipe):
-            X = step.transform(X)
-        images, chain = last._check_X(X)
-    else:
-        X = _resampled(pipe, X)
-        images, chain = getattr(X, "inputs", X), getattr(X, "frontend", FrontEndChain())
-    found = [n for n, module in enumerate(chain) if isinstance(module, TemporalResampler)]
-    if not found:
-        steps = ", ".join(type(step).__name__ for _, step in pipe.steps)
-        raise ValueError(f"pipe of {owner} must have a DiffResResampler step, got {steps}.")
-    chain = copy.deepcopy(chain).cpu().eval()
-    resampler = chain[found[0]]
-    if not isinstance(resampler, DiffRes):
-        raise ValueError(
-            f"pipe of {owner} must have a DiffResResampler with method='diffres', got "
-            f"{type(resampler).__name__}, to which all frames matter alike."
-        )
-    return images, FrontEndChain(chain[: found[0]]), resampler
-
-
 def _scoring(search: Any, refitted: bool) -> tuple[str, str]:
     """Name of the scores in `cv_results_`, and for people."""
     rule = "search of BudgetCurveDisplay must"
@@ -325,7 +283,7 @@ def _scoring(search: Any, refitted: bool) -> tuple[str, str]:
         raise ValueError(f"{rule} be a search over a Pipeline, got {type(search).__name__}.")
     check_is_fitted(search, "cv_results_")
     if refitted:
-        _check_classifier(search.estimator, "BudgetCurveDisplay(against='macs')")
+        check_classifier(search.estimator, "BudgetCurveDisplay(against='macs')")
         if not hasattr(search, "classes_"):
             raise ValueError(
                 f"{rule} have refit=True to count multiply-accumulates, got refit="
@@ -345,59 +303,6 @@ def _by_suffix(params: dict[str, Any], name: str) -> Any:
     """The value of the one parameter `step__name`, None where there is none."""
     value = next((params[key] for key in params if key.endswith(f"__{name}")), None)
     return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
-
-
-def _resampled(pipe: Pipeline, X: Any, *, fit: bool = False) -> Any:
-    """What the first step that shortens time makes of clips; of the first one only with `fit`."""
-    for step in _transformers(pipe):
-        X = step.fit(X).transform(X[:1]) if fit else step.transform(X)
-        if isinstance(X, DifferentiableArray) and any(
-            isinstance(module, TemporalResampler) for module in X.frontend
-        ):
-            break
-    return X
-
-
-def _transformers(pipe: Pipeline) -> list[Any]:
-    """The steps of a pipeline that transform; a last step that predicts is left out."""
-    steps = [step for _, step in pipe.steps]
-    steps = steps[:-1] if hasattr(steps[-1], "predict") else steps
-    return [step for step in steps if step not in (None, "passthrough")]
-
-
-def _check_pipeline(pipe: Any, owner: str) -> Any:
-    """Check that `pipe` is a fitted pipeline; give its last step."""
-    if not isinstance(pipe, Pipeline):
-        hint = ": pass its best_estimator_" if hasattr(pipe, "cv_results_") else ""
-        raise ValueError(
-            f"pipe of {owner} must be a scikit-learn Pipeline, got {type(pipe).__name__}{hint}."
-        )
-    check_is_fitted(pipe)
-    return pipe[-1]
-
-
-def _check_classifier(pipe: Pipeline, owner: str) -> None:
-    if not isinstance(pipe[-1], SpectrogramClassifier):
-        raise ValueError(
-            f"pipe of {owner} must end with a classifier of skaudio, such as PretrainedCNN, got "
-            f"{type(pipe[-1]).__name__}."
-        )
-
-
-def _blank(pipe: Pipeline) -> Pipeline:
-    """An unfitted copy whose steps are quick to fit."""
-    blank = clone(pipe).set_params(memory=None)
-    names = [name for name in blank.get_params() if name.endswith("__pretrain_epochs")]
-    return blank.set_params(**dict.fromkeys(names, 0))
-
-
-def _uncached(pipe: Pipeline) -> Callable[[Any], Any]:
-    """All steps but the last as one function that does not read results of earlier runs."""
-    if len(pipe) == 1:
-        return lambda X: X
-    steps = copy.deepcopy(pipe[:-1])
-    names = [name for name in steps.get_params() if name.endswith("__cache_dir")]
-    return steps.set_params(**dict.fromkeys(names)).transform
 
 
 def _clock(run: Callable[[int], Any], numbers: list[int]) -> tuple[float, Any]:

@@ -39,6 +39,30 @@ def check_int(owner: object, name: str, *, low: int, optional: bool = False) -> 
         raise _reject(owner, name, f"an int >= {low}" + (" or None" if optional else ""))
 
 
+def check_pair(
+    owner: object,
+    name: str,
+    allowed: Collection[int],
+    *,
+    count: int | None = None,
+    optional: bool = False,
+) -> None:
+    """Check that parameter `name` of `owner` is a pair of allowed ints, or `count` such pairs."""
+    value = getattr(owner, name)
+    if optional and value is None:
+        return
+    pairs = [value] if count is None else value
+    good = isinstance(pairs, list | tuple) and len(pairs) == (count or 1)
+    for pair in pairs if good else ():
+        good = good and isinstance(pair, list | tuple) and len(pair) == 2
+        good = good and all(is_int(n, 1) and n in allowed for n in pair)
+    if good:
+        return
+    rule = "two ints" if count is None else f"{count} pairs of ints"
+    numbers = ", ".join(map(str, allowed))
+    raise _reject(owner, name, f"{rule} among {numbers}" + (", or None" if optional else ""))
+
+
 def check_real(
     owner: object,
     name: str,
@@ -263,3 +287,56 @@ def check_sample_weight(sample_weight: Any, n_clips: int, owner: object) -> np.n
     if not weights.any():
         raise ValueError(f"{rule} hold at least one weight above 0, got zeros only.")
     return weights
+
+
+def check_embedding(embedding: Any, y: Any, owner: str) -> tuple[np.ndarray, np.ndarray]:
+    """Check embeddings and the labels of their clips.
+
+    Parameters
+    ----------
+    embedding : array-like of shape (n_clips, n_embedding)
+        Finite numbers.
+    y : array-like of shape (n_clips,)
+        Labels, at least two different, none missing.
+    owner : str
+        Whose arguments they are, for messages.
+
+    Returns
+    -------
+    embedding : ndarray of shape (n_clips, n_embedding), float64
+        The same numbers.
+    labels : ndarray of shape (n_clips,)
+        The labels.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, a number is not finite, a label is missing, or all are alike.
+    """
+    table, labels = np.asarray(embedding), np.asarray(y)
+    if table.ndim != 2 or table.dtype.kind not in "fiu" or 0 in table.shape:
+        raise ValueError(
+            f"embedding of {owner} must be numbers of shape (n_clips, n_embedding), got "
+            f"{table.dtype} of shape {table.shape}: pass what transform of a classifier gives."
+        )
+    bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"embedding of {owner} must be finite, got NaN or infinity in {len(bad)} of "
+            f"{len(table)} clips, first in clip {bad[0]}: drop these clips."
+        )
+    if labels.shape != (len(table),):
+        raise ValueError(
+            f"y of {owner} must have shape ({len(table)},), one label per row of the embedding, "
+            f"got {labels.shape}."
+        )
+    missing = sum(label is None or label != label for label in labels.tolist())
+    if missing:
+        raise ValueError(f"y of {owner} must miss no label, got {missing}: drop these clips.")
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        raise ValueError(
+            f"y of {owner} must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}: "
+            "add clips of another one."
+        )
+    return table.astype(np.float64, copy=False), labels

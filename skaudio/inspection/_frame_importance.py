@@ -1,8 +1,7 @@
-"""Displays: which frames a pipeline keeps, and what a budget costs in accuracy."""
+"""Which frames a pipeline keeps: as numbers, and as a picture of one clip."""
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -10,21 +9,19 @@ import torch
 from sklearn.pipeline import Pipeline
 
 from skaudio import dsp
-from skaudio._cost import candidate_costs, trained_resampler
 from skaudio._device import limited_threads
 from skaudio._differentiable import BATCH_SIZE
+from skaudio._pipelines import trained_resampler
 from skaudio._validation import is_path
+from skaudio.inspection._drawing import COLORS, make_axes
 
-__all__ = ["BudgetCurveDisplay", "FrameImportanceDisplay", "frame_importance"]
+__all__ = ["FrameImportanceDisplay", "frame_importance"]
 
 NEPER_DB = 20.0 / np.log(10.0)  # decibels per natural logarithm of an amplitude
 DYNAMIC_RANGE_DB = 80.0  # colours end so far below the loudest cell
 TICKS_HZ = 62.5 * 2.0 ** np.arange(9)
 TICK_DISTANCE = 0.07  # least distance of two labels, as a share of the axis
 MAX_BANDS = 48  # drawn between the two spectrograms
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-MARKERS = "osD^vP*X<>"
-PANELS = ("frames", "macs")
 
 
 def frame_importance(pipe: Pipeline, X: Any) -> np.ndarray:
@@ -158,7 +155,7 @@ class FrameImportanceDisplay:
         display : FrameImportanceDisplay
             This display, with the figure as `figure_`.
         """
-        axes = _axes(axes, (4, 1), self, (8.0, 7.0), heights=(3.0, 1.2, 1.2, 3.0))
+        axes = make_axes(axes, (4, 1), self, (8.0, 7.0), heights=(3.0, 1.2, 1.2, 3.0))
         n_frames, n_out = len(self.importance), self.resampled.shape[1]
         edges = np.arange(n_frames + 1) if self.frame_edges is None else self.frame_edges
         start, end = (0.0, self.duration) if self.duration is not None else (edges[0], edges[-1])
@@ -228,167 +225,6 @@ class FrameImportanceDisplay:
         ax.set(ylim=(0, 1), yticks=[], ylabel="Merging")
 
 
-class BudgetCurveDisplay:
-    """Accuracy against what it costs, over a search of hop length and budget.
-
-    One line per hop length, one kind of marker per budget, and the standard deviation over the
-    folds. `from_search` makes the display; parameters are kept as attributes.
-
-    Parameters
-    ----------
-    results : dict of ndarray of shape (n_points,)
-        Columns 'score' and 'score_std', mean and standard deviation of the test score over the
-        folds; 'frames', output frames per clip; 'macs', multiply-accumulates per clip, where they
-        are known; 'budget'; and 'hop_length' in 'ms' where `hop_unit` says so.
-    hop_unit : {'ms', 'samples', None}, default=None
-        Unit of the hop length; None where there is none.
-    score_name : str, default='accuracy'
-        What the scores are.
-
-    Attributes
-    ----------
-    figure_ : matplotlib.figure.Figure
-        What the panels are part of; present after `plot`.
-    axes_ : ndarray of matplotlib.axes.Axes of shape (n_panels,)
-        The panels.
-
-    See Also
-    --------
-    skaudio.cost : What one fitted pipeline costs.
-    """
-
-    def __init__(self, results, *, hop_unit=None, score_name="accuracy"):
-        self.results = results
-        self.hop_unit = hop_unit
-        self.score_name = score_name
-
-    @classmethod
-    def from_search(cls, search: Any, X: Any, *, against: Any = PANELS, axes: Any = None):
-        """Collect the candidates of a search, count what they cost, and draw.
-
-        Parameters
-        ----------
-        search : GridSearchCV or RandomizedSearchCV
-            Fitted, over a pipeline, with a parameter that ends in ``__budget`` and perhaps one
-            that ends in ``__hop_length``. Where others were searched too, the best candidate for
-            each pair counts. Candidates that failed or have no budget are left out.
-        X : array-like of shape (n_clips, ...)
-            Clips of the kind that was searched; one is enough, and the first is counted. Where
-            `MelSpectrogram` has no `duration`, the longest decides, as in its `fit`.
-        against : {'frames', 'macs'} or tuple of these, default=('frames', 'macs')
-            What the panels show accuracy against: output frames, or multiply-accumulates, for
-            which the pipeline must end with a skaudio classifier and `search` must have refitted.
-        axes : array-like of matplotlib.axes.Axes or None, default=None
-            Where to draw, one per panel; None makes a figure.
-
-        Returns
-        -------
-        display : BudgetCurveDisplay
-            With the figure as `figure_`.
-
-        Raises
-        ------
-        ValueError
-            If the search is not fitted, has no budget, or lacks what `against` needs.
-
-        Notes
-        -----
-        To be counted, the network of every candidate is built with random weights, but not
-        trained. Multiply-accumulates are those of `skaudio.cost`, front end included.
-        """
-        panels = _check_panels(against)
-        results, score_name = candidate_costs(search, X, count_macs="macs" in panels)
-        hop, rate = results["hop_length"], results.pop("sample_rate")
-        unit = None if None in hop else "samples" if None in rate else "ms"
-        results["hop_length"] = 1e3 * hop / rate if unit == "ms" else hop
-        return cls(results, hop_unit=unit, score_name=score_name).plot(axes, against=panels)
-
-    def plot(self, axes: Any = None, *, against: Any = None):
-        """Draw the panels.
-
-        Parameters
-        ----------
-        axes : array-like of matplotlib.axes.Axes or None, default=None
-            Where to draw, one per panel; None makes a figure.
-        against : {'frames', 'macs'}, tuple of these or None, default=None
-            As for `from_search`; None draws what is known.
-
-        Returns
-        -------
-        display : BudgetCurveDisplay
-            This display, with the figure as `figure_`.
-        """
-        known = tuple(panel for panel in PANELS if panel in self.results)
-        panels = known if against is None else _check_panels(against)
-        if not set(panels) <= set(known):
-            raise ValueError(f"against of BudgetCurveDisplay must be in {known}, got {against!r}.")
-        axes = _axes(axes, (1, len(panels)), self, (3.8 * len(panels) + 1.6, 3.6))
-        for ax, panel in zip(axes, panels, strict=True):
-            self._draw_panel(ax, panel)
-        axes[0].set_ylabel(f"Test {self.score_name}, mean ± SD")
-        axes[-1].legend(
-            handles=self._legend(), loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False
-        )
-        self.axes_, self.figure_ = axes, axes[0].figure
-        return self
-
-    def _draw_panel(self, ax: Any, panel: str) -> None:
-        from matplotlib.ticker import NullFormatter, ScalarFormatter
-        from matplotlib.transforms import ScaledTranslation
-
-        values, label = self.results[panel].astype(float), "Output frames per clip"
-        if panel == "macs":
-            unit, name = (1e9, "G") if values.min() >= 1e9 else (1e6, "M")
-            values, label = values / unit, f"Multiply-accumulates per clip ({name})"
-        if values.max() >= 4 * values.min() > 0:
-            ax.set_xscale("log", base=2)
-            ax.xaxis.set_major_formatter(ScalarFormatter())
-            ax.xaxis.set_minor_formatter(NullFormatter())
-        score, std, codes = self.results["score"], self.results["score_std"], self._budgets()[1]
-        lines = self._lines()
-        for n, rows in enumerate(lines):
-            rows, color = rows[np.argsort(values[rows])], COLORS[n % len(COLORS)]
-            drawn = ax.errorbar(
-                values[rows], score[rows], std[rows], color=color, capsize=2.5, elinewidth=0.9
-            ).get_children()
-            for row in rows:
-                drawn += ax.plot(values[row], score[row], MARKERS[codes[row]], c=color)
-            # Points of equal cost stand side by side: error bars must not hide each other.
-            aside = ScaledTranslation((n - (len(lines) - 1) / 2) / 20, 0, ax.figure.dpi_scale_trans)
-            for artist in drawn:
-                artist.set_transform(artist.get_transform() + aside)
-        ax.set_xlabel(label)
-        ax.grid(color="0.9", linewidth=0.6)
-        ax.spines[["top", "right"]].set_visible(False)
-
-    def _lines(self) -> list[np.ndarray]:
-        """Rows of every line, the longest hop first."""
-        if self.hop_unit is None:
-            return [np.arange(len(self.results["score"]))]
-        hop_length = self.results["hop_length"]
-        return [np.flatnonzero(hop_length == hop) for hop in np.unique(hop_length)[::-1]]
-
-    def _budgets(self) -> tuple[list[str], list[int]]:
-        """Names of the budgets, shares first, and which of them a point has."""
-        keys = [(isinstance(b, Integral), b) for b in self.results["budget"]]
-        ordered = sorted(set(keys))
-        if len(ordered) > len(MARKERS):  # a random search: too many to tell apart
-            return [], [0] * len(keys)
-        names = [f"budget {b} frames" if count else f"budget {b:.3g}" for count, b in ordered]
-        return names, [ordered.index(key) for key in keys]
-
-    def _legend(self) -> list[Any]:
-        from matplotlib.lines import Line2D
-
-        handles = []
-        for n, rows in enumerate(self._lines() if self.hop_unit else []):
-            label = f"hop {self.results['hop_length'][rows[0]]:.3g} {self.hop_unit}"
-            handles.append(Line2D([], [], color=COLORS[n % len(COLORS)], label=label))
-        for name, marker in zip(self._budgets()[0], MARKERS, strict=False):
-            handles.append(Line2D([], [], color="0.3", linestyle="", marker=marker, label=name))
-        return handles
-
-
 def _units(pipe: Pipeline, shape: tuple[int, int]) -> dict[str, Any]:
     """Seconds, Hz and the exponent of spectrograms that a step of the pipeline made."""
     known = ("n_samples_", "mel_scale")  # of a fitted MelSpectrogram
@@ -422,29 +258,3 @@ def _frequency_ticks(frequencies: np.ndarray) -> tuple[np.ndarray, list[str]]:
         if not kept or places[kept[-1]] - places[n] >= TICK_DISTANCE * len(frequencies):
             kept.append(n)
     return places[kept], [f"{inside[n]:g}" for n in kept]
-
-
-def _check_panels(against: Any) -> tuple[str, ...]:
-    panels = (against,) if isinstance(against, str) else tuple(against)
-    if not panels or not set(panels) <= set(PANELS):
-        rule = "against of BudgetCurveDisplay must be 'frames', 'macs' or both"
-        raise ValueError(f"{rule}, got {against!r}.")
-    return panels
-
-
-def _axes(
-    axes: Any, shape: tuple[int, int], owner: Any, size: tuple[float, float], heights: Any = None
-) -> np.ndarray:
-    """Axes to draw on: those given, if they are as many as needed, or those of a new figure."""
-    try:
-        import matplotlib.pyplot as plt
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError as err:
-        raise ImportError("skaudio draws with matplotlib: pip install 'skaudio[plot]'.") from err
-    if axes is None:
-        layout = ConstrainedLayoutEngine(h_pad=0.04, hspace=0.0)
-        axes = plt.subplots(*shape, figsize=size, layout=layout, height_ratios=heights)[1]
-    axes = np.ravel(axes)
-    if len(axes) != max(shape):
-        raise ValueError(f"axes of {type(owner).__name__} must be {max(shape)}, got {len(axes)}.")
-    return axes

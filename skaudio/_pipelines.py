@@ -1,0 +1,135 @@
+"""What tools for people ask of a pipeline: its steps, what they make of clips, its resampler."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from skaudio._classifier import SpectrogramClassifier
+from skaudio._differentiable import DifferentiableArray
+from skaudio.nn.diffres import DiffRes
+from skaudio.nn.frontend import FrontEndChain, TemporalResampler
+
+__all__ = [
+    "blank_copy",
+    "check_classifier",
+    "check_pipeline",
+    "resample",
+    "run_transformers",
+    "trained_resampler",
+    "transformers",
+    "uncached_transform",
+]
+
+
+def trained_resampler(pipe: Any, X: Any, owner: str) -> tuple[np.ndarray, FrontEndChain, DiffRes]:
+    """What a fitted pipeline scores frames with.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        With a `DiffResResampler`.
+    X : array-like of shape (n_clips, ...)
+        Clips.
+    owner : str
+        Whose argument `pipe` is, for messages.
+
+    Returns
+    -------
+    images : ndarray of shape (n_clips, n_channels, n_mels, n_frames)
+        What the first trainable module sees.
+    before : FrontEndChain
+        The modules before the resampler.
+    resampler : DiffRes
+        The classifier's trained copy where there is one; on the CPU, in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If the pipeline is not fitted, shortens time by another method, or not at all.
+    """
+    last = check_pipeline(pipe, owner)
+    if isinstance(last, SpectrogramClassifier) and len(last.frontend_):
+        images, chain = last._check_X(run_transformers(pipe, X))
+    else:
+        X = resample(pipe, X)
+        images, chain = getattr(X, "inputs", X), getattr(X, "frontend", FrontEndChain())
+    found = [n for n, module in enumerate(chain) if isinstance(module, TemporalResampler)]
+    if not found:
+        steps = ", ".join(type(step).__name__ for _, step in pipe.steps)
+        raise ValueError(f"pipe of {owner} must have a DiffResResampler step, got {steps}.")
+    chain = copy.deepcopy(chain).cpu().eval()
+    resampler = chain[found[0]]
+    if not isinstance(resampler, DiffRes):
+        raise ValueError(
+            f"pipe of {owner} must have a DiffResResampler with method='diffres', got "
+            f"{type(resampler).__name__}, to which all frames matter alike."
+        )
+    return images, FrontEndChain(chain[: found[0]]), resampler
+
+
+def resample(pipe: Pipeline, X: Any, *, fit: bool = False) -> Any:
+    """What the first step that shortens time makes of clips; of the first one only with `fit`."""
+    for step in transformers(pipe):
+        X = step.fit(X).transform(X[:1]) if fit else step.transform(X)
+        if isinstance(X, DifferentiableArray) and any(
+            isinstance(module, TemporalResampler) for module in X.frontend
+        ):
+            break
+    return X
+
+
+def transformers(pipe: Pipeline) -> list[Any]:
+    """The steps of a pipeline that transform; a last step that predicts is left out."""
+    steps = [step for _, step in pipe.steps]
+    steps = steps[:-1] if hasattr(steps[-1], "predict") else steps
+    return [step for step in steps if step not in (None, "passthrough")]
+
+
+def run_transformers(pipe: Pipeline, X: Any) -> Any:
+    """What clips are when they reach the last step of a fitted pipeline."""
+    for step in transformers(pipe):
+        X = step.transform(X)
+    return X
+
+
+def check_pipeline(pipe: Any, owner: str) -> Any:
+    """Check that `pipe` is a fitted pipeline; give its last step."""
+    if not isinstance(pipe, Pipeline):
+        hint = ": pass its best_estimator_" if hasattr(pipe, "cv_results_") else ""
+        raise ValueError(
+            f"pipe of {owner} must be a scikit-learn Pipeline, got {type(pipe).__name__}{hint}."
+        )
+    check_is_fitted(pipe)
+    return pipe[-1]
+
+
+def check_classifier(pipe: Pipeline, owner: str) -> None:
+    """Check that `pipe` ends with a classifier of skaudio."""
+    if not isinstance(pipe[-1], SpectrogramClassifier):
+        raise ValueError(
+            f"pipe of {owner} must end with a classifier of skaudio, such as PretrainedCNN, got "
+            f"{type(pipe[-1]).__name__}."
+        )
+
+
+def blank_copy(pipe: Pipeline) -> Pipeline:
+    """An unfitted copy whose steps are quick to fit."""
+    blank = clone(pipe).set_params(memory=None)
+    names = [name for name in blank.get_params() if name.endswith("__pretrain_epochs")]
+    return blank.set_params(**dict.fromkeys(names, 0))
+
+
+def uncached_transform(pipe: Pipeline) -> Callable[[Any], Any]:
+    """All steps but the last as one function that does not read results of earlier runs."""
+    if len(pipe) == 1:
+        return lambda X: X
+    steps = copy.deepcopy(pipe[:-1])
+    names = [name for name in steps.get_params() if name.endswith("__cache_dir")]
+    return steps.set_params(**dict.fromkeys(names)).transform

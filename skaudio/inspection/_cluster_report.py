@@ -1,0 +1,118 @@
+"""How well embeddings tell classes apart, in numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.metrics import (
+    adjusted_mutual_info_score,
+    adjusted_rand_score,
+    homogeneity_completeness_v_measure,
+    normalized_mutual_info_score,
+    silhouette_score,
+)
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import normalize
+
+from skaudio._validation import check_embedding, is_int
+
+__all__ = ["cluster_report"]
+
+MAX_FOLDS = 10
+
+
+def cluster_report(
+    embedding: Any, y: Any, *, n_neighbors: int = 5, random_state: Any = None
+) -> dict[str, float]:
+    """How well embeddings tell classes apart.
+
+    Embeddings are scaled to length 1 first, so that only their directions count. Ask for clips
+    that the network was not trained on: those it was trained on lie apart in any case.
+
+    Parameters
+    ----------
+    embedding : array-like of shape (n_clips, n_embedding)
+        One row per clip, as from `transform` of a classifier; finite.
+    y : array-like of shape (n_clips,)
+        Labels, at least 2 classes of at least 2 clips each.
+    n_neighbors : int, default=5
+        Neighbours that vote on the label of a clip, >= 1, at most as many as there are clips in
+        the smallest training part.
+    random_state : int, RandomState instance or None, default=None
+        Decides where k-means starts and how clips are dealt into folds.
+
+    Returns
+    -------
+    report : dict of str to float
+        Agreement of the labels with k-means, as many clusters as classes, best of 10 starts:
+        'nmi', normalised mutual information, in [0, 1]; 'ami', the same adjusted for chance, and
+        'ari', the adjusted Rand index, both about 0 for chance and at most 1; 'homogeneity', in
+        [0, 1], 1 where every cluster is of one class; 'completeness', in [0, 1], 1 where every
+        class is in one cluster; 'v_measure', their harmonic mean. Without k-means: 'silhouette',
+        in [-1, 1], mean over clips of how much closer they are to their class than to the
+        next one, in cosine distance; 'knn_accuracy', in [0, 1], share of clips whose nearest
+        neighbours in cosine distance vote for their label, with one over the distance as weight.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a number is not finite, classes or clips are too few, or `n_neighbors`
+        is out of range.
+
+    See Also
+    --------
+    EmbeddingDisplay : The same as a picture.
+
+    Notes
+    -----
+    'nmi' is normalised by the arithmetic mean of the two entropies, scikit-learn's default, and
+    then equals 'v_measure'. Both are there because papers report either.
+
+    'knn_accuracy' is the mean over stratified folds, shuffled: 10, or as many as the smallest
+    class has clips, so near to leaving one clip out as classes allow. Clips cut from one
+    recording find each other: pass one of each.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaudio.inspection import cluster_report
+    >>> y = np.repeat([0, 1, 2], 10)
+    >>> noise = np.random.default_rng(0).normal(scale=0.1, size=(30, 3))
+    >>> cluster_report(np.eye(3)[y] + noise, y, random_state=0)["ari"]
+    1.0
+    """
+    table, labels = check_embedding(embedding, y, "cluster_report")
+    classes, counts = np.unique(labels, return_counts=True)
+    smallest = counts.argmin()
+    if counts[smallest] < 2:
+        raise ValueError(
+            "y of cluster_report must have at least 2 clips per class, got 1 of "
+            f"{classes.tolist()[smallest]!r}: add clips or drop the class."
+        )
+    n_folds = min(MAX_FOLDS, int(counts[smallest]))
+    most = len(table) - -(-len(table) // n_folds)
+    if not is_int(n_neighbors, 1) or n_neighbors > most:
+        raise ValueError(
+            f"n_neighbors of cluster_report must be an int from 1 to {most}, the clips of the "
+            f"smallest of {n_folds} training parts, got {n_neighbors!r}."
+        )
+    table = normalize(table)
+    clusters = KMeans(len(classes), n_init=10, random_state=random_state).fit_predict(table)
+    homogeneity, completeness, v_measure = homogeneity_completeness_v_measure(labels, clusters)
+    # Equal votes would tie, and scikit-learn then takes the label that sorts first.
+    voters = KNeighborsClassifier(n_neighbors, weights="distance", metric="cosine")
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=random_state)
+    report = {
+        "nmi": normalized_mutual_info_score(labels, clusters),
+        "ami": adjusted_mutual_info_score(labels, clusters),
+        "ari": adjusted_rand_score(labels, clusters),
+        "v_measure": v_measure,
+        "homogeneity": homogeneity,
+        "completeness": completeness,
+        "silhouette": silhouette_score(table, labels, metric="cosine"),
+        "knn_accuracy": cross_val_score(voters, table, labels, cv=folds).mean(),
+    }
+    return {name: float(value) for name, value in report.items()}

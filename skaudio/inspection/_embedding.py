@@ -1,0 +1,265 @@
+"""Where a network puts the clips of every class, as a picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import normalize
+
+from skaudio._pipelines import check_classifier, check_pipeline, run_transformers
+from skaudio._validation import check_choice, check_embedding
+from skaudio.inspection._drawing import COLORS, make_axes
+
+__all__ = ["EmbeddingDisplay"]
+
+METHODS = ("pca", "tsne")
+SHAPES = "o^XsvPD*<>"  # every colour comes once per shape
+MAX_AREA = 25.0  # of a point, in square points
+PANEL_SIZE = 3.6  # in inches
+MAX_ROWS = 18  # of the legend, which is as high as a panel
+LETTER_WIDTH = 0.085  # of the legend, in inches
+PERPLEXITY = 30.0  # scikit-learn's default, too many neighbours for a few clips
+
+
+class EmbeddingDisplay:
+    """Where a network puts the clips of every class, projected to two dimensions.
+
+    Embeddings are scaled to length 1 first, as in `cluster_report`, so that picture and numbers
+    speak of the same distances. `from_estimator` and `from_embedding` make the display; parameters
+    are kept as attributes.
+
+    Parameters
+    ----------
+    embedding : ndarray of shape (n_clips, n_embedding), or list of such
+        One row per clip, `n_embedding` >= 2. A list has one panel per item, such as the stages of
+        a network.
+    labels : array-like of shape (n_clips,)
+        Labels, of 2 to 70 classes. Up to 7 differ in colour alone; beyond 20 they are hard to
+        tell apart.
+    method : {'pca', 'tsne'}, default='pca'
+        Principal components keep large distances true; t-SNE keeps neighbours together, and its
+        distances between groups mean nothing.
+    random_state : int, RandomState instance or None, default=None
+        Decides where t-SNE ends; principal components need none. An int gives the same points
+        again.
+
+    Attributes
+    ----------
+    points_ : ndarray of shape (n_clips, 2), or (n_stages, n_clips, 2) for a list
+        What is drawn. Computed by the first `plot`; later ones only draw.
+    ax_ : matplotlib.axes.Axes, or ndarray of such of shape (n_stages,) for a list
+        The panel or panels.
+    figure_ : matplotlib.figure.Figure
+        What they are part of.
+
+    See Also
+    --------
+    cluster_report : The same in numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaudio.inspection import EmbeddingDisplay
+    >>> y = np.repeat(["dog", "rain", "siren"], 10)
+    >>> embedding = np.random.default_rng(0).normal(size=(30, 8))
+    >>> EmbeddingDisplay.from_embedding(embedding, y).points_.shape
+    (30, 2)
+    """
+
+    def __init__(self, embedding, labels, *, method="pca", random_state=None):
+        self.embedding = embedding
+        self.labels = labels
+        self.method = method
+        self.random_state = random_state
+
+    @classmethod
+    def from_estimator(
+        cls,
+        pipe: Pipeline,
+        X: Any,
+        y: Any,
+        *,
+        method: str = "pca",
+        per_stage: bool = False,
+        random_state: Any = None,
+        ax: Any = None,
+    ):
+        """Compute the embeddings of clips, project and draw them.
+
+        Parameters
+        ----------
+        pipe : Pipeline
+            Fitted, with a skaudio classifier as its last step.
+        X : array-like of shape (n_clips, ...)
+            Clips as for `pipe.predict`, best such as were not in `fit`.
+        y : array-like of shape (n_clips,)
+            Their labels, at least 2 classes.
+        method : {'pca', 'tsne'}, default='pca'
+            How to project.
+        per_stage : bool, default=False
+            Draw one panel per stage of the network, from the first to the last; the classifier
+            must have `transform_stages`, as `MAST` has.
+        random_state : int, RandomState instance or None, default=None
+            As for the display.
+        ax : matplotlib.axes.Axes, array-like of such or None, default=None
+            Where to draw, one per panel; None makes a figure.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+            With the figure as `figure_`.
+
+        Raises
+        ------
+        ValueError
+            If the pipeline is not fitted or ends with something else, the classifier has no
+            stages, `method` is unknown, or `y` does not fit `X` or has one class only.
+        """
+        last = check_pipeline(pipe, cls.__name__)
+        check_classifier(pipe, cls.__name__)
+        display = cls(None, y, method=method, random_state=random_state)
+        check_choice(display, "method", METHODS)  # before the network runs, which may take long
+        if per_stage and not hasattr(last, "transform_stages"):
+            raise ValueError(
+                f"per_stage of {cls.__name__} must be False unless the classifier has "
+                f"transform_stages, as MAST has; {type(last).__name__} has not, got {per_stage!r}."
+            )
+        features = run_transformers(pipe, X)
+        transform = last.transform_stages if per_stage else last.transform
+        display.embedding = transform(features)
+        return display.plot(ax)
+
+    @classmethod
+    def from_embedding(
+        cls,
+        embedding: Any,
+        y: Any,
+        *,
+        method: str = "pca",
+        random_state: Any = None,
+        ax: Any = None,
+    ):
+        """Project and draw embeddings.
+
+        Parameters
+        ----------
+        embedding : array-like of shape (n_clips, n_embedding), or list of ndarray of such shapes
+            As from `transform`, or from `transform_stages` for one panel per stage.
+        y : array-like of shape (n_clips,)
+            Labels, at least 2 classes.
+        method : {'pca', 'tsne'}, default='pca'
+            How to project.
+        random_state : int, RandomState instance or None, default=None
+            As for the display.
+        ax : matplotlib.axes.Axes, array-like of such or None, default=None
+            Where to draw, one per panel; None makes a figure.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+            With the figure as `figure_`.
+
+        Raises
+        ------
+        ValueError
+            If lengths differ, a number is not finite, columns are fewer than 2, `method` is
+            unknown, or `y` has one class only.
+        """
+        return cls(embedding, y, method=method, random_state=random_state).plot(ax)
+
+    def plot(self, ax: Any = None):
+        """Draw the panels.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, array-like of such or None, default=None
+            Where to draw, one per panel; None makes a figure.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+            This display, with the figure as `figure_`.
+        """
+        check_choice(self, "method", METHODS)
+        several = _is_list_of_tables(self.embedding)
+        if not hasattr(self, "points_"):
+            stages = self.embedding if several else [self.embedding]
+            points, self._axis_names = zip(*map(self._project, stages), strict=True)
+            self.points_ = np.stack(points) if several else points[0]
+        panels = self.points_.reshape(-1, len(self.labels), 2)
+        names = [str(name) for name in np.unique(self.labels)]
+        n_columns = -(-len(names) // MAX_ROWS)
+        legend_width = n_columns * (0.5 + LETTER_WIDTH * max(map(len, names)))
+        size = (PANEL_SIZE * len(panels) + legend_width, PANEL_SIZE)
+        axes = make_axes(ax, (1, len(panels)), self, size, name="ax")
+        for n, panel in enumerate(axes):
+            drawn = self._draw_points(panel, panels[n])
+            # Ticks would say nothing: vectors have length 1, and t-SNE has no unit.
+            across, up = self._axis_names[n]
+            panel.set(xlabel=across, ylabel=up, xticks=[], yticks=[])
+            if several:
+                panel.set_title(f"Stage {n + 1}")
+        self._draw_legend(axes[-1], drawn, names, n_columns)
+        self.ax_, self.figure_ = axes if several else axes[0], axes[0].figure
+        return self
+
+    def _project(self, stage: Any) -> tuple[np.ndarray, tuple[str, str]]:
+        """Points of one panel, and what its axes are."""
+        owner, most = type(self).__name__, len(COLORS) * len(SHAPES)
+        table, labels = check_embedding(stage, self.labels, owner)
+        if table.shape[1] < 2:
+            raise ValueError(
+                f"embedding of {owner} must have at least 2 columns, got {table.shape[1]}: there "
+                "is nothing to project."
+            )
+        n_classes = len(np.unique(labels))
+        if n_classes > most:
+            raise ValueError(
+                f"y of {owner} must have at most {most} classes to be told apart, got "
+                f"{n_classes}: draw some of them."
+            )
+        table = normalize(table)
+        if self.method == "tsne":
+            perplexity = min(PERPLEXITY, (len(table) - 1) / 3)
+            tsne = TSNE(2, perplexity=perplexity, random_state=self.random_state)
+            return tsne.fit_transform(table), ("t-SNE 1", "t-SNE 2")
+        pca = PCA(2, svd_solver="full")  # exact: the default one draws at random for large tables
+        points = pca.fit_transform(table)
+        first, second = pca.explained_variance_ratio_
+        return points, (f"PC 1 ({first:.0%} of variance)", f"PC 2 ({second:.0%} of variance)")
+
+    def _draw_points(self, ax: Any, points: np.ndarray) -> list[Any]:
+        labels, drawn = np.asarray(self.labels), []
+        area = np.clip(4000 / len(points), 5, MAX_AREA)
+        for n, name in enumerate(np.unique(labels)):
+            x, y = points[labels == name].T
+            marker, color = SHAPES[n // len(COLORS)], COLORS[n % len(COLORS)]
+            drawn.append(ax.scatter(x, y, s=area, c=color, marker=marker, alpha=0.8, lw=0))
+        ax.set_aspect("equal", adjustable="datalim")
+        ax.set_box_aspect(1)
+        ax.spines[:].set_color("0.7")
+        return drawn
+
+    def _draw_legend(self, ax: Any, drawn: list[Any], names: list[str], n_columns: int) -> None:
+        legend = ax.legend(
+            drawn, range(len(drawn)), loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False,
+            ncols=n_columns, borderaxespad=0.0, handletextpad=0.2, columnspacing=0.8,
+            fontsize="small",
+        )  # fmt: skip
+        for handle, text, name in zip(
+            legend.legend_handles, legend.get_texts(), names, strict=True
+        ):
+            handle.set(sizes=[MAX_AREA], alpha=1.0)
+            text.set_text(name)  # only now, for matplotlib leaves out labels that start with '_'
+
+
+def _is_list_of_tables(embedding: Any) -> bool:
+    return (
+        isinstance(embedding, list)
+        and bool(embedding)
+        and all(np.ndim(item) == 2 for item in embedding)
+    )
