@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from skaudio._cost import cost
     from skaudio._diffres_resampler import DiffResResampler
+    from skaudio._mast import MAST
     from skaudio._mel_spectrogram import MelSpectrogram
     from skaudio._pretrained_cnn import PretrainedCNN
     from skaudio._show_versions import show_versions
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AudioError",
     "DiffResResampler",
+    "MAST",
     "MelSpectrogram",
     "PretrainedCNN",
     "cost",
@@ -26,6 +28,7 @@ __version__ = version("skaudio")
 _HOMES = {
     "AudioError": "skaudio.audio",
     "DiffResResampler": "skaudio._diffres_resampler",
+    "MAST": "skaudio._mast",
     "MelSpectrogram": "skaudio._mel_spectrogram",
     "PretrainedCNN": "skaudio._pretrained_cnn",
     "cost": "skaudio._cost",

@@ -14,8 +14,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio._clip_weights import clip_weights
 from skaudio._differentiable import DifferentiableArray, take_apart
-from skaudio._trained_network import TrainedNetwork
-from skaudio._training import ClipDataset, check_training_parameters
+from skaudio._trained_network import Start, TrainedNetwork
+from skaudio._training import ClipDataset
+from skaudio._training_parameters import check_training_parameters
 from skaudio.nn.frontend import FrontEndChain
 
 
@@ -49,11 +50,11 @@ class SpectrogramClassifier(
             If a parameter is out of range; `X`, `y` and `sample_weight` differ in length or hold
             NaN; `y` has one class only; the network does not fit `X`; or training diverges.
         """
-        with _unchanged_on_error(self):
+        with unchanged_on_error(self):
             self._fit(X, y, sample_weight)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, start: Start | None = None) -> None:
         self._check_parameters()
         going_on = self.warm_start and hasattr(self, "classes_")
         X, y, frontend = self._check_X_y(X, y, reset=not going_on)
@@ -65,7 +66,7 @@ class SpectrogramClassifier(
             )
         _check_several(classes, f"y of {type(self).__name__}")
         data = self._dataset(X, y, classes, sample_weight)
-        self._train(data, classes, frontend, fresh=not going_on, scheduled=True)
+        self._train(data, classes, frontend, fresh=not going_on, scheduled=True, start=start)
 
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
@@ -89,7 +90,7 @@ class SpectrogramClassifier(
         ValueError
             As for `fit`, or if `y` holds a label that is not among the classes.
         """
-        with _unchanged_on_error(self):
+        with unchanged_on_error(self):
             self._partial_fit(X, y, classes, sample_weight)
         return self
 
@@ -174,6 +175,10 @@ class SpectrogramClassifier(
         check_is_fitted(self)
         return self._forward("embed", *self._check_X(X)).numpy()
 
+    @property
+    def _n_features_out(self) -> int:
+        return self._embedding_size
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
@@ -227,16 +232,17 @@ class SpectrogramClassifier(
             )
         return X.reshape(len(X), *[1] * (4 - X.ndim), *X.shape[1:])
 
-    def _check_image_shape(self, images: np.ndarray) -> None:
+    def _check_image_shape(self, images: np.ndarray, name: str = "X") -> None:
         channels, n_mels, _ = self.input_shape_
         if 0 in images.shape:
             raise ValueError(
-                f"X of {type(self).__name__} must have no empty axis, got shape {images.shape}."
+                f"{name} of {type(self).__name__} must have no empty axis, got shape "
+                f"{images.shape}."
             )
         if images.shape[1:3] != (channels, n_mels):
             raise ValueError(
-                f"X of {type(self).__name__} must have {channels} channel(s) of {n_mels} mel bands "
-                f"as in fit, got {images.shape[1]} of {images.shape[2]}."
+                f"{name} of {type(self).__name__} must have {channels} channel(s) of {n_mels} mel "
+                f"bands as in fit, got {images.shape[1]} of {images.shape[2]}."
             )
 
     def _dataset(
@@ -251,7 +257,7 @@ class SpectrogramClassifier(
 
 
 @contextmanager
-def _unchanged_on_error(estimator: Any) -> Iterator[None]:
+def unchanged_on_error(estimator: Any) -> Iterator[None]:
     """Put the estimator back as it was when the block fails."""
     before = dict(vars(estimator))
     try:

@@ -25,6 +25,7 @@ class LinearProxy(SpectrogramClassifier):
     optimizer, schedule, warmup, lr_step_size, lr_gamma = "adamw", "cosine", 0.1, 1, 1.0
     backbone_lr, frontend_lr, weight_decay, label_smoothing = None, None, 1e-2, 0.0
     time_shift, time_mask, freq_mask, mixup = 0.0, 0.0, 0.0, 0.0
+    freeze, gradient_clip_value, ema_decay = None, None, None
     class_weight, validation_fraction, n_iter_no_change, tol = None, None, 1, 0.0
 
     def __init__(
@@ -47,10 +48,15 @@ class LinearProxy(SpectrogramClassifier):
         self.verbose = verbose
 
     def _build_module(
-        self, standardize: nn.Module, in_channels: int, n_classes: int, *, pretrained: bool
+        self,
+        standardize: nn.Module,
+        image_shape: tuple[int, int, int],
+        n_classes: int,
+        *,
+        pretrained: bool,
     ) -> ImageClassifier:
-        n_mels = self.input_shape_[1]
-        head = nn.Linear(3 * in_channels * n_mels, n_classes)
+        channels, n_mels, _ = image_shape
+        head = nn.Linear(3 * channels * n_mels, n_classes)
         init_head(head)
         return ImageClassifier(standardize, nn.Sequential(_TimeStatistics(), head), head=head)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from skaudio._classifier import SpectrogramClassifier
+from skaudio._pretrained_weights import fill_network
 from skaudio._validation import is_int, is_path
-from skaudio.nn.cnn import build_cnn, find_head, load_imagenet, stages
+from skaudio.nn.cnn import build_cnn, find_head
 from skaudio.nn.layers import ImageClassifier, init_head
-from skaudio.nn.weights import load_weights, read_weights
 
 RESERVED_OPTIONS = ("in_chans", "num_classes", "pretrained", "checkpoint_path")
 
@@ -73,6 +73,11 @@ class PretrainedCNN(SpectrogramClassifier):
         clips, which is the log floor wherever one of them is digitally silent.
     mixup : float, default=0.0
         Mix pairs of training clips with shares from ``Beta(mixup, mixup)``; 0 does not.
+    gradient_clip_value : float or None, default=None
+        Longest gradient, over all parameters together, > 0; longer ones are scaled down.
+    ema_decay : float or None, default=None
+        Predict with the exponential moving average of the weights over the steps, with this share
+        of the average so far, in (0, 1), instead of with the last weights. Not in `partial_fit`.
     class_weight : dict, 'balanced' or None, default=None
         Weights of classes in the loss, as in scikit-learn.
     early_stopping : bool, default=False
@@ -171,6 +176,8 @@ class PretrainedCNN(SpectrogramClassifier):
         time_mask=0.0,
         freq_mask=0.0,
         mixup=0.0,
+        gradient_clip_value=None,
+        ema_decay=None,
         class_weight=None,
         early_stopping=False,
         validation_fraction=0.1,
@@ -204,6 +211,8 @@ class PretrainedCNN(SpectrogramClassifier):
         self.time_mask = time_mask
         self.freq_mask = freq_mask
         self.mixup = mixup
+        self.gradient_clip_value = gradient_clip_value
+        self.ema_decay = ema_decay
         self.class_weight = class_weight
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -242,16 +251,16 @@ class PretrainedCNN(SpectrogramClassifier):
             raise ValueError(
                 f"input_size of PretrainedCNN must be two ints >= 1 or None, got {size!r}."
             )
-        if self.freeze not in (None, "backbone") and not is_int(self.freeze, 0):
-            raise ValueError(
-                "freeze of PretrainedCNN must be None, 'backbone' or an int >= 0, got "
-                f"{self.freeze!r}."
-            )
 
     def _build_module(
-        self, standardize: nn.Module, in_channels: int, n_classes: int, *, pretrained: bool
+        self,
+        standardize: nn.Module,
+        image_shape: tuple[int, int, int],
+        n_classes: int,
+        *,
+        pretrained: bool,
     ) -> ImageClassifier:
-        backbone = self._build_backbone(in_channels, n_classes)
+        backbone = self._build_backbone(image_shape[0], n_classes)
         head = find_head(backbone)
         if pretrained:
             self._fill(backbone, head)
@@ -290,62 +299,23 @@ class PretrainedCNN(SpectrogramClassifier):
 
     def _fill(self, backbone: nn.Module, head: nn.Module | None) -> None:
         """Load the pretrained weights; a head that stays fresh starts small."""
-        head_names = _names_of(backbone, head)
-        loaded = False
-        if self.weights == "imagenet":
-            self._fill_from_hub(backbone, head_names)
-        elif self.weights is not None:
-            try:
-                tensors = read_weights(self.weights)
-                loaded = load_weights(backbone, tensors, head_names=head_names)
-            except ValueError as err:
-                raise ValueError(
-                    f"weights of PretrainedCNN must be a file that fits backbone="
-                    f"{self.backbone!r}, got {self.weights!r}: {err}."
-                ) from err
-        # A callable without weights is used as the user made it.
-        given = isinstance(self.backbone, str) or self.weights is not None
-        if head is not None and not loaded and given:
-            init_head(head)
-
-    def _fill_from_hub(self, backbone: nn.Module, head_names: set[str]) -> None:
-        if not isinstance(self.backbone, str):
+        named = isinstance(self.backbone, str)
+        if self.weights == "imagenet" and not named:
             raise ValueError(
                 "weights of PretrainedCNN must be None or a file when backbone is a callable, got "
                 "'imagenet'."
             )
-        try:
-            load_imagenet(
-                backbone, self.backbone, head_names=head_names, options=self.backbone_options
-            )
-        except ValueError as err:
-            raise ValueError(
-                f"weights of PretrainedCNN must be None or a file: {err}, got 'imagenet'."
-            ) from err
-        except OSError as err:
-            raise OSError(
-                f"weights='imagenet' of PretrainedCNN cannot be had for {self.backbone!r}: {err}. "
-                "Download the model's file (model.safetensors) elsewhere and pass its path as "
-                "weights='FILE', or pass weights=None to start from random ones."
-            ) from err
-
-    def _frozen(self, module: ImageClassifier) -> set[str]:
-        for name in ("freeze", "backbone_lr"):
-            if getattr(self, name) is not None and module.head is None:
-                raise ValueError(
-                    f"{name} of PretrainedCNN must be None for a backbone without torch.nn.Linear "
-                    f"as its last layer, got {getattr(self, name)!r}."
-                )
-        if self.freeze is None:
-            return set()
-        groups = stages(module.backbone)
-        count = len(groups) if self.freeze == "backbone" else int(self.freeze)
-        if count > len(groups):
-            raise ValueError(
-                f"freeze of PretrainedCNN must be at most {len(groups)}, the number of stages of "
-                f"backbone={self.backbone!r}, got {self.freeze!r}."
-            )
-        return {name for group in groups[:count] for name in group}
+        loaded = fill_network(
+            self,
+            backbone,
+            _names_of(backbone, head),
+            label=f"backbone={self.backbone!r}",
+            timm_name=self.backbone,
+            options=self.backbone_options,
+        )
+        # A callable without weights is used as the user made it.
+        if head is not None and not loaded and (named or self.weights is not None):
+            init_head(head)
 
 
 def _names_of(backbone: nn.Module, head: nn.Module | None) -> set[str]:

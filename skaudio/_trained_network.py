@@ -6,6 +6,7 @@ import copy
 import math
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,11 @@ from skaudio._training import (
     draw_validation,
     make_net,
 )
+from skaudio.nn.cnn import stages
 from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.layers import ImageClassifier, Standardize
 
+Start = Callable[[Any, ClipDataset, np.random.RandomState], None]
 SEED_LIMIT = np.iinfo(np.int32).max
 
 
@@ -69,13 +72,57 @@ class TrainedNetwork(BaseEstimator):
 
     @abstractmethod
     def _build_module(
-        self, standardize: torch.nn.Module, in_channels: int, n_classes: int, *, pretrained: bool
+        self,
+        standardize: torch.nn.Module,
+        image_shape: tuple[int, int, int],
+        n_classes: int,
+        *,
+        pretrained: bool,
     ) -> ImageClassifier:
-        """Build the network without front end, with or without pretrained weights."""
+        """Build the network without front end, with or without pretrained weights.
+
+        Only parameters and the arguments may decide what is built: it is called again after
+        loading. `image_shape` is channels, mel bands and frames behind the front end.
+        """
+
+    def _stages(self, module: ImageClassifier) -> list[list[str]]:
+        """Names of the parameters of each stage of the backbone, without the head."""
+        return stages(module.backbone)
 
     def _frozen(self, module: ImageClassifier) -> set[str]:
         """Names of parameters of the backbone that are not trained."""
-        return set()
+        owner = type(self).__name__
+        for name in ("freeze", "backbone_lr"):
+            if getattr(self, name) is not None and module.head is None:
+                raise ValueError(
+                    f"{name} of {owner} must be None for a backbone without torch.nn.Linear as its "
+                    f"last layer, got {getattr(self, name)!r}."
+                )
+        if self.freeze is None:
+            return set()
+        groups = self._stages(module)
+        count = len(groups) if self.freeze == "backbone" else int(self.freeze)
+        if count > len(groups):
+            raise ValueError(
+                f"freeze of {owner} must be at most {len(groups)}, the number of stages of its "
+                f"network, got {self.freeze!r}."
+            )
+        return {name for group in groups[:count] for name in group}
+
+    def _parameter_settings(self, module: ImageClassifier) -> dict[str, dict[str, float]]:
+        """Learning rate and weight decay of every parameter."""
+        head = module.head_parameters()
+
+        def rate(name: str) -> float:
+            if name in head:
+                return self.lr
+            own = self.frontend_lr if name.startswith("frontend.") else self.backbone_lr
+            return self.lr if own is None else own
+
+        return {
+            name: {"lr": rate(name), "weight_decay": self.weight_decay}
+            for name, _ in module.named_parameters()
+        }
 
     def _train(
         self,
@@ -85,8 +132,12 @@ class TrainedNetwork(BaseEstimator):
         *,
         fresh: bool,
         scheduled: bool,
+        start: Start | None = None,
     ) -> None:
-        """Train on `data`, from the start or from the present weights."""
+        """Train on `data`, from the start or from the present weights.
+
+        `start` is done to a fresh network on its device before anything else.
+        """
         device = device_of(self)
         rng = self._generator(0 if fresh else self.n_iter_)
         valid = None
@@ -100,12 +151,15 @@ class TrainedNetwork(BaseEstimator):
         with seeded(seed, device), limited_threads(self.n_threads):
             if fresh:
                 module = self._new_module(data, len(classes), copy.deepcopy(frontend))
+                if start is not None:
+                    start(module.to(device), data, rng)
             else:  # a copy, so that training that fails leaves the present weights as they are
                 module = copy.deepcopy(self.net_.module_.with_frontend(frontend))
             module.freeze(self._frozen(module))
             net = make_net(
                 self,
                 module,
+                self._parameter_settings(module),
                 device=device,
                 augmentation=augmentation,
                 n_clips=len(data),
@@ -172,7 +226,8 @@ class TrainedNetwork(BaseEstimator):
         mean, std, _ = channel_statistics(data.clips(through=frontend, device=device_of(self)))
         images, _ = data[np.arange(min(2, len(data)))]
         standardize = Standardize(mean, std) if self.standardize else torch.nn.Identity()
-        module = self._build_module(standardize, len(mean), n_classes, pretrained=True)
+        self._image_shape = frontend.output_shape(self.input_shape_)
+        module = self._build_module(standardize, self._image_shape, n_classes, pretrained=True)
         module.frontend = frontend.cpu()
         module.eval()
         shape = tuple(images.shape[1:])
@@ -190,10 +245,10 @@ class TrainedNetwork(BaseEstimator):
                 f"The network of {type(self).__name__} must give {n_classes} logits per clip, got "
                 f"{got if isinstance(got, str) else f'shape {tuple(got)}'} for {len(images)} clips."
             )
-        self.__dict__.pop("_n_features_out", None)
+        self.__dict__.pop("_embedding_size", None)
         if module.head is not None:
             with torch.no_grad():
-                self._n_features_out = module.embed(images[:1]).shape[1]
+                self._embedding_size = module.embed(images[:1]).shape[1]
         return module.to(memory_format=torch.channels_last)
 
     def _rebuild_net(self) -> Any:
@@ -203,11 +258,11 @@ class TrainedNetwork(BaseEstimator):
             # As it was fitted, whatever `set_params` has changed since.
             builder = clone(self).set_params(**self._architecture)
             frontend = FrontEndChain(kind(**config) for kind, config in self._frontend_plain)
-            channels = frontend.output_shape(self.input_shape_)[0]
+            channels = self._image_shape[0]
             blank = Standardize(torch.zeros(channels), torch.ones(channels))
             module = builder._build_module(
                 blank if builder.standardize else torch.nn.Identity(),
-                channels,
+                self._image_shape,
                 len(self.classes_),
                 pretrained=False,
             )
@@ -215,7 +270,7 @@ class TrainedNetwork(BaseEstimator):
             tensors = {name: torch.tensor(array) for name, array in self._arrays.items()}
             module.load_state_dict(tensors)
             module.to(memory_format=torch.channels_last)
-            return make_net(self, module, device=device)
+            return make_net(self, module, self._parameter_settings(module), device=device)
 
     def _forward(self, method: str, images: np.ndarray, frontend: FrontEndChain) -> torch.Tensor:
         """Results of a method of the network for all clips, batch by batch, on the CPU."""

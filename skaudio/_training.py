@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -12,12 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PassthroughScoring
+from skorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    GradientNormClipping,
+    LRScheduler,
+    PassthroughScoring,
+)
 from skorch.helper import predefined_split
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from skaudio._validation import check_bool, check_choice, check_int, check_real
 from skaudio.nn.augment import mask_spectrograms, mix_clips, shift_time
 from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.layers import ImageClassifier
@@ -26,7 +31,6 @@ __all__ = [
     "Augmentation",
     "ClipDataset",
     "channel_statistics",
-    "check_training_parameters",
     "continue_optimizer",
     "draw_validation",
     "make_net",
@@ -130,8 +134,11 @@ class _Batches:
 class _Net(NeuralNet):
     """A skorch net on soft targets with a weight for every clip."""
 
-    def __init__(self, *args, augmentation, label_smoothing, scheduled, **kwargs):
+    def __init__(
+        self, *args, augmentation, label_smoothing, parameter_settings, scheduled, **kwargs
+    ):
         self.augmentation = augmentation
+        self.parameter_settings = parameter_settings
         self.label_smoothing = label_smoothing
         self.scheduled = scheduled
         super().__init__(*args, **kwargs)
@@ -144,6 +151,14 @@ class _Net(NeuralNet):
             self.fit_loop(X, y, **fit_params)
         self.notify("on_train_end", X=X, y=y)
         return self
+
+    def get_params_for_optimizer(self, prefix, named_parameters):
+        # Parameters with the same settings form a group: one group for each would be slow.
+        groups: dict[tuple, list] = {}
+        for name, parameter in named_parameters:
+            settings = tuple(self.parameter_settings[name].items())
+            groups.setdefault(settings, []).append(parameter)
+        return ([{"params": group, **dict(key)} for key, group in groups.items()],), {}
 
     def get_iterator(self, dataset, training=False):
         return _Batches(dataset, self.batch_size, self.augmentation if training else None)
@@ -177,6 +192,43 @@ class _EarlyStopping(EarlyStopping):
             raise _StopTraining from stop
 
 
+class _Averaging(Callback):
+    """Validate, and end, with a moving average of the weights instead of the last ones."""
+
+    def __init__(self, decay):
+        self.decay = decay
+
+    def on_train_begin(self, net, **kwargs):
+        average = get_ema_multi_avg_fn(self.decay)
+        self.average_ = AveragedModel(net.module_, multi_avg_fn=average, use_buffers=True)
+        self.shown_ = False
+
+    def on_epoch_begin(self, net, **kwargs):
+        self._show(net, False)
+
+    def on_batch_begin(self, net, training=None, **kwargs):
+        if not training:
+            self._show(net, True)
+
+    def on_batch_end(self, net, training=None, **kwargs):
+        if training:
+            self.average_.update_parameters(net.module_)
+
+    def on_epoch_end(self, net, **kwargs):
+        self._show(net, True)
+
+    def _show(self, net, shown):
+        """Exchange the weights of the network and of the average."""
+        if shown == self.shown_:
+            return
+        self.shown_ = shown
+        theirs = self.average_.module.state_dict()
+        for name, own in net.module_.state_dict().items():
+            last = own.clone()
+            own.copy_(theirs[name])
+            theirs[name].copy_(last)
+
+
 class _Accuracy(Callback):
     """Record the accuracy on the validation clips of every batch."""
 
@@ -208,29 +260,6 @@ def channel_statistics(images: Iterable[np.ndarray]) -> tuple[Tensor, Tensor, Te
     mean = np.mean(means, axis=0)
     std = np.sqrt(np.mean(variances + np.square(means - mean), axis=0))
     return tuple(torch.from_numpy(v.astype(np.float32)) for v in (mean, std, np.min(lows, axis=0)))  # type: ignore[return-value]
-
-
-def check_training_parameters(owner: Any) -> None:
-    """Check the parameters that all classifiers share."""
-    for name in ("max_epochs", "batch_size", "n_iter_no_change", "lr_step_size"):
-        check_int(owner, name, low=1)
-    check_int(owner, "n_threads", low=1, optional=True)
-    check_int(owner, "verbose", low=0)
-    check_real(owner, "lr", low=0, low_open=True)
-    for name in ("backbone_lr", "frontend_lr"):
-        check_real(owner, name, low=0, low_open=True, optional=True)
-    for name in ("weight_decay", "mixup", "tol"):
-        check_real(owner, name, low=0)
-    for name in ("warmup", "time_shift", "time_mask", "freq_mask"):
-        check_real(owner, name, low=0, high=1)
-    check_real(owner, "lr_gamma", low=0, high=1, low_open=True)
-    check_real(owner, "label_smoothing", low=0, high=1, high_open=True)
-    check_real(owner, "validation_fraction", low=0, high=1, low_open=True, high_open=True,
-               optional=True)  # fmt: skip
-    check_choice(owner, "optimizer", ("adamw", "adam"))
-    check_choice(owner, "schedule", ("cosine", "step", None))
-    for name in ("standardize", "early_stopping", "warm_start"):
-        check_bool(owner, name)
 
 
 def draw_validation(codes: np.ndarray, fraction: float, rng: np.random.RandomState) -> np.ndarray:
@@ -267,6 +296,7 @@ def draw_validation(codes: np.ndarray, fraction: float, rng: np.random.RandomSta
 def make_net(
     owner: Any,
     module: ImageClassifier,
+    parameter_settings: dict[str, dict[str, float]],
     *,
     device: torch.device,
     augmentation: Augmentation | None = None,
@@ -282,6 +312,8 @@ def make_net(
         Its parameters say how to train.
     module : ImageClassifier
         The network.
+    parameter_settings : dict of str to dict
+        Learning rate ('lr') and weight decay ('weight_decay') of every parameter.
     device : torch.device
         Where it is trained.
     augmentation : Augmentation or None, default=None
@@ -314,6 +346,10 @@ def make_net(
     if valid is not None:
         score = PassthroughScoring("valid_accuracy", lower_is_better=False)
         callbacks += [("hits", _Accuracy()), ("accuracy", score)]
+    if owner.gradient_clip_value is not None:
+        callbacks.append(("clipping", GradientNormClipping(owner.gradient_clip_value)))
+    if scheduled and owner.ema_decay is not None:  # before the callback that keeps the best weights
+        callbacks.append(("averaging", _Averaging(owner.ema_decay)))
     if scheduled and owner.early_stopping:
         stopping = _EarlyStopping(
             "train_loss" if valid is None else "valid_loss",
@@ -327,12 +363,6 @@ def make_net(
         module,
         criterion=torch.nn.CrossEntropyLoss,
         optimizer=torch.optim.AdamW if owner.optimizer == "adamw" else torch.optim.Adam,
-        optimizer__weight_decay=owner.weight_decay,
-        optimizer__param_groups=[
-            *((name, {"lr": owner.lr}) for name in sorted(module.head_parameters())),
-            ("frontend.*", {"lr": owner.lr if owner.frontend_lr is None else owner.frontend_lr}),
-        ],
-        lr=owner.lr if owner.backbone_lr is None else owner.backbone_lr,
         max_epochs=owner.max_epochs if scheduled else 1,
         batch_size=owner.batch_size,
         train_split=None if valid is None else predefined_split(valid),
@@ -341,6 +371,7 @@ def make_net(
         verbose=owner.verbose,
         augmentation=augmentation,
         label_smoothing=owner.label_smoothing,
+        parameter_settings=parameter_settings,
         scheduled=scheduled,
     )
     return net.initialize()
@@ -351,9 +382,13 @@ def continue_optimizer(net: NeuralNet, before: NeuralNet) -> None:
 
     Learning rates and other settings stay those of `net`.
     """
-    memory = copy.deepcopy(before.optimizer_.state_dict()["state"])
-    settings = net.optimizer_.state_dict()["param_groups"]
-    net.optimizer_.load_state_dict({"state": memory, "param_groups": settings})
+    earlier = dict(before.module_.named_parameters())
+    for name, parameter in net.module_.named_parameters():
+        memory = before.optimizer_.state.get(earlier[name], {})
+        net.optimizer_.state[parameter] = {
+            key: value.clone() if key == "step" else value.to(parameter.device, copy=True)
+            for key, value in memory.items()
+        }
 
 
 @dataclass

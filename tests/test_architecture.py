@@ -10,16 +10,20 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "skaudio"
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 LAYERS = {
-    "_mel_spectrogram": 7, "_diffres_resampler": 7, "_pretrained_cnn": 7, "_show_versions": 7,
-    "inspection": 7,
-    "_linear_proxy": 6, "_cost": 6,
+    "_mel_spectrogram": 7, "_diffres_resampler": 7, "_pretrained_cnn": 7, "_mast": 7,
+    "_show_versions": 7,
+    "inspection": 8, "inspection._budget_curve": 8, "inspection._cluster_report": 8,
+    "inspection._embedding": 8, "inspection._frame_importance": 8,
+    "_cost": 7, "inspection._drawing": 7,
+    "_linear_proxy": 6, "_pipelines": 6,
     "_classifier": 5,
     "_trained_network": 4,
-    "_training": 3, "_differentiable": 3,
+    "_training": 3, "_differentiable": 3, "_pretrained_weights": 3, "_masked_pretraining": 4,
+    "nn.mvit_weights": 3, "nn.masked": 3,
     "datasets": 2, "audio": 1, "feature_store": 1, "_sound_events": 1, "_download": 1,
-    "_clip_weights": 1,
-    "nn.cnn": 2, "nn.diffres": 2, "nn.pooling": 2, "nn.layers": 1,
-    "nn.frontend": 0, "nn.merging": 0, "nn.weights": 0, "nn.augment": 0,
+    "_clip_weights": 1, "_training_parameters": 1,
+    "nn.cnn": 2, "nn.diffres": 2, "nn.pooling": 2, "nn.mvit": 2, "nn.layers": 1,
+    "nn.frontend": 0, "nn.merging": 0, "nn.attention": 0, "nn.weights": 0, "nn.augment": 0,
     "dsp": 0, "_validation": 0, "_torchaudio": 0, "_device": 0,
 }  # fmt: skip
 DOORS = {"skorch": {"_training"}, "soundfile": {"audio", "datasets"}, "soxr": {"audio"}}

@@ -469,3 +469,25 @@ def test_a_model_trained_on_cuda_answers_alike_on_the_cpu(images):
     clf = make_classifier(device="cuda").fit(X, y)
     loaded = pickle.loads(pickle.dumps(clf)).set_params(device="cpu")
     np.testing.assert_allclose(loaded.predict_proba(X), clf.predict_proba(X), atol=1e-3)
+
+
+def test_the_average_of_the_weights_moves_less_than_the_weights(images):
+    X, y = images
+    start = make_classifier(max_epochs=1, lr=1e-9).fit(X, y)
+    moved = []
+    for decay in (None, 0.9, 0.99):
+        clf = make_classifier(max_epochs=2, ema_decay=decay).fit(X, y)
+        pairs = zip(clf.net_.module_.parameters(), start.net_.module_.parameters(), strict=True)
+        moved.append(sum((a - b).abs().sum().item() for a, b in pairs))
+    assert moved[0] > moved[1] > moved[2] > 0
+
+
+def test_clipped_gradients_change_the_training(images):
+    X, y = images
+    fits = [
+        make_classifier(optimizer="adam", gradient_clip_value=g, max_epochs=1).fit(X, y)
+        for g in (None, 1e6, 1e-6)
+    ]
+    free, loose, tight = (clf.predict_proba(X) for clf in fits)
+    np.testing.assert_array_equal(free, loose)
+    assert not np.allclose(free, tight)

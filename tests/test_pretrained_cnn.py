@@ -211,7 +211,7 @@ def test_standardization_uses_the_training_clips(images):
         ({"weights": "nowhere.pth"}, "weights of PretrainedCNN must be a file .*is missing"),
         ({"input_size": (3,)}, r"two ints >= 1 or None, got \(3,\)"),
         ({"freeze": "all"}, "None, 'backbone' or an int >= 0, got 'all'"),
-        ({"freeze": 99}, r"at most \d, the number of stages of backbone='test_resnet', got 99"),
+        ({"freeze": 99}, r"at most \d, the number of stages of its network, got 99"),
         ({"backbone": headless_cnn, "freeze": 1}, "freeze of .* None for a backbone without"),
         ({"backbone": headless_cnn, "backbone_lr": 1e-4}, "backbone_lr of .* None for a backbone"),
         ({"backbone": Pair}, r"must give 2 logits per clip, got tuple"),

@@ -10,11 +10,11 @@ import urllib.request
 from types import ModuleType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from skaudio.nn.weights import load_weights, read_weights
+from skaudio.nn.weights import read_weights
 
-__all__ = ["build_cnn", "find_head", "import_timm", "load_imagenet", "stages"]
+__all__ = ["build_cnn", "fetch_imagenet", "find_head", "import_timm", "stages"]
 
 # Seconds to wait for the model hub before saying that it cannot be reached. timm itself tries for
 # the better part of a minute, also where the hub is there but does not give out files.
@@ -84,21 +84,20 @@ def build_cnn(
         ) from err
 
 
-def load_imagenet(
-    model: nn.Module, name: str, *, head_names: set[str], options: dict[str, Any] | None = None
-) -> None:
-    """Fill a timm model with its pretrained weights; the head stays fresh.
+def fetch_imagenet(name: str, options: dict[str, Any] | None = None) -> dict[str, Tensor]:
+    """Pretrained weights of a timm model.
 
     Parameters
     ----------
-    model : nn.Module
-        As from `build_cnn`.
     name : str
         Its timm name, with a weight tag or without.
-    head_names : set of str
-        Names of the parameters of the head.
     options : dict or None, default=None
-        What `build_cnn` was given.
+        Further arguments of `timm.create_model`.
+
+    Returns
+    -------
+    tensors : dict of str to Tensor
+        Named as in timm's model, its head included.
 
     Raises
     ------
@@ -113,16 +112,12 @@ def load_imagenet(
         raise ValueError(f"timm has no pretrained weights for {name!r}")
     cached = _cached_file(config.hf_hub_id) if config.hf_hub_id else None
     if cached is not None:
-        tensors = read_weights(cached)
-    else:
-        _require_file(config)
-        try:
-            tensors = timm.create_model(name, pretrained=True, **(options or {})).state_dict()
-        except Exception as err:  # of the hub's client, the network, the disk or a broken file
-            raise OSError(f"the download failed ({type(err).__name__}: {err})") from err
-    load_weights(
-        model, {k: t for k, t in tensors.items() if k not in head_names}, head_names=head_names
-    )
+        return read_weights(cached)
+    _require_file(config)
+    try:
+        return timm.create_model(name, pretrained=True, **(options or {})).state_dict()
+    except Exception as err:  # of the hub's client, the network, the disk or a broken file
+        raise OSError(f"the download failed ({type(err).__name__}: {err})") from err
 
 
 def find_head(model: Any) -> nn.Module | None:

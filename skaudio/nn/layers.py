@@ -162,13 +162,18 @@ class ImageClassifier(nn.Module):
 
     def penalized(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images to logits, and what the front end adds to the loss in training."""
+        x, penalty = self.prepare(x)
+        return self.backbone(x), penalty
+
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images to what enters the backbone, and what the front end adds to the loss."""
         x, penalty = self.frontend(x)
         x = self.standardize(x)
         if self.input_size is not None and x.shape[-2:] != self.input_size:
             x = nn.functional.interpolate(
                 x, size=self.input_size, mode="bilinear", antialias=True, align_corners=False
             )
-        return self.backbone(x.contiguous(memory_format=torch.channels_last)), penalty
+        return x.contiguous(memory_format=torch.channels_last), penalty
 
     def with_frontend(self, frontend: FrontEndChain) -> ImageClassifier:
         """This network behind another front end; all other weights are shared."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from skaudio.nn import cnn
 from skaudio.nn.cnn import build_cnn, find_head, import_timm, stages
+from skaudio.nn.weights import load_weights
 
 
 def test_a_model_has_the_asked_channels_and_classes():
@@ -132,7 +133,8 @@ def hub(monkeypatch, tmp_path):
 def fill_resnet():
     """Load the pretrained weights of a model, and give it back."""
     model = build_cnn("test_resnet", in_channels=1, n_classes=2)
-    cnn.load_imagenet(model, "test_resnet", head_names={"fc.weight", "fc.bias"})
+    tensors = cnn.fetch_imagenet("test_resnet")
+    load_weights(model, tensors, head_names={"fc.weight", "fc.bias"})
     return model
 
 
@@ -188,12 +190,10 @@ def test_cached_weights_need_no_network(no_hub, monkeypatch, tmp_path):
         "huggingface_hub.try_to_load_from_cache",
         lambda repo, name: str(tmp_path / name) if name.endswith("bin") else None,
     )
-    model = build_cnn("test_resnet", in_channels=3, n_classes=2)
-    cnn.load_imagenet(model, "test_resnet", head_names={"fc.weight", "fc.bias"})
-    assert torch.equal(model.conv1[0].weight, source.conv1[0].weight)
+    tensors = cnn.fetch_imagenet("test_resnet")
+    assert torch.equal(tensors["conv1.0.weight"], source.conv1[0].weight)
 
 
 def test_a_model_without_pretrained_weights_says_so():
-    model = build_cnn("test_resnet", in_channels=1, n_classes=2)
     with pytest.raises(ValueError, match="no pretrained weights for 'no_such_model'"):
-        cnn.load_imagenet(model, "no_such_model", head_names=set())
+        cnn.fetch_imagenet("no_such_model")

@@ -1,0 +1,38 @@
+"""Checks of the parameters that all classifiers share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skaudio._validation import check_bool, check_choice, check_int, check_real, is_int
+
+__all__ = ["check_training_parameters"]
+
+
+def check_training_parameters(owner: Any) -> None:
+    """Check them; messages name owner, rule and value."""
+    for name in ("max_epochs", "batch_size", "n_iter_no_change", "lr_step_size"):
+        check_int(owner, name, low=1)
+    check_int(owner, "n_threads", low=1, optional=True)
+    check_int(owner, "verbose", low=0)
+    check_real(owner, "lr", low=0, low_open=True)
+    for name in ("backbone_lr", "frontend_lr", "gradient_clip_value"):
+        check_real(owner, name, low=0, low_open=True, optional=True)
+    for name in ("weight_decay", "mixup", "tol"):
+        check_real(owner, name, low=0)
+    for name in ("warmup", "time_shift", "time_mask", "freq_mask"):
+        check_real(owner, name, low=0, high=1)
+    check_real(owner, "ema_decay", low=0, high=1, low_open=True, high_open=True, optional=True)
+    check_real(owner, "lr_gamma", low=0, high=1, low_open=True)
+    check_real(owner, "label_smoothing", low=0, high=1, high_open=True)
+    check_real(owner, "validation_fraction", low=0, high=1, low_open=True, high_open=True,
+               optional=True)  # fmt: skip
+    if owner.freeze not in (None, "backbone") and not is_int(owner.freeze, 0):
+        raise ValueError(
+            f"freeze of {type(owner).__name__} must be None, 'backbone' or an int >= 0, got "
+            f"{owner.freeze!r}."
+        )
+    check_choice(owner, "optimizer", ("adamw", "adam"))
+    check_choice(owner, "schedule", ("cosine", "step", None))
+    for name in ("standardize", "early_stopping", "warm_start"):
+        check_bool(owner, name)

@@ -1,0 +1,216 @@
+"""Attention that pools: fewer queries, keys and values than tokens that come in."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["NORM_EPS", "Grid", "PoolingAttention", "relative_index"]
+
+NORM_EPS = 1e-6
+
+
+class Grid(NamedTuple):
+    """How the tokens of a batch lie in frequency and time.
+
+    Parameters
+    ----------
+    n_rows, n_columns : int
+        Tokens along frequency and along time.
+    valid : Tensor of shape (batch,), int, or None, default=None
+        How many columns of each clip are not padding; None means all.
+    """
+
+    n_rows: int
+    n_columns: int
+    valid: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.n_rows, self.n_columns
+
+    def pooled(self, stride: tuple[int, int]) -> Grid:
+        """The grid behind a convolution of this stride that keeps the edges."""
+        valid = None if self.valid is None else -(-self.valid // stride[1])
+        return Grid(-(-self.n_rows // stride[0]), -(-self.n_columns // stride[1]), valid)
+
+    def mask(self) -> Tensor | None:
+        """True where a column belongs to its clip, (batch, n_columns); None where all do."""
+        if self.valid is None:
+            return None
+        return torch.arange(self.n_columns, device=self.valid.device) < self.valid[:, None]
+
+    def as_images(self, tokens: Tensor, fill: float = 0.0) -> Tensor:
+        """Tokens (batch, n_tokens, dim) as images (batch, dim, n_rows, n_columns); padding filled.
+
+        The images share memory with the tokens and are in torch's channels-last order.
+        """
+        images = tokens.unflatten(1, self.shape).permute(0, 3, 1, 2)
+        mask = self.mask()
+        return images if mask is None else images.masked_fill(~mask[:, None, None], fill)
+
+
+class PoolingAttention(nn.Module):
+    """Multi-head attention whose queries, keys and values are pooled on the grid first.
+
+    Pooling is a depthwise convolution that all heads share, followed by normalisation. Positions
+    enter as two tables of relative distances, one for frequency and one for time; what was pooled
+    into a query is added to what it gathers [1]_.
+
+    Parameters
+    ----------
+    dim_in, dim_out : int
+        Width of the tokens before and after.
+    n_heads : int
+        Number of heads; divides `dim_out`.
+    grid : (int, int)
+        Rows and columns of tokens that come in as a rule; decides the lengths of the tables. Other
+        sizes work: distances keep their meaning, those beyond a table take its last entry.
+    q_stride, kv_stride : (int, int)
+        Strides of the queries and of keys and values along frequency and time; powers of 2.
+    n_extra : int, default=0
+        Tokens before those of the grid that are not pooled, such as a class token.
+
+    References
+    ----------
+    .. [1] Y. Li et al., "MViTv2: Improved Multiscale Vision Transformers for Classification and
+       Detection", CVPR 2022, arXiv:2112.01526.
+    """
+
+    pool_q: nn.Conv2d
+    pool_k: nn.Conv2d
+    pool_v: nn.Conv2d
+    norm_q: nn.LayerNorm
+    norm_k: nn.LayerNorm
+    norm_v: nn.LayerNorm
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        n_heads: int,
+        grid: tuple[int, int],
+        q_stride: tuple[int, int],
+        kv_stride: tuple[int, int],
+        n_extra: int = 0,
+    ) -> None:
+        super().__init__()
+        dim = dim_out // n_heads
+        self.n_heads, self.n_extra = n_heads, n_extra
+        self.q_stride, self.kv_stride = q_stride, kv_stride
+        self.qkv = nn.Linear(dim_in, 3 * dim_out)
+        self.proj = nn.Linear(dim_out, dim_out)
+        for name in "qkv":
+            stride = q_stride if name == "q" else kv_stride
+            pool = nn.Conv2d(dim, dim, 3, stride, padding=1, groups=dim, bias=False)
+            setattr(self, f"pool_{name}", pool)
+            setattr(self, f"norm_{name}", nn.LayerNorm(dim, NORM_EPS))
+        self.n_keys = [-(-n // stride) for n, stride in zip(grid, kv_stride, strict=True)]
+        n_queries = [-(-n // stride) for n, stride in zip(grid, q_stride, strict=True)]
+        lengths = [2 * max(pair) - 1 for pair in zip(n_queries, self.n_keys, strict=True)]
+        self.rel_pos_f, self.rel_pos_t = (nn.Parameter(torch.empty(n, dim)) for n in lengths)
+        for table in (self.rel_pos_f, self.rel_pos_t):
+            nn.init.trunc_normal_(table, std=0.02)
+
+    def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+        """Tokens ``(batch, n_tokens, dim_in)`` to ``(batch, n_queries, dim_out)`` on their grid."""
+        # Three products instead of one: each result can be convolved where it lies in memory.
+        weights, biases = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
+        q, k, v = (functional.linear(x, w, b) for w, b in zip(weights, biases, strict=True))
+        q = self._pool(q, self.pool_q, self.norm_q, grid)  # (batch, n_heads, n_queries, dim)
+        k = self._pool(k, self.pool_k, self.norm_k, grid)
+        v = self._pool(v, self.pool_v, self.norm_v, grid)
+        of_queries, of_keys = grid.pooled(self.q_stride), grid.pooled(self.kv_stride)
+        bias = self._position_bias(q, of_queries, of_keys)
+        x = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        # A class token gathers, but is not added: so the weights were trained.
+        x = x + functional.pad(q[:, :, self.n_extra :], (0, 0, self.n_extra, 0))
+        return self.proj(x.transpose(1, 2).flatten(2)), of_queries
+
+    def _pool(self, x: Tensor, pool: nn.Conv2d, norm: nn.LayerNorm, grid: Grid) -> Tensor:
+        """Tokens of all heads to pooled tokens by head, ``(batch, n_heads, n_pooled, dim)``."""
+        extra, x = x[:, : self.n_extra], x[:, self.n_extra :]
+        kernel = pool.weight.repeat(self.n_heads, 1, 1, 1)
+        x = functional.conv2d(
+            grid.as_images(x), kernel, None, pool.stride, padding=1, groups=len(kernel)
+        )
+        x = x.permute(0, 2, 3, 1).flatten(1, 2)
+        x = torch.cat([extra, x], dim=1) if self.n_extra else x
+        return norm(x.unflatten(2, (self.n_heads, -1))).transpose(1, 2)
+
+    def _position_bias(self, q: Tensor, of_queries: Grid, of_keys: Grid) -> Tensor:
+        """What positions add to the logits, ``(batch, n_heads, n_queries, n_keys)``."""
+        q = q[:, :, self.n_extra :].unflatten(2, of_queries.shape)
+        by_row, by_column = (
+            table[self._index(axis, of_queries, of_keys, table)]
+            for axis, table in enumerate((self.rel_pos_f, self.rel_pos_t))
+        )  # (n_query_rows, n_key_rows, dim), and the same of columns
+        rows = torch.einsum("bhftd,fkd->bhftk", q, by_row)
+        columns = torch.einsum("bhftd,tkd->bhftk", q, by_column)
+        bias = (rows[..., :, None] + columns[..., None, :]).flatten(4).flatten(2, 3)
+        bias = functional.pad(bias, (self.n_extra, 0, self.n_extra, 0)) if self.n_extra else bias
+        mask = of_keys.mask()
+        if mask is None:
+            return bias
+        padding = functional.pad(~mask.repeat(1, of_keys.n_rows), (self.n_extra, 0))
+        return bias.masked_fill(padding[:, None, None], -math.inf)
+
+    def _index(self, axis: int, of_queries: Grid, of_keys: Grid, table: Tensor) -> Tensor:
+        return relative_index(
+            of_queries.shape[axis],
+            of_keys.shape[axis],
+            self.q_stride[axis],
+            self.kv_stride[axis],
+            n_nominal=self.n_keys[axis],
+            n_table=len(table),
+            device=table.device,
+        )
+
+
+def relative_index(
+    n_queries: int,
+    n_keys: int,
+    q_stride: int,
+    kv_stride: int,
+    *,
+    n_nominal: int,
+    n_table: int,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Where in a table of relative distances each query finds each key, along one axis.
+
+    Distances are counted in strides, not in shares of the clip, so that a lag of 40 ms has the
+    same entry in clips of one second and of thirty; lags beyond the table take its last entry.
+
+    Parameters
+    ----------
+    n_queries, n_keys : int
+        Tokens along the axis.
+    q_stride, kv_stride : int
+        Their strides, powers of 2.
+    n_nominal : int
+        Number of keys that the table was made for.
+    n_table : int
+        Length of the table.
+    device : torch.device or None, default=None
+        Where to put the result.
+
+    Returns
+    -------
+    index : Tensor of shape (n_queries, n_keys), int64
+        In [0, `n_table`); with `n_keys` equal to `n_nominal` the index of MViTv2 [1]_.
+
+    References
+    ----------
+    .. [1] Y. Li et al., arXiv:2112.01526.
+    """
+    unit = min(q_stride, kv_stride)
+    query = torch.arange(n_queries, device=device)[:, None] * (q_stride // unit)
+    key = torch.arange(n_keys, device=device) * (kv_stride // unit)
+    zero = (n_nominal - 1) * (kv_stride // unit)
+    return (query - key + zero).clamp(0, n_table - 1)

@@ -1,0 +1,409 @@
+"""MViT: a multiscale vision transformer for spectrograms of any number of bands and frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from skaudio.nn.attention import NORM_EPS, Grid, PoolingAttention
+from skaudio.nn.layers import ImageClassifier
+
+__all__ = [
+    "SIZES", "STRIDES", "Block", "MViT", "StagedClassifier", "Stem", "build_mast",
+    "default_kv_stride",
+]  # fmt: skip
+
+STRIDES = (1, 2, 4, 8, 16)
+MLP_RATIO = 4
+# Time first and alone, then both axes: a spectrogram of ten seconds is eight times as long as high.
+Q_STRIDES = ((1, 1), (1, 4), (2, 2), (2, 2))
+
+
+@dataclass(frozen=True)
+class Size:
+    """Depth and width of a network."""
+
+    depths: tuple[int, int, int, int]
+    dim: int
+    drop_path: float
+    stem: str
+
+
+SIZES = {
+    "pico": Size((1, 1, 2, 1), 32, 0.0, "conv"),
+    "nano": Size((1, 1, 3, 1), 48, 0.05, "conv"),
+    "tiny": Size((1, 2, 5, 2), 96, 0.1, "patch"),
+    "small": Size((1, 2, 11, 2), 96, 0.1, "patch"),
+    "base": Size((2, 3, 16, 3), 96, 0.3, "patch"),
+}
+
+
+class Stem(nn.Module):
+    """Spectrogram to the first grid of tokens: overlapping patches.
+
+    Parameters
+    ----------
+    in_channels, dim : int
+        Channels of the spectrogram and width of the tokens.
+    stride : (int, int)
+        Bands and frames per token, 1, 2 or 4 each.
+    kind : {'patch', 'conv'}
+        One convolution of size 7, as ImageNet's weights have it, or two of size 3 with
+        normalisation between, which train better from scratch [1]_.
+
+    References
+    ----------
+    .. [1] A. Hassani et al., "Escaping the Big Data Paradigm with Compact Transformers",
+       arXiv:2104.05704.
+    """
+
+    def __init__(self, in_channels: int, dim: int, stride: tuple[int, int], kind: str) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        if kind == "patch":
+            self.convs = nn.ModuleList([nn.Conv2d(in_channels, dim, 7, stride, padding=3)])
+        else:
+            first = (min(stride[0], 2), min(stride[1], 2))
+            second = (stride[0] // first[0], stride[1] // first[1])
+            self.convs = nn.ModuleList([
+                nn.Conv2d(in_channels, dim, 3, first, padding=1),
+                nn.Conv2d(dim, dim, 3, second, padding=1),
+            ])  # fmt: skip
+            self.norm = nn.LayerNorm(dim, NORM_EPS)
+
+    def forward(self, images: Tensor, n_frames: Tensor | None) -> tuple[Tensor, Grid]:
+        """Spectrograms ``(batch, in_channels, n_mels, n_frames)`` to tokens on their grid."""
+        grid = Grid(images.shape[2], images.shape[3], n_frames)
+        mask = grid.mask()
+        x = images if mask is None else images.masked_fill(~mask[:, None, None], 0.0)
+        for n, conv in enumerate(self.convs):
+            if n:
+                x = grid.as_images(functional.gelu(self.norm(x)))
+            x = conv(x).permute(0, 2, 3, 1).flatten(1, 2)  # (batch, n_tokens, dim)
+            grid = grid.pooled(conv.stride)  # type: ignore[arg-type]
+        return x, grid
+
+
+class Block(nn.Module):
+    """Pooling attention and a perceptron, each with normalisation before and a way around.
+
+    Parameters
+    ----------
+    dim_in, dim_out, n_heads, grid, q_stride, kv_stride, n_extra
+        See `PoolingAttention`.
+    drop_path : float
+        Probability that a clip takes the way around alone in training, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        n_heads: int,
+        grid: tuple[int, int],
+        q_stride: tuple[int, int],
+        kv_stride: tuple[int, int],
+        n_extra: int,
+        drop_path: float,
+    ) -> None:
+        super().__init__()
+        self.n_extra, self.drop_path, self.q_stride = n_extra, drop_path, q_stride
+        self.norm1 = nn.LayerNorm(dim_in, NORM_EPS)
+        self.attn = PoolingAttention(dim_in, dim_out, n_heads, grid, q_stride, kv_stride, n_extra)
+        self.shortcut = nn.Identity() if dim_in == dim_out else nn.Linear(dim_in, dim_out)
+        self.norm2 = nn.LayerNorm(dim_out, NORM_EPS)
+        hidden = MLP_RATIO * dim_out
+        self.mlp = nn.Sequential(nn.Linear(dim_out, hidden), nn.GELU(), nn.Linear(hidden, dim_out))
+
+    def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+        """Tokens ``(batch, n_tokens, dim_in)`` to ``(batch, n_tokens_out, dim_out)``."""
+        y = self.norm1(x)
+        # Where the width changes, the way around starts behind the normalisation (MViTv2).
+        x = x if isinstance(self.shortcut, nn.Identity) else self.shortcut(y)
+        x = self._pool(x, grid)
+        y, grid = self.attn(y, grid)
+        x = x + self._drop(y)
+        return x + self._drop(self.mlp(self.norm2(x))), grid
+
+    def _pool(self, x: Tensor, grid: Grid) -> Tensor:
+        """Maximum of the neighbours of every token that stays."""
+        if self.q_stride == (1, 1):
+            return x
+        kernel = [1 if stride == 1 else stride + 1 for stride in self.q_stride]
+        images = grid.as_images(x[:, self.n_extra :], fill=-torch.inf)
+        images = functional.max_pool2d(
+            images, kernel, self.q_stride, padding=[size // 2 for size in kernel]
+        )
+        images = images.clamp(min=torch.finfo(images.dtype).min)  # columns of padding alone
+        return torch.cat([x[:, : self.n_extra], images.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return x * functional.dropout(x.new_ones(len(x), 1, 1), self.drop_path, self.training)
+
+
+class MViT(nn.Module):
+    """Four stages of pooling attention; each has fewer, wider tokens than the one before.
+
+    Parameters
+    ----------
+    in_channels, n_classes : int
+        Channels of the spectrograms and number of logits.
+    image_size : (int, int)
+        Mel bands and frames that come in as a rule; see `PoolingAttention`. Others work too.
+    depths : sequence of int
+        Blocks in each stage.
+    dim : int
+        Width of the tokens in the first stage, whose attention has one head; both double from
+        stage to stage.
+    q_strides : sequence of (int, int)
+        By how much the first block of each stage shortens frequency and time; 1, 2, 4, 8 or 16.
+    kv_stride : (int, int)
+        Strides of keys and values in the first stage; divided by those of the queries later on, so
+        that their number stays.
+    patch_stride : (int, int), default=(4, 4)
+        Bands and frames per token, 1, 2 or 4 each.
+    stem : {'patch', 'conv'}, default='patch'
+        See `Stem`.
+    cls_token : bool, default=False
+        Whether the logits come from a token of its own instead of the mean over all tokens.
+    drop_path : float, default=0.0
+        Drop path of the last block, in [0, 1); rises evenly from zero.
+
+    Raises
+    ------
+    ValueError
+        If a stride is another number.
+
+    References
+    ----------
+    .. [1] Y. Li et al., "MViTv2: Improved Multiscale Vision Transformers for Classification and
+       Detection", CVPR 2022, arXiv:2112.01526.
+    .. [2] W. Zhu, M. Omar, "Multiscale Audio Spectrogram Transformer for Efficient Audio
+       Classification", ICASSP 2023, arXiv:2303.10757.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        n_classes: int,
+        image_size: tuple[int, int],
+        depths: Sequence[int],
+        dim: int,
+        q_strides: Sequence[tuple[int, int]],
+        kv_stride: tuple[int, int],
+        patch_stride: tuple[int, int] = (4, 4),
+        stem: str = "patch",
+        cls_token: bool = False,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_strides("q_strides", [n for pair in q_strides for n in pair], STRIDES)
+        _check_strides("kv_stride", kv_stride, STRIDES)
+        _check_strides("patch_stride", patch_stride, STRIDES[:3])
+        self.stem = Stem(in_channels, dim, patch_stride, stem)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if cls_token else None
+        self.dims = [dim * 2**stage for stage in range(len(depths))]
+        self.stages = nn.ModuleList()
+        rates = iter(torch.linspace(0, drop_path, sum(depths)).tolist())
+        grid = Grid(*image_size).pooled(patch_stride)
+        width = dim
+        for stage, depth in enumerate(depths):
+            blocks = nn.ModuleList()
+            stride = q_strides[stage]
+            kv_stride = max(kv_stride[0] // stride[0], 1), max(kv_stride[1] // stride[1], 1)
+            for _ in range(depth):
+                heads = 2**stage
+                blocks.append(
+                    Block(
+                        width,
+                        dim * heads,
+                        heads,
+                        grid.shape,
+                        stride,
+                        kv_stride,
+                        int(cls_token),
+                        next(rates),
+                    )  # fmt: skip
+                )
+                width, grid, stride = dim * heads, grid.pooled(stride), (1, 1)
+            self.stages.append(blocks)
+        self.norm = nn.LayerNorm(width, NORM_EPS)
+        self.head = nn.Linear(width, n_classes)
+        self.apply(_init_linear)
+        if self.cls_token is not None:
+            nn.init.trunc_normal_(self.cls_token, std=0.02)
+
+    def forward(self, images: Tensor, n_frames: Tensor | None = None) -> Tensor:
+        """Classify spectrograms.
+
+        Parameters
+        ----------
+        images : Tensor of shape (batch, in_channels, n_mels, n_frames)
+            Spectrograms.
+        n_frames : Tensor of shape (batch,), int, or None, default=None
+            Frames of each clip that are not padding; None means all.
+
+        Returns
+        -------
+        logits : Tensor of shape (batch, n_classes)
+            Those that each clip has without its padding.
+        """
+        return self.head(self.features(images, n_frames)[-1])
+
+    def features(self, images: Tensor, n_frames: Tensor | None = None) -> list[Tensor]:
+        """Mean over the tokens of every stage.
+
+        Parameters
+        ----------
+        images, n_frames
+            As for `forward`.
+
+        Returns
+        -------
+        features : list of Tensor of shape (batch, dim)
+            One per stage; the last is normalised and is what enters the head.
+        """
+        tokens, grid = self.stem(images, n_frames)
+        stages = list(self.encode(tokens, grid))
+        tokens, grid = stages[-1]
+        stages[-1] = self.norm(tokens), grid
+        features = [self._mean(tokens, grid) for tokens, grid in stages]
+        if self.cls_token is not None:
+            features[-1] = stages[-1][0][:, 0]
+        return features
+
+    def encode(self, tokens: Tensor, grid: Grid) -> Iterator[tuple[Tensor, Grid]]:
+        """Tokens and grid behind every stage, from those of the stem."""
+        if self.cls_token is not None:
+            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        for stage in self.stages:
+            for block in stage:  # type: ignore[attr-defined]
+                tokens, grid = block(tokens, grid)
+            yield tokens, grid
+
+    def layers(self) -> list[list[list[str]]]:
+        """Names of the parameters below the head: by stage, and in it by layer.
+
+        The stem is the first stage; the last normalisation belongs to the last layer.
+        """
+        names = [name for name, _ in self.named_parameters()]
+        grouped = [[[n for n in names if n.startswith(("stem.", "cls_token"))]]]
+        for s, stage in enumerate(self.stages):
+            blocks = range(len(stage))  # type: ignore[arg-type]
+            grouped.append([[n for n in names if n.startswith(f"stages.{s}.{b}.")] for b in blocks])
+        grouped[-1][-1] += [n for n in names if n.startswith("norm.")]
+        return grouped
+
+    def _mean(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """Mean over the tokens that are not padding."""
+        tokens = tokens[:, 0 if self.cls_token is None else 1 :]
+        if grid.valid is None:
+            return tokens.mean(1)
+        total = grid.as_images(tokens).sum((2, 3))
+        return total / (grid.n_rows * grid.valid[:, None])
+
+
+class StagedClassifier(ImageClassifier):
+    """An `ImageClassifier` around `MViT`, with embeddings from every stage."""
+
+    backbone: MViT
+
+    def embed_stages(self, x: Tensor) -> Tensor:
+        """Images to the embeddings of all stages side by side, ``(batch, sum of dims)``."""
+        return torch.cat(self.backbone.features(self.prepare(x)[0]), dim=1)
+
+
+def build_mast(
+    size: str,
+    n_classes: int,
+    in_channels: int,
+    n_mels: int,
+    n_frames: int,
+    *,
+    options: dict[str, Any] | None = None,
+) -> MViT:
+    """Build the network of MAST with random weights.
+
+    The stages are inferred from the paper's abstract [1]_, its counts and MViTv2; they are not the
+    authors' code.
+
+    Parameters
+    ----------
+    size : {'pico', 'nano', 'tiny', 'small', 'base'}
+        Depth and width.
+    n_classes, in_channels : int
+        Number of logits and of channels.
+    n_mels, n_frames : int
+        Size of the spectrograms.
+    options : dict or None, default=None
+        Arguments of `MViT` that are to differ: 'q_strides', 'kv_stride', 'patch_stride', 'stem',
+        'cls_token', 'drop_path'.
+
+    Returns
+    -------
+    network : MViT
+        Images ``(batch, in_channels, n_mels, n_frames)`` to logits ``(batch, n_classes)``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such size, or a stride is no power of 2.
+
+    References
+    ----------
+    .. [1] W. Zhu, M. Omar, arXiv:2303.10757.
+    """
+    if size not in SIZES:
+        raise ValueError(f"size of build_mast must be one of {', '.join(SIZES)}, got {size!r}.")
+    chosen = SIZES[size]
+    settings = {
+        "q_strides": Q_STRIDES,
+        "kv_stride": default_kv_stride(n_frames),
+        "stem": chosen.stem,
+        "drop_path": chosen.drop_path,
+        **(options or {}),
+    }
+    return MViT(
+        in_channels=in_channels,
+        n_classes=n_classes,
+        image_size=(n_mels, n_frames),
+        depths=chosen.depths,
+        dim=chosen.dim,
+        **settings,
+    )
+
+
+def default_kv_stride(n_frames: int) -> tuple[int, int]:
+    """Stride of keys and values for clips of a length.
+
+    Parameters
+    ----------
+    n_frames : int
+        Frames per clip, >= 1.
+
+    Returns
+    -------
+    stride : (int, int)
+        4 along frequency; along time 4, 8 from 363 frames on, and 16 from 725 on.
+    """
+    octaves = torch.tensor(n_frames / 64).log2().round().clamp(2, 4)
+    return 4, 2 ** int(octaves)
+
+
+def _check_strides(name: str, values: Sequence[int], allowed: Sequence[int]) -> None:
+    # Other strides would give the two ways through a block grids of different sizes.
+    bad = [value for value in values if value not in allowed]
+    if bad:
+        raise ValueError(f"{name} of MViT must be of {', '.join(map(str, allowed))}, got {bad[0]}.")
+
+
+def _init_linear(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,144 @@
+"""The multiscale transformer: counts, grids, masks, positions, and timm's weights."""
+
+import pytest
+import torch
+
+from skaudio.nn.attention import Grid, relative_index
+from skaudio.nn.cnn import import_timm
+from skaudio.nn.masked import MaskedReconstruction, hide_cells
+from skaudio.nn.mvit import build_mast
+from skaudio.nn.mvit_weights import from_timm
+from skaudio.nn.weights import load_weights
+
+HEAD = {"head.weight", "head.bias"}
+IMAGES = {"q_strides": ((1, 1), (2, 2), (2, 2), (2, 2)), "kv_stride": (4, 4)}
+
+
+def make_pico(n_mels=32, n_frames=96, **options):
+    torch.manual_seed(0)
+    network = build_mast("pico", 3, 1, n_mels, n_frames, options=options).eval()
+    for parameter in network.parameters():
+        parameter.data.add_(torch.randn_like(parameter) * 0.05)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("size", "millions"), [("base", 51.25), ("small", 34.59), ("tiny", 23.87), ("pico", 1.34)]
+)
+def test_parameters_are_those_of_the_specification(size, millions):
+    network = build_mast(size, 527, 1, 128, 1024)
+    count = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    assert count == pytest.approx(millions, abs=0.01)
+
+
+def test_the_first_pooling_shortens_time_alone():
+    network = build_mast("pico", 3, 1, 128, 1024).eval()
+    with torch.no_grad():
+        tokens, grid = network.stem(torch.randn(1, 1, 128, 1024), None)
+        grids = [grid.shape, *(g.shape for _, g in network.encode(tokens, grid))]
+    assert grids == [(32, 256), (32, 256), (32, 64), (16, 32), (8, 16)]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (13, 3), (40, 17), (64, 98), (7, 1001)])
+def test_any_number_of_bands_and_frames_is_classified(shape):
+    with torch.no_grad():
+        logits = make_pico()(torch.randn(2, 1, *shape))
+    assert logits.shape == (2, 3)
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("stem", ["patch", "conv"])
+@pytest.mark.parametrize("cls_token", [False, True])
+def test_padding_changes_no_logit(stem, cls_token):
+    network = make_pico(stem=stem, cls_token=cls_token)
+    images = torch.randn(2, 1, 32, 96)
+    images[0, ..., 41:] = torch.nan
+    with torch.no_grad():
+        together = network(images, torch.tensor([41, 96]))
+        alone = network(images[:1, ..., :41])
+    torch.testing.assert_close(together[:1], alone, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("size", ["tiny", "small", "base"])
+def test_with_timms_weights_it_answers_as_timm_does(size):
+    torch.manual_seed(0)
+    theirs = import_timm().create_model(f"mvitv2_{size}", pretrained=False).eval()
+    for parameter in theirs.parameters():
+        parameter.data.add_(torch.randn_like(parameter) * 0.02)
+    ours = build_mast(size, 1000, 3, 224, 224, options=IMAGES).eval()
+    assert load_weights(ours, from_timm(theirs.state_dict(), ours), head_names=HEAD)
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images), atol=1e-5, rtol=0)
+
+
+def test_imagenets_weights_fill_a_network_for_spectrograms():
+    theirs = import_timm().create_model("mvitv2_tiny", pretrained=False)
+    ours = build_mast("tiny", 10, 1, 128, 1024)
+    assert not load_weights(ours, from_timm(theirs.state_dict(), ours), head_names=HEAD)
+    kernel = theirs.patch_embed.proj.weight.sum(1, keepdim=True)
+    torch.testing.assert_close(ours.stem.convs[0].weight, kernel)
+
+
+@pytest.mark.parametrize("q_stride", [1, 2, 4])
+@pytest.mark.parametrize("kv_stride", [1, 2, 4, 8, 16])
+def test_distances_are_counted_in_frames(q_stride, kv_stride):
+    nominal = 64 // kv_stride
+    table = 2 * max(nominal, 64 // q_stride) - 1
+    for n in (64, 1000):
+        index = relative_index(
+            n // q_stride, n // kv_stride, q_stride, kv_stride, n_nominal=nominal, n_table=table
+        )
+        both = max(q_stride, kv_stride)
+        together = index[:: both // q_stride, :: both // kv_stride].diagonal()
+        assert (together == together[0]).all()  # no distance, whatever the length of the clip
+
+
+def test_gradients_reach_every_parameter():
+    network = make_pico().train()
+    network(torch.randn(4, 1, 32, 96)).square().sum().backward()
+    for name, parameter in network.named_parameters():
+        # What is added to all keys alike cancels in the softmax.
+        assert name.endswith("norm_k.bias") or parameter.grad.abs().sum() > 0, name
+
+
+def test_strides_that_would_tear_the_grid_are_refused():
+    with pytest.raises(ValueError, match="kv_stride of MViT must be of 1, 2, 4, 8, 16, got 3"):
+        build_mast("pico", 3, 1, 32, 96, options={"kv_stride": (3, 4)})
+    with pytest.raises(ValueError, match="size of build_mast must be one of .*, got 'huge'"):
+        build_mast("huge", 3, 1, 32, 96)
+
+
+def test_grids_round_up():
+    assert Grid(5, 17, torch.tensor([9, 17])).pooled((1, 4))[:2] == (5, 5)
+    assert Grid(5, 17, torch.tensor([9, 17])).pooled((1, 4)).valid.tolist() == [3, 5]
+
+
+def test_cells_are_hidden_whole_and_in_the_share_asked_for():
+    hidden = hide_cells(50, (8, 16), (4, 4), 0.5)
+    cells = hidden.unflatten(1, (2, 4)).unflatten(3, (4, 4)).float().mean((2, 4))
+    assert set(cells.unique().tolist()) == {0.0, 1.0}
+    assert (cells.sum((1, 2)) == 4).all()
+
+
+def test_noise_cannot_be_reconstructed():
+    task = MaskedReconstruction(make_pico(), (4, 4))
+    task.out.weight.data.zero_()
+    loss = task(torch.randn(8, 1, 32, 96))
+    assert loss.item() == pytest.approx(1.0, abs=0.1)
+
+
+def test_what_is_hidden_does_not_enter_the_prediction(monkeypatch):
+    task = MaskedReconstruction(make_pico(), (4, 4)).eval()
+    images = torch.randn(1, 1, 32, 96)
+    hidden = torch.zeros(1, 8, 24, dtype=torch.bool)
+    hidden[..., 8:] = True
+    monkeypatch.setattr("skaudio.nn.masked.hide_cells", lambda *args: hidden)
+    seen = []
+    task.out.register_forward_hook(lambda *call: seen.append(call[-1]))
+    other = images.clone()
+    other[..., 40:] = torch.randn(1, 1, 32, 56)  # stems look up to 3 frames beyond their patch
+    with torch.no_grad():
+        task(images)
+        task(other)
+    torch.testing.assert_close(seen[0], seen[1])
