@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from skaudio._training import random_batches
 from skaudio.nn.augment import shift_time
 from skaudio.nn.masked import MaskedReconstruction
 from skaudio.nn.mvit import StagedClassifier
@@ -36,7 +37,7 @@ def pretrain_masked(
         Clips, for example those with labels and those without; may be memory-mapped, and their
         numbers of frames may differ.
     owner : MAST
-        Its `pretrain_epochs`, `pretrain_lr`, `batch_size`, `patch_stride` and `time_shift` hold.
+        Its `pretrain_epochs`, `pretrain_lr`, `batch_size` and `time_shift` hold.
     rng : RandomState
         Source of the order of the clips and of the shifts.
 
@@ -51,7 +52,7 @@ def pretrain_masked(
         If the loss is not finite.
     """
     device = next(module.parameters()).device
-    task = MaskedReconstruction(module.backbone, tuple(owner.patch_stride)).to(device).train()
+    task = MaskedReconstruction(module.backbone).to(device).train()
     module.frontend.eval()
     optimizer = torch.optim.AdamW(task.parameters(), owner.pretrain_lr, weight_decay=WEIGHT_DECAY)
     n_steps = sum(math.ceil(len(clips) / owner.batch_size) for clips in collections)
@@ -90,6 +91,6 @@ def _batches(
     batches = [
         (clips, rows)
         for clips in collections
-        for rows in np.array_split(rng.permutation(len(clips)), math.ceil(len(clips) / batch_size))
+        for rows in random_batches(len(clips), batch_size, rng)
     ]
     return [batches[i] for i in rng.permutation(len(batches))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from skaudio._training import (
     continue_optimizer,
     draw_validation,
     make_net,
+    random_batches,
 )
 from skaudio.nn.cnn import stages
 from skaudio.nn.frontend import FrontEndChain
@@ -203,8 +203,7 @@ class TrainedNetwork(BaseEstimator):
         the error adds up over the layers of an estimator that decides where frames end.
         """
         # Random, so that every batch has all classes, and the same however many epochs there were.
-        order = np.random.RandomState(seed).permutation(len(data))
-        batches = np.array_split(order, math.ceil(len(data) / self.batch_size))
+        batches = random_batches(len(data), self.batch_size, np.random.RandomState(seed))
         update_bn((data[batch][0] for batch in batches), frontend, device_of(self))
 
     def _hold_out(

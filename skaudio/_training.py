@@ -34,6 +34,7 @@ __all__ = [
     "continue_optimizer",
     "draw_validation",
     "make_net",
+    "random_batches",
 ]
 
 # How many clips are looked at together when statistics are taken.
@@ -291,6 +292,24 @@ def draw_validation(codes: np.ndarray, fraction: float, rng: np.random.RandomSta
     held = np.zeros(len(codes), dtype=bool)
     held[order[np.argsort(share[order], kind="stable")[:count]]] = True
     return held
+
+
+def random_batches(n_clips: int, batch_size: int, rng: np.random.RandomState) -> list[np.ndarray]:
+    """Deal clips into batches of nearly equal size, in random order.
+
+    Parameters
+    ----------
+    n_clips, batch_size : int
+        Number of clips, and how many a batch may have, >= 1.
+    rng : RandomState
+        Source of the order.
+
+    Returns
+    -------
+    batches : list of ndarray of int
+        Numbers of the clips; each clip is in one batch.
+    """
+    return np.array_split(rng.permutation(n_clips), math.ceil(n_clips / batch_size))
 
 
 def make_net(

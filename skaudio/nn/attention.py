@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["NORM_EPS", "Grid", "PoolingAttention", "relative_index"]
+__all__ = ["NORM_EPS", "Grid", "PoolingAttention", "as_tokens", "relative_index"]
 
 NORM_EPS = 1e-6
 
@@ -139,8 +139,7 @@ class PoolingAttention(nn.Module):
         x = functional.conv2d(
             grid.as_images(x), kernel, None, pool.stride, padding=1, groups=len(kernel)
         )
-        x = x.permute(0, 2, 3, 1).flatten(1, 2)
-        x = torch.cat([extra, x], dim=1) if self.n_extra else x
+        x = torch.cat([extra, as_tokens(x)], dim=1) if self.n_extra else as_tokens(x)
         return norm(x.unflatten(2, (self.n_heads, -1))).transpose(1, 2)
 
     def _position_bias(self, q: Tensor, of_queries: Grid, of_keys: Grid) -> Tensor:
@@ -170,6 +169,22 @@ class PoolingAttention(nn.Module):
             n_table=len(table),
             device=table.device,
         )
+
+
+def as_tokens(images: Tensor) -> Tensor:
+    """Undo `Grid.as_images`.
+
+    Parameters
+    ----------
+    images : Tensor of shape (batch, dim, n_rows, n_columns)
+        What lies on the grid.
+
+    Returns
+    -------
+    tokens : Tensor of shape (batch, n_tokens, dim)
+        Row by row.
+    """
+    return images.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def relative_index(

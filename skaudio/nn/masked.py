@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skaudio.nn.attention import NORM_EPS, Grid
+from skaudio.nn.attention import NORM_EPS, Grid, as_tokens
 from skaudio.nn.mvit import MViT
 
 __all__ = ["MaskedReconstruction", "hide_cells"]
@@ -27,8 +29,6 @@ class MaskedReconstruction(nn.Module):
     ----------
     network : MViT
         What is to be trained.
-    patch : (int, int)
-        Bands and frames per token of the stem.
     hidden_share : float, default=0.6
         Share of the cells that is hidden, in (0, 1).
 
@@ -38,15 +38,14 @@ class MaskedReconstruction(nn.Module):
        arXiv:2111.09886.
     """
 
-    def __init__(self, network: MViT, patch: tuple[int, int], hidden_share: float = 0.6) -> None:
+    def __init__(self, network: MViT, hidden_share: float = 0.6) -> None:
         super().__init__()
-        self.network, self.patch, self.hidden_share = network, patch, hidden_share
+        self.network, self.hidden_share = network, hidden_share
         self.token = nn.Parameter(torch.zeros(network.dims[0]))
         nn.init.trunc_normal_(self.token, std=0.02)
         self.stages = nn.ModuleList(nn.Linear(dim, WIDTH) for dim in network.dims)
         self.norm = nn.LayerNorm(WIDTH, NORM_EPS)
-        n_values = network.stem.in_channels * patch[0] * patch[1]
-        self.out = nn.Linear(WIDTH, n_values)
+        self.out = nn.Linear(WIDTH, network.stem.in_channels * math.prod(network.stem.stride))
 
     def forward(self, images: Tensor) -> Tensor:
         """Mean squared error of what was hidden.
@@ -69,21 +68,21 @@ class MaskedReconstruction(nn.Module):
         return error[hidden.flatten(1)].mean()
 
     def _decode(self, tokens: Tensor, grid: Grid) -> Tensor:
-        n_extra = 0 if self.network.cls_token is None else 1
         total: Tensor | float = 0.0
         stages = self.network.encode(tokens, grid)
         for layer, (seen, at) in zip(self.stages, stages, strict=True):
-            image = at.as_images(layer(seen[:, n_extra:]))
+            image = at.as_images(layer(seen[:, self.network.n_extra :]))
             total = total + functional.interpolate(image, grid.shape, mode="nearest")
-        x = total.permute(0, 2, 3, 1).flatten(1, 2)  # type: ignore[union-attr]
+        x = as_tokens(total)  # type: ignore[arg-type]
         return self.out(functional.gelu(self.norm(x)))
 
     def _patches(self, images: Tensor, grid: Grid) -> Tensor:
         """What each token covers, ``(batch, n_tokens, n_values)``."""
-        height, width = (n * p for n, p in zip(grid.shape, self.patch, strict=True))
+        patch = self.network.stem.stride
+        height, width = (n * p for n, p in zip(grid.shape, patch, strict=True))
         room = (0, width - images.shape[3], 0, height - images.shape[2])
         padded = functional.pad(images, room, mode="replicate")
-        return functional.unfold(padded, self.patch, stride=self.patch).transpose(1, 2)
+        return functional.unfold(padded, patch, stride=patch).transpose(1, 2)
 
 
 def hide_cells(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skaudio.nn.attention import NORM_EPS, Grid, PoolingAttention
+from skaudio.nn.attention import NORM_EPS, Grid, PoolingAttention, as_tokens
 from skaudio.nn.layers import ImageClassifier
 
 __all__ = [
@@ -64,7 +64,7 @@ class Stem(nn.Module):
 
     def __init__(self, in_channels: int, dim: int, stride: tuple[int, int], kind: str) -> None:
         super().__init__()
-        self.in_channels = in_channels
+        self.in_channels, self.stride = in_channels, stride
         if kind == "patch":
             self.convs = nn.ModuleList([nn.Conv2d(in_channels, dim, 7, stride, padding=3)])
         else:
@@ -84,7 +84,7 @@ class Stem(nn.Module):
         for n, conv in enumerate(self.convs):
             if n:
                 x = grid.as_images(functional.gelu(self.norm(x)))
-            x = conv(x).permute(0, 2, 3, 1).flatten(1, 2)  # (batch, n_tokens, dim)
+            x = as_tokens(conv(x))
             grid = grid.pooled(conv.stride)  # type: ignore[arg-type]
         return x, grid
 
@@ -140,7 +140,7 @@ class Block(nn.Module):
             images, kernel, self.q_stride, padding=[size // 2 for size in kernel]
         )
         images = images.clamp(min=torch.finfo(images.dtype).min)  # columns of padding alone
-        return torch.cat([x[:, : self.n_extra], images.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+        return torch.cat([x[:, : self.n_extra], as_tokens(images)], dim=1)
 
     def _drop(self, x: Tensor) -> Tensor:
         return x * functional.dropout(x.new_ones(len(x), 1, 1), self.drop_path, self.training)
@@ -208,30 +208,19 @@ class MViT(nn.Module):
         _check_strides("patch_stride", patch_stride, STRIDES[:3])
         self.stem = Stem(in_channels, dim, patch_stride, stem)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if cls_token else None
+        self.n_extra = int(cls_token)
         self.dims = [dim * 2**stage for stage in range(len(depths))]
         self.stages = nn.ModuleList()
         rates = iter(torch.linspace(0, drop_path, sum(depths)).tolist())
-        grid = Grid(*image_size).pooled(patch_stride)
-        width = dim
-        for stage, depth in enumerate(depths):
+        grid, width = Grid(*image_size).pooled(patch_stride), dim
+        for stage, (depth, wider) in enumerate(zip(depths, self.dims, strict=True)):
             blocks = nn.ModuleList()
             stride = q_strides[stage]
             kv_stride = max(kv_stride[0] // stride[0], 1), max(kv_stride[1] // stride[1], 1)
             for _ in range(depth):
-                heads = 2**stage
-                blocks.append(
-                    Block(
-                        width,
-                        dim * heads,
-                        heads,
-                        grid.shape,
-                        stride,
-                        kv_stride,
-                        int(cls_token),
-                        next(rates),
-                    )  # fmt: skip
-                )
-                width, grid, stride = dim * heads, grid.pooled(stride), (1, 1)
+                sizes = width, wider, wider // dim, grid.shape, stride, kv_stride
+                blocks.append(Block(*sizes, self.n_extra, next(rates)))
+                width, grid, stride = wider, grid.pooled(stride), (1, 1)
             self.stages.append(blocks)
         self.norm = nn.LayerNorm(width, NORM_EPS)
         self.head = nn.Linear(width, n_classes)
@@ -302,7 +291,7 @@ class MViT(nn.Module):
 
     def _mean(self, tokens: Tensor, grid: Grid) -> Tensor:
         """Mean over the tokens that are not padding."""
-        tokens = tokens[:, 0 if self.cls_token is None else 1 :]
+        tokens = tokens[:, self.n_extra :]
         if grid.valid is None:
             return tokens.mean(1)
         total = grid.as_images(tokens).sum((2, 3))

@@ -122,14 +122,14 @@ def test_cells_are_hidden_whole_and_in_the_share_asked_for():
 
 
 def test_noise_cannot_be_reconstructed():
-    task = MaskedReconstruction(make_pico(), (4, 4))
+    task = MaskedReconstruction(make_pico())
     task.out.weight.data.zero_()
     loss = task(torch.randn(8, 1, 32, 96))
     assert loss.item() == pytest.approx(1.0, abs=0.1)
 
 
 def test_what_is_hidden_does_not_enter_the_prediction(monkeypatch):
-    task = MaskedReconstruction(make_pico(), (4, 4)).eval()
+    task = MaskedReconstruction(make_pico()).eval()
     images = torch.randn(1, 1, 32, 96)
     hidden = torch.zeros(1, 8, 24, dtype=torch.bool)
     hidden[..., 8:] = True
