@@ -13,9 +13,9 @@ from torch import nn
 from skaudio._classifier import SpectrogramClassifier, unchanged_on_error
 from skaudio._differentiable import take_apart
 from skaudio._masked_pretraining import pretrain_masked
-from skaudio._pretrained_weights import fill_network
+from skaudio._pretrained_weights import check_weights, fill_network
 from skaudio._training import ClipDataset
-from skaudio._validation import check_bool, check_choice, check_int, check_pair, check_real, is_path
+from skaudio._validation import check_bool, check_choice, check_int, check_pair, check_real
 from skaudio.nn.layers import ImageClassifier, init_head
 from skaudio.nn.mvit import SIZES, STRIDES, StagedClassifier, build_mast
 from skaudio.nn.mvit_weights import from_timm
@@ -293,7 +293,6 @@ class MAST(SpectrogramClassifier):
             NaN; `y` has one class only; `X_unlabeled` does not go with `X` or nothing is made of
             it; or training diverges.
         """
-        self._check_parameters()
         if X_unlabeled is not None and self.pretrain is None:
             raise ValueError(
                 "X_unlabeled of MAST.fit must be None unless pretrain='masked', got "
@@ -329,7 +328,7 @@ class MAST(SpectrogramClassifier):
         """
         check_is_fitted(self)
         stacked = self._forward("embed_stages", *self._check_X(X)).numpy()
-        return np.split(stacked, np.cumsum(self._stage_widths())[:-1], axis=1)
+        return np.split(stacked, np.cumsum(self.net_.module_.backbone.dims)[:-1], axis=1)
 
     def transform(self, X: Any) -> np.ndarray:
         """Embedding of every clip: from the last stage, or from all, as `embedding` says.
@@ -349,11 +348,8 @@ class MAST(SpectrogramClassifier):
 
     @property
     def _n_features_out(self) -> int:
-        widths = self._stage_widths()
+        widths = self.net_.module_.backbone.dims
         return sum(widths) if self.embedding == "all" else widths[-1]
-
-    def _stage_widths(self) -> list[int]:
-        return [SIZES[self._architecture["size"]].dim * 2**stage for stage in range(4)]
 
     def _check_unlabeled(self, X_unlabeled: Any, module: StagedClassifier) -> np.ndarray:
         """Images without labels that go with those of `fit`."""
@@ -385,11 +381,7 @@ class MAST(SpectrogramClassifier):
         check_pair(self, "patch_stride", STRIDES[:3])
         check_pair(self, "kv_stride", STRIDES, optional=True)
         check_pair(self, "q_strides", STRIDES, count=4, optional=True)
-        if self.weights is not None and not is_path(self.weights):
-            raise ValueError(
-                "weights of MAST must be 'imagenet', None or the path of a file, got "
-                f"{self.weights!r}."
-            )
+        check_weights(self)
         if self.weights == "imagenet" and self.size not in IMAGENET_SIZES:
             raise ValueError(
                 f"weights of MAST must be None or a file unless size is one of "

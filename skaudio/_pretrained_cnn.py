@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from skaudio._classifier import SpectrogramClassifier
-from skaudio._pretrained_weights import fill_network
-from skaudio._validation import is_int, is_path
+from skaudio._pretrained_weights import check_weights, fill_network
+from skaudio._validation import is_int
 from skaudio.nn.cnn import build_cnn, find_head
 from skaudio.nn.layers import ImageClassifier, init_head
 
@@ -231,11 +231,7 @@ class PretrainedCNN(SpectrogramClassifier):
                 "backbone of PretrainedCNN must be the name of a timm model or a callable, got "
                 f"{self.backbone!r}."
             )
-        if self.weights is not None and not is_path(self.weights):
-            raise ValueError(
-                "weights of PretrainedCNN must be 'imagenet', None or the path of a file, got "
-                f"{self.weights!r}."
-            )
+        check_weights(self)
         options = self.backbone_options
         if options is not None and (
             not isinstance(options, dict) or any(name in options for name in RESERVED_OPTIONS)

@@ -7,12 +7,22 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from skaudio._validation import is_path
 from skaudio.nn.cnn import fetch_imagenet
 from skaudio.nn.weights import load_weights, read_weights
 
-__all__ = ["fill_network"]
+__all__ = ["check_weights", "fill_network"]
 
 Tensors = dict[str, Tensor]
+
+
+def check_weights(owner: Any) -> None:
+    """Check that `owner.weights` may name weights; whether they fit is seen when they are read."""
+    if owner.weights is not None and not is_path(owner.weights):
+        raise ValueError(
+            f"weights of {type(owner).__name__} must be 'imagenet', None or the path of a file, "
+            f"got {owner.weights!r}."
+        )
 
 
 def fill_network(
