@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from networks import tiny_cnn
+from networks import attention_network, tiny_cnn
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -164,3 +164,9 @@ def test_the_clock_needs_a_run_and_a_clip(pipe):
         cost(pipe, [])
     with pytest.raises(ValueError, match="X of cost .* got 'dog.wav'"):
         cost(pipe, "dog.wav")
+
+
+def test_attention_is_counted_as_by_hand():
+    pipe = make_pipeline(make_classifier(attention_network)).fit(spectrograms(), LABELS)
+    products = 2 * 40 * 40 * 16  # of queries and keys, and of weights and values
+    assert cost(pipe, spectrograms(), n_repeats=1).backbone_macs == products + 16 * 2
