@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skaudio import PretrainedCNN
-from skaudio._training import ClipDataset
+from skaudio._training import ClipDataset, draw_validation
 
 
 def make_classifier(**parameters):
@@ -491,3 +491,15 @@ def test_clipped_gradients_change_the_training(images):
     free, loose, tight = (clf.predict_proba(X) for clf in fits)
     np.testing.assert_array_equal(free, loose)
     assert not np.allclose(free, tight)
+
+
+def test_early_stopping_watches_and_keeps_the_average_of_the_weights(images):
+    X, y = images
+    y = np.random.default_rng(0).permutation(y)  # nothing to learn: the loss soon rises again
+    stop = {"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 3}
+    clf = make_classifier(ema_decay=0.9, max_epochs=30, **stop).fit(X, y)
+    assert clf.n_iter_ < 30
+    codes = np.searchsorted(clf.classes_, y)
+    held = draw_validation(codes, 0.3, clf._generator(0))
+    loss = -clf.predict_log_proba(X[held])[np.arange(held.sum()), codes[held]].mean()
+    assert loss == pytest.approx(min(row["valid_loss"] for row in clf.history_), rel=1e-4)

@@ -4,10 +4,13 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 from skaudio import MAST, DiffResResampler
+from skaudio.nn.cnn import import_timm
 
 
 @pytest.fixture
@@ -91,3 +94,81 @@ def test_clips_without_labels_need_a_use(clips):
         make_mast().fit(X, y, X_unlabeled=X)
     with pytest.raises(ValueError, match="X_unlabeled of MAST must have 1 channel"):
         make_mast(pretrain="masked").fit(X, y, X_unlabeled=X[:, :8])
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"patch_stride": (2, 2)},
+        {"q_strides": ((1, 1), (2, 2), (1, 2), (2, 1))},
+        {"kv_stride": (2, 8)},
+        {"stem": "patch"},
+        {"cls_token": True},
+        {"drop_path": 0.5},
+        {"freeze": "backbone"},
+    ],
+    ids=str,
+)
+def test_every_option_is_used_and_saved(clips, parameters):
+    X, y = clips
+    clf = make_mast(max_epochs=1, **parameters).fit(X, y)
+    plain = make_mast(max_epochs=1).fit(X, y)
+    assert not np.array_equal(clf.predict_proba(X), plain.predict_proba(X))
+    loaded = pickle.loads(pickle.dumps(clf.set_params(**clone(plain).get_params())))
+    np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+
+
+@pytest.fixture(scope="module")
+def mvitv2_file(tmp_path_factory):
+    """Random weights under timm's names."""
+    path = tmp_path_factory.mktemp("weights") / "mvitv2_tiny.pth"
+    torch.manual_seed(0)
+    torch.save(import_timm().create_model("mvitv2_tiny", pretrained=False).state_dict(), path)
+    return path
+
+
+def test_timms_weights_are_taken_from_a_file(clips, mvitv2_file):
+    X, y = clips
+    clf = make_mast(size="tiny", weights=mvitv2_file, freeze="backbone", max_epochs=1).fit(X, y)
+    theirs = torch.load(mvitv2_file, weights_only=True)
+    network = clf.net_.module_.backbone
+    kernel = theirs["patch_embed.proj.weight"].sum(1, keepdim=True)
+    torch.testing.assert_close(network.stem.convs[0].weight.detach(), kernel)
+    torch.testing.assert_close(
+        network.stages[3][1].mlp[2].weight.detach(), theirs["stages.3.blocks.1.mlp.fc2.weight"]
+    )
+
+
+def test_weights_that_cannot_be_mapped_are_listed(clips, mvitv2_file):
+    with pytest.raises(ValueError, match=r"fits size='pico', got .*missing there .*: cls|stages"):
+        make_mast(weights=mvitv2_file).fit(*clips)
+    with pytest.raises(ValueError, match=r"fits size='tiny', got .*: stem\.convs\.0\.weight, stem"):
+        make_mast(size="tiny", stem="conv", weights=mvitv2_file).fit(*clips)
+
+
+def test_clips_of_one_and_of_thirty_seconds_are_classified(clips):
+    clf = make_mast(max_epochs=1).fit(*clips)
+    for n_frames in (100, 3000):
+        X = np.random.default_rng(0).normal(size=(1, 16, n_frames))
+        assert np.isfinite(clf.predict_proba(X)).all()
+
+
+def test_clips_without_labels_come_through_the_pipeline(clips):
+    X, y = clips
+    with config_context(enable_metadata_routing=True):
+        clf = make_mast(max_epochs=1, pretrain="masked", pretrain_epochs=1)
+        clf.set_fit_request(X_unlabeled=True)
+        resampler = DiffResResampler(0.5, random_state=0)
+        pipe = make_pipeline(resampler, clf, transform_input=["X_unlabeled"])
+        pipe.fit(X[:20], y[:20], X_unlabeled=X[20:])
+    assert len(pipe[-1].pretrain_history_) == 1
+    with pytest.raises(ValueError, match="X_unlabeled of MAST.fit must come through the same"):
+        clone(clf).fit(resampler.fit_transform(X), y, X_unlabeled=X)
+
+
+def test_clips_are_answered_alike_alone_and_together(clips):
+    X, y = clips
+    clf = make_mast(max_epochs=2).fit(X, y)
+    for method in (clf.predict_proba, clf.transform):
+        alone = np.concatenate([method(X[n : n + 1]) for n in range(len(X))])
+        np.testing.assert_allclose(alone, method(X), atol=1e-5)

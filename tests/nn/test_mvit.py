@@ -142,3 +142,27 @@ def test_what_is_hidden_does_not_enter_the_prediction(monkeypatch):
         task(images)
         task(other)
     torch.testing.assert_close(seen[0], seen[1])
+
+
+def test_half_precision_trains_without_nan():
+    network = make_pico().train()
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+    for _ in range(3):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = network(torch.randn(4, 1, 32, 96)).float().square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert all(torch.isfinite(p).all() for p in network.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace:FutureWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_exported_networks_answer_the_same():
+    network, images = make_pico(), torch.randn(2, 1, 32, 96)
+    with torch.no_grad():
+        expected = network(images)
+        traced = torch.jit.trace(network, images)
+        torch.testing.assert_close(traced(images), expected)
+        exported = torch.export.export(network, (images,)).module()
+        torch.testing.assert_close(exported(images), expected)
