@@ -144,14 +144,13 @@ class PoolingAttention(nn.Module):
 
     def _position_bias(self, q: Tensor, of_queries: Grid, of_keys: Grid) -> Tensor:
         """What positions add to the logits, ``(batch, n_heads, n_queries, n_keys)``."""
-        q = q[:, :, self.n_extra :].unflatten(2, of_queries.shape)
-        by_row, by_column = (
-            table[self._index(axis, of_queries, of_keys, table)]
-            for axis, table in enumerate((self.rel_pos_f, self.rel_pos_t))
-        )  # (n_query_rows, n_key_rows, dim), and the same of columns
-        rows = torch.einsum("bhftd,fkd->bhftk", q, by_row)
-        columns = torch.einsum("bhftd,tkd->bhftk", q, by_column)
-        bias = (rows[..., :, None] + columns[..., None, :]).flatten(4).flatten(2, 3)
+        # By token, then by head, as they lie in memory: (batch, n_rows, n_columns, n_heads, dim).
+        q = q.transpose(1, 2)[:, self.n_extra :].unflatten(1, of_queries.shape)
+        rows, columns = (
+            self._axis_bias(axis, q.transpose(1, 1 + axis), of_queries, of_keys) for axis in (0, 1)
+        )  # (batch, n_heads, n_rows, n_columns, n_key_rows), and the same of columns
+        bias = rows[..., :, None] + columns.transpose(2, 3)[..., None, :]
+        bias = bias.flatten(4).flatten(2, 3)
         bias = functional.pad(bias, (self.n_extra, 0, self.n_extra, 0)) if self.n_extra else bias
         mask = of_keys.mask()
         if mask is None:
@@ -159,8 +158,14 @@ class PoolingAttention(nn.Module):
         padding = functional.pad(~mask.repeat(1, of_keys.n_rows), (self.n_extra, 0))
         return bias.masked_fill(padding[:, None, None], -math.inf)
 
-    def _index(self, axis: int, of_queries: Grid, of_keys: Grid, table: Tensor) -> Tensor:
-        return relative_index(
+    def _axis_bias(self, axis: int, q: Tensor, of_queries: Grid, of_keys: Grid) -> Tensor:
+        """What positions along an axis add; of queries that lie along that axis first.
+
+        From ``(batch, n_along, n_across, n_heads, dim)`` to
+        ``(batch, n_heads, n_along, n_across, n_keys)``.
+        """
+        table = self.rel_pos_t if axis else self.rel_pos_f
+        index = relative_index(
             of_queries.shape[axis],
             of_keys.shape[axis],
             self.q_stride[axis],
@@ -169,6 +174,9 @@ class PoolingAttention(nn.Module):
             n_table=len(table),
             device=table.device,
         )
+        # table[index]: (n_along, n_keys, dim). One product per place along the axis.
+        bias = q.flatten(2, 3) @ table[index].mT
+        return bias.unflatten(2, q.shape[2:4]).permute(0, 3, 1, 2, 4)
 
 
 def as_tokens(images: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ __all__ = [
 
 STRIDES = (1, 2, 4, 8, 16)
 MLP_RATIO = 4
+HIDDEN_AT_ONCE = 2**20  # numbers in the hidden layer of a perceptron; 4 MB in float32
 # Time first and alone, then both axes: a spectrogram of ten seconds is eight times as long as high.
 Q_STRIDES = ((1, 1), (1, 4), (2, 2), (2, 2))
 
@@ -118,6 +119,7 @@ class Block(nn.Module):
         self.shortcut = nn.Identity() if dim_in == dim_out else nn.Linear(dim_in, dim_out)
         self.norm2 = nn.LayerNorm(dim_out, NORM_EPS)
         hidden = MLP_RATIO * dim_out
+        self.tokens_at_once = max(HIDDEN_AT_ONCE // hidden, 1)
         self.mlp = nn.Sequential(nn.Linear(dim_out, hidden), nn.GELU(), nn.Linear(hidden, dim_out))
 
     def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
@@ -128,7 +130,15 @@ class Block(nn.Module):
         x = self._pool(x, grid)
         y, grid = self.attn(y, grid)
         x = x + self._drop(y)
-        return x + self._drop(self.mlp(self.norm2(x))), grid
+        return x + self._drop(self._perceive(x)), grid
+
+    def _perceive(self, x: Tensor) -> Tensor:
+        """The perceptron, on so few tokens at a time that its hidden layer stays in the cache."""
+        tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # fixes how many parts
+        if tracing or x.shape[:2].numel() <= self.tokens_at_once:
+            return self.mlp(self.norm2(x))
+        parts = x.flatten(0, 1).split(self.tokens_at_once)
+        return torch.cat([self.mlp(self.norm2(part)) for part in parts]).view_as(x)
 
     def _pool(self, x: Tensor, grid: Grid) -> Tensor:
         """Maximum of the neighbours of every token that stays."""
@@ -143,7 +153,9 @@ class Block(nn.Module):
         return torch.cat([x[:, : self.n_extra], as_tokens(images)], dim=1)
 
     def _drop(self, x: Tensor) -> Tensor:
-        return x * functional.dropout(x.new_ones(len(x), 1, 1), self.drop_path, self.training)
+        if not (self.training and self.drop_path):
+            return x
+        return x * functional.dropout(x.new_ones(len(x), 1, 1), self.drop_path)
 
 
 class MViT(nn.Module):

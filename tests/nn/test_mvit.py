@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from skaudio.nn.attention import Grid, relative_index
+from skaudio.nn.attention import Grid, PoolingAttention, relative_index
 from skaudio.nn.cnn import import_timm
 from skaudio.nn.masked import MaskedReconstruction, hide_cells
-from skaudio.nn.mvit import build_mast
+from skaudio.nn.mvit import Block, build_mast
 from skaudio.nn.mvit_weights import from_timm
 from skaudio.nn.weights import load_weights
 
@@ -92,6 +92,65 @@ def test_distances_are_counted_in_frames(q_stride, kv_stride):
         both = max(q_stride, kv_stride)
         together = index[:: both // q_stride, :: both // kv_stride].diagonal()
         assert (together == together[0]).all()  # no distance, whatever the length of the clip
+
+
+def attend_head_by_head(attention, x, grid):
+    """The formulas of multi-head pooling attention, written without regard to speed."""
+    dim = attention.pool_q.out_channels
+    heads = []
+    for n in range(attention.n_heads):
+        pooled = []
+        for part, name in enumerate("qkv"):
+            rows = slice(
+                (part * attention.n_heads + n) * dim, (part * attention.n_heads + n + 1) * dim
+            )
+            tokens = x @ attention.qkv.weight[rows].T + attention.qkv.bias[rows]
+            image = tokens.mT.unflatten(2, grid.shape)
+            image = getattr(attention, f"pool_{name}")(image)
+            pooled.append(getattr(attention, f"norm_{name}")(image.permute(0, 2, 3, 1)))
+        q, k, v = pooled
+        logits = torch.einsum("bftd,bgud->bftgu", q, k) / dim**0.5
+        for f, t, g, u in torch.cartesian_prod(*map(torch.arange, logits.shape[1:])):
+            for table, query, key, axis in (
+                (attention.rel_pos_f, f, g, 0),
+                (attention.rel_pos_t, t, u, 1),
+            ):
+                q_stride, kv_stride = attention.q_stride[axis], attention.kv_stride[axis]
+                unit = min(q_stride, kv_stride)
+                zero = (k.shape[1 + axis] - 1) * kv_stride // unit
+                lag = (query * q_stride - key * kv_stride) // unit + zero
+                logits[:, f, t, g, u] += q[:, f, t] @ table[lag]
+        weights = logits.flatten(3).softmax(3).unflatten(3, logits.shape[3:])
+        heads.append(torch.einsum("bftgu,bgud->bftd", weights, v) + q)
+    return attention.proj(torch.cat(heads, 3).flatten(1, 2))
+
+
+@torch.no_grad()
+def test_attention_is_that_of_the_formulas():
+    torch.manual_seed(0)
+    grid = Grid(4, 8)
+    attention = PoolingAttention(6, 8, 2, grid.shape, q_stride=(1, 4), kv_stride=(2, 4))
+    x = torch.randn(2, 32, 6)
+    expected = attend_head_by_head(attention, x, grid)
+    torch.testing.assert_close(attention(x, grid)[0], expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("stride", [2, 4, 8, 16])
+def test_both_ways_through_a_block_have_one_length(stride):
+    block = Block(4, 8, 2, (2, 70), (2, stride), (1, 1), n_extra=0, drop_path=0.0)
+    for n in range(1, 71):
+        x, grid = block(torch.zeros(1, 2 * n, 4), Grid(2, n))
+        assert x.shape[1] == grid.n_columns == -(-n // stride)
+
+
+@torch.no_grad()
+def test_a_perceptron_on_parts_of_the_tokens_gives_the_same():
+    network, images = make_pico(), torch.randn(2, 1, 32, 96)
+    expected = network(images)
+    for stage in network.stages:
+        for block in stage:
+            block.tokens_at_once = 7
+    torch.testing.assert_close(network(images), expected, atol=1e-6, rtol=0)
 
 
 def test_gradients_reach_every_parameter():
