@@ -120,26 +120,39 @@ class PoolingAttention(nn.Module):
     def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
         """Tokens ``(batch, n_tokens, dim_in)`` to ``(batch, n_queries, dim_out)`` on their grid."""
         # Three products instead of one: each result can be convolved where it lies in memory.
-        weights, biases = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
-        q, k, v = (functional.linear(x, w, b) for w, b in zip(weights, biases, strict=True))
-        q = self._pool(q, self.pool_q, self.norm_q, grid)  # (batch, n_heads, n_queries, dim)
-        k = self._pool(k, self.pool_k, self.norm_k, grid)
-        v = self._pool(v, self.pool_v, self.norm_v, grid)
+        q, k, v = (self._pool(x, grid, part) for part in range(3))
         of_queries, of_keys = grid.pooled(self.q_stride), grid.pooled(self.kv_stride)
         bias = self._position_bias(q, of_queries, of_keys)
         x = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        # A class token gathers, but is not added: so the weights were trained.
-        x = x + functional.pad(q[:, :, self.n_extra :], (0, 0, self.n_extra, 0))
+        if self.n_extra:  # a class token gathers, but is not added: so the weights were trained
+            q = functional.pad(q[:, :, self.n_extra :], (0, 0, self.n_extra, 0))
+        x = x + q
         return self.proj(x.transpose(1, 2).flatten(2)), of_queries
 
-    def _pool(self, x: Tensor, pool: nn.Conv2d, norm: nn.LayerNorm, grid: Grid) -> Tensor:
-        """Tokens of all heads to pooled tokens by head, ``(batch, n_heads, n_pooled, dim)``."""
-        extra, x = x[:, : self.n_extra], x[:, self.n_extra :]
-        kernel = pool.weight.repeat(self.n_heads, 1, 1, 1)
-        x = functional.conv2d(
-            grid.as_images(x), kernel, None, pool.stride, padding=1, groups=len(kernel)
+    def _pool(self, x: Tensor, grid: Grid, part: int) -> Tensor:
+        """Tokens to pooled queries (part 0), keys (1) or values (2) of all heads.
+
+        From ``(batch, n_tokens, dim_in)`` to ``(batch, n_heads, n_pooled, dim)``.
+        """
+        pool, norm = getattr(self, f"pool_{'qkv'[part]}"), getattr(self, f"norm_{'qkv'[part]}")
+        weight, bias = self.qkv.weight.chunk(3)[part], self.qkv.bias.chunk(3)[part]
+        extra, x = x[:, : self.n_extra], x[:, self.n_extra :].unflatten(1, grid.shape)
+        # A kernel of 3 with a stride above 3 jumps over tokens: they need no projection, and
+        # without them it has stride 3.
+        rows, columns = (
+            _seen(n, stride) for n, stride in zip(grid.shape, pool.stride, strict=True)
         )
-        x = torch.cat([extra, as_tokens(x)], dim=1) if self.n_extra else as_tokens(x)
+        x = functional.linear(x[:, :, columns][:, rows], weight, bias)
+        mask = grid.mask()
+        if mask is not None:
+            x = x.masked_fill(~mask[:, None, columns, None], 0.0)
+        stride = [min(stride, 3) for stride in pool.stride]
+        kernel = torch.cat([pool.weight] * self.n_heads)
+        # Permuted only: in torch's channels-last order the images lie as the tokens do.
+        x = functional.conv2d(x.permute(0, 3, 1, 2), kernel, None, stride, 1, groups=len(kernel))
+        x = as_tokens(x)
+        if self.n_extra:
+            x = torch.cat([functional.linear(extra, weight, bias), x], dim=1)
         return norm(x.unflatten(2, (self.n_heads, -1))).transpose(1, 2)
 
     def _position_bias(self, q: Tensor, of_queries: Grid, of_keys: Grid) -> Tensor:
@@ -177,6 +190,13 @@ class PoolingAttention(nn.Module):
         # table[index]: (n_along, n_keys, dim). One product per place along the axis.
         bias = q.flatten(2, 3) @ table[index].mT
         return bias.unflatten(2, q.shape[2:4]).permute(0, 3, 1, 2, 4)
+
+
+def _seen(n: int, stride: int) -> slice | list[int]:
+    """Places along an axis that a centred kernel of 3 with this stride looks at."""
+    if stride <= 3:
+        return slice(None)
+    return [place for place in range(n) if (place + 1) % stride < 3]
 
 
 def as_tokens(images: Tensor) -> Tensor:
@@ -233,7 +253,8 @@ def relative_index(
     .. [1] Y. Li et al., arXiv:2112.01526.
     """
     unit = min(q_stride, kv_stride)
-    query = torch.arange(n_queries, device=device)[:, None] * (q_stride // unit)
-    key = torch.arange(n_keys, device=device) * (kv_stride // unit)
-    zero = (n_nominal - 1) * (kv_stride // unit)
-    return (query - key + zero).clamp(0, n_table - 1)
+    step, back = q_stride // unit, kv_stride // unit
+    zero = (n_nominal - 1) * back
+    query = torch.arange(zero, zero + n_queries * step, step, device=device)
+    key = torch.arange(0, n_keys * back, back, device=device)
+    return (query[:, None] - key).clamp(0, n_table - 1)
