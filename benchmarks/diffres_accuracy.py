@@ -12,13 +12,12 @@ On two cores ESC-10 takes an hour per seed, the digits twenty minutes for three.
 """
 
 import argparse
-import json
 import time
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from pages import write_block
+from runs import accuracy_cells, count_runs, results_of, run_missing
 from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import Pipeline
 from torch import nn
@@ -107,21 +106,12 @@ def make_rows(name, cache, weights):
 
 
 def run(args):
-    """Fit what is not yet in the results, one file per fit."""
+    """Fit what is not yet in the results."""
     paths, labels, folds = load(args.name, args.data)
     paths = np.array(paths)
-    part, parts = map(int, args.part.split("/"))
     splits = list(PredefinedSplit(folds).split())
-    jobs = [
-        (seed, fold, row)
-        for seed in range(args.seeds)
-        for fold in range(len(splits))
-        for row in make_rows(args.name, None, None)
-    ]
-    done = {(r["seed"], r["fold"], r["row"]) for r in results_of(args.name)}
-    for seed, fold, row in jobs[part - 1 :: parts]:
-        if (seed, fold, row) in done:
-            continue
+
+    def fit(row, fold, seed):
         pipe = make_rows(args.name, args.cache, args.weights)[row]
         pipe.set_params(clf__random_state=seed)
         if "resampler" in pipe.named_steps:
@@ -130,27 +120,11 @@ def run(args):
         pipe[:-1].fit_transform(paths)  # into the cache, so that only training is timed
         start = time.process_time()
         pipe.fit(paths[train], labels[train])
-        result = {
-            "row": row,
-            "fold": fold,
-            "seed": seed,
-            "accuracy": pipe.score(paths[test], labels[test]),
-            "seconds": time.process_time() - start,
-        }
-        with results_file(args.name).open("a") as file:
-            file.write(json.dumps(result) + "\n")
-        print(f"{row}, fold {fold}, seed {seed}: {result['accuracy']:.4f}", flush=True)
+        seconds = time.process_time() - start
+        return {"accuracy": pipe.score(paths[test], labels[test]), "seconds": seconds}
 
-
-def results_file(name):
-    """One line per fit."""
-    return Path(__file__).parent / "results" / f"diffres-{name}.jsonl"
-
-
-def results_of(name):
-    """What was measured so far."""
-    file = results_file(name)
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    rows = make_rows(args.name, None, None)
+    run_missing(f"diffres-{args.name}", rows, len(splits), args.seeds, args.part, fit)
 
 
 def count(args, row):
@@ -163,15 +137,12 @@ def count(args, row):
 
 def write_table(args):
     """Mean and standard deviation of every row, over folds and seeds."""
-    found = defaultdict(dict)
-    for result in results_of(args.name):
-        found[result["row"]][result["fold"], result["seed"]] = result
-    runs = sorted(found["all frames"])
+    found = results_of(f"diffres-{args.name}")
+    reference = found["all frames"]
     lines = [
-        f"{DESCRIPTIONS[args.name]} {len({fold for fold, _ in runs})} folds, "
-        f"{len({seed for _, seed in runs})} seed(s), every row the same network, epochs and seeds. "
-        "Difference: mean and standard error of the paired differences to the row of all frames, "
-        "over folds and seeds. MMAC: million multiply-accumulates per clip. Written by "
+        f"{DESCRIPTIONS[args.name]} {count_runs(reference)}, every row the same network, epochs "
+        "and seeds. Difference: mean and standard error of the paired differences to the row of "
+        "all frames, over folds and seeds. MMAC: million multiply-accumulates per clip. Written by "
         "`benchmarks/diffres_accuracy.py`.",
         "",
         "| time is shortened by | frames | MMAC front end | MMAC network | accuracy | "
@@ -179,19 +150,12 @@ def write_table(args):
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in make_rows(args.name, None, None):
-        results = [found[row][key] for key in runs]
-        scores = [100 * r["accuracy"] for r in results]
-        gaps = [
-            s - 100 * found["all frames"][k]["accuracy"] for s, k in zip(scores, runs, strict=True)
-        ]
-        error = np.std(gaps, ddof=1) / np.sqrt(len(gaps))
         counted = count(args, row)
-        lines.append(
-            f"| {row} | {counted.n_frames_out} | {counted.frontend_macs / 1e6:.1f} | "
-            f"{counted.backbone_macs / 1e6:.1f} | {np.mean(scores):.1f} | "
-            f"{np.std(scores, ddof=1):.1f} | {np.mean(gaps):+.1f} +- {error:.1f} | "
-            f"{np.mean([r['seconds'] for r in results]):.0f} |"
-        )
+        cells = [
+            row, counted.n_frames_out, f"{counted.frontend_macs / 1e6:.1f}",
+            f"{counted.backbone_macs / 1e6:.1f}", *accuracy_cells(found[row], reference),
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     write_block(f"diffres-{args.name}", lines)
 
 

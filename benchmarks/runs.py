@@ -1,0 +1,61 @@
+"""Fits that are kept as lines of a file, so that a run that is stopped goes on where it was."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+
+def results_file(name):
+    """One line per fit."""
+    return Path(__file__).parent / "results" / f"{name}.jsonl"
+
+
+def results_of(name):
+    """What was measured so far: row to (fold, seed) to result."""
+    file, found = results_file(name), defaultdict(dict)
+    for line in file.read_text().splitlines() if file.exists() else []:
+        result = json.loads(line)
+        found[result["row"]][result["fold"], result["seed"]] = result
+    return found
+
+
+def run_missing(name, rows, n_folds, seeds, part, fit):
+    """Call ``fit(row, fold, seed)`` where there is no result yet, and keep what it returns.
+
+    `part` is the share of the work to do, such as '1/2', for two processes side by side.
+    """
+    which, parts = map(int, part.split("/"))
+    jobs = [(row, n, seed) for seed in range(seeds) for n in range(n_folds) for row in rows]
+    done = results_of(name)
+    for row, fold, seed in jobs[which - 1 :: parts]:
+        if (fold, seed) in done[row]:
+            continue
+        result = {"row": row, "fold": fold, "seed": seed, **fit(row, fold, seed)}
+        with results_file(name).open("a") as file:
+            file.write(json.dumps(result) + "\n")
+        print(f"{row}, fold {fold}, seed {seed}: {result['accuracy']:.4f}", flush=True)
+
+
+def accuracy_cells(results, reference):
+    """Cells of a table: accuracy, its spread, difference to another row, seconds of training.
+
+    Over the folds and seeds of the reference: mean, standard deviation, and mean and standard error
+    of the paired differences.
+    """
+    runs = sorted(reference)
+    scores = np.array([100 * results[run]["accuracy"] for run in runs])
+    gaps = scores - [100 * reference[run]["accuracy"] for run in runs]
+    error = np.std(gaps, ddof=1) / np.sqrt(len(gaps))
+    seconds = np.mean([results[run]["seconds"] for run in runs])
+    return [
+        f"{scores.mean():.1f}", f"{scores.std(ddof=1):.1f}", f"{gaps.mean():+.1f} +- {error:.1f}",
+        f"{seconds:.0f}",
+    ]  # fmt: skip
+
+
+def count_runs(reference):
+    """How many folds and seeds a row has, in words."""
+    folds, seeds = (len(set(numbers)) for numbers in zip(*reference, strict=True))
+    return f"{folds} folds, {seeds} seed(s)"
