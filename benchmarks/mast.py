@@ -51,8 +51,7 @@ THREADS, BATCHES, TRAIN_BATCH = (1, 2), (1, 8), 4
 ELEMENTWISE = {
     f"aten::{name}"
     for name in (
-        "add", "gelu", "max_pool2d", "mean", "mul", "neg", "new_ones", "pad", "repeat", "sub",
-        "unflatten",
+        "add", "gelu", "index", "mT", "max_pool2d", "mean", "mul", "neg", "pad", "sub", "unflatten",
     )
 }  # fmt: skip
 
