@@ -103,6 +103,7 @@ def check_pipeline(pipe: Any, owner: str) -> Any:
     """Check that `pipe` is a fitted pipeline; give its last step."""
     if not isinstance(pipe, Pipeline):
         hint = ": pass its best_estimator_" if hasattr(pipe, "cv_results_") else ""
+        hint = ": pass make_pipeline(it)" if isinstance(pipe, SpectrogramClassifier) else hint
         raise ValueError(
             f"pipe of {owner} must be a scikit-learn Pipeline, got {type(pipe).__name__}{hint}."
         )

@@ -330,7 +330,7 @@ def check_embedding(embedding: Any, y: Any, owner: str) -> tuple[np.ndarray, np.
             f"y of {owner} must have shape ({len(table)},), one label per row of the embedding, "
             f"got {labels.shape}."
         )
-    missing = sum(label is None or label != label for label in labels.tolist())
+    missing = sum(map(_is_missing, labels.tolist()))
     if missing:
         raise ValueError(f"y of {owner} must miss no label, got {missing}: drop these clips.")
     classes = np.unique(labels)
@@ -340,3 +340,10 @@ def check_embedding(embedding: Any, y: Any, owner: str) -> tuple[np.ndarray, np.
             "add clips of another one."
         )
     return table.astype(np.float64, copy=False), labels
+
+
+def _is_missing(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pandas' NA does not even say that it differs from itself
+        return True

@@ -153,7 +153,7 @@ def test_a_search_or_a_classifier_is_no_pipeline(pipe):
     search.fit(spectrograms(), LABELS)
     with pytest.raises(ValueError, match="got GridSearchCV: pass its best_estimator_"):
         cost(search, spectrograms())
-    with pytest.raises(ValueError, match=r"must be a scikit-learn Pipeline, got PretrainedCNN\."):
+    with pytest.raises(ValueError, match=r"Pipeline, got PretrainedCNN: pass make_pipeline\(it\)"):
         cost(pipe[-1], spectrograms())
 
 
