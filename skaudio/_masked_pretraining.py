@@ -10,32 +10,35 @@ from typing import Any
 import numpy as np
 import torch
 
-from skaudio._training import random_batches
+from skaudio._training import Schedule, random_batches
 from skaudio.nn.augment import shift_time
 from skaudio.nn.masked import MaskedReconstruction
-from skaudio.nn.mvit import StagedClassifier
+from skaudio.nn.mvit import StagedClassifier, decays
 
 __all__ = ["pretrain_masked"]
 
-WEIGHT_DECAY = 0.05
+Clips = tuple[np.ndarray, np.ndarray]
+WEIGHT_DECAY, WARMUP = 0.05, 0.1
 LONGEST_GRADIENT = 1.0
 
 
 def pretrain_masked(
-    module: StagedClassifier, collections: Sequence[np.ndarray], owner: Any, rng: Any
+    module: StagedClassifier, collections: Sequence[Clips], owner: Any, rng: Any
 ) -> list[float]:
     """Let a network reconstruct hidden parts of clips.
 
     The front end and the head stay as they are. Clips are rolled in time as in the training that
-    follows; nothing else is done to them.
+    follows; nothing else is done to them. The rate rises over a tenth of the steps and falls as a
+    cosine.
 
     Parameters
     ----------
     module : StagedClassifier
         Changed in place.
-    collections : sequence of ndarray of shape (n_clips, n_channels, n_mels, n_frames)
-        Clips, for example those with labels and those without; may be memory-mapped, and their
-        numbers of frames may differ.
+    collections : sequence of (images, rows)
+        Clips, for example those with labels and those without: an array of shape (n_clips,
+        n_channels, n_mels, n_frames), which may be memory-mapped, and the numbers of the clips
+        that take part. Their numbers of frames may differ.
     owner : MAST
         Its `pretrain_epochs`, `pretrain_lr`, `batch_size` and `time_shift` hold.
     rng : RandomState
@@ -54,19 +57,23 @@ def pretrain_masked(
     device = next(module.parameters()).device
     task = MaskedReconstruction(module.backbone).to(device).train()
     module.frontend.eval()
-    optimizer = torch.optim.AdamW(task.parameters(), owner.pretrain_lr, weight_decay=WEIGHT_DECAY)
-    n_steps = sum(math.ceil(len(clips) / owner.batch_size) for clips in collections)
-    rate = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, owner.pretrain_lr, owner.pretrain_epochs * n_steps, pct_start=0.1
-    )
+    groups: list[dict[str, Any]] = [
+        {"weight_decay": WEIGHT_DECAY, "params": []}, {"weight_decay": 0.0, "params": []}
+    ]  # fmt: skip
+    for name, parameter in task.named_parameters():
+        groups[0 if decays(name, parameter) else 1]["params"].append(parameter)
+    optimizer = torch.optim.AdamW(groups, owner.pretrain_lr)
+    n_steps = sum(math.ceil(len(rows) / owner.batch_size) for _, rows in collections)
+    schedule = Schedule(n_steps, owner.pretrain_epochs, WARMUP * owner.pretrain_epochs)
+    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
     history = []
     for epoch in range(owner.pretrain_epochs):
         losses = []
-        for clips, rows in _batches(collections, owner.batch_size, rng):
-            images = torch.from_numpy(clips[rows]).to(device)
+        for images, rows in _batches(collections, owner.batch_size, rng):
+            clips = torch.from_numpy(images[rows]).to(device)
             with torch.no_grad():
-                images, _ = module.prepare(shift_time(images, owner.time_shift, rng))
-            loss = task(images)
+                clips, _ = module.prepare(shift_time(clips, owner.time_shift, rng))
+            loss = task(clips)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(task.parameters(), LONGEST_GRADIENT)
@@ -84,13 +91,11 @@ def pretrain_masked(
     return history
 
 
-def _batches(
-    collections: Sequence[np.ndarray], batch_size: int, rng: Any
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def _batches(collections: Sequence[Clips], batch_size: int, rng: Any) -> list[Clips]:
     """All clips in random batches, each from one collection."""
     batches = [
-        (clips, rows)
-        for clips in collections
-        for rows in random_batches(len(clips), batch_size, rng)
+        (images, rows[batch])
+        for images, rows in collections
+        for batch in random_batches(len(rows), batch_size, rng)
     ]
     return [batches[i] for i in rng.permutation(len(batches))]

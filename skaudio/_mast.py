@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import Any
 
@@ -17,10 +18,8 @@ from skaudio._pretrained_weights import check_weights, fill_network
 from skaudio._training import ClipDataset
 from skaudio._validation import check_bool, check_choice, check_int, check_pair, check_real
 from skaudio.nn.layers import ImageClassifier, init_head
-from skaudio.nn.mvit import SIZES, STRIDES, StagedClassifier, build_mast
+from skaudio.nn.mvit import SIZES, STRIDES, StagedClassifier, build_mast, decays
 from skaudio.nn.mvit_weights import from_timm
-
-IMAGENET_SIZES = ("tiny", "small", "base")
 
 
 class MAST(SpectrogramClassifier):
@@ -56,10 +55,10 @@ class MAST(SpectrogramClassifier):
         Probability that the last block is left out in training, in [0, 1); rises evenly over the
         blocks. None means 0, 0.05, 0.1, 0.1 or 0.3, by size.
     embedding : {'last', 'all'}, default='last'
-        What `transform` gives: the mean over the last stage, or over each stage side by side.
+        What `transform` gives: what the last stage makes of a clip, or each stage side by side.
     pretrain : {'masked', None}, default=None
-        'masked' lets the network reconstruct hidden parts of the clips before it learns labels,
-        see `fit`.
+        'masked' lets a fresh network reconstruct hidden parts of the clips before it learns labels,
+        see `fit`. Not in `partial_fit`, nor where a warm start goes on.
     pretrain_epochs : int, default=50
         Passes over the clips in that training, >= 1.
     pretrain_lr : float, default=1e-3
@@ -102,7 +101,8 @@ class MAST(SpectrogramClassifier):
         Longest gradient, over all parameters together, > 0; longer ones are scaled down.
     ema_decay : float or None, default=None
         Predict with the exponential moving average of the weights over the steps, with this share
-        of the average so far, in (0, 1), instead of with the last weights. Not in `partial_fit`.
+        of the average so far, in (0, 1), instead of with the last weights; the share rises to this
+        value. 0.99 suits some hundred steps, 0.999 some thousand. Not in `partial_fit`.
     class_weight : dict, 'balanced' or None, default=None
         Weights of classes in the loss, as in scikit-learn.
     early_stopping, warm_start : bool, default=False
@@ -122,8 +122,8 @@ class MAST(SpectrogramClassifier):
     history_ : list of dict
         Epoch, training loss and, with early stopping, validation loss and accuracy of every epoch.
     pretrain_history_ : list of float
-        Loss of every epoch of the pretraining, in units of the variance of the spectrograms;
-        empty without.
+        Loss of every epoch of the pretraining: mean squared error, with `standardize` in units of
+        the variance of the spectrograms; empty without.
     n_iter_ : int
         Number of epochs trained.
     n_features_in_ : int
@@ -142,13 +142,12 @@ class MAST(SpectrogramClassifier):
 
     Notes
     -----
-    Clips may have any number of frames, in training and after: positions are distances in frames,
-    not shares of the clip. 'base' has 42 % fewer parameters than AST-base and a fifth of its
-    multiply-accumulates. On a CPU a CNN such as EfficientNet-B2 is several times faster still; the
-    measured ratios are in the benchmarks of the documentation.
+    Clips may have any number of frames: positions are distances in frames, not shares of the clip.
+    'base' has 42 % fewer parameters than AST-base and a fifth of its multiply-accumulates. On a CPU
+    EfficientNet-B2 is about six times as fast still; all ratios are in `docs/benchmarks.md`.
 
-    A patent on a related method, US 12518743 B1 (a multiscale audio transformer within a
-    multimodal one), exists; judge for yourself whether it concerns your use.
+    A patent on a related method exists, US 12518743 B1 (a multiscale audio transformer in a
+    multimodal one); judge for yourself whether it concerns your use.
 
     References
     ----------
@@ -279,7 +278,8 @@ class MAST(SpectrogramClassifier):
         X_unlabeled : array-like or None, default=None
             Spectrograms without labels, as many channels and bands as in `X`; with
             `pretrain='masked'` the network reconstructs them and `X` before it learns labels. In a
-            pipeline, paths of clips: see `transform_input` of scikit-learn's `Pipeline`.
+            pipeline, paths of clips: see `transform_input` of scikit-learn's `Pipeline`. A search
+            splits them as it splits `X` if they are as many, and hands on all of them otherwise.
 
         Returns
         -------
@@ -290,30 +290,38 @@ class MAST(SpectrogramClassifier):
         ------
         ValueError
             If a parameter is out of range; `X`, `y` and `sample_weight` differ in length or hold
-            NaN; `y` has one class only; `X_unlabeled` does not go with `X` or nothing is made of
-            it; or training diverges.
+            NaN; `y` has one class only; `X_unlabeled` does not go with `X`, or is given where a
+            warm start goes on; or training diverges.
+
+        Warns
+        -----
+        UserWarning
+            If `X_unlabeled` is given with `pretrain=None`.
         """
         if X_unlabeled is not None and self.pretrain is None:
+            warnings.warn("MAST.fit leaves X_unlabeled aside: pretrain=None.", stacklevel=2)
+            X_unlabeled = None
+        if X_unlabeled is not None and self.warm_start and hasattr(self, "classes_"):
             raise ValueError(
-                "X_unlabeled of MAST.fit must be None unless pretrain='masked', got "
-                f"{len(X_unlabeled)} clips."
+                "X_unlabeled of MAST.fit must be None where a warm start goes on, got "
+                f"{len(X_unlabeled)} clips: leave them out, or set warm_start=False."
             )
 
         def start(module: StagedClassifier, data: ClipDataset, rng: np.random.RandomState) -> None:
-            losses = []
-            if self.pretrain is not None:
-                collections = [data.images]
-                if X_unlabeled is not None:
-                    collections.append(self._check_unlabeled(X_unlabeled, module))
-                losses = pretrain_masked(module, collections, self, rng)
-            self.pretrain_history_ = losses
+            clips: list[Any] = [(data.images, data.rows)]
+            if X_unlabeled is not None:
+                images = self._check_unlabeled(X_unlabeled, module)
+                clips.append((images, np.arange(len(images))))
+            self.pretrain_history_ = pretrain_masked(module, clips, self, rng)
 
         with unchanged_on_error(self):
-            self._fit(X, y, sample_weight, start)
+            self._fit(X, y, sample_weight, None if self.pretrain is None else start)
         return self
 
     def transform_stages(self, X: Any) -> list[np.ndarray]:
         """Embedding of every clip from every stage: the mean over the stage's tokens.
+
+        The last stage is normalised; with `cls_token` its embedding is that token.
 
         Parameters
         ----------
@@ -341,7 +349,7 @@ class MAST(SpectrogramClassifier):
         Returns
         -------
         embedding : ndarray of shape (n_clips, n_embedding), float32
-            Features for any scikit-learn estimator.
+            Features for any estimator; see `transform_stages`.
         """
         stages = self.transform_stages(X)
         return np.hstack(stages) if self.embedding == "all" else stages[-1]
@@ -353,18 +361,17 @@ class MAST(SpectrogramClassifier):
 
     def _check_unlabeled(self, X_unlabeled: Any, module: StagedClassifier) -> np.ndarray:
         """Images without labels that go with those of `fit`."""
-        inputs, frontend = take_apart(X_unlabeled)
-        inputs = check_array(
-            inputs, dtype=np.float32, allow_nd=True, estimator=self, input_name="X_unlabeled"
-        )
         try:
-            module.frontend.like(frontend)
-        except ValueError as err:
+            inputs, frontend = take_apart(X_unlabeled)
+            inputs = check_array(inputs, dtype=np.float32, allow_nd=True)
+            images = self._as_images(inputs)
+            self._check_image_shape(images, "X_unlabeled")
+            module.frontend.like(frontend).output_shape(images.shape[1:])
+        except (ValueError, TypeError) as err:
             raise ValueError(
-                f"X_unlabeled of MAST.fit must come through the same steps as X: {err}."
+                f"X_unlabeled of MAST.fit must be spectrograms as X is, through the same steps: "
+                f"{err}. In a pipeline, name it in transform_input, and the steps are done."
             ) from err
-        images = self._as_images(inputs)
-        self._check_image_shape(images, "X_unlabeled")
         return images
 
     def _check_parameters(self) -> None:
@@ -382,10 +389,12 @@ class MAST(SpectrogramClassifier):
         check_pair(self, "kv_stride", STRIDES, optional=True)
         check_pair(self, "q_strides", STRIDES, count=4, optional=True)
         check_weights(self)
-        if self.weights == "imagenet" and self.size not in IMAGENET_SIZES:
+        large = self.size in ("tiny", "small", "base")
+        if self.weights == "imagenet" and (not large or self.cls_token or self.stem == "conv"):
             raise ValueError(
-                f"weights of MAST must be None or a file unless size is one of "
-                f"{', '.join(IMAGENET_SIZES)}, got 'imagenet' with size={self.size!r}."
+                "weights of MAST must be None or a file unless size is one of tiny, small, base, "
+                "cls_token=False and stem None or 'patch', got 'imagenet' with "
+                f"{self.size!r}, {self.cls_token!r} and {self.stem!r}."
             )
 
     def _build_module(
@@ -396,6 +405,8 @@ class MAST(SpectrogramClassifier):
         *,
         pretrained: bool,
     ) -> ImageClassifier:
+        if pretrained:  # a fresh network, not one that is read from a file
+            self.pretrain_history_ = []
         options = {
             "patch_stride": tuple(self.patch_stride),
             "cls_token": self.cls_token,
@@ -404,8 +415,8 @@ class MAST(SpectrogramClassifier):
             "stem": self.stem,
             "drop_path": self.drop_path,
         }
-        given = {name: value for name, value in options.items() if value is not None}
-        network = build_mast(self.size, n_classes, *image_shape, options=given)
+        options = {name: value for name, value in options.items() if value is not None}
+        network = build_mast(self.size, n_classes, *image_shape, options=options)
         if pretrained:
             loaded = fill_network(
                 self,
@@ -429,7 +440,7 @@ class MAST(SpectrogramClassifier):
             for name in layer:
                 settings[f"backbone.{name}"]["lr"] *= self.layer_decay**depth
         for name, parameter in module.backbone.named_parameters():
-            if parameter.ndim == 1 or "rel_pos" in name or name == "cls_token":
+            if not decays(name, parameter):
                 settings[f"backbone.{name}"]["weight_decay"] = 0.0
         return settings
 

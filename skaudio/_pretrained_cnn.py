@@ -77,7 +77,8 @@ class PretrainedCNN(SpectrogramClassifier):
         Longest gradient, over all parameters together, > 0; longer ones are scaled down.
     ema_decay : float or None, default=None
         Predict with the exponential moving average of the weights over the steps, with this share
-        of the average so far, in (0, 1), instead of with the last weights. Not in `partial_fit`.
+        of the average so far, in (0, 1), instead of with the last weights; the share rises to this
+        value. 0.99 suits some hundred steps, 0.999 some thousand. Not in `partial_fit`.
     class_weight : dict, 'balanced' or None, default=None
         Weights of classes in the loss, as in scikit-learn.
     early_stopping : bool, default=False

@@ -30,6 +30,7 @@ from skaudio.nn.layers import ImageClassifier
 __all__ = [
     "Augmentation",
     "ClipDataset",
+    "Schedule",
     "channel_statistics",
     "continue_optimizer",
     "draw_validation",
@@ -194,13 +195,19 @@ class _EarlyStopping(EarlyStopping):
 
 
 class _Averaging(Callback):
-    """Validate, and end, with a moving average of the weights instead of the last ones."""
+    """Validate, and end, with a moving average of the weights instead of the last ones.
+
+    The decay rises to its value, so that the weights of the first steps are soon forgotten.
+    """
 
     def __init__(self, decay):
         self.decay = decay
 
     def on_train_begin(self, net, **kwargs):
-        average = get_ema_multi_avg_fn(self.decay)
+        def average(averages, weights, n_averaged):
+            n = float(n_averaged)
+            get_ema_multi_avg_fn(min(self.decay, (1 + n) / (10 + n)))(averages, weights, n)
+
         self.average_ = AveragedModel(net.module_, multi_avg_fn=average, use_buffers=True)
         self.shown_ = False
 
@@ -352,13 +359,14 @@ def make_net(
     """
     callbacks: list[tuple[str, Callback]] = []
     if scheduled:
-        rate = _Schedule(
-            owner.schedule if owner.schedule else "constant",
-            owner.warmup * owner.max_epochs,
+        steps_per_epoch = max(1, math.ceil(n_clips / owner.batch_size))
+        rate = Schedule(
+            steps_per_epoch,
             owner.max_epochs,
+            owner.warmup * owner.max_epochs,
+            owner.schedule if owner.schedule else "constant",
             owner.lr_step_size,
             owner.lr_gamma,
-            max(1, math.ceil(n_clips / owner.batch_size)),
         )
         policy = torch.optim.lr_scheduler.LambdaLR
         callbacks.append(("schedule", LRScheduler(policy, lr_lambda=rate, step_every="batch")))
@@ -411,15 +419,15 @@ def continue_optimizer(net: NeuralNet, before: NeuralNet) -> None:
 
 
 @dataclass
-class _Schedule:
+class Schedule:
     """Factor on the learning rate after a number of steps: linear warm-up, then the schedule."""
 
-    kind: str
-    warmup_epochs: float
-    max_epochs: int
-    step_size: int
-    gamma: float
     steps_per_epoch: int
+    max_epochs: int
+    warmup_epochs: float
+    kind: str = "cosine"
+    step_size: int = 1
+    gamma: float = 1.0
 
     def __call__(self, step: int) -> float:
         epoch = step / self.steps_per_epoch

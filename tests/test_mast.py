@@ -58,11 +58,25 @@ def test_it_is_trained_jointly_with_a_resampler(clips):
 
 def test_masked_pretraining_learns_from_clips_without_labels(clips):
     X, y = clips
-    clf = make_mast(pretrain="masked", pretrain_epochs=4)
+    clf = make_mast(pretrain="masked", pretrain_epochs=10, max_epochs=1, batch_size=40)
     clf.fit(X[:20], y[:20], X_unlabeled=X[20:, :, :40])
-    assert len(clf.pretrain_history_) == 4
+    assert len(clf.pretrain_history_) == 10
     assert clf.pretrain_history_[-1] < clf.pretrain_history_[0]
-    assert make_mast(max_epochs=1).fit(X, y).pretrain_history_ == []
+    answers = clf.predict_proba(X)
+    again = clone(clf).fit(X[:20], y[:20], X_unlabeled=X[20:, :, :40])
+    np.testing.assert_array_equal(again.predict_proba(X), answers)
+    without = clone(clf).fit(X[:20], y[:20])
+    assert not np.array_equal(without.predict_proba(X), answers)
+    assert clf.set_params(pretrain=None).fit(X, y).pretrain_history_ == []
+
+
+def test_clips_set_aside_do_not_take_part_in_pretraining(clips, monkeypatch):
+    X, y = clips
+    seen = []
+    monkeypatch.setattr("skaudio._mast.pretrain_masked", lambda _, clips, *args: seen.extend(clips))
+    stop = {"early_stopping": True, "validation_fraction": 0.5}
+    make_mast(pretrain="masked", max_epochs=1, **stop).fit(X, y, X_unlabeled=X[:4])
+    assert [len(rows) for _, rows in seen] == [20, 4]
 
 
 def test_layers_near_the_input_learn_slower_and_vectors_do_not_decay(clips):
@@ -78,7 +92,8 @@ def test_layers_near_the_input_learn_slower_and_vectors_do_not_decay(clips):
     [
         ({"size": "huge"}, "size of MAST must be"),
         ({"kv_stride": (3, 4)}, "kv_stride of MAST must be two ints among 1, 2, 4, 8, 16, or None"),
-        ({"weights": "imagenet"}, "unless size is one of tiny, small, base, got 'imagenet'"),
+        ({"weights": "imagenet"}, "unless size is one of tiny, small, base.* with 'pico'"),
+        ({"size": "tiny", "weights": "imagenet", "cls_token": True}, "cls_token=False.* True and"),
         ({"layer_decay": 0.0}, r"layer_decay of MAST must be a number in \(0, 1\], got 0.0"),
         ({"freeze": 6}, "freeze of MAST must be at most 5"),
     ],
@@ -88,12 +103,22 @@ def test_bad_parameters_are_named(clips, parameters, message):
         make_mast(**parameters).fit(*clips)
 
 
-def test_clips_without_labels_need_a_use(clips):
+def test_clips_without_labels_must_go_with_the_others(clips):
     X, y = clips
-    with pytest.raises(ValueError, match="X_unlabeled of MAST.fit must be None unless"):
-        make_mast().fit(X, y, X_unlabeled=X)
-    with pytest.raises(ValueError, match="X_unlabeled of MAST must have 1 channel"):
-        make_mast(pretrain="masked").fit(X, y, X_unlabeled=X[:, :8])
+    with pytest.warns(UserWarning, match="MAST.fit leaves X_unlabeled aside: pretrain=None"):
+        make_mast(max_epochs=1).fit(X, y, X_unlabeled=X)
+    clf = make_mast(pretrain="masked", pretrain_epochs=1, max_epochs=1, warm_start=True)
+    for bad, message in (
+        (X[:, :8], "must have 1 channel"),
+        (["a.wav"], "could not convert"),
+        (np.full_like(X, np.nan), "contains NaN"),
+    ):
+        rule = f"X_unlabeled of MAST.fit must be spectrograms as X is.*{message}.*transform_input"
+        with pytest.raises(ValueError, match=rule):
+            clf.fit(X, y, X_unlabeled=bad)
+    clf.fit(X, y)
+    with pytest.raises(ValueError, match="X_unlabeled of MAST.fit must be None where a warm start"):
+        clf.fit(X, y, X_unlabeled=X)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +165,7 @@ def test_timms_weights_are_taken_from_a_file(clips, mvitv2_file):
 
 
 def test_weights_that_cannot_be_mapped_are_listed(clips, mvitv2_file):
-    with pytest.raises(ValueError, match=r"fits size='pico', got .*missing there .*: cls|stages"):
+    with pytest.raises(ValueError, match=r"fits size='pico', got .*missing there .*: norm\.bias"):
         make_mast(weights=mvitv2_file).fit(*clips)
     with pytest.raises(ValueError, match=r"fits size='tiny', got .*: stem\.convs\.0\.weight, stem"):
         make_mast(size="tiny", stem="conv", weights=mvitv2_file).fit(*clips)
@@ -162,7 +187,7 @@ def test_clips_without_labels_come_through_the_pipeline(clips):
         pipe = make_pipeline(resampler, clf, transform_input=["X_unlabeled"])
         pipe.fit(X[:20], y[:20], X_unlabeled=X[20:])
     assert len(pipe[-1].pretrain_history_) == 1
-    with pytest.raises(ValueError, match="X_unlabeled of MAST.fit must come through the same"):
+    with pytest.raises(ValueError, match="through the same steps: 1 front end"):
         clone(clf).fit(resampler.fit_transform(X), y, X_unlabeled=X)
 
 

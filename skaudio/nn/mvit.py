@@ -14,7 +14,7 @@ from skaudio.nn.attention import NORM_EPS, Grid, PoolingAttention, as_tokens
 from skaudio.nn.layers import ImageClassifier
 
 __all__ = [
-    "SIZES", "STRIDES", "Block", "MViT", "StagedClassifier", "Stem", "build_mast",
+    "SIZES", "STRIDES", "Block", "MViT", "StagedClassifier", "Stem", "build_mast", "decays",
     "default_kv_stride",
 ]  # fmt: skip
 
@@ -268,7 +268,8 @@ class MViT(nn.Module):
         Returns
         -------
         features : list of Tensor of shape (batch, dim)
-            One per stage; the last is normalised and is what enters the head.
+            One per stage; the last is normalised and is what enters the head. With a class token
+            the last one is that token.
         """
         tokens, grid = self.stem(images, n_frames)
         stages = list(self.encode(tokens, grid))
@@ -395,6 +396,24 @@ def default_kv_stride(n_frames: int) -> tuple[int, int]:
     """
     octaves = torch.tensor(n_frames / 64).log2().round().clamp(2, 4)
     return 4, 2 ** int(octaves)
+
+
+def decays(name: str, parameter: Tensor) -> bool:
+    """Whether weight decay is for a parameter.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the network, or in a module around it.
+    parameter : Tensor
+        The parameter.
+
+    Returns
+    -------
+    decays : bool
+        False for vectors, such as biases and those of normalisation, positions and class token.
+    """
+    return parameter.ndim > 1 and "rel_pos" not in name and not name.endswith("cls_token")
 
 
 def _check_strides(name: str, values: Sequence[int], allowed: Sequence[int]) -> None:
