@@ -59,7 +59,7 @@ class MAST(SpectrogramClassifier):
     pretrain : {'masked', None}, default=None
         'masked' lets a fresh network reconstruct hidden parts of the clips before it learns labels,
         see `fit`. Not in `partial_fit`, nor where a warm start goes on.
-    pretrain_epochs : int, default=50
+    pretrain_epochs : int, default=30
         Passes over the clips in that training, >= 1.
     pretrain_lr : float, default=1e-3
         Learning rate of that training, > 0.
@@ -95,7 +95,7 @@ class MAST(SpectrogramClassifier):
     time_shift : float, default=0.0
         Roll training clips by up to this share of their length, in [0, 1]. Helps where the place
         of a sound in the clip means nothing.
-    time_mask, freq_mask, mixup : float, default=0.0
+    time_mask, freq_mask, mixup : float, default=0.2, 0.2, 0.0
         Silence stretches of time or bands, and mix clips; see `PretrainedCNN`.
     gradient_clip_value : float or None, default=1.0
         Longest gradient, over all parameters together, > 0; longer ones are scaled down.
@@ -184,7 +184,7 @@ class MAST(SpectrogramClassifier):
         drop_path=None,
         embedding="last",
         pretrain=None,
-        pretrain_epochs=50,
+        pretrain_epochs=30,
         pretrain_lr=1e-3,
         standardize=True,
         freeze=None,
@@ -202,8 +202,8 @@ class MAST(SpectrogramClassifier):
         batch_size=16,
         label_smoothing=0.1,
         time_shift=0.0,
-        time_mask=0.0,
-        freq_mask=0.0,
+        time_mask=0.2,
+        freq_mask=0.2,
         mixup=0.0,
         gradient_clip_value=1.0,
         ema_decay=None,

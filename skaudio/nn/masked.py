@@ -11,15 +11,15 @@ from torch.nn import functional
 from skaudio.nn.attention import NORM_EPS, Grid, as_tokens
 from skaudio.nn.mvit import MViT
 
-__all__ = ["MaskedReconstruction", "hide_cells"]
+__all__ = ["MaskedReconstruction", "hide_stretches"]
 
-# Tokens of the stem along frequency and time that are hidden together.
-CELL = (4, 4)
+# Frames that are hidden together, in all bands: what is left of a frame would give it away.
+STRETCH = 12
 WIDTH = 64
 
 
 class MaskedReconstruction(nn.Module):
-    """Hide cells of spectrograms from a network and predict what is in them.
+    """Hide stretches of time of spectrograms from a network and predict what is in them.
 
     Hidden tokens of the stem are replaced by one learned token, as in SimMIM [1]_. The prediction
     is made from all stages of the network, each brought back to the grid of the stem: coarse
@@ -30,7 +30,7 @@ class MaskedReconstruction(nn.Module):
     network : MViT
         What is to be trained.
     hidden_share : float, default=0.6
-        Share of the cells that is hidden, in (0, 1).
+        Share of the time that is hidden, in (0, 1).
 
     References
     ----------
@@ -61,11 +61,13 @@ class MaskedReconstruction(nn.Module):
             In units of the variance of the spectrograms: 1 is what predicting the mean gives.
         """
         tokens, grid = self.network.stem(images, None)
-        hidden = hide_cells(len(tokens), grid.shape, CELL, self.hidden_share, tokens.device)
-        visible = torch.where(hidden.flatten(1)[..., None], self.token.to(tokens), tokens)
+        length = max(1, STRETCH // self.network.stem.stride[1])
+        hidden = hide_stretches(len(tokens), grid.n_columns, length, self.hidden_share)
+        hidden = hidden.to(tokens.device).repeat(1, grid.n_rows)  # of all tokens, row by row
+        visible = torch.where(hidden[..., None], self.token.to(tokens), tokens)
         predicted = self._decode(visible, grid)  # (batch, n_tokens, n_values)
         error = (predicted - self._patches(images, grid)).square().mean(2)
-        return error[hidden.flatten(1)].mean()
+        return error[hidden].mean()
 
     def _decode(self, tokens: Tensor, grid: Grid) -> Tensor:
         total: Tensor | float = 0.0
@@ -85,37 +87,28 @@ class MaskedReconstruction(nn.Module):
         return functional.unfold(padded, patch, stride=patch).transpose(1, 2)
 
 
-def hide_cells(
-    n_clips: int,
-    grid: tuple[int, int],
-    cell: tuple[int, int],
-    share: float,
-    device: torch.device | None = None,
-) -> Tensor:
-    """Choose at random which tokens are hidden, in whole cells.
+def hide_stretches(n_clips: int, n_columns: int, length: int, share: float) -> Tensor:
+    """Choose at random when clips are hidden, in whole stretches.
 
     Parameters
     ----------
     n_clips : int
         Number of clips; each has its own choice.
-    grid : (int, int)
-        Rows and columns of tokens.
-    cell : (int, int)
-        Tokens that are hidden together; cells at the edges may be cut.
+    n_columns : int
+        Tokens along time.
+    length : int
+        Tokens that are hidden together, at most half of them all; the last stretch may be cut.
     share : float
-        Share of the cells that is hidden, in (0, 1); at least one is, and at least one is not
+        Share of the stretches that is hidden, in (0, 1); at least one is, and at least one is not
         where there are two.
-    device : torch.device or None, default=None
-        Where to put the result.
 
     Returns
     -------
-    hidden : Tensor of shape (n_clips, rows, columns), bool
-        True where a token is hidden.
+    hidden : Tensor of shape (n_clips, n_columns), bool
+        True where tokens are hidden.
     """
-    rows, columns = (-(-n // c) for n, c in zip(grid, cell, strict=True))
-    count = min(max(1, round(share * rows * columns)), max(1, rows * columns - 1))
-    order = torch.rand(n_clips, rows * columns).argsort(1).argsort(1)
-    hidden = (order < count).unflatten(1, (rows, columns))
-    hidden = hidden.repeat_interleave(cell[0], 1).repeat_interleave(cell[1], 2)
-    return hidden[:, : grid[0], : grid[1]].to(device)
+    length = min(length, max(1, n_columns // 2))
+    n_stretches = -(-n_columns // length)
+    count = min(max(1, round(share * n_stretches)), max(1, n_stretches - 1))
+    order = torch.rand(n_clips, n_stretches).argsort(1).argsort(1)
+    return (order < count).repeat_interleave(length, 1)[:, :n_columns]

@@ -5,7 +5,7 @@ import torch
 
 from skaudio.nn.attention import Grid, PoolingAttention, relative_index
 from skaudio.nn.cnn import import_timm
-from skaudio.nn.masked import MaskedReconstruction, hide_cells
+from skaudio.nn.masked import MaskedReconstruction, hide_stretches
 from skaudio.nn.mvit import Block, build_mast
 from skaudio.nn.mvit_weights import from_timm
 from skaudio.nn.weights import load_weights
@@ -173,11 +173,14 @@ def test_grids_round_up():
     assert Grid(5, 17, torch.tensor([9, 17])).pooled((1, 4)).valid.tolist() == [3, 5]
 
 
-def test_cells_are_hidden_whole_and_in_the_share_asked_for():
-    hidden = hide_cells(50, (8, 16), (4, 4), 0.5)
-    cells = hidden.unflatten(1, (2, 4)).unflatten(3, (4, 4)).float().mean((2, 4))
-    assert set(cells.unique().tolist()) == {0.0, 1.0}
-    assert (cells.sum((1, 2)) == 4).all()
+def test_stretches_are_hidden_whole_and_in_the_share_asked_for():
+    hidden = hide_stretches(50, 16, 4, 0.5).unflatten(1, (4, 4)).float().mean(2)
+    assert set(hidden.unique().tolist()) == {0.0, 1.0}
+    assert (hidden.sum(1) == 2).all()
+    for n_columns in range(2, 9):
+        some = hide_stretches(50, n_columns, 3, 0.6)
+        assert (some.any(1) & ~some.all(1)).all()
+    assert hide_stretches(2, 1, 3, 0.6).all()
 
 
 def test_noise_cannot_be_reconstructed():
@@ -190,9 +193,8 @@ def test_noise_cannot_be_reconstructed():
 def test_what_is_hidden_does_not_enter_the_prediction(monkeypatch):
     task = MaskedReconstruction(make_pico()).eval()
     images = torch.randn(1, 1, 32, 96)
-    hidden = torch.zeros(1, 8, 24, dtype=torch.bool)
-    hidden[..., 8:] = True
-    monkeypatch.setattr("skaudio.nn.masked.hide_cells", lambda *args: hidden)
+    hidden = torch.arange(24)[None] >= 8
+    monkeypatch.setattr("skaudio.nn.masked.hide_stretches", lambda *args: hidden)
     seen = []
     task.out.register_forward_hook(lambda *call: seen.append(call[-1]))
     other = images.clone()

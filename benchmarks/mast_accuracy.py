@@ -1,0 +1,170 @@
+"""Accuracy of MAST from scratch, with and without masked pretraining and DiffRes.
+
+    python benchmarks/mast_accuracy.py esc10 --data ESC10_FOLDER --weights MOBILENETV2_FILE
+    python benchmarks/mast_accuracy.py fsdd --data FSDD_FOLDER
+    python benchmarks/mast_accuracy.py few-labels --data FSDD_FOLDER
+
+Beside it a support vector machine on the mean and standard deviation of every mel band, and CNNs.
+Finished fits are kept as lines of a file in benchmarks/results, so that a run that is stopped goes
+on where it was; `--part 1/2` and `--part 2/2` share the work between two processes. `--table`
+writes docs/benchmarks.md from what is there.
+
+few-labels: 60 spoken digits with labels, 2,400 without, five speakers; the sixth tests.
+"""
+
+import argparse
+import time
+
+import numpy as np
+from diffres_accuracy import load, small_cnn
+from pages import write_block
+from runs import accuracy_cells, count_runs, results_of, run_missing
+from sklearn import config_context
+from sklearn.model_selection import PredefinedSplit
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
+
+from skaudio import MAST, DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio.datasets import load_folder
+
+SVM, MASKED = "mean and deviation, SVM", "MAST, masked pretraining"
+FEW, UNLABELED = 60, 2400
+EPOCHS = {"esc10": 60, "fsdd": 30, "few-labels": 100}
+PRETRAIN_EPOCHS = {"esc10": 30, "fsdd": 30, "few-labels": 15}
+DESCRIPTIONS = {
+    "esc10": "ESC-10, 64 bands at a hop of 50 ms (101 frames), clips rolled in time by up to half; "
+    "60 epochs, mobilenetv2_100 6.",
+    "fsdd": "1,200 spoken digits, speakers kept apart, 40 bands at a hop of 10 ms (65 frames); 30 "
+    "epochs.",
+    "few-labels": "60 spoken digits with labels and 2,400 without from five speakers, tested on "
+    "the 500 of the sixth; 40 bands at a hop of 10 ms (65 frames); 100 epochs, after 15 of "
+    "pretraining.",
+}
+
+
+def make_mel(name, cache):
+    """Coarse frames for environmental sounds, fine ones for digits."""
+    if name == "esc10":
+        return MelSpectrogram(
+            sample_rate=22_050, duration=5.0, n_fft=2048, hop_length=1102, n_mels=64,
+            pad_mode="repeat", cache_dir=cache,
+        )  # fmt: skip
+    return MelSpectrogram(
+        sample_rate=8000, duration=0.64, n_fft=256, win_length=200, hop_length=80, n_mels=40,
+        cache_dir=cache,
+    )  # fmt: skip
+
+
+def mean_and_deviation(X):
+    """Of every mel band over time."""
+    return np.hstack([X.mean(2), X.std(2)])
+
+
+def make_rows(name, cache=None, weights=None):
+    """One pipeline per row of the table."""
+    mel = make_mel(name, cache)
+    common = {"time_shift": 0.5 if name == "esc10" else 0.1, "max_epochs": EPOCHS[name]}
+
+    def mast(budget=None, pretrain=None):
+        steps = [] if budget is None else [("resampler", DiffResResampler(budget))]
+        clf = MAST(pretrain=pretrain, pretrain_epochs=PRETRAIN_EPOCHS[name], **common)
+        clf.set_fit_request(X_unlabeled=True)
+        return Pipeline([("mel", mel), *steps, ("clf", clf)], transform_input=["X_unlabeled"])
+
+    summary = make_pipeline(FunctionTransformer(mean_and_deviation), StandardScaler(), SVC(C=10))
+    cnn = PretrainedCNN(
+        small_cnn, weights=None, batch_size=32, lr=3e-3, time_mask=0.2, freq_mask=0.2, **common
+    )
+    rows = {
+        SVM: Pipeline([("mel", mel), ("clf", summary)]),
+        "small CNN from scratch": Pipeline([("mel", mel), ("clf", cnn)]),
+    }
+    if name == "esc10":
+        imagenet = PretrainedCNN(
+            "mobilenetv2_100", weights=weights, max_epochs=6, batch_size=16, time_shift=0.5,
+            backbone_options={"pad_type": "same", "drop_rate": 0.2},
+        )  # fmt: skip
+        rows["mobilenetv2_100, ImageNet"] = Pipeline([("mel", mel), ("clf", imagenet)])
+    rows["MAST"] = mast()
+    rows[MASKED] = mast(pretrain="masked")
+    if name != "few-labels":
+        rows["MAST, DiffRes 0.5"] = mast(0.5)
+        rows["MAST, DiffRes 0.5, masked pretraining"] = mast(0.5, pretrain="masked")
+    return rows
+
+
+def make_splits(name, folder):
+    """Paths, labels, and per fold the clips to train on, those without labels, and to test on."""
+    if name != "few-labels":
+        paths, labels, folds = load(name, folder)
+        splits = [(train, None, test) for train, test in PredefinedSplit(folds).split()]
+        return np.array(paths), labels, splits
+    paths, labels, speakers = load_folder(folder, group="speaker")
+    splits = []
+    for n, speaker in enumerate(np.unique(speakers)):
+        order = np.random.default_rng(n).permutation(np.flatnonzero(speakers != speaker))
+        digits = np.unique(labels)
+        few = np.concatenate([order[labels[order] == d][: FEW // len(digits)] for d in digits])
+        rest = order[~np.isin(order, few)][:UNLABELED]
+        splits.append((few, rest, np.flatnonzero(speakers == speaker)))
+    return np.array(paths), labels, splits
+
+
+def run(args):
+    """Fit what is not yet in the results."""
+    paths, labels, splits = make_splits(args.name, args.data)
+
+    def fit(row, fold, seed):
+        pipe = make_rows(args.name, args.cache, args.weights)[row]
+        seeds = [key for key in pipe.get_params() if key.endswith("random_state")]
+        pipe.set_params(**dict.fromkeys(seeds, seed))
+        train, unlabeled, test = splits[fold]
+        given = {}
+        if unlabeled is not None and "masked" in row:
+            given["X_unlabeled"] = paths[unlabeled]
+        pipe["mel"].transform(paths)  # into the cache, so that only training is timed
+        start = time.process_time()
+        pipe.fit(paths[train], labels[train], **given)
+        seconds = time.process_time() - start
+        return {"accuracy": pipe.score(paths[test], labels[test]), "seconds": seconds}
+
+    rows = make_rows(args.name)
+    run_missing(f"mast-{args.name}", rows, len(splits), args.seeds, args.part, fit)
+
+
+def write_table(args):
+    """Mean and standard deviation of every row, over folds and seeds."""
+    found = results_of(f"mast-{args.name}")
+    reference = found["MAST"]
+    lines = [
+        f"{DESCRIPTIONS[args.name]} {count_runs(reference)}. Difference: mean and standard error "
+        "of the paired differences to MAST, over folds and seeds. Written by "
+        f"`benchmarks/mast_accuracy.py {args.name}`.",
+        "",
+        "| | accuracy | sd of folds | difference | training, CPU s |",
+        "|---|---|---|---|---|",
+    ]
+    for row in make_rows(args.name):
+        lines.append("| " + " | ".join([row, *accuracy_cells(found[row], reference)]) + " |")
+    print("\n".join(lines))
+    write_block(f"mast-{args.name}", lines)
+
+
+def main():
+    """Run one comparison, or write its table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=list(DESCRIPTIONS))
+    parser.add_argument("--data", required=True, help="folder with the clips and meta.csv")
+    parser.add_argument("--weights", help="ImageNet weights of mobilenetv2_100, for esc10")
+    parser.add_argument("--cache", default=".cache/mast", help="folder for spectrograms")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--part", default="1/1", help="which share of the work, such as 1/2")
+    parser.add_argument("--table", action="store_true", help="write the table, run nothing")
+    args = parser.parse_args()
+    with config_context(enable_metadata_routing=True):
+        (write_table if args.table else run)(args)
+
+
+if __name__ == "__main__":
+    main()
