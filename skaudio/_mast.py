@@ -95,7 +95,7 @@ class MAST(SpectrogramClassifier):
     time_shift : float, default=0.0
         Roll training clips by up to this share of their length, in [0, 1]. Helps where the place
         of a sound in the clip means nothing.
-    time_mask, freq_mask, mixup : float, default=0.2, 0.2, 0.0
+    time_mask, freq_mask, mixup : float, default=0.2, 0.2, 0.3
         Silence stretches of time or bands, and mix clips; see `PretrainedCNN`.
     gradient_clip_value : float or None, default=1.0
         Longest gradient, over all parameters together, > 0; longer ones are scaled down.
@@ -204,7 +204,7 @@ class MAST(SpectrogramClassifier):
         time_shift=0.0,
         time_mask=0.2,
         freq_mask=0.2,
-        mixup=0.0,
+        mixup=0.3,
         gradient_clip_value=1.0,
         ema_decay=None,
         class_weight=None,
