@@ -123,7 +123,7 @@ def run(args):
         given = {}
         if unlabeled is not None and "masked" in row:
             given["X_unlabeled"] = paths[unlabeled]
-        pipe["mel"].transform(paths)  # into the cache, so that only training is timed
+        pipe["mel"].fit_transform(paths)  # into the cache, so that only training is timed
         start = time.process_time()
         pipe.fit(paths[train], labels[train], **given)
         seconds = time.process_time() - start
