@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 from scipy.special import log_softmax
+from sklearn import config_context
 
 from skaudio.datasets import make_sound_events, write_clips
 from skaudio.nn.cnn import build_cnn
@@ -84,6 +85,26 @@ def test_the_picture_of_frame_importance_is_drawn(tmp_path, monkeypatch, capsys)
     run_main(example, monkeypatch, "--clip", 0, "--out", tmp_path / "frames.png")
     assert "Accuracy on the training clips" in capsys.readouterr().out
     assert (tmp_path / "frames.png").stat().st_size > 5000
+
+
+def test_few_labels_are_compared_with_and_without_pretraining(tmp_path, monkeypatch, capsys):
+    waves, labels, speakers = make_sound_events(
+        24, 2, duration=0.6, n_folds=3, sample_rate=8000, random_state=0
+    )
+    write_clips(tmp_path, waves, labels, np.sort(speakers), sample_rate=8000)
+    table = tmp_path / "meta.csv"
+    table.write_text(table.read_text().replace("fold", "speaker"))
+    example = load_example("few_labels")
+    make_pipeline = example.make_pipeline
+    short = {
+        "mel__n_jobs": 1, "clf__max_epochs": 1, "clf__pretrain_epochs": 1, "clf__n_threads": 1
+    }  # fmt: skip
+    monkeypatch.setattr(example, "make_pipeline", lambda p: make_pipeline(p).set_params(**short))
+    with config_context(enable_metadata_routing=True):
+        run_main(example, monkeypatch, "--data", tmp_path, "--labels", 8)
+    printed = capsys.readouterr().out
+    assert "8 clips with labels, 8 without, 8 to test on." in printed
+    assert printed.count("accuracy") == 2
 
 
 class Network:
