@@ -95,7 +95,9 @@ def test_clips_are_scored_alike_alone_and_in_batches(pipe, clips):
     pipe = copy.deepcopy(pipe)  # its network is new and has not predicted yet
     many = np.concatenate([clips[0]] * 3)  # more than one batch
     alone = frame_importance(pipe, clips[0][3:4])[0]
-    np.testing.assert_allclose(frame_importance(pipe, many)[35], alone, atol=1e-5)
+    # Other batches round otherwise, and steep scores enlarge that; statistics of a batch would show
+    # in the second digit.
+    np.testing.assert_allclose(frame_importance(pipe, many)[35], alone, atol=2e-4)
 
 
 def test_before_an_ordinary_estimator_the_pretrained_scores_are_given(clips):
