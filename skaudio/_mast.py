@@ -138,7 +138,7 @@ class MAST(SpectrogramClassifier):
 
     See Also
     --------
-    PretrainedCNN : Faster on a CPU, and better where clips are few.
+    PretrainedCNN : Faster on a CPU, and with ImageNet's weights often better.
 
     Notes
     -----
