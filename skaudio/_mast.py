@@ -144,7 +144,7 @@ class MAST(SpectrogramClassifier):
     -----
     Clips may have any number of frames: positions are distances in frames, not shares of the clip.
     'base' has 42 % fewer parameters than AST-base and a fifth of its multiply-accumulates. On a CPU
-    EfficientNet-B2 is about six times as fast still; all ratios are in `docs/benchmarks.md`.
+    EfficientNet-B2 is five to eight times as fast; all ratios are in `docs/benchmarks.md`.
 
     A patent on a related method exists, US 12518743 B1 (a multiscale audio transformer in a
     multimodal one); judge for yourself whether it concerns your use.
