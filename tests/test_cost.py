@@ -153,7 +153,8 @@ def test_a_search_or_a_classifier_is_no_pipeline(pipe):
     search.fit(spectrograms(), LABELS)
     with pytest.raises(ValueError, match="got GridSearchCV: pass its best_estimator_"):
         cost(search, spectrograms())
-    with pytest.raises(ValueError, match=r"Pipeline, got PretrainedCNN: pass make_pipeline\(it\)"):
+    rule = r"must be a scikit-learn Pipeline, got PretrainedCNN: pass make_pipeline\(it\)\."
+    with pytest.raises(ValueError, match=rule):
         cost(pipe[-1], spectrograms())
 
 

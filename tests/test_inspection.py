@@ -93,11 +93,11 @@ def test_asking_leaves_the_pipeline_as_it_was(pipe, clips):
 
 def test_clips_are_scored_alike_alone_and_in_batches(pipe, clips):
     pipe = copy.deepcopy(pipe)  # its network is new and has not predicted yet
+    with torch.no_grad():  # less steep scores, which enlarge rounding less
+        pipe[-1].frontend_[0].estimator.head.weight.fill_(0.1)
     many = np.concatenate([clips[0]] * 3)  # more than one batch
     alone = frame_importance(pipe, clips[0][3:4])[0]
-    # Other batches round otherwise, and steep scores enlarge that; statistics of a batch would show
-    # in the second digit.
-    np.testing.assert_allclose(frame_importance(pipe, many)[35], alone, atol=2e-4)
+    np.testing.assert_allclose(frame_importance(pipe, many)[35], alone, atol=1e-5)
 
 
 def test_before_an_ordinary_estimator_the_pretrained_scores_are_given(clips):
