@@ -11,13 +11,18 @@ benchmarks/results, so that a run that is stopped goes on where it was; `--part 
 On two cores ESC-10 takes an hour per seed, the digits twenty minutes for three.
 """
 
-import argparse
-import time
 from pathlib import Path
 
 import numpy as np
 from pages import write_block
-from runs import accuracy_cells, count_runs, results_of, run_missing
+from runs import (
+    accuracy_cells,
+    count_runs,
+    fit_and_score,
+    make_parser,
+    results_of,
+    run_missing,
+)  # fmt: skip
 from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import Pipeline
 from torch import nn
@@ -113,15 +118,9 @@ def run(args):
 
     def fit(row, fold, seed):
         pipe = make_rows(args.name, args.cache, args.weights)[row]
-        pipe.set_params(clf__random_state=seed)
-        if "resampler" in pipe.named_steps:
-            pipe.set_params(resampler__random_state=seed)
-        train, test = splits[fold]
         pipe[:-1].fit_transform(paths)  # into the cache, so that only training is timed
-        start = time.process_time()
-        pipe.fit(paths[train], labels[train])
-        seconds = time.process_time() - start
-        return {"accuracy": pipe.score(paths[test], labels[test]), "seconds": seconds}
+        train, test = ((paths[part], labels[part]) for part in splits[fold])
+        return fit_and_score(pipe, seed, train, test)
 
     rows = make_rows(args.name, None, None)
     run_missing(f"diffres-{args.name}", rows, len(splits), args.seeds, args.part, fit)
@@ -161,14 +160,7 @@ def write_table(args):
 
 def main():
     """Run one data set, or write its table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=["esc10", "fsdd"])
-    parser.add_argument("--data", required=True, help="folder with the clips and meta.csv")
-    parser.add_argument("--weights", help="ImageNet weights of mobilenetv2_100, for esc10")
-    parser.add_argument("--cache", default=".cache/diffres", help="folder for spectrograms")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--part", default="1/1", help="which share of the work, such as 1/2")
-    parser.add_argument("--table", action="store_true", help="write the table, run nothing")
+    parser = make_parser(__doc__.splitlines()[0], ["esc10", "fsdd"], ".cache/diffres")
     args = parser.parse_args()
     if args.table:
         write_table(args)

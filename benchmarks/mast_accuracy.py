@@ -12,20 +12,25 @@ writes docs/benchmarks.md from what is there.
 few-labels: 60 spoken digits with labels, 2,400 without, five speakers; the sixth tests.
 """
 
-import argparse
-import time
-
+import diffres_accuracy
 import numpy as np
-from diffres_accuracy import load, small_cnn
+from diffres_accuracy import load, make_cnn
 from pages import write_block
-from runs import accuracy_cells, count_runs, results_of, run_missing
+from runs import (
+    accuracy_cells,
+    count_runs,
+    fit_and_score,
+    make_parser,
+    results_of,
+    run_missing,
+)  # fmt: skip
 from sklearn import config_context
 from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
-from skaudio import MAST, DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio import MAST, DiffResResampler, MelSpectrogram
 from skaudio.datasets import load_folder
 
 SVM, MASKED = "mean and deviation, SVM", "MAST, masked pretraining"
@@ -50,10 +55,7 @@ def make_mel(name, cache):
             sample_rate=22_050, duration=5.0, n_fft=2048, hop_length=1102, n_mels=64,
             pad_mode="repeat", cache_dir=cache,
         )  # fmt: skip
-    return MelSpectrogram(
-        sample_rate=8000, duration=0.64, n_fft=256, win_length=200, hop_length=80, n_mels=40,
-        cache_dir=cache,
-    )  # fmt: skip
+    return diffres_accuracy.make_mel("fsdd", cache)
 
 
 def mean_and_deviation(X):
@@ -73,18 +75,13 @@ def make_rows(name, cache=None, weights=None):
         return Pipeline([("mel", mel), *steps, ("clf", clf)], transform_input=["X_unlabeled"])
 
     summary = make_pipeline(FunctionTransformer(mean_and_deviation), StandardScaler(), SVC(C=10))
-    cnn = PretrainedCNN(
-        small_cnn, weights=None, batch_size=32, lr=3e-3, time_mask=0.2, freq_mask=0.2, **common
-    )
+    cnn = make_cnn("fsdd", None).set_params(**common)
     rows = {
         SVM: Pipeline([("mel", mel), ("clf", summary)]),
         "small CNN from scratch": Pipeline([("mel", mel), ("clf", cnn)]),
     }
     if name == "esc10":
-        imagenet = PretrainedCNN(
-            "mobilenetv2_100", weights=weights, max_epochs=6, batch_size=16, time_shift=0.5,
-            backbone_options={"pad_type": "same", "drop_rate": 0.2},
-        )  # fmt: skip
+        imagenet = make_cnn("esc10", weights)
         rows["mobilenetv2_100, ImageNet"] = Pipeline([("mel", mel), ("clf", imagenet)])
     rows["MAST"] = mast()
     rows[MASKED] = mast(pretrain="masked")
@@ -117,17 +114,13 @@ def run(args):
 
     def fit(row, fold, seed):
         pipe = make_rows(args.name, args.cache, args.weights)[row]
-        seeds = [key for key in pipe.get_params() if key.endswith("random_state")]
-        pipe.set_params(**dict.fromkeys(seeds, seed))
+        pipe["mel"].fit_transform(paths)  # into the cache, so that only training is timed
         train, unlabeled, test = splits[fold]
         given = {}
         if unlabeled is not None and "masked" in row:
             given["X_unlabeled"] = paths[unlabeled]
-        pipe["mel"].fit_transform(paths)  # into the cache, so that only training is timed
-        start = time.process_time()
-        pipe.fit(paths[train], labels[train], **given)
-        seconds = time.process_time() - start
-        return {"accuracy": pipe.score(paths[test], labels[test]), "seconds": seconds}
+        train, test = ((paths[part], labels[part]) for part in (train, test))
+        return fit_and_score(pipe, seed, train, test, **given)
 
     rows = make_rows(args.name)
     run_missing(f"mast-{args.name}", rows, len(splits), args.seeds, args.part, fit)
@@ -153,14 +146,7 @@ def write_table(args):
 
 def main():
     """Run one comparison, or write its table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=list(DESCRIPTIONS))
-    parser.add_argument("--data", required=True, help="folder with the clips and meta.csv")
-    parser.add_argument("--weights", help="ImageNet weights of mobilenetv2_100, for esc10")
-    parser.add_argument("--cache", default=".cache/mast", help="folder for spectrograms")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--part", default="1/1", help="which share of the work, such as 1/2")
-    parser.add_argument("--table", action="store_true", help="write the table, run nothing")
+    parser = make_parser(__doc__.splitlines()[0], list(DESCRIPTIONS), ".cache/mast")
     args = parser.parse_args()
     with config_context(enable_metadata_routing=True):
         (write_table if args.table else run)(args)

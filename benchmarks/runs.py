@@ -1,10 +1,25 @@
 """Fits that are kept as lines of a file, so that a run that is stopped goes on where it was."""
 
+import argparse
 import json
+import time
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+
+
+def make_parser(description, names, cache):
+    """Options of a comparison; `cache` is where spectrograms go by default."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("name", choices=names)
+    parser.add_argument("--data", required=True, help="folder with the clips and meta.csv")
+    parser.add_argument("--weights", help="ImageNet weights of mobilenetv2_100, for esc10")
+    parser.add_argument("--cache", default=cache, help="folder for spectrograms")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--part", default="1/1", help="which share of the work, such as 1/2")
+    parser.add_argument("--table", action="store_true", help="write the table, run nothing")
+    return parser
 
 
 def results_file(name):
@@ -36,6 +51,19 @@ def run_missing(name, rows, n_folds, seeds, part, fit):
         with results_file(name).open("a") as file:
             file.write(json.dumps(result) + "\n")
         print(f"{row}, fold {fold}, seed {seed}: {result['accuracy']:.4f}", flush=True)
+
+
+def fit_and_score(pipe, seed, train, test, **given):
+    """Accuracy on the clips and labels of `test`, and CPU seconds of training on those of `train`.
+
+    All steps get the seed, and `given` goes to `fit`.
+    """
+    seeds = [key for key in pipe.get_params() if key.endswith("random_state")]
+    pipe.set_params(**dict.fromkeys(seeds, seed))
+    start = time.process_time()
+    pipe.fit(*train, **given)
+    seconds = time.process_time() - start
+    return {"accuracy": pipe.score(*test), "seconds": seconds}
 
 
 def accuracy_cells(results, reference):
