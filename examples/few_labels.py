@@ -3,7 +3,7 @@
     python examples/few_labels.py
 
 downloads 3,000 spoken digits (16 MB), hides the labels of all but 60, and tests on a speaker who is
-in neither part. On two CPU cores it takes about six minutes. From a folder with ``meta.csv`` that
+in neither part. On two CPU cores it takes about five minutes. From a folder with ``meta.csv`` that
 has columns filename, label and speaker:
 
     python examples/few_labels.py --data DIR
