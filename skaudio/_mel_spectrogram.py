@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
+from joblib.parallel import get_active_backend
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio import dsp
-from skaudio._validation import (
-    as_clip_list,
-    check_bool,
-    check_choice,
-    check_folder,
-    check_int,
-    check_length,
-    check_n_jobs,
-    check_real,
-    check_waveform,
-    is_int,
+from skaudio._clip_extractor import ClipExtractor, log_mel_images, log_mel_images_on_device
+from skaudio._mel_parameters import (
+    bands_of,
+    check_mel_folders,
+    check_mel_parameters,
+    image_shape,
+    warn_of_empty_bands,
+    windows_of,
 )
-from skaudio.audio import AudioError, fit_length, load_clip, probe_length
+from skaudio._temporary_memmap import temporary_memmap
+from skaudio._validation import as_clip_list, check_folder, check_waveform
+from skaudio.audio import AudioError, probe_length
 from skaudio.feature_store import FeatureStore
 
-# Clips a worker does at a time: enough to hide the cost of a task, few enough for a progress bar.
-CLIPS_PER_TASK = 16
+# A worker does clips with waveforms and features of so many bytes at a time: enough to hide the
+# cost of a task, little enough for a progress bar, and the same memory for any number of clips.
+TASK_BYTES = 3_000_000
 
 
 class MelSpectrogram(TransformerMixin, BaseEstimator):
@@ -83,6 +85,19 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
     cache_dir : str, PathLike or None, default=None
         Folder that keeps the spectrogram of every clip for the next fold, grid point, process or
         run. None computes everything anew.
+    cache_waveforms : bool, default=True
+        Whether the cache keeps the waveforms of files too, so that another hop or window needs no
+        decoding. They take ``4 * n_samples`` bytes a clip.
+    memmap_dir : str, PathLike or None, default=None
+        Folder for results that are larger than memory: `transform` writes them into a file there
+        and returns a `numpy.memmap` of it. The file is deleted together with the array.
+    in_network : bool, default=False
+        Whether the spectrograms are made by the classifier that follows, batch by batch on its
+        device; it then shifts and mixes waveforms, not spectrograms. `transform` returns a
+        `DifferentiableArray` that holds the waveforms.
+    device : str, default='cpu'
+        Where spectrograms are computed: 'cpu' means numpy in float64; any other device of torch,
+        or 'auto', computes in float32 there, see `skaudio.nn.logmel.LogMel`.
     n_jobs : int or None, default=None
         Workers over clips: threads, unless `joblib.parallel_config` names another backend.
     verbose : int, default=0
@@ -140,6 +155,10 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
         crop="start",
         on_error="raise",
         cache_dir=None,
+        cache_waveforms=True,
+        memmap_dir=None,
+        in_network=False,
+        device="cpu",
         n_jobs=None,
         verbose=0,
     ):
@@ -162,6 +181,10 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
         self.crop = crop
         self.on_error = on_error
         self.cache_dir = cache_dir
+        self.cache_waveforms = cache_waveforms
+        self.memmap_dir = memmap_dir
+        self.in_network = in_network
+        self.device = device
         self.n_jobs = n_jobs
         self.verbose = verbose
 
@@ -190,8 +213,9 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
         AudioError
             If `duration` is None and a file's header cannot be read.
         """
-        self._check_parameters()
-        self._check_cache_and_bands()
+        check_mel_parameters(self)
+        check_mel_folders(self)
+        warn_of_empty_bands(self)
         clips = self._check_clips(X, reset=True)
         if self.duration is not None:
             self.n_samples_ = max(1, round(self.duration * self.sample_rate))
@@ -199,7 +223,7 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
             self.n_samples_ = self._longest(clips)
         return self
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: Any) -> Any:
         """Compute log-mel spectrograms.
 
         Parameters
@@ -212,7 +236,8 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
         -------
         log_mel : ndarray of shape (n_clips, n_mels, n_frames), float32
             Natural logarithm of mel power. With a tuple of windows or hops the shape is
-            ``(n_clips, n_windows, n_mels, n_frames)``.
+            ``(n_clips, n_windows, n_mels, n_frames)``. With `memmap_dir` a `numpy.memmap`, with
+            `in_network` a `DifferentiableArray`, which always has the axis of windows.
 
         Raises
         ------
@@ -223,105 +248,22 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
             of range after `fit`.
         """
         check_is_fitted(self)
-        self._check_parameters()
+        check_mel_parameters(self)
         clips = self._check_clips(X, reset=False)
-        features = np.empty((len(clips), *self._shape()), dtype=np.float32)
-        failures: list[tuple[str, str]] = []
-        store = self._store()
-        n_jobs = effective_n_jobs(self.n_jobs)
-        size = max(1, min(CLIPS_PER_TASK, -(-len(clips) // n_jobs)))
-        tasks = (
-            delayed(self._extract)(start, clips[start : start + size], store)
-            for start in range(0, len(clips), size)
-        )
-        with self._progress(len(clips)) as done:
-            parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
-            for start, rows, failed in parallel(tasks):
-                features[start : start + len(rows)] = rows
-                failures += failed
-                done.update(len(rows))
-        if failures and self.on_error == "raise":
-            raise AudioError(failures)
-        if failures:
-            warnings.warn(f"{AudioError(failures)}\nTheir rows hold silence.", stacklevel=2)
-        return features
+        features = self._run(clips, self._extractor())
+        if not self.in_network:
+            return features
+        from skaudio._differentiable import DifferentiableArray
+        from skaudio.nn.logmel import LogMel
+
+        layer = LogMel(**self._settings(), windows=windows_of(self), n_frames=self.n_frames)
+        return DifferentiableArray(features[:, None, None], [layer], device=self.device)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-    def _check_parameters(self) -> None:
-        for name in ("sample_rate", "n_fft", "n_mels"):
-            check_int(self, name, low=1)
-        check_int(self, "n_frames", low=1, optional=True)
-        check_int(self, "verbose", low=0)
-        check_n_jobs(self)
-        check_length(self, "hop_length")
-        check_length(self, "win_length", optional=True)
-        check_real(self, "duration", low=0, low_open=True, optional=True)
-        check_real(self, "power", low=0, low_open=True)
-        nyquist = self.sample_rate / 2
-        check_real(self, "fmax", low=0, high=nyquist, low_open=True, optional=True)
-        check_real(self, "fmin", low=0, high=nyquist, high_open=True)
-        check_choice(self, "mel_scale", ("slaney", "htk"))
-        check_choice(self, "norm", ("slaney", None))
-        check_bool(self, "center")
-        check_choice(self, "center_pad_mode", ("constant", "reflect"))
-        check_choice(self, "pad_mode", ("constant", "repeat"))
-        check_choice(self, "crop", ("start", "center"))
-        check_choice(self, "on_error", ("raise", "warn"))
-        if self.channel != "mean" and not is_int(self.channel, 0):
-            raise ValueError(
-                f"channel of MelSpectrogram must be 'mean' or an int >= 0, got {self.channel!r}."
-            )
-        self._check_related_parameters()
-
-    def _check_related_parameters(self) -> None:
-        if self.fmax is not None and self.fmin >= self.fmax:
-            raise ValueError(
-                f"fmin of MelSpectrogram must be below fmax={self.fmax!r}, got {self.fmin!r}."
-            )
-        for _, win_length in self._windows():
-            if win_length is not None and win_length > self.n_fft:
-                raise ValueError(
-                    f"win_length of MelSpectrogram must be at most n_fft={self.n_fft}, "
-                    f"got {self.win_length!r}."
-                )
-
-    def _check_cache_and_bands(self) -> None:
-        if self.cache_dir is not None:
-            check_folder(self.cache_dir, "cache_dir of MelSpectrogram")
-        filters = dsp.mel_filterbank(self.sample_rate, self.n_fft, self.n_mels, **self._bands())
-        empty = int((filters.max(axis=1) == 0).sum())
-        if empty:
-            warnings.warn(
-                f"{empty} of {self.n_mels} mel bands lie between two Fourier bins and are always "
-                f"silent: raise n_fft={self.n_fft} or lower n_mels.",
-                stacklevel=3,
-            )
-
-    def _windows(self) -> list[tuple[int, int | None]]:
-        """Hop and window length of every image channel."""
-        hops = self.hop_length if isinstance(self.hop_length, list | tuple) else [self.hop_length]
-        wins = self.win_length if isinstance(self.win_length, list | tuple) else [self.win_length]
-        count = max(len(hops), len(wins))
-        if len({len(hops), len(wins)} - {1, count}):
-            raise ValueError(
-                "hop_length and win_length of MelSpectrogram must have the same number of "
-                f"entries, got {self.hop_length!r} and {self.win_length!r}."
-            )
-        hops, wins = (list(v) * (count if len(v) == 1 else 1) for v in (hops, wins))
-        return list(zip(hops, wins, strict=True))
-
-    def _bands(self) -> dict[str, Any]:
-        return {
-            "fmin": float(self.fmin),
-            "fmax": None if self.fmax is None else float(self.fmax),
-            "mel_scale": self.mel_scale,
-            "norm": self.norm,
-        }
 
     def _check_clips(self, X: Any, *, reset: bool) -> Any:
         clips = as_clip_list(X, self)
@@ -347,98 +289,91 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
             raise AudioError(failures)
         return max(lengths)
 
-    def _shape(self) -> tuple[int, ...]:
-        windows = self._windows()
-        n_frames = self.n_frames or dsp.count_frames(
-            self.n_samples_, self.n_fft, windows[0][0], center=self.center
+    def _run(self, clips: Any, extractor: ClipExtractor) -> np.ndarray:
+        """Features of all clips, by several workers."""
+        shape = (len(clips), *extractor.shape)
+        if self.memmap_dir is None:
+            features = np.empty(shape, dtype=np.float32)
+        else:
+            features = temporary_memmap(self.memmap_dir, shape)
+        size = max(1, TASK_BYTES // (features[0].nbytes + 4 * extractor.n_samples))
+        size = min(size, -(-len(clips) // effective_n_jobs(self.n_jobs)))
+        starts = range(0, len(clips), size)
+        failures: list[tuple[str, str]] = []
+        # Threads write their results where they belong; processes have to send them.
+        threads = getattr(get_active_backend(prefer="threads")[0], "supports_sharedmem", False)
+        tasks = (
+            delayed(extractor.fill)(features[start : start + size], clips[start : start + size])
+            if threads
+            else delayed(extractor)(clips[start : start + size])
+            for start in starts
         )
-        several = isinstance(self.hop_length, list | tuple) or isinstance(
-            self.win_length, list | tuple
-        )
-        return (*([len(windows)] if several else []), self.n_mels, n_frames)
+        with self._progress(len(clips)) as done:
+            parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
+            for start, result in zip(starts, parallel(tasks), strict=True):
+                if not threads:
+                    features[start : start + size], result = result
+                failures += result
+                done.update(min(size, len(clips) - start))
+        if failures and self.on_error == "raise":
+            raise AudioError(failures)
+        if failures:
+            warnings.warn(f"{AudioError(failures)}\nTheir rows hold silence.", stacklevel=3)
+        return features
 
-    def _store(self) -> FeatureStore | None:
+    def _extractor(self) -> ClipExtractor:
+        """What turns clips into spectrograms, or into waveforms if the network does the rest."""
+        cut = {name: getattr(self, name) for name in ("sample_rate", "channel", "pad_mode", "crop")}
+        folder = self._cache_folder()
+        if folder is None:
+            stores: dict[str, FeatureStore] = {}
+        else:
+            waveforms = {**cut, "n_samples": self.n_samples_}
+            stores = {"feature_store": FeatureStore(folder, self._key(waveforms))}
+            if self.cache_waveforms or self.in_network:
+                stores["waveform_store"] = FeatureStore(folder, {"waveforms": waveforms})
+        return ClipExtractor(
+            n_samples=self.n_samples_,
+            loading={**cut, "duration": self.n_samples_ / self.sample_rate},
+            shape=(self.n_samples_,) if self.in_network else image_shape(self),
+            compute=None if self.in_network else self._arithmetic(),
+            **stores,
+        )
+
+    def _key(self, waveforms: dict[str, Any]) -> dict[str, Any]:
+        """Everything that decides the spectrogram of a clip."""
+        names = ("n_fft", "n_mels", "center", "center_pad_mode")
+        return {
+            **waveforms,
+            **{name: getattr(self, name) for name in names},
+            **bands_of(self),
+            "power": float(self.power),
+            "floor": dsp.LOG_FLOOR,
+            "windows": windows_of(self),
+            "shape": image_shape(self),
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        """Arguments of `dsp.mel_power` besides the lengths of hop and window."""
+        names = ("sample_rate", "n_fft", "n_mels", "power", "center", "center_pad_mode")
+        return {**{name: getattr(self, name) for name in names}, **bands_of(self)}
+
+    def _arithmetic(self) -> Any:
+        windows = windows_of(self)
+        if self.device == "cpu":
+            return partial(log_mel_images, mel=self._settings(), windows=windows)
+        config = {**self._settings(), "windows": windows, "n_frames": self.n_frames}
+        return partial(log_mel_images_on_device, config=config, device=self.device)
+
+    def _cache_folder(self) -> Any:
         if self.cache_dir is None:
             return None
         try:
-            check_folder(self.cache_dir, "cache_dir of MelSpectrogram")
+            return check_folder(self.cache_dir, "cache_dir of MelSpectrogram")
         except ValueError as err:
             # `fit` raises; here the model may have moved to a machine without that folder.
-            warnings.warn(f"Computing without the cache: {err}", stacklevel=3)
+            warnings.warn(f"Computing without the cache: {err}", stacklevel=4)
             return None
-        image = {
-            name: getattr(self, name)
-            for name in ("sample_rate", "n_fft", "n_mels", "center", "center_pad_mode", "channel")
-            + ("pad_mode", "crop")
-        }
-        parameters = {
-            **image,
-            **self._bands(),
-            "power": float(self.power),
-            "floor": dsp.LOG_FLOOR,
-            "windows": self._windows(),
-            "shape": self._shape(),
-            "n_samples": self.n_samples_,
-        }
-        return FeatureStore(self.cache_dir, parameters)
-
-    def _extract(
-        self, start: int, clips: Any, store: FeatureStore | None
-    ) -> tuple[int, np.ndarray, list[tuple[str, str]]]:
-        """Spectrograms of a few clips; rows of files that failed hold silence."""
-        rows = np.empty((len(clips), *self._shape()), dtype=np.float32)
-        failures: list[tuple[str, str]] = []
-
-        def compute(clip: str | np.ndarray) -> np.ndarray | None:
-            try:
-                return self._spectrogram(self._waveform(clip))
-            except AudioError as err:
-                failures.extend(err.failures)
-                return None
-
-        results = store.collect(clips, compute) if store else enumerate(map(compute, clips))
-        for i, row in results:
-            rows[i] = self._spectrogram(self._silence()) if row is None else row
-        return start, rows, failures
-
-    def _silence(self) -> np.ndarray:
-        return np.zeros(self.n_samples_, dtype=np.float32)
-
-    def _waveform(self, clip: str | np.ndarray) -> np.ndarray:
-        if isinstance(clip, np.ndarray):
-            return fit_length(clip, self.n_samples_, pad_mode=self.pad_mode, crop=self.crop)
-        return load_clip(
-            clip,
-            sample_rate=self.sample_rate,
-            duration=self.n_samples_ / self.sample_rate,
-            channel=self.channel,
-            pad_mode=self.pad_mode,
-            crop=self.crop,
-        )
-
-    def _spectrogram(self, wave: np.ndarray) -> np.ndarray:
-        shape = self._shape()
-        images = [
-            dsp.resize_time(
-                dsp.log_mel(
-                    dsp.mel_power(
-                        wave,
-                        sample_rate=self.sample_rate,
-                        n_fft=self.n_fft,
-                        hop_length=hop_length,
-                        win_length=win_length,
-                        n_mels=self.n_mels,
-                        power=self.power,
-                        center=self.center,
-                        center_pad_mode=self.center_pad_mode,
-                        **self._bands(),
-                    )
-                ),
-                shape[-1],
-            )
-            for hop_length, win_length in self._windows()
-        ]
-        return np.reshape(images, shape)
 
     def _progress(self, total: int) -> Any:
         from tqdm.auto import tqdm

@@ -143,9 +143,13 @@ class TrainedNetwork(BaseEstimator):
         valid = None
         if scheduled and self.early_stopping and self.validation_fraction is not None:
             data, valid = self._hold_out(data, rng)
-        floor = channel_statistics(data.clips())[2]
         augmentation = Augmentation(
-            self.time_shift, self.time_mask, self.freq_mask, self.mixup, floor, rng
+            self.time_shift,
+            self.time_mask,
+            self.freq_mask,
+            self.mixup,
+            self._silence(data, frontend) if self.time_mask > 0 or self.freq_mask > 0 else None,
+            rng,
         )
         seed = int(rng.randint(SEED_LIMIT))
         with seeded(seed, device), limited_threads(self.n_threads):
@@ -181,6 +185,11 @@ class TrainedNetwork(BaseEstimator):
         rows = enumerate(net.history, len(self.history_) + 1)
         self.history_ += [_summary(row, epoch) for epoch, row in rows]
         self.n_iter_ = len(self.history_)
+
+    def _silence(self, data: ClipDataset, frontend: FrontEndChain) -> torch.Tensor:
+        """The lowest value of the spectrograms, channel by channel."""
+        spectrograms = data.clips(frontend.waveform_parts(), device_of(self))
+        return channel_statistics(spectrograms)[2]
 
     def _run(self, net: Any, data: ClipDataset) -> None:
         try:

@@ -44,23 +44,30 @@ CLIPS_AT_A_TIME = 32
 
 @dataclass
 class Augmentation:
-    """Random changes to training batches; see the functions of `skaudio.nn.augment`."""
+    """Random changes to training batches; see the functions of `skaudio.nn.augment`.
+
+    Clips are shifted and mixed as they come, waveforms or spectrograms; masks are for spectrograms.
+    `fill` is the value of silence in every channel of these, needed where there are masks.
+    """
 
     time_shift: float
     time_mask: float
     freq_mask: float
     mixup: float
-    fill: Tensor
+    fill: Tensor | None
     rng: np.random.RandomState
 
-    def __call__(self, x: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def mix(self, x: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if self.time_shift > 0:
             x = shift_time(x, self.time_shift, self.rng)
         if self.mixup > 0:
             x, target, weight = mix_clips(x, target, weight, self.mixup, self.rng)
-        if self.time_mask > 0 or self.freq_mask > 0:
-            x = mask_spectrograms(x, self.time_mask, self.freq_mask, self.fill, self.rng)
         return x, target, weight
+
+    def mask(self, x: Tensor) -> Tensor:
+        if self.fill is None:
+            return x
+        return mask_spectrograms(x, self.time_mask, self.freq_mask, self.fill, self.rng)
 
 
 @dataclass
@@ -114,23 +121,20 @@ class ClipDataset(torch.utils.data.Dataset):
 
 @dataclass
 class _Batches:
-    """Batches of a data set: in order, or in a new random order with augmentation each time."""
+    """Batches of a data set: in order, or for training in a new random order each time."""
 
     dataset: ClipDataset
     batch_size: int
-    augmentation: Augmentation | None = None
+    rng: np.random.RandomState | None = None
 
     def __iter__(self) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
         n = len(self.dataset)
-        order = self.augmentation.rng.permutation(n) if self.augmentation else np.arange(n)
+        order = np.arange(n) if self.rng is None else self.rng.permutation(n)
         starts = list(range(0, n, self.batch_size))
-        if self.augmentation and n % self.batch_size == 1 and n > 1:
+        if self.rng is not None and n % self.batch_size == 1 and n > 1:
             starts = starts[:-1] or [0]  # batch normalisation cannot train on a single clip
         for start, stop in zip(starts, [*starts[1:], n], strict=True):
-            images, (targets, weights) = self.dataset[order[start:stop]]
-            if self.augmentation:
-                images, targets, weights = self.augmentation(images, targets, weights)
-            yield images, (targets, weights)
+            yield self.dataset[order[start:stop]]
 
 
 class _Net(NeuralNet):
@@ -163,12 +167,14 @@ class _Net(NeuralNet):
         return ([{"params": group, **dict(key)} for key, group in groups.items()],), {}
 
     def get_iterator(self, dataset, training=False):
-        return _Batches(dataset, self.batch_size, self.augmentation if training else None)
+        return _Batches(dataset, self.batch_size, self.augmentation.rng if training else None)
 
     def train_step_single(self, batch, **fit_params):
         images, target = batch
         self._set_training(True)
-        logits, penalty = self.module_.penalized(images.to(self.device))
+        clips = (values.to(self.device) for values in (images, *target))
+        images, *target = self.augmentation.mix(*clips)
+        logits, penalty = self.module_.penalized(images, self.augmentation.mask)
         loss = self.get_loss(logits, target, training=True) + penalty
         loss.backward()
         return {"loss": loss, "y_pred": logits}

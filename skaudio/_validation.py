@@ -28,7 +28,7 @@ def is_int(value: object, low: int) -> bool:
 
 
 def peak_of(wave: np.ndarray) -> float:
-    """Largest absolute value of finite samples."""
+    """Largest absolute value; NaN where there is one."""
     return max(float(wave.max()), -float(wave.min()))  # no copy, and right for the lowest integer
 
 

@@ -127,8 +127,12 @@ def fit_length(
     if length >= n_samples:
         start = (length - n_samples) // 2 if crop == "center" else 0
         return wave[..., start : start + n_samples]
-    width = [(0, 0)] * (wave.ndim - 1) + [(0, n_samples - length)]
-    return np.pad(wave, width, mode="wrap" if pad_mode == "repeat" else "constant")
+    if pad_mode == "repeat":
+        width = [(0, 0)] * (wave.ndim - 1) + [(0, n_samples - length)]
+        return np.pad(wave, width, mode="wrap")
+    filled = np.zeros((*wave.shape[:-1], n_samples), dtype=wave.dtype)
+    filled[..., :length] = wave
+    return filled
 
 
 def probe_length(path: str | os.PathLike, *, sample_rate: int) -> int:
@@ -186,7 +190,8 @@ def _read(
         if n_samples is not None:
             start, count = _part(file, sample_rate, n_samples, crop)
         lead = min(start, MPEG_MARGIN) if file.subtype.startswith("MPEG") else 0
-        file.seek(start - lead)
+        if start > lead:
+            file.seek(start - lead)
         count = count if count < 0 else count + lead
         frames = file.read(count, dtype="float32", always_2d=True)[lead:]  # (n_frames, n_channels)
         rate = file.samplerate
@@ -194,12 +199,12 @@ def _read(
         raise ValueError("holds no samples")
     if channel != "mean" and int(channel) >= frames.shape[1]:
         raise ValueError(f"has {frames.shape[1]} channel(s), channel {channel} was asked for")
-    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused below
-        wave = frames.mean(axis=1) if channel == "mean" else frames[:, int(channel)]
-    if not np.isfinite(wave).all():
+    wave = _average(frames) if channel == "mean" else frames[:, int(channel)]
+    peak = peak_of(wave)
+    if not np.isfinite(peak):
         raise ValueError("holds samples that are NaN or infinite")
-    if peak_of(wave) > MAX_AMPLITUDE:
-        raise ValueError(f"holds samples of up to {peak_of(wave):.3g}, above {MAX_AMPLITUDE:g}")
+    if peak > MAX_AMPLITUDE:
+        raise ValueError(f"holds samples of up to {peak:.3g}, above {MAX_AMPLITUDE:g}")
     if rate != sample_rate:
         resampled = soxr.resample(wave, rate, sample_rate, quality="HQ")
         if len(resampled) == 0:  # less than half a new sample: with silence after it, one comes out
@@ -207,6 +212,18 @@ def _read(
             resampled = soxr.resample(wave, rate, sample_rate, quality="HQ")
         wave = resampled
     return np.ascontiguousarray(wave)
+
+
+def _average(frames: np.ndarray) -> np.ndarray:
+    """Mean over channels; `frames.mean(axis=1)` takes 20 times as long for few channels."""
+    if frames.shape[1] == 1:
+        return frames[:, 0]
+    total = np.zeros(len(frames), dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what comes of it
+        for channel in frames.T:
+            total += channel
+    total /= frames.shape[1]
+    return total
 
 
 def _part(

@@ -1,11 +1,13 @@
 """Small networks and transformers that tests share; importable by joblib's workers."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
 from skaudio import MelSpectrogram
+from skaudio._clip_extractor import ClipExtractor
 
 
 def tiny_cnn(in_channels, n_classes):
@@ -61,17 +63,35 @@ class Interrupted(nn.Module):
         return self.network(x)
 
 
-class CountingMel(MelSpectrogram):
-    """Write a line into the cache folder for every clip that is decoded, in any process."""
+@dataclass(frozen=True)
+class CountingExtractor(ClipExtractor):
+    """Writes a line into a file for every clip that is decoded or computed, in any process."""
 
-    def _waveform(self, clip):
-        line = f"{self.hop_length} {clip}\n".encode()
-        log = os.open(Path(self.cache_dir) / "decoded.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    log: Path = Path()
+    name: str = ""
+
+    def _write(self, what, clip):
+        log = os.open(self.log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
         try:
-            os.write(log, line)
+            os.write(log, f"{what} {clip}\n".encode())
         finally:
             os.close(log)
-        return super()._waveform(clip)
+
+    def _load(self, clip):
+        self._write("decoded", clip)
+        return super()._load(clip)
+
+    def _one(self, clip, failures):
+        self._write(self.name, clip)
+        return super()._one(clip, failures)
+
+
+class CountingMel(MelSpectrogram):
+    """Keeps a log of its work in the cache folder; lines of spectrograms start with the hop."""
+
+    def _extractor(self):
+        log = Path(self.cache_dir) / "work.log"
+        return CountingExtractor(**vars(super()._extractor()), log=log, name=str(self.hop_length))
 
 
 class AttentionNetwork(nn.Module):

@@ -21,10 +21,11 @@ LAYERS = {
     "_training": 3, "_differentiable": 3, "_pretrained_weights": 3, "_masked_pretraining": 4,
     "nn.mvit_weights": 3, "nn.masked": 3,
     "datasets": 2, "audio": 1, "feature_store": 1, "_sound_events": 1, "_download": 1,
-    "_clip_weights": 1, "_training_parameters": 1,
-    "nn.cnn": 2, "nn.diffres": 2, "nn.pooling": 2, "nn.mvit": 2, "nn.layers": 1,
+    "_clip_weights": 1, "_training_parameters": 1, "_mel_parameters": 1, "_clip_extractor": 2,
+    "nn.cnn": 2, "nn.diffres": 2, "nn.pooling": 2, "nn.mvit": 2, "nn.layers": 1, "nn.logmel": 1,
     "nn.frontend": 0, "nn.merging": 0, "nn.attention": 0, "nn.weights": 0, "nn.augment": 0,
-    "dsp": 0, "_validation": 0, "_torchaudio": 0, "_device": 0,
+    "dsp": 0, "_validation": 0, "_torchaudio": 0, "_device": 0, "_temporary_memmap": 0,
+    "_scratch": -1,
 }  # fmt: skip
 DOORS = {"skorch": {"_training"}, "soundfile": {"audio", "datasets"}, "soxr": {"audio"}}
 LATE = {

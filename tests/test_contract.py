@@ -118,19 +118,55 @@ def test_same_seed_same_bits_with_every_joblib_backend(tone_clips, backend):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_a_search_decodes_each_clip_once_per_hop(tone_clips, tmp_path, n_jobs):
+def test_a_search_decodes_each_clip_once_and_computes_it_once_per_hop(tone_clips, tmp_path, n_jobs):
     paths, labels, groups = tone_clips
     mel = CountingMel(
         sample_rate=8000, duration=0.2, n_fft=256, n_mels=16, cache_dir=tmp_path / "cache"
     )
-    pipe = Pipeline([("mel", mel), ("clf", make_pipe()["clf"].set_params(max_epochs=1))])
-    search = GridSearchCV(
-        pipe, {"mel__hop_length": [32, 64, 128]}, cv=PredefinedSplit(groups), n_jobs=n_jobs
-    )
+    resampler = DiffResResampler(random_state=0)
+    pipe = Pipeline([
+        ("mel", mel), ("diffres", resampler), ("clf", make_pipe()["clf"].set_params(max_epochs=1))
+    ])  # fmt: skip
+    grid = {"mel__hop_length": [32, 64, 128], "diffres__budget": [0.5, 1.0]}
+    search = GridSearchCV(pipe, grid, cv=PredefinedSplit(groups), n_jobs=n_jobs)
     search.fit(paths, labels)
-    decoded = (tmp_path / "cache" / "decoded.log").read_text().splitlines()
-    assert len(search.cv_results_["split4_test_score"]) == 3
-    assert sorted(decoded) == sorted(f"{hop} {path}" for hop in (32, 64, 128) for path in paths)
+    work = (tmp_path / "cache" / "work.log").read_text().splitlines()
+    assert len(search.cv_results_["split4_test_score"]) == 6
+    assert sorted(work) == sorted(
+        f"{what} {path}" for what in ("decoded", 32, 64, 128) for path in paths
+    )
+
+
+@pytest.mark.parametrize("between", [[], [("diffres", DiffResResampler(0.5, random_state=0))]])
+def test_a_network_that_takes_waveforms_learns_saves_and_searches(tone_clips, tmp_path, between):
+    paths, labels, _ = tone_clips
+    mel, clf = dict(make_pipe(in_network=True).steps).values()
+    clf.set_params(time_shift=0.2, mixup=0.3, time_mask=0.1, freq_mask=0.1)
+    pipe = Pipeline([("mel", mel), *between, ("clf", clf)])
+    search = GridSearchCV(pipe, {"mel__hop_length": [64, 128]}, cv=2).fit(paths, labels)
+    assert search.best_score_ > 0.9
+    best = search.best_estimator_
+    joblib.dump(best, tmp_path / "pipe.joblib")
+    loaded = joblib.load(tmp_path / "pipe.joblib")
+    np.testing.assert_array_equal(loaded.predict_proba(paths), best.predict_proba(paths))
+    with pytest.raises(ValueError, match=r"come from the step it came from in fit: LogMel.*again"):
+        best.set_params(mel__hop_length=50).predict(paths)
+
+
+def test_masks_hide_spectrograms_also_where_waveforms_come_in(tone_clips, monkeypatch):
+    paths, labels, _ = tone_clips
+    seen = []
+
+    def mask(x, *args):
+        seen.append((tuple(x.shape[1:]), args[2].item()))
+        return x
+
+    monkeypatch.setattr("skaudio._training.mask_spectrograms", mask)
+    make_pipe(in_network=True).set_params(clf__freq_mask=0.2).fit(paths, labels)
+    shapes, fills = zip(*seen, strict=True)
+    assert set(shapes) == {(1, 16, 26)}
+    lowest = make_pipe()["mel"].fit_transform(paths).min()
+    assert fills[0] == pytest.approx(lowest, abs=1e-3)
 
 
 def test_halving_search_over_epochs(tone_clips):

@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN, cost
+from skaudio._clip_extractor import ClipExtractor
 from skaudio._cost import macs_of
 from skaudio.datasets import make_sound_events
 
@@ -114,9 +115,9 @@ def test_features_are_timed_without_their_cache(tmp_path, monkeypatch):
     mel = MelSpectrogram(sample_rate=16_000, n_fft=512, n_mels=16, cache_dir=tmp_path)
     pipe = make_pipeline(mel, make_classifier()).fit(waves, labels)
     decoded = []
-    compute = MelSpectrogram._waveform
+    load = ClipExtractor._load
     monkeypatch.setattr(
-        MelSpectrogram, "_waveform", lambda self, clip: decoded.append(1) or compute(self, clip)
+        ClipExtractor, "_load", lambda self, clip: decoded.append(1) or load(self, clip)
     )
     cost(pipe, waves, n_repeats=3)
     assert len(decoded) == 4

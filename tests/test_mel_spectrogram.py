@@ -1,5 +1,7 @@
 import errno
+import gc
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
@@ -187,14 +189,14 @@ def test_a_grid_of_numpy_numbers_shares_the_cache(paths, tmp_path):
     numpy = {name: np.array([value])[0] for name, value in SETTINGS.items()}
     mel = make_mel(cache_dir=tmp_path, **numpy, center=np.bool_(True))
     np.testing.assert_array_equal(mel.fit_transform(paths), plain)
-    assert len(list(tmp_path.rglob("*.npy"))) == len(paths)
+    assert len(list(tmp_path.rglob("*.npy"))) == 2 * len(paths)  # spectrograms and waveforms
 
 
 def test_bad_files_are_not_cached(mixed, tmp_path):
     mel = make_mel(on_error="warn", cache_dir=tmp_path / "cache")
     with pytest.warns(UserWarning, match="2 files"):
         mel.fit_transform(mixed)
-    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 3
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 2 * 3
     soundfile.write(mixed[3], tone(500, sample_rate=8000, duration=0.2), 8000)
     with pytest.warns(UserWarning, match="1 file "):
         assert mel.transform(mixed)[3].max() > 0
@@ -239,6 +241,10 @@ def test_without_duration_an_unreadable_header_is_named_in_fit(mixed, paths):
         ({"verbose": -1}, "verbose of MelSpectrogram must be an int >= 0, got -1"),
         ({"n_jobs": "two"}, "n_jobs of MelSpectrogram must be an int other than 0 or None, got"),
         ({"n_jobs": 0}, "n_jobs of MelSpectrogram must be an int other than 0 or None, got 0"),
+        ({"cache_waveforms": 1}, "cache_waveforms of MelSpectrogram must be True or False, got 1"),
+        ({"in_network": None}, "in_network of MelSpectrogram must be True or False, got None"),
+        ({"device": "gpu"}, "device of MelSpectrogram must be 'auto' or a device of torch"),
+        ({"memmap_dir": 5}, "memmap_dir of MelSpectrogram must be a str or PathLike, got 5"),
         ({"cache_dir": 123}, "cache_dir of MelSpectrogram must be a str or PathLike, got 123"),
         ({"cache_dir": "a\0b"}, "cache_dir of MelSpectrogram must be a folder that can be made"),
     ],
@@ -335,3 +341,85 @@ def test_clone_keeps_parameters_and_forgets_the_fit(paths):
     copy = clone(make_mel(cache_dir=None, win_length=(64, 128)).fit(paths))
     assert copy.get_params()["win_length"] == (64, 128)
     assert not hasattr(copy, "n_samples_")
+
+
+def test_cached_waveforms_spare_decoding_for_another_hop(paths, tmp_path, monkeypatch):
+    plain = make_mel(hop_length=100).fit_transform(paths)
+    make_mel(cache_dir=tmp_path).fit_transform(paths)
+    monkeypatch.setattr("skaudio._clip_extractor.load_clip", None)  # calling it would fail
+    np.testing.assert_array_equal(
+        make_mel(cache_dir=tmp_path, hop_length=100).fit_transform(paths), plain
+    )
+
+
+def test_without_cached_waveforms_the_cache_holds_spectrograms_only(paths, waves, tmp_path):
+    make_mel(cache_dir=tmp_path / "a", cache_waveforms=False).fit_transform(paths)
+    make_mel(cache_dir=tmp_path / "b").fit_transform(waves)  # which are no files
+    for folder in "ab":
+        assert len(list((tmp_path / folder).rglob("*.npy"))) == len(paths)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_result_on_disk_has_the_same_bits_and_goes_with_the_array(paths, tmp_path, n_jobs):
+    mel = make_mel(memmap_dir=tmp_path, n_jobs=n_jobs)
+    features = mel.fit_transform(paths)
+    assert isinstance(features, np.memmap)
+    assert len(list(tmp_path.iterdir())) == 1
+    np.testing.assert_array_equal(features, make_mel().fit_transform(paths))
+    part = features[1:3]
+    del features
+    gc.collect()
+    assert len(list(tmp_path.iterdir())) == 1  # a part of it is still in use
+    del part
+    gc.collect()
+    assert not list(tmp_path.iterdir())
+
+
+def test_processes_share_a_result_on_disk_without_a_copy(paths, tmp_path):
+    features = make_mel(memmap_dir=tmp_path).fit_transform(paths)
+    kinds = joblib.Parallel(n_jobs=2)(joblib.delayed(type)(features[i:]) for i in range(2))
+    assert kinds == [np.memmap, np.memmap]
+
+
+def test_a_failure_leaves_no_file_behind(mixed, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(AudioError, match="2 files"):
+        make_mel(memmap_dir=tmp_path / "out").fit_transform(mixed)
+    gc.collect()
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_disk_too_small_for_the_result_is_refused_before_work_begins(
+    paths, tmp_path, monkeypatch
+):
+    def fail(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", fail, raising=False)
+    with pytest.raises(OSError, match=r"cannot hold .* \(No space .*choose another memmap_dir"):
+        make_mel(memmap_dir=tmp_path).fit_transform(paths)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("windows", [{}, {"hop_length": (64, 50), "n_frames": 30}], ids=str)
+def test_another_device_computes_the_same_in_float32(paths, windows):
+    features = make_mel(device="auto", **windows).fit_transform(paths)
+    expected = make_mel(**windows).fit_transform(paths)
+    assert features.shape == expected.shape
+    np.testing.assert_allclose(features, expected, atol=2e-3)
+
+
+def test_in_the_network_waveforms_travel_and_spectrograms_are_the_same(paths, waves, tmp_path):
+    array = make_mel(in_network=True, cache_dir=tmp_path).fit_transform(paths)
+    assert array.shape == (5, 1, 16, 1 + 2000 // 64)
+    np.testing.assert_array_equal(array.inputs[0, 0, 0, :800], waves[0])
+    np.testing.assert_allclose(np.asarray(array)[:, 0], make_mel().fit_transform(paths), atol=2e-3)
+
+
+def test_threads_that_take_turns_do_not_see_each_others_intermediate_results(waves):
+    expected = [make_mel().fit_transform([wave]) for wave in waves]
+    with ThreadPoolExecutor(4) as pool:
+        mels = [make_mel().fit([wave]) for wave in waves]
+        jobs = [pool.submit(mels[i % 5].transform, [waves[i % 5]]) for i in range(100)]
+        for i, job in enumerate(jobs):
+            np.testing.assert_array_equal(job.result(), expected[i % 5])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from collections.abc import Callable
+from itertools import takewhile
 from numbers import Integral, Real
 from typing import Any
 
@@ -15,8 +17,11 @@ __all__ = ["FrontEnd", "FrontEndChain", "TemporalResampler", "plain_budget"]
 class FrontEnd(nn.Module):
     """Base class of modules that stand before a network and are trained with it.
 
-    A subclass adds `forward`, `config` and `output_shape`.
+    A subclass adds `forward`, `config` and `output_shape`. Attribute `takes_waveforms` tells
+    whether its input is ``(batch, 1, 1, n_samples)``; such modules come first.
     """
+
+    takes_waveforms = False
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -62,8 +67,12 @@ class FrontEnd(nn.Module):
             If the modules are of different classes or shapes.
         """
         if _describe(self) != _describe(other):
-            raise ValueError(f"{_name(self)} was trained, not {_name(other)}")
+            raise self.unlike(other)
         return self
+
+    def unlike(self, other: FrontEnd) -> ValueError:
+        """The error that `other` cannot take the place of this module."""
+        return ValueError(f"{_name(self)} was trained, not {_name(other)}")
 
 
 class TemporalResampler(FrontEnd):
@@ -122,13 +131,28 @@ class TemporalResampler(FrontEnd):
 class FrontEndChain(nn.ModuleList):
     """Front ends one behind the other; an empty chain leaves images as they are."""
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images to features, and the sum of the penalties."""
+    def forward(
+        self, images: Tensor, mask: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Images or waveforms to features, and the sum of the penalties.
+
+        `mask` is applied to the first spectrograms: those that come in, or are made of waveforms.
+        """
         penalty = images.new_zeros(())
-        for module in self.parts():
+        parts = self.parts()
+        n_first = len(self.waveform_parts())
+        for module in parts[:n_first]:
+            images, more = module(images)
+            penalty = penalty + more
+        images = images if mask is None else mask(images)
+        for module in parts[n_first:]:
             images, more = module(images)
             penalty = penalty + more
         return images, penalty
+
+    def waveform_parts(self) -> FrontEndChain:
+        """The leading front ends, which take waveforms."""
+        return FrontEndChain(takewhile(lambda part: part.takes_waveforms, self.parts()))
 
     def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """Channels, mel bands and frames that images of `shape` become."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
@@ -160,14 +160,21 @@ class ImageClassifier(nn.Module):
         """Images ``(batch, n_channels, height, width)`` to logits ``(batch, n_classes)``."""
         return self.penalized(x)[0]
 
-    def penalized(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images to logits, and what the front end adds to the loss in training."""
-        x, penalty = self.prepare(x)
+    def penalized(
+        self, x: Tensor, mask: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Images to logits, and what the front end adds to the loss in training.
+
+        `mask` is applied to the first spectrograms, see `FrontEndChain`.
+        """
+        x, penalty = self.prepare(x, mask)
         return self.backbone(x), penalty
 
-    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(
+        self, x: Tensor, mask: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Images to what enters the backbone, and what the front end adds to the loss."""
-        x, penalty = self.frontend(x)
+        x, penalty = self.frontend(x, mask)
         x = self.standardize(x)
         if self.input_size is not None and x.shape[-2:] != self.input_size:
             x = nn.functional.interpolate(

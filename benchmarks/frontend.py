@@ -1,0 +1,242 @@
+"""From paths to log-mel: skaudio beside librosa, torchaudio, AST's extractor and bare numpy.
+
+    python benchmarks/frontend.py --esc10 FOLDER --digits FOLDER     # 10 minutes
+
+Needs `pip install transformers`. FOLDER is that of `skaudio.datasets.fetch_esc10` and
+`fetch_fsdd`. The third set, 40 noises of 10 s at 16 kHz, is made on the way.
+
+Time is processor time of one process with one thread, per clip, the least of five rounds in which
+all methods take turns, so that a machine that drifts does so for all. All make 128 bands every
+10 ms, without cache. Two workers are timed by the clock. Peak memory is what a process of its own
+needs above its state before `transform` and above the array that it returns. Writes its tables
+into docs/benchmarks.md. A busy machine spoils them.
+"""
+
+import argparse
+import functools
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import joblib
+import librosa
+import numpy as np
+import soundfile
+import soxr
+import torch
+from diffres import peak_kib
+from numpy.lib.stride_tricks import sliding_window_view
+from pages import describe_machine, write_block
+from scipy import fft
+from threadpoolctl import threadpool_limits
+
+from skaudio import MelSpectrogram
+from skaudio._torchaudio import import_torchaudio
+from skaudio.dsp import LOG_FLOOR, mel_filterbank
+
+ROUNDS = 5
+SETS = {"ESC-10, 5 s ogg, 44.1 to 16 kHz": 16_000, "digits, 0.4 s wav, 8 kHz": 8000,
+        "10 s wav, 16 kHz": 16_000}  # fmt: skip
+
+
+def find_clips(esc10, digits, folder):
+    """Paths of the three sets, and the length that clips are brought to in seconds."""
+    noises = []
+    for i in range(40):
+        noises.append(str(folder / f"{i}.wav"))
+        noise = 0.1 * np.random.default_rng(i).normal(size=160_000)
+        soundfile.write(noises[-1], noise, 16_000)
+    paths = [sorted(map(str, Path(esc10).rglob("*.ogg")))[:100],
+             sorted(map(str, Path(digits).rglob("*.wav")))[:600], noises]  # fmt: skip
+    return dict(zip(SETS, zip(paths, (5.0, 0.4, 10.0), strict=True), strict=True))
+
+
+def read(path, sample_rate):
+    """A file of one channel at `sample_rate`."""
+    wave, rate = soundfile.read(path, dtype="float32")
+    return wave if rate == sample_rate else soxr.resample(wave, rate, sample_rate)
+
+
+def window_of(sample_rate, seconds):
+    """Length of the window in samples, and of the transform: the next power of two."""
+    length = round(seconds * sample_rate)
+    return length, 1 << (length - 1).bit_length()
+
+
+def decode_only(paths, sample_rate, seconds):
+    """The floor: nothing but the decoder."""
+    for path in paths:
+        soundfile.read(path, dtype="float32")
+
+
+def with_librosa(paths, sample_rate, seconds):
+    """As in its tutorial."""
+    length, n_fft = window_of(sample_rate, seconds)
+    for path in paths:
+        wave, _ = librosa.load(path, sr=sample_rate)
+        mel = librosa.feature.melspectrogram(
+            y=wave, sr=sample_rate, n_fft=n_fft, win_length=length, hop_length=sample_rate // 100
+        )
+        np.log(mel + LOG_FLOOR)
+
+
+def with_torchaudio(paths, sample_rate, seconds):
+    """One transform for all clips."""
+    torchaudio, _ = import_torchaudio()
+    length, n_fft = window_of(sample_rate, seconds)
+    transform = torchaudio.transforms.MelSpectrogram(
+        sample_rate, n_fft, length, sample_rate // 100, n_mels=128, norm="slaney",
+        mel_scale="slaney",
+    )  # fmt: skip
+    with torch.inference_mode():
+        for path in paths:
+            (transform(torch.from_numpy(read(path, sample_rate))) + LOG_FLOOR).log_().numpy()
+
+
+def with_ast(paths, sample_rate, seconds):
+    """The extractor that comes with the Audio Spectrogram Transformer: 25 ms, HTK's bands."""
+    import_torchaudio()
+    from transformers import ASTFeatureExtractor
+
+    extractor = ASTFeatureExtractor(sampling_rate=sample_rate)
+    for path in paths:
+        extractor._extract_fbank_features(read(path, sample_rate), max_length=1024)
+
+
+def with_numpy(paths, sample_rate, seconds):
+    """What one would write in ten minutes: float32, all frames at once, a dense product."""
+    length, n_fft = window_of(sample_rate, seconds)
+    window = np.hanning(length + 1)[:-1].astype(np.float32)
+    filters = mel_filterbank(sample_rate, n_fft, 128).astype(np.float32).T
+    for path in paths:
+        wave = np.pad(read(path, sample_rate), n_fft // 2)
+        frames = sliding_window_view(wave, length)[:: sample_rate // 100] * window
+        power = np.abs(fft.rfft(frames, n=n_fft, axis=1)) ** 2
+        np.log(power @ filters + np.float32(LOG_FLOOR))
+
+
+def make_mel(sample_rate, seconds, duration, n_jobs=None):
+    """skaudio with the same settings."""
+    length, n_fft = window_of(sample_rate, seconds)
+    return MelSpectrogram(
+        sample_rate=sample_rate, duration=duration, n_fft=n_fft, win_length=length,
+        hop_length=sample_rate // 100, n_jobs=n_jobs,
+    )  # fmt: skip
+
+
+METHODS = {
+    "decode only": decode_only,
+    "skaudio": None,
+    "numpy and scipy by hand": with_numpy,
+    "soundfile, soxr, torchaudio": with_torchaudio,
+    "AST's extractor": with_ast,
+    "librosa": with_librosa,
+}
+
+
+def times_of(paths, sample_rate, seconds, duration):
+    """Milliseconds per clip of every method."""
+    mel = make_mel(sample_rate, seconds, duration).fit(paths[:1])
+    runs = {
+        name: functools.partial(run, paths, sample_rate, seconds) if run else None
+        for name, run in METHODS.items()
+    } | {"skaudio": lambda: mel.transform(paths)}
+    best = dict.fromkeys(runs, np.inf)
+    for number in range(ROUNDS + 1):  # the first only warms up
+        for name, run in runs.items():
+            start = time.process_time()
+            run()
+            spent = 1e3 * (time.process_time() - start) / len(paths)
+            best[name] = min(best[name], spent) if number else np.inf
+    return best
+
+
+def time_table(clips, seconds):
+    """One row per method: milliseconds of every set, and how many times as long as skaudio."""
+    columns = [
+        times_of(paths, SETS[name], seconds, duration) for name, (paths, duration) in clips.items()
+    ]
+    yield "| | " + " | | ".join(SETS) + " | |"
+    yield "|---" * (1 + 2 * len(SETS)) + "|"
+    for name in METHODS:
+        cells = [f"{times[name]:.2f} | {times[name] / times['skaudio']:.2f}" for times in columns]
+        yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+def worker_table(clips):
+    """Clock time of two workers, as threads and as processes that have been started before."""
+    yield "| | one worker | two threads | times as fast | two processes | times as fast |"
+    yield "|---|---|---|---|---|---|"
+    for name, (paths, duration) in clips.items():
+        paths = paths * (1200 // len(paths) + 1)
+        best = []
+        for backend, n_jobs in (("threading", 1), ("threading", 2), ("loky", 2)):
+            mel = make_mel(SETS[name], 0.025, duration, n_jobs).fit(paths[:1])
+            spent = []
+            with joblib.parallel_config(backend):
+                for _ in range(4):
+                    start = time.perf_counter()
+                    mel.transform(paths)
+                    spent.append(1e3 * (time.perf_counter() - start) / len(paths))
+            best.append(min(spent[1:]))
+        one, threads, processes = best
+        yield (f"| {name} | {one:.2f} | {threads:.2f} | {one / threads:.2f} | {processes:.2f} | "
+               f"{one / processes:.2f} |")  # fmt: skip
+
+
+def peak_of(paths, n_clips, n_jobs):
+    """MiB above the process before `transform` and above its result."""
+    mel = make_mel(16_000, 0.025, 5.0, n_jobs).fit(paths[:1])
+    mel.transform(paths[:2])
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = peak_kib()[1]
+    result = mel.transform((paths * (n_clips // len(paths) + 1))[:n_clips])
+    return (peak_kib()[0] - before) / 1024 - result.nbytes / 2**20
+
+
+def memory_table(paths):
+    """Peak of both numbers of workers for ever more clips, each in a process of its own."""
+    counts = (100, 400, 1600)
+    yield "| workers | " + " | ".join(f"{n} clips" for n in counts) + " |"
+    yield "|---" * (1 + len(counts)) + "|"
+    for n_jobs in (1, 2):
+        cells = []
+        for n in counts:
+            command = [sys.executable, __file__, "--peak", str(n), str(n_jobs), *paths]
+            run = subprocess.run(command, capture_output=True, text=True, check=True)
+            cells.append(f"{float(run.stdout):.1f}")
+        yield f"| {n_jobs} | " + " | ".join(cells) + " |"
+
+
+def main():
+    """Write all tables, or measure one peak as a process of its own."""
+    if sys.argv[1] == "--peak":
+        print(peak_of(sys.argv[4:], int(sys.argv[2]), int(sys.argv[3])))
+        return
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--esc10", required=True)
+    parser.add_argument("--digits", required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
+        clips = find_clips(args.esc10, args.digits, Path(folder))
+        lines = [
+            "Milliseconds of processor time per clip, one thread, and how many times as long as "
+            "skaudio; 128 bands, hop 10 ms. Written by `benchmarks/frontend.py`, "
+            f"{describe_machine()}.",
+        ]
+        for title, seconds in (("25 ms", 0.025), ("64 ms", 0.064)):
+            lines += ["", f"Windows of {title}:", "", *time_table(clips, seconds)]
+        lines += ["", "Milliseconds by the clock per clip, windows of 25 ms:", ""]
+        lines += worker_table(clips)
+        first = next(iter(clips.values()))[0][:50]
+        lines += ["", "Peak memory above the result in MiB, ESC-10, threads:", ""]
+        lines += memory_table(first)
+        print("\n".join(lines))
+        write_block("frontend", lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Checks of the parameters of MelSpectrogram, and what follows from them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from skaudio import dsp
+from skaudio._validation import (
+    check_bool,
+    check_choice,
+    check_folder,
+    check_int,
+    check_length,
+    check_n_jobs,
+    check_real,
+    is_int,
+)
+
+__all__ = [
+    "bands_of",
+    "check_mel_folders",
+    "check_mel_parameters",
+    "image_shape",
+    "warn_of_empty_bands",
+    "windows_of",
+]
+
+
+def check_mel_parameters(owner: Any) -> None:
+    """Check them; messages name owner, rule and value."""
+    for name in ("sample_rate", "n_fft", "n_mels"):
+        check_int(owner, name, low=1)
+    check_int(owner, "n_frames", low=1, optional=True)
+    check_int(owner, "verbose", low=0)
+    check_n_jobs(owner)
+    check_length(owner, "hop_length")
+    check_length(owner, "win_length", optional=True)
+    check_real(owner, "duration", low=0, low_open=True, optional=True)
+    check_real(owner, "power", low=0, low_open=True)
+    nyquist = owner.sample_rate / 2
+    check_real(owner, "fmax", low=0, high=nyquist, low_open=True, optional=True)
+    check_real(owner, "fmin", low=0, high=nyquist, high_open=True)
+    check_choice(owner, "mel_scale", ("slaney", "htk"))
+    check_choice(owner, "norm", ("slaney", None))
+    check_choice(owner, "center_pad_mode", ("constant", "reflect"))
+    check_choice(owner, "pad_mode", ("constant", "repeat"))
+    check_choice(owner, "crop", ("start", "center"))
+    check_choice(owner, "on_error", ("raise", "warn"))
+    for name in ("center", "cache_waveforms", "in_network"):
+        check_bool(owner, name)
+    if owner.channel != "mean" and not is_int(owner.channel, 0):
+        raise ValueError(
+            f"channel of MelSpectrogram must be 'mean' or an int >= 0, got {owner.channel!r}."
+        )
+    if owner.device != "cpu":
+        from skaudio._device import device_of  # only here, so that workers need no torch
+
+        device_of(owner)
+    _check_related(owner)
+
+
+def check_mel_folders(owner: Any) -> None:
+    """Make `cache_dir` and `memmap_dir` and check that files can be written there."""
+    for name in ("cache_dir", "memmap_dir"):
+        if getattr(owner, name) is not None:
+            check_folder(getattr(owner, name), f"{name} of MelSpectrogram")
+
+
+def warn_of_empty_bands(owner: Any) -> None:
+    """Warn of bands so narrow that no Fourier bin lies in them."""
+    filters = dsp.mel_filterbank(owner.sample_rate, owner.n_fft, owner.n_mels, **bands_of(owner))
+    empty = int((filters.max(axis=1) == 0).sum())
+    if empty:
+        warnings.warn(
+            f"{empty} of {owner.n_mels} mel bands lie between two Fourier bins and are always "
+            f"silent: raise n_fft={owner.n_fft} or lower n_mels.",
+            stacklevel=3,
+        )
+
+
+def windows_of(owner: Any) -> list[tuple[int, int | None]]:
+    """Hop and window length of every image channel."""
+    hops = owner.hop_length if isinstance(owner.hop_length, list | tuple) else [owner.hop_length]
+    wins = owner.win_length if isinstance(owner.win_length, list | tuple) else [owner.win_length]
+    count = max(len(hops), len(wins))
+    if len({len(hops), len(wins)} - {1, count}):
+        raise ValueError(
+            "hop_length and win_length of MelSpectrogram must have the same number of "
+            f"entries, got {owner.hop_length!r} and {owner.win_length!r}."
+        )
+    hops, wins = (list(v) * (count if len(v) == 1 else 1) for v in (hops, wins))
+    return list(zip(hops, wins, strict=True))
+
+
+def bands_of(owner: Any) -> dict[str, Any]:
+    """What decides the mel filters, besides rate and counts."""
+    return {
+        "fmin": float(owner.fmin),
+        "fmax": None if owner.fmax is None else float(owner.fmax),
+        "mel_scale": owner.mel_scale,
+        "norm": owner.norm,
+    }
+
+
+def image_shape(owner: Any) -> tuple[int, ...]:
+    """Shape of a clip's spectrogram, with an axis of channels if there may be several."""
+    windows = windows_of(owner)
+    n_frames = owner.n_frames or dsp.count_frames(
+        owner.n_samples_, owner.n_fft, windows[0][0], center=owner.center
+    )
+    several = isinstance(owner.hop_length, list | tuple) or isinstance(
+        owner.win_length, list | tuple
+    )
+    return (*([len(windows)] if several else []), owner.n_mels, n_frames)
+
+
+def _check_related(owner: Any) -> None:
+    if owner.fmax is not None and owner.fmin >= owner.fmax:
+        raise ValueError(
+            f"fmin of MelSpectrogram must be below fmax={owner.fmax!r}, got {owner.fmin!r}."
+        )
+    for _, win_length in windows_of(owner):
+        if win_length is not None and win_length > owner.n_fft:
+            raise ValueError(
+                f"win_length of MelSpectrogram must be at most n_fft={owner.n_fft}, "
+                f"got {owner.win_length!r}."
+            )

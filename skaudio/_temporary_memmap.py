@@ -1,0 +1,67 @@
+"""Arrays that live in a file for as long as they are needed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import weakref
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["temporary_memmap"]
+
+
+def temporary_memmap(folder: str | os.PathLike, shape: tuple[int, ...]) -> np.memmap:
+    """Make an array in a new file that is deleted together with the array.
+
+    The file has a name, so that joblib hands the array to other processes without a copy; a killed
+    process leaves it behind.
+
+    Parameters
+    ----------
+    folder : str or PathLike
+        An existing folder.
+    shape : tuple of int
+        Shape of the array.
+
+    Returns
+    -------
+    array : memmap of the given shape, float32
+        Zeros.
+
+    Raises
+    ------
+    OSError
+        If the disk has not enough room; the message says what to do.
+    """
+    number, name = tempfile.mkstemp(prefix="skaudio-", suffix=".npy", dir=folder)
+    os.close(number)
+    try:
+        array = np.lib.format.open_memmap(name, mode="w+", dtype=np.float32, shape=shape)
+        _reserve(name)
+    except BaseException as err:
+        _delete(name)
+        if isinstance(err, OSError):
+            raise OSError(
+                err.errno,
+                f"memmap_dir cannot hold an array of shape {shape} ({err.strerror}): free space "
+                "or choose another memmap_dir",
+                str(folder),
+            ) from err
+        raise
+    weakref.finalize(array, _delete, name)
+    return array
+
+
+def _reserve(name: str) -> None:
+    """Claim the whole file now: writing to a mapped file on a full disk would kill the process."""
+    if hasattr(os, "posix_fallocate"):
+        with Path(name).open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(name))
+
+
+def _delete(name: str) -> None:
+    with suppress(OSError):
+        os.unlink(name)
