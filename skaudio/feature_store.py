@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 import os
-import zlib
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 from filelock import FileLock, Timeout
 
 __all__ = ["FeatureStore"]
 
 # Part of every key: raise it when the same parameters begin to give other numbers.
-FORMAT_VERSION = 1
-CHECKSUM_BYTES = 4
+FORMAT_VERSION = 2
+CHECKSUM_BYTES = 8
+# Magic string, version and length of the header that open a file of numpy's format 1.0.
+HEADER_PREFIX = 10
 
 
 class FeatureStore:
@@ -73,8 +77,9 @@ class FeatureStore:
             If an entry cannot be written, a full disk for instance.
         """
         busy = []
+        real_folder = functools.cache(os.path.realpath)  # clips of one folder share it
         for position, clip in enumerate(clips):
-            key = self._key(clip)
+            key = _key(clip, real_folder)
             if key is None:
                 yield position, compute(clip)
                 continue
@@ -99,17 +104,6 @@ class FeatureStore:
                 self._write(key, found)
         return found
 
-    def _key(self, clip: str | np.ndarray) -> str | None:
-        if isinstance(clip, np.ndarray):
-            header = f"{clip.dtype.str}{clip.shape}".encode()
-            return _digest(header, np.ascontiguousarray(clip).data)
-        try:
-            path = os.path.realpath(clip)
-            status = os.stat(path)
-        except (OSError, ValueError):  # `compute` will say what is wrong with the file or name
-            return None
-        return _digest(f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="replace"))
-
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key[2:]}.npy"
 
@@ -118,7 +112,8 @@ class FeatureStore:
         # One lock for each of 256 sub-folders: few files, and two workers rarely want the same.
         folder = self.folder / key[:2]
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if not folder.is_dir():
+                folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder / ".lock")
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
@@ -136,20 +131,26 @@ class FeatureStore:
             content = self._path(key).read_bytes()
         except OSError:
             return None
-        body, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
+        body, checksum = memoryview(content)[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
         if len(content) <= CHECKSUM_BYTES or _checksum(body) != checksum:
             return None
-        return np.lib.format.read_array(io.BytesIO(body), allow_pickle=False)
+        start = HEADER_PREFIX + int.from_bytes(content[HEADER_PREFIX - 2 : HEADER_PREFIX], "little")
+        shape, dtype = _parse_header(content[:start])
+        return np.frombuffer(body, dtype, offset=start).reshape(shape)
 
     def _write(self, key: str, features: np.ndarray) -> None:
         # numpy reads the file too: what follows the array's last byte does not disturb it.
-        buffer = io.BytesIO()
-        np.lib.format.write_array(buffer, features, allow_pickle=False)
-        body = buffer.getvalue()
+        features = np.ascontiguousarray(features)
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, np.lib.format.header_data_from_array_1_0(features)
+        )
+        parts = header.getvalue(), features.data.cast("B")
         path = self._path(key)
         part = path.with_suffix(".part")  # nobody else writes it: the caller holds the lock
         try:
-            part.write_bytes(body + _checksum(body))
+            with part.open("wb") as file:
+                file.writelines([*parts, _checksum(*parts)])
             os.replace(part, path)
         except OSError as err:
             with suppress(OSError):
@@ -165,8 +166,37 @@ class FeatureStore:
         )
 
 
-def _checksum(body: bytes) -> bytes:
-    return zlib.crc32(body).to_bytes(CHECKSUM_BYTES, "little")
+def _key(clip: str | np.ndarray, real_folder: Callable[[str], str]) -> str | None:
+    """Name of a clip in the store, None for a file that cannot be looked at."""
+    if isinstance(clip, np.ndarray):
+        header = f"{clip.dtype.str}{clip.shape}".encode()
+        return _digest(header, np.ascontiguousarray(clip).data)
+    try:
+        folder, name = os.path.split(clip)
+        path = os.path.join(real_folder(folder), name)
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode) or name in ("", os.curdir, os.pardir):
+            path = os.path.realpath(clip)
+            status = os.stat(path)
+    except (OSError, ValueError):  # `compute` will say what is wrong with the file or name
+        return None
+    return _digest(f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="replace"))
+
+
+def _checksum(*parts: bytes | memoryview) -> bytes:
+    digest = xxhash.xxh3_64()  # of damage, not of malice; CRC-32 took as long as reading the file
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+@functools.lru_cache(maxsize=64)
+def _parse_header(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type from the start of a file; entries of one kind of feature share it."""
+    file = io.BytesIO(header)
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    return shape, dtype
 
 
 def _digest(*parts: bytes | memoryview) -> str:
