@@ -4,7 +4,7 @@
 
 DIR holds ``audio/`` and ``meta.csv`` with columns filename, fold and category (ESC-10 for
 instance), FILE ImageNet weights of timm's mobilenetv2_100; without it they are downloaded. Every
-clip is decoded once per hop size. Twenty minutes on one core for the 400 clips of ESC-10; the curve
+clip is decoded once. Twenty minutes on one core for the 400 clips of ESC-10; the curve
 is saved as budget_curve.png.
 """
 

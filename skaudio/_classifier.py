@@ -12,10 +12,10 @@ from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Trans
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skaudio._clip_dataset import ClipDataset
 from skaudio._clip_weights import clip_weights
 from skaudio._differentiable import DifferentiableArray, take_apart
 from skaudio._trained_network import Start, TrainedNetwork
-from skaudio._training import ClipDataset
 from skaudio._training_parameters import check_training_parameters
 from skaudio.nn.frontend import FrontEndChain
 

@@ -22,6 +22,7 @@ class LinearProxy(SpectrogramClassifier):
 
     _shaping = ()
     standardize, early_stopping, warm_start = True, False, False
+    precision, compile = "fp32", False
     optimizer, schedule, warmup, lr_step_size, lr_gamma = "adamw", "cosine", 0.1, 1, 1.0
     backbone_lr, frontend_lr, weight_decay, label_smoothing = None, None, 1e-2, 0.0
     time_shift, time_mask, freq_mask, mixup = 0.0, 0.0, 0.0, 0.0

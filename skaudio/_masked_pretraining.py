@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from skaudio._training import Schedule, random_batches
+from skaudio._clip_dataset import random_batches
+from skaudio._training import Schedule
 from skaudio.nn.augment import shift_time
 from skaudio.nn.masked import MaskedReconstruction
 from skaudio.nn.mvit import StagedClassifier, decays

@@ -12,13 +12,13 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skaudio._classifier import SpectrogramClassifier, unchanged_on_error
+from skaudio._clip_dataset import ClipDataset
 from skaudio._differentiable import take_apart
 from skaudio._masked_pretraining import pretrain_masked
-from skaudio._pretrained_weights import check_weights, fill_network
-from skaudio._training import ClipDataset
-from skaudio._validation import check_bool, check_choice, check_int, check_pair, check_real
+from skaudio._mast_parameters import check_mast_parameters
+from skaudio._pretrained_weights import fill_network
 from skaudio.nn.layers import ImageClassifier, init_head
-from skaudio.nn.mvit import SIZES, STRIDES, StagedClassifier, build_mast, decays
+from skaudio.nn.mvit import StagedClassifier, build_mast, decays
 from skaudio.nn.mvit_weights import from_timm
 
 
@@ -112,7 +112,8 @@ class MAST(SpectrogramClassifier):
     random_state : int, RandomState instance or None, default=None
         Decides initial weights, order of clips, augmentation, hidden parts and drop path. Same
         seed, same bits, whatever runs in parallel.
-    device, n_threads, verbose : str, int or None, int, default='auto', 1, 0
+    device, n_threads, precision, compile, verbose : str, int or None, str, bool, int, \
+default='auto', 1, 'fp32', False, 0
         See `PretrainedCNN`.
 
     Attributes
@@ -216,6 +217,8 @@ class MAST(SpectrogramClassifier):
         random_state=None,
         device="auto",
         n_threads=1,
+        precision="fp32",
+        compile=False,
         verbose=0,
     ):
         self.size = size
@@ -260,6 +263,8 @@ class MAST(SpectrogramClassifier):
         self.random_state = random_state
         self.device = device
         self.n_threads = n_threads
+        self.precision = precision
+        self.compile = compile
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, X_unlabeled: Any = None) -> MAST:
@@ -376,26 +381,7 @@ class MAST(SpectrogramClassifier):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_choice(self, "size", tuple(SIZES))
-        check_choice(self, "stem", ("patch", "conv", None))
-        check_choice(self, "embedding", ("last", "all"))
-        check_choice(self, "pretrain", ("masked", None))
-        check_int(self, "pretrain_epochs", low=1)
-        check_real(self, "pretrain_lr", low=0, low_open=True)
-        check_real(self, "layer_decay", low=0, high=1, low_open=True)
-        check_real(self, "drop_path", low=0, high=1, high_open=True, optional=True)
-        check_bool(self, "cls_token")
-        check_pair(self, "patch_stride", STRIDES[:3])
-        check_pair(self, "kv_stride", STRIDES, optional=True)
-        check_pair(self, "q_strides", STRIDES, count=4, optional=True)
-        check_weights(self)
-        large = self.size in ("tiny", "small", "base")
-        if self.weights == "imagenet" and (not large or self.cls_token or self.stem == "conv"):
-            raise ValueError(
-                "weights of MAST must be None or a file unless size is one of tiny, small, base, "
-                "cls_token=False and stem None or 'patch', got 'imagenet' with "
-                f"{self.size!r}, {self.cls_token!r} and {self.stem!r}."
-            )
+        check_mast_parameters(self)
 
     def _build_module(
         self,

@@ -103,6 +103,13 @@ class PretrainedCNN(SpectrogramClassifier):
         Threads of the CPU that torch may use, >= 1; None leaves its own setting alone. Another
         number rounds differently, so only a fixed one makes the result independent of the
         machine and of a search's `n_jobs`. Raise it for single fits of large networks on a CPU.
+    precision : {'fp32', 'bf16', 'fp16'}, default='fp32'
+        Type in which the backbone multiplies, in `fit` and `predict`; weights, front end and loss
+        stay in float32. 'bf16' is for recent processors and GPUs; 'fp16' is for GPUs, and scales
+        the loss in training. See docs/benchmarks.md for what they gain.
+    compile : bool, default=False
+        Whether the backbone is compiled by `torch.compile`, for long runs: the first batch takes
+        from seconds to minutes. Needs a C++ compiler, results differ by rounding.
     verbose : int, default=0
         Above 0, print a line per epoch.
 
@@ -188,6 +195,8 @@ class PretrainedCNN(SpectrogramClassifier):
         random_state=None,
         device="auto",
         n_threads=1,
+        precision="fp32",
+        compile=False,
         verbose=0,
     ):
         self.backbone = backbone
@@ -223,6 +232,8 @@ class PretrainedCNN(SpectrogramClassifier):
         self.random_state = random_state
         self.device = device
         self.n_threads = n_threads
+        self.precision = precision
+        self.compile = compile
         self.verbose = verbose
 
     def _check_parameters(self) -> None:

@@ -15,17 +15,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch.optim.swa_utils import update_bn
 
-from skaudio._device import device_of, limited_threads, seeded
-from skaudio._differentiable import plain_arrays
-from skaudio._training import (
-    Augmentation,
+from skaudio._clip_dataset import (
     ClipDataset,
     channel_statistics,
-    continue_optimizer,
     draw_validation,
-    make_net,
     random_batches,
 )
+from skaudio._device import device_of, limited_threads, seeded
+from skaudio._differentiable import plain_arrays
+from skaudio._training import Augmentation, continue_optimizer, make_net
 from skaudio.nn.cnn import stages
 from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.layers import ImageClassifier, Standardize

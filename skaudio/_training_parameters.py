@@ -34,5 +34,6 @@ def check_training_parameters(owner: Any) -> None:
         )
     check_choice(owner, "optimizer", ("adamw", "adam"))
     check_choice(owner, "schedule", ("cosine", "step", None))
-    for name in ("standardize", "early_stopping", "warm_start"):
+    check_choice(owner, "precision", ("fp32", "bf16", "fp16"))
+    for name in ("standardize", "early_stopping", "warm_start", "compile"):
         check_bool(owner, name)

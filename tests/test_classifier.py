@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ import torch
 from networks import Interrupted, headless_cnn, tiny_cnn
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from torch import nn
 
 from skaudio import PretrainedCNN
-from skaudio._training import ClipDataset, draw_validation
+from skaudio._clip_dataset import ClipDataset, draw_validation
 
 
 def make_classifier(**parameters):
@@ -440,6 +442,8 @@ def test_bad_data_is_refused(images, change, message):
         ("schedule", "linear", "one of 'cosine', 'step', None"),
         ("standardize", "yes", "True or False"),
         ("early_stopping", 1, "True or False"),
+        ("precision", "fp8", "one of 'fp32', 'bf16', 'fp16'"),
+        ("compile", "yes", "True or False"),
         ("warm_start", None, "True or False"),
         ("class_weight", {"dog": -1, "rain": 1}, "a dict of finite numbers >= 0"),
         ("class_weight", {"dog": np.nan, "rain": 1}, "a dict of finite numbers >= 0"),
@@ -504,3 +508,67 @@ def test_early_stopping_watches_and_keeps_the_average_of_the_weights(images):
     held = draw_validation(codes, 0.3, clf._generator(0))
     loss = -clf.predict_log_proba(X[held])[np.arange(held.sum()), codes[held]].mean()
     assert loss == pytest.approx(min(row["valid_loss"] for row in clf.history_), rel=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_learns_and_loads_and_rounds_as_it_says(images, precision):
+    X, y = images
+    clf = make_classifier(precision=precision, gradient_clip_value=5.0).fit(X, y)
+    proba = clf.predict_proba(X)
+    assert clf.score(X, y) > 0.9
+    assert {p.dtype for p in clf.net_.module_.parameters()} == {torch.float32}
+    np.testing.assert_allclose(proba.sum(axis=1), 1.0, rtol=1e-12)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(clf)).predict_proba(X), proba)
+    exact = clf.set_params(precision="fp32")
+    exact = pickle.loads(pickle.dumps(exact)).predict_proba(X)
+    assert 0 < np.abs(exact - proba).max() < 0.05
+    assert clf.transform(X).dtype == np.float32
+
+
+def test_gradients_are_clipped_at_their_true_length_whatever_scales_the_loss(images, monkeypatch):
+    X, y = images
+    lengths = []
+
+    def clip(*args, **kwargs):
+        lengths.append(nn.utils.clip_grad_norm_(*args, **kwargs).item())
+
+    monkeypatch.setattr("skorch.callbacks.regularization.clip_grad_norm_", clip)
+    for precision in ("fp32", "fp16"):
+        make_classifier(precision=precision, max_epochs=1, gradient_clip_value=1.0).fit(X, y)
+    assert lengths[0] == pytest.approx(lengths[6], rel=0.05)
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Lets `torch.compile` run graphs as they are, as compiling for speed takes half a minute."""
+    calls = []
+    run = nn.Module.compile
+
+    def compile_without_speed(module, *args, **kwargs):
+        calls.append(type(module).__name__)
+        run(module, *args, backend="eager", **kwargs)
+
+    monkeypatch.setattr(nn.Module, "compile", compile_without_speed)
+    yield calls
+    torch.compiler.reset()
+
+
+def test_a_compiled_network_gives_the_results_of_the_plain_one(images, compiled):
+    X, y = images
+    plain = make_classifier().fit(X, y)
+    clf = make_classifier(compile=True).fit(X, y)
+    assert compiled == ["Sequential"]
+    np.testing.assert_allclose(clf.predict_proba(X), plain.predict_proba(X), atol=1e-4)
+    np.testing.assert_allclose(clf.transform(X), plain.transform(X), atol=1e-3)
+    assert list(clf.net_.module_.state_dict()) == list(plain.net_.module_.state_dict())
+    loaded = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_allclose(loaded.predict_proba(X), clf.predict_proba(X), atol=1e-6)
+    assert len(compiled) == 2
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_a_network_is_compiled_for_speed(images):
+    X, y = images
+    clf = make_classifier(compile=True, max_epochs=1).fit(X, y)
+    plain = make_classifier(max_epochs=1).fit(X, y)
+    np.testing.assert_allclose(clf.predict_proba(X), plain.predict_proba(X), atol=1e-3)

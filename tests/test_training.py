@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from skaudio._clip_dataset import channel_statistics, draw_validation
 from skaudio._device import limited_threads, seeded
-from skaudio._training import channel_statistics, draw_validation
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])

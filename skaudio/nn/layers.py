@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +103,7 @@ class ImageClassifier(nn.Module):
     """Front end, standardise, resize, and classify images.
 
     Attribute `frontend` is the chain of modules that images pass first; empty unless set.
+    `amp_dtype` is the type in which the backbone multiplies, None for that of its weights.
 
     Parameters
     ----------
@@ -127,6 +130,7 @@ class ImageClassifier(nn.Module):
         self.standardize = standardize
         self.backbone = backbone
         self.input_size = input_size
+        self.amp_dtype: torch.dtype | None = None
         self._head = [head]  # in a list, so that its parameters are not listed twice
 
     @property
@@ -168,7 +172,15 @@ class ImageClassifier(nn.Module):
         `mask` is applied to the first spectrograms, see `FrontEndChain`.
         """
         x, penalty = self.prepare(x, mask)
-        return self.backbone(x), penalty
+        with self.autocast(x):
+            logits = self.backbone(x)
+        return logits.to(x.dtype), penalty
+
+    def autocast(self, x: Tensor) -> AbstractContextManager[Any]:
+        """Where products are taken in `amp_dtype`: for the backbone, not for the front end."""
+        if self.amp_dtype is None:
+            return nullcontext()
+        return torch.autocast(x.device.type, self.amp_dtype)
 
     def prepare(
         self, x: Tensor, mask: Callable[[Tensor], Tensor] | None = None
@@ -204,7 +216,9 @@ class ImageClassifier(nn.Module):
 
         hook = self.head.register_forward_pre_hook(take)
         try:
-            self(x)
+            x, _ = self.prepare(x)
+            with self.autocast(x):
+                self.backbone.forward(x)  # not a compiled one, which would not call the hook
         finally:
             hook.remove()
         return taken[-1].flatten(1)

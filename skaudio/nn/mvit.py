@@ -318,7 +318,9 @@ class StagedClassifier(ImageClassifier):
 
     def embed_stages(self, x: Tensor) -> Tensor:
         """Images to the embeddings of all stages side by side, ``(batch, sum of dims)``."""
-        return torch.cat(self.backbone.features(self.prepare(x)[0]), dim=1)
+        x, _ = self.prepare(x)
+        with self.autocast(x):
+            return torch.cat(self.backbone.features(x), dim=1)
 
 
 def build_mast(

@@ -1,0 +1,105 @@
+"""Time and memory of the front end against number and length of clips, and workers.
+
+    python benchmarks/scaling.py     # 8 minutes, 3 GB of disk
+
+Clips are noise at 16 kHz as wav files; for many clips a hundred files are taken again and again.
+Every point is a process of its own. Memory is its peak above its state before `transform` and above
+the result; with `memmap_dir` above nothing: pages of the file that are in memory count too, and the
+system takes them back when it needs them, so there it is the part that is not the file's. Writes
+its tables into docs/benchmarks.md. A busy machine spoils them.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from pages import describe_machine, write_block
+
+from skaudio import MelSpectrogram
+
+RATE = 16_000
+
+
+def make_files(folder, seconds, count):
+    """Noises of so many seconds."""
+    names = []
+    for i in range(count):
+        names.append(str(Path(folder) / f"{seconds}-{i}.wav"))
+        noise = np.random.default_rng(i).normal(scale=0.1, size=round(seconds * RATE))
+        soundfile.write(names[-1], noise, RATE)
+    return names
+
+
+def own_mib(field):
+    """Memory of this process that is no file's: now, or at its peak."""
+    with open("/proc/self/status") as file:
+        return int(dict(line.split(":", 1) for line in file)[field].split()[0]) / 1024
+
+
+def worker(n_clips, n_jobs, folder, paths):
+    """Seconds of `transform`, its peak memory and the size of its result in MiB."""
+    mel = MelSpectrogram(sample_rate=RATE, n_fft=512, hop_length=160, n_mels=64, n_jobs=n_jobs,
+                         memmap_dir=folder or None).fit(paths[:1])  # fmt: skip
+    clips = (paths * (n_clips // len(paths) + 1))[:n_clips]
+    mel.transform(clips[:2])
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = own_mib("VmRSS")
+    start = time.perf_counter()
+    result = mel.transform(clips)
+    seconds = time.perf_counter() - start
+    size = result.nbytes / 2**20
+    peak = own_mib("RssAnon") - before if folder else own_mib("VmHWM") - before - size
+    print(seconds, peak, size)
+
+
+def measure(n_clips, n_jobs, folder, paths):
+    """Run `worker` in a process of its own."""
+    command = [sys.executable, __file__, "--worker", str(n_clips), str(n_jobs), folder, *paths]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return map(float, run.stdout.split())
+
+
+def tables(folder):
+    """Rows of both tables."""
+    paths = make_files(folder, 1, 100)
+    yield "| clips of 1 s | workers | result, MiB | seconds | ms per clip | peak, MiB |"
+    yield "|---|---|---|---|---|---|"
+    for count in (100, 1000, 10_000, 100_000):
+        for n_jobs in (1, 2):
+            place = folder if count == 100_000 else ""
+            seconds, peak, size = measure(count, n_jobs, place, paths)
+            note = " in `memmap_dir`" if place else ""
+            cells = count, n_jobs, f"{size:.0f}{note}", f"{seconds:.2f}", 1e3 * seconds / count
+            yield "| " + " | ".join(map(str, cells[:-1])) + f" | {cells[-1]:.3f} | {peak:.0f} |"
+    yield ""
+    yield "| length of a clip, s | clips | seconds | ms per second of sound | peak, MiB |"
+    yield "|---|---|---|---|---|"
+    for length in (1, 10, 60, 600):
+        count = max(2, 600 // length)
+        seconds, peak, _ = measure(count, 1, "", make_files(folder, length, min(count, 10)))
+        spent = 1e3 * seconds / count / length
+        yield f"| {length} | {count} | {seconds:.2f} | {spent:.3f} | {peak:.0f} |"
+
+
+def main():
+    """Write the tables, or measure one point."""
+    if sys.argv[1:2] == ["--worker"]:
+        worker(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5:])
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        lines = [
+            "64 bands, windows of 32 ms, hop 10 ms, no cache. Written by `benchmarks/scaling.py`, "
+            f"{describe_machine()}.",
+            "",
+            *tables(folder),
+        ]
+    print("\n".join(lines))
+    write_block("scaling", lines)
+
+
+if __name__ == "__main__":
+    main()

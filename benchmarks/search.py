@@ -1,0 +1,155 @@
+"""A search over hops and budgets from paths: with skaudio's cache, and as one would write it.
+
+    python benchmarks/search.py --esc10 FOLDER     # 8 minutes
+
+FOLDER is that of `skaudio.datasets.fetch_esc10`. Three hops, four budgets and five folds on 100
+clips of ESC-10, a small network trained for two epochs. Without the cache every fit and every score
+decodes and computes its clips anew; `Pipeline(memory=...)` keeps what the training folds need and
+computes the test folds anew. Decoded and computed clips are counted in the worker itself. The last
+column is processor time of all workers over time by the clock: above the number of cores it would
+wait for itself. Writes its table into docs/benchmarks.md.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from pages import describe_machine, write_block
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.pipeline import Pipeline
+from small_cnn import small_cnn
+
+from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio._clip_extractor import ClipExtractor
+
+GRID = {"mel__hop_length": [160, 320, 640], "diffres__budget": [0.25, 0.5, 0.75, 1.0]}
+
+
+class CountingExtractor(ClipExtractor):
+    """Adds a byte to a file for every clip that is decoded, and to another for every one made."""
+
+    def _count(self, what, number=1):
+        with open(Path(os.environ["COUNTS"]) / what, "ab") as file:
+            file.write(b"." * number)
+
+    def _load(self, clip):
+        self._count("decoded")
+        return super()._load(clip)
+
+    def fill(self, features, clips):
+        if self.feature_store is None:
+            self._count("computed", len(clips))
+        return super().fill(features, clips)
+
+    def _one(self, clip, failures):
+        self._count("computed")
+        return super()._one(clip, failures)
+
+
+class CountingMel(MelSpectrogram):
+    """Counts its work."""
+
+    def _extractor(self):
+        return CountingExtractor(**vars(super()._extractor()))
+
+
+def counts():
+    """Clips decoded and computed so far."""
+    files = [Path(os.environ["COUNTS"]) / what for what in ("decoded", "computed")]
+    return np.array([file.stat().st_size if file.exists() else 0 for file in files])
+
+
+def processor_seconds():
+    """Of this process and its children, living and dead."""
+    total, ticks = 0, os.sysconf("SC_CLK_TCK")
+    for pid in [os.getpid(), *children(os.getpid())]:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        total += sum(map(int, fields[11:15]))
+    return total / ticks
+
+
+def children(pid):
+    """Numbers of all processes that a process has started and that still run."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        direct = [int(n) for n in (task / "children").read_text().split()]
+        found += direct + [n for child in direct for n in children(child)]
+    return found
+
+
+def search_row(name, paths, labels, folds, n_jobs, cached, memory):
+    """Time and work of one search as a row of the table, and its scores."""
+    with tempfile.TemporaryDirectory() as folder:
+        mel = CountingMel(
+            sample_rate=16_000, duration=5.0, n_fft=512, n_mels=64,
+            cache_dir=Path(folder) / "cache" if cached else None,
+        )  # fmt: skip
+        clf = PretrainedCNN(small_cnn, weights=None, max_epochs=2, batch_size=16, random_state=0)
+        pipe = Pipeline(
+            [("mel", mel), ("diffres", DiffResResampler(random_state=0)), ("clf", clf)],
+            memory=str(Path(folder) / "memory") if memory else None,
+        )
+        search = GridSearchCV(pipe, GRID, cv=PredefinedSplit(folds), n_jobs=n_jobs)
+        done = counts()
+        start, before = time.perf_counter(), processor_seconds()
+        search.fit(paths, labels)
+        seconds, busy = time.perf_counter() - start, processor_seconds() - before
+        decoded, computed = counts() - done
+    row = f"| {name} | {n_jobs} | {decoded} | {computed} | {seconds:.0f} | {busy / seconds:.2f} |"
+    return row, seconds, search.cv_results_["mean_test_score"]
+
+
+def choose_clips(esc10):
+    """Two clips of every class and fold: paths, classes, folds."""
+    paths = sorted(map(str, Path(esc10).rglob("*.ogg")))
+    names = [Path(path).stem.split("-") for path in paths]  # fold-source-take-class
+    folds, labels = (np.array([name[k] for name in names]) for k in (0, 3))
+    chosen = [
+        n for fold in np.unique(folds) for label in np.unique(labels)
+        for n in np.flatnonzero((folds == fold) & (labels == label))[:2]
+    ]  # fmt: skip
+    return [paths[n] for n in chosen], labels[chosen], folds[chosen].astype(int)
+
+
+def main():
+    """Write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--esc10", required=True)
+    esc10 = parser.parse_args().esc10
+    warnings.filterwarnings("ignore", message="A worker stopped")
+    data = choose_clips(esc10)
+    folder = tempfile.TemporaryDirectory()
+    os.environ["COUNTS"] = folder.name  # before joblib starts its workers
+    rows, seconds, scores = [], [], []
+    for name, cached, memory in (
+        ("no cache", False, False),
+        ("Pipeline(memory=...)", False, True),
+        ("cache_dir", True, False),
+    ):
+        for n_jobs in (1, 2):
+            row, spent, score = search_row(name, *data, n_jobs, cached, memory)
+            print(row, flush=True)
+            rows.append(row)
+            seconds.append(spent)
+            scores.append(score)
+    assert all(np.array_equal(score, scores[0]) for score in scores)
+    write_block("search", [
+        f"{len(data[0])} clips, {np.prod([len(v) for v in GRID.values()])} candidates, 5 folds "
+        "and a last fit; all six give the same scores. Written by `benchmarks/search.py`, "
+        f"{describe_machine()}.",
+        "",
+        "| | n_jobs | clips decoded | spectrograms computed | seconds | processor / clock |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+        f"With `cache_dir` the search takes 1/{seconds[0] / seconds[4]:.1f} of the time without at "
+        f"`n_jobs=1` and 1/{seconds[1] / seconds[5]:.1f} at `n_jobs=2`.",
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

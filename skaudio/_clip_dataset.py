@@ -1,0 +1,159 @@
+"""Clips for training: data sets, batches, statistics, and what is set aside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skaudio.nn.frontend import FrontEndChain
+
+__all__ = ["Batches", "ClipDataset", "channel_statistics", "draw_validation", "random_batches"]
+
+# How many clips are looked at together when statistics are taken.
+CLIPS_AT_A_TIME = 32
+
+
+@dataclass
+class ClipDataset(torch.utils.data.Dataset):
+    """Clips with targets and weights, cut into batches.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_clips, n_channels, n_mels, n_frames), float32
+        May be memory-mapped: batches are copied, never the whole.
+    targets : ndarray of shape (n_clips, n_classes), float32
+        Class probabilities.
+    weights : ndarray of shape (n_clips,), float32
+        Weights in the loss.
+    rows : ndarray of shape (n_chosen,), int, or None, default=None
+        The clips that belong to the data set, in their order; None means all.
+    """
+
+    images: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    rows: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        self.rows = np.arange(len(self.images)) if self.rows is None else self.rows
+
+    def __len__(self) -> int:
+        return len(self.rows)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: np.ndarray) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        rows = self.rows[index]  # type: ignore[index]
+        images, targets, weights = (
+            torch.from_numpy(values[rows]) for values in (self.images, self.targets, self.weights)
+        )
+        return images, (targets, weights)
+
+    def subset(self, chosen: np.ndarray) -> ClipDataset:
+        """Those clips where `chosen` is True, in the same order."""
+        return replace(self, rows=self.rows[chosen])  # type: ignore[index]
+
+    def clips(self, through: FrontEndChain | None = None, device: Any = "cpu") -> Iterator[Any]:
+        """The images one by one, or what a front end makes of them."""
+        for start in range(0, len(self), CLIPS_AT_A_TIME):
+            images, _ = self[np.arange(start, min(start + CLIPS_AT_A_TIME, len(self)))]
+            if through:
+                module = through.to(device).eval()
+                with torch.inference_mode():
+                    images = module(images.to(device))[0].cpu()
+            yield from images.numpy()
+
+
+@dataclass
+class Batches:
+    """Batches of a data set: in order, or for training in a new random order each time."""
+
+    dataset: ClipDataset
+    batch_size: int
+    rng: np.random.RandomState | None = None
+
+    def __iter__(self) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
+        n = len(self.dataset)
+        order = np.arange(n) if self.rng is None else self.rng.permutation(n)
+        starts = list(range(0, n, self.batch_size))
+        if self.rng is not None and n % self.batch_size == 1 and n > 1:
+            starts = starts[:-1] or [0]  # batch normalisation cannot train on a single clip
+        for start, stop in zip(starts, [*starts[1:], n], strict=True):
+            yield self.dataset[order[start:stop]]
+
+
+def channel_statistics(images: Iterable[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, standard deviation and lowest value of every channel.
+
+    Parameters
+    ----------
+    images : iterable of ndarray of shape (n_channels, n_mels, n_frames)
+        Read once, one clip at a time, so that they need not be in memory as a whole.
+
+    Returns
+    -------
+    mean, std, low : Tensor of shape (n_channels,), float32
+        Over all clips.
+    """
+    means, variances, lows = [], [], []
+    for image in images:
+        means.append(image.mean(axis=(1, 2), dtype=np.float64))
+        centred = image - means[-1][:, None, None]
+        variances.append(np.square(centred).mean(axis=(1, 2)))
+        lows.append(image.min(axis=(1, 2)))
+    mean = np.mean(means, axis=0)
+    std = np.sqrt(np.mean(variances + np.square(means - mean), axis=0))
+    return tuple(torch.from_numpy(v.astype(np.float32)) for v in (mean, std, np.min(lows, axis=0)))  # type: ignore[return-value]
+
+
+def draw_validation(codes: np.ndarray, fraction: float, rng: np.random.RandomState) -> np.ndarray:
+    """Choose clips to set aside, by class where classes are large enough.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_clips,), int
+        Class of every clip.
+    fraction : float
+        Share of the clips to set aside, in (0, 1).
+    rng : RandomState
+        Source of randomness.
+
+    Returns
+    -------
+    held : ndarray of shape (n_clips,), bool
+        At least one clip, and never the last one of a class: nothing where every class has one.
+    """
+    order = rng.permutation(len(codes))
+    # A clip's place among those of its class, as a share of the class: the clips with the lowest
+    # shares are a stratified draw, also where a class has one or two clips.
+    share = np.empty(len(codes))
+    for code in np.unique(codes):
+        members = order[codes[order] == code]
+        share[members] = np.arange(len(members)) / len(members)
+        share[members[-1]] = np.inf
+    count = min(max(1, round(fraction * len(codes))), np.isfinite(share).sum())
+    held = np.zeros(len(codes), dtype=bool)
+    held[order[np.argsort(share[order], kind="stable")[:count]]] = True
+    return held
+
+
+def random_batches(n_clips: int, batch_size: int, rng: np.random.RandomState) -> list[np.ndarray]:
+    """Deal clips into batches of nearly equal size, in random order.
+
+    Parameters
+    ----------
+    n_clips, batch_size : int
+        Number of clips, and how many a batch may have, >= 1.
+    rng : RandomState
+        Source of the order.
+
+    Returns
+    -------
+    batches : list of ndarray of int
+        Numbers of the clips; each clip is in one batch.
+    """
+    return np.array_split(rng.permutation(n_clips), math.ceil(n_clips / batch_size))
