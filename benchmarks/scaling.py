@@ -3,15 +3,16 @@
     python benchmarks/scaling.py     # 8 minutes, 3 GB of disk
 
 Clips are noise at 16 kHz as wav files; for many clips a hundred files are taken again and again.
-Every point is a process of its own. Memory is its peak above its state before `transform` and above
-the result; with `memmap_dir` above nothing: pages of the file that are in memory count too, and the
-system takes them back when it needs them, so there it is the part that is not the file's. Writes
-its tables into docs/benchmarks.md. A busy machine spoils them.
+Every point is a process of its own. Memory is its peak above its state before `transform`, looked
+at every few milliseconds, and above the result. Pages of files do not count: with `memmap_dir` the
+system takes them back when it needs them. Writes its tables into docs/benchmarks.md. A busy machine
+spoils them.
 """
 
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -34,10 +35,10 @@ def make_files(folder, seconds, count):
     return names
 
 
-def own_mib(field):
-    """Memory of this process that is no file's: now, or at its peak."""
+def anonymous_mib():
+    """Memory of this process that is no file's."""
     with open("/proc/self/status") as file:
-        return int(dict(line.split(":", 1) for line in file)[field].split()[0]) / 1024
+        return int(dict(line.split(":", 1) for line in file)["RssAnon"].split()[0]) / 1024
 
 
 def worker(n_clips, n_jobs, folder, paths):
@@ -46,14 +47,21 @@ def worker(n_clips, n_jobs, folder, paths):
                          memmap_dir=folder or None).fit(paths[:1])  # fmt: skip
     clips = (paths * (n_clips // len(paths) + 1))[:n_clips]
     mel.transform(clips[:2])
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = own_mib("VmRSS")
+    peaks, done = [anonymous_mib()], threading.Event()
+
+    def watch():
+        while not done.wait(0.003):
+            peaks.append(anonymous_mib())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     start = time.perf_counter()
     result = mel.transform(clips)
     seconds = time.perf_counter() - start
+    done.set()
+    watcher.join()
     size = result.nbytes / 2**20
-    peak = own_mib("RssAnon") - before if folder else own_mib("VmHWM") - before - size
-    print(seconds, peak, size)
+    print(seconds, max(peaks) - peaks[0] - (0 if folder else size), size)
 
 
 def measure(n_clips, n_jobs, folder, paths):

@@ -18,49 +18,16 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from counting import CountingMel, counts
 from pages import describe_machine, write_block
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import Pipeline
 from small_cnn import small_cnn
 
-from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN
-from skaudio._clip_extractor import ClipExtractor
+from skaudio import DiffResResampler, PretrainedCNN
+from skaudio.datasets import load_folder
 
 GRID = {"mel__hop_length": [160, 320, 640], "diffres__budget": [0.25, 0.5, 0.75, 1.0]}
-
-
-class CountingExtractor(ClipExtractor):
-    """Adds a byte to a file for every clip that is decoded, and to another for every one made."""
-
-    def _count(self, what, number=1):
-        with open(Path(os.environ["COUNTS"]) / what, "ab") as file:
-            file.write(b"." * number)
-
-    def _load(self, clip):
-        self._count("decoded")
-        return super()._load(clip)
-
-    def fill(self, features, clips):
-        if self.feature_store is None:
-            self._count("computed", len(clips))
-        return super().fill(features, clips)
-
-    def _one(self, clip, failures):
-        self._count("computed")
-        return super()._one(clip, failures)
-
-
-class CountingMel(MelSpectrogram):
-    """Counts its work."""
-
-    def _extractor(self):
-        return CountingExtractor(**vars(super()._extractor()))
-
-
-def counts():
-    """Clips decoded and computed so far."""
-    files = [Path(os.environ["COUNTS"]) / what for what in ("decoded", "computed")]
-    return np.array([file.stat().st_size if file.exists() else 0 for file in files])
 
 
 def processor_seconds():
@@ -105,14 +72,12 @@ def search_row(name, paths, labels, folds, n_jobs, cached, memory):
 
 def choose_clips(esc10):
     """Two clips of every class and fold: paths, classes, folds."""
-    paths = sorted(map(str, Path(esc10).rglob("*.ogg")))
-    names = [Path(path).stem.split("-") for path in paths]  # fold-source-take-class
-    folds, labels = (np.array([name[k] for name in names]) for k in (0, 3))
+    paths, labels, folds = map(np.asarray, load_folder(esc10))
     chosen = [
         n for fold in np.unique(folds) for label in np.unique(labels)
         for n in np.flatnonzero((folds == fold) & (labels == label))[:2]
     ]  # fmt: skip
-    return [paths[n] for n in chosen], labels[chosen], folds[chosen].astype(int)
+    return paths[chosen], labels[chosen], folds[chosen].astype(int)
 
 
 def main():

@@ -33,7 +33,8 @@ class SpectrogramClassifier(
         X : array-like of shape (n_clips, n_mels, n_frames) or \
 (n_clips, n_channels, n_mels, n_frames)
             Spectrograms; a table ``(n_clips, n_features)`` counts as images of one row. What
-            `DiffResResampler` gives is trained together with the network.
+            `DiffResResampler` gives is trained together with the network; with
+            ``MelSpectrogram(in_network=True)`` the network starts from waveforms.
         y : array-like of shape (n_clips,)
             Labels: strings or numbers, at least two different.
         sample_weight : array-like of shape (n_clips,) or None, default=None

@@ -26,7 +26,8 @@ class ClipDataset(torch.utils.data.Dataset):
     Parameters
     ----------
     images : ndarray of shape (n_clips, n_channels, n_mels, n_frames), float32
-        May be memory-mapped: batches are copied, never the whole.
+        Spectrograms, or waveforms with their samples as frames. May be memory-mapped: batches are
+        copied, never the whole.
     targets : ndarray of shape (n_clips, n_classes), float32
         Class probabilities.
     weights : ndarray of shape (n_clips,), float32

@@ -159,10 +159,10 @@ def log_mel_images_on_device(
     """The same on a device of torch; `config` makes a `skaudio.nn.logmel.LogMel`."""
     import torch
 
-    from skaudio._device import pick_device
+    from skaudio._device import limited_threads, pick_device
     from skaudio.nn.logmel import LogMel
 
-    with torch.inference_mode():
+    with torch.inference_mode(), limited_threads(1):  # on a CPU, the same bits for any n_jobs
         inputs = torch.from_numpy(waves).to(pick_device(device))
         result, _ = LogMel(**config)(inputs[:, None, None])
     images.reshape(result.shape)[:] = result.cpu().numpy()

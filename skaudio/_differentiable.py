@@ -28,7 +28,7 @@ class DifferentiableArray:
     Parameters
     ----------
     inputs : ndarray of shape (n_clips, n_channels, n_mels, n_frames), float32
-        What the first module sees.
+        What the first module sees: spectrograms, or waveforms with their samples as frames.
     frontend : iterable of FrontEnd
         The modules, in the order in which they are applied.
     device : str, default='cpu'

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from skaudio._clip_dataset import random_batches
-from skaudio._training import Schedule
+from skaudio._training import AMP_DTYPES, Schedule, make_scaler
 from skaudio.nn.augment import shift_time
 from skaudio.nn.masked import MaskedReconstruction
 from skaudio.nn.mvit import StagedClassifier, decays
@@ -41,7 +41,7 @@ def pretrain_masked(
         n_channels, n_mels, n_frames), which may be memory-mapped, and the numbers of the clips
         that take part. Their numbers of frames may differ.
     owner : MAST
-        Its `pretrain_epochs`, `pretrain_lr`, `batch_size` and `time_shift` hold.
+        Its `pretrain_epochs`, `pretrain_lr`, `batch_size`, `time_shift` and `precision` hold.
     rng : RandomState
         Source of the order of the clips and of the shifts.
 
@@ -56,6 +56,8 @@ def pretrain_masked(
         If the loss is not finite.
     """
     device = next(module.parameters()).device
+    module.amp_dtype = AMP_DTYPES[owner.precision]
+    scaler = make_scaler(device, module.amp_dtype)
     task = MaskedReconstruction(module.backbone).to(device).train()
     module.frontend.eval()
     groups: list[dict[str, Any]] = [
@@ -74,11 +76,14 @@ def pretrain_masked(
             clips = torch.from_numpy(images[rows]).to(device)
             with torch.no_grad():
                 clips, _ = module.prepare(shift_time(clips, owner.time_shift, rng))
-            loss = task(clips)
+            with module.autocast(clips):
+                loss = task(clips)
             optimizer.zero_grad()
-            loss.backward()
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(task.parameters(), LONGEST_GRADIENT)
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
             rate.step()
             losses.append(loss.item())
         history.append(float(np.mean(losses)))

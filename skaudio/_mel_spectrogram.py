@@ -30,6 +30,8 @@ from skaudio.feature_store import FeatureStore
 # A worker does clips with waveforms and features of so many bytes at a time: enough to hide the
 # cost of a task, little enough for a progress bar, and the same memory for any number of clips.
 TASK_BYTES = 3_000_000
+# The same where torch computes: enough to keep a GPU busy.
+DEVICE_TASK_BYTES = 60_000_000
 
 
 class MelSpectrogram(TransformerMixin, BaseEstimator):
@@ -97,7 +99,8 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
         `DifferentiableArray` that holds the waveforms.
     device : str, default='cpu'
         Where spectrograms are computed: 'cpu' means numpy in float64; any other device of torch,
-        or 'auto', computes in float32 there, see `skaudio.nn.logmel.LogMel`.
+        or 'auto', computes in float32 there, see `skaudio.nn.logmel.LogMel`. With `in_network` it
+        is for other estimators than skaudio's classifiers, and means float32 throughout.
     n_jobs : int or None, default=None
         Workers over clips: threads, unless `joblib.parallel_config` names another backend.
     verbose : int, default=0
@@ -295,8 +298,10 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
         if self.memmap_dir is None:
             features = np.empty(shape, dtype=np.float32)
         else:
-            features = temporary_memmap(self.memmap_dir, shape)
-        size = max(1, TASK_BYTES // (features[0].nbytes + 4 * extractor.n_samples))
+            folder = check_folder(self.memmap_dir, "memmap_dir of MelSpectrogram")
+            features = temporary_memmap(folder, shape)
+        most = TASK_BYTES if self.device == "cpu" else DEVICE_TASK_BYTES
+        size = max(1, most // (features[0].nbytes + 4 * extractor.n_samples))
         size = min(size, -(-len(clips) // effective_n_jobs(self.n_jobs)))
         starts = range(0, len(clips), size)
         failures: list[tuple[str, str]] = []
@@ -330,7 +335,7 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
         else:
             waveforms = {**cut, "n_samples": self.n_samples_}
             stores = {"feature_store": FeatureStore(folder, self._key(waveforms))}
-            if self.cache_waveforms or self.in_network:
+            if self.cache_waveforms:
                 stores["waveform_store"] = FeatureStore(folder, {"waveforms": waveforms})
         return ClipExtractor(
             n_samples=self.n_samples_,
@@ -351,6 +356,7 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
             "floor": dsp.LOG_FLOOR,
             "windows": windows_of(self),
             "shape": image_shape(self),
+            "arithmetic": "float64" if self.device == "cpu" else "float32",
         }
 
     def _settings(self) -> dict[str, Any]:

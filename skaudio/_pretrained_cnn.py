@@ -109,7 +109,8 @@ class PretrainedCNN(SpectrogramClassifier):
         the loss in training. See docs/benchmarks.md for what they gain.
     compile : bool, default=False
         Whether the backbone is compiled by `torch.compile`, for long runs: the first batch takes
-        from seconds to minutes. Needs a C++ compiler, results differ by rounding.
+        from seconds to minutes. Needs a C++ compiler, results differ by rounding. `transform`,
+        and `MAST`'s masked pretraining, run it as it is. May be changed after `fit`.
     verbose : int, default=0
         Above 0, print a line per epoch.
 

@@ -36,22 +36,23 @@ def temporary_memmap(folder: str | os.PathLike, shape: tuple[int, ...]) -> np.me
     OSError
         If the disk has not enough room; the message says what to do.
     """
-    number, name = tempfile.mkstemp(prefix="skaudio-", suffix=".npy", dir=folder)
-    os.close(number)
+    name = ""
     try:
+        number, name = tempfile.mkstemp(prefix="skaudio-", suffix=".npy", dir=folder)
+        os.close(number)
         array = np.lib.format.open_memmap(name, mode="w+", dtype=np.float32, shape=shape)
         _reserve(name)
     except BaseException as err:
-        _delete(name)
+        _delete(name, os.getpid())
         if isinstance(err, OSError):
             raise OSError(
                 err.errno,
-                f"memmap_dir cannot hold an array of shape {shape} ({err.strerror}): free space "
-                "or choose another memmap_dir",
+                f"memmap_dir of MelSpectrogram cannot hold an array of shape {shape} "
+                f"({err.strerror}): free space or choose another memmap_dir",
                 str(folder),
             ) from err
         raise
-    weakref.finalize(array, _delete, name)
+    weakref.finalize(array, _delete, name, os.getpid())
     return array
 
 
@@ -62,6 +63,7 @@ def _reserve(name: str) -> None:
             os.posix_fallocate(file.fileno(), 0, os.path.getsize(name))
 
 
-def _delete(name: str) -> None:
-    with suppress(OSError):
-        os.unlink(name)
+def _delete(name: str, owner: int) -> None:
+    if os.getpid() == owner:  # not in a fork, whose copy of the array may go first
+        with suppress(OSError):
+            os.unlink(name)

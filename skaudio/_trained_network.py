@@ -23,7 +23,14 @@ from skaudio._clip_dataset import (
 )
 from skaudio._device import device_of, limited_threads, seeded
 from skaudio._differentiable import plain_arrays
-from skaudio._training import Augmentation, continue_optimizer, make_net
+from skaudio._training import (
+    AMP_DTYPES,
+    Augmentation,
+    compile_errors,
+    continue_optimizer,
+    make_net,
+)
+from skaudio._validation import check_choice
 from skaudio.nn.cnn import stages
 from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.layers import ImageClassifier, Standardize
@@ -46,6 +53,9 @@ class TrainedNetwork(BaseEstimator):
     def net_(self) -> Any:
         """The skorch net; after loading it is rebuilt from plain arrays on first use."""
         check_is_fitted(self)
+        if self._net is not None and self._net.compiled != self.compile:  # `set_params` was called
+            self._arrays = plain_arrays(self._net.module_)
+            self._net = None
         if self._net is None:
             self._net = self._rebuild_net()
         return self._net
@@ -171,6 +181,7 @@ class TrainedNetwork(BaseEstimator):
             if not (fresh or scheduled or self._net.scheduled):
                 continue_optimizer(net, self._net)  # one partial_fit after another
             self._run(net, data)
+            net.train_split = None  # it would keep the training clips alive
             if scheduled:  # one chunk of `partial_fit` does not stand for all clips
                 self._settle(net.module_.frontend, data, seed)
         net.module_.eval()  # looking at the front end must not move its statistics
@@ -190,13 +201,14 @@ class TrainedNetwork(BaseEstimator):
         return channel_statistics(spectrograms)[2]
 
     def _run(self, net: Any, data: ClipDataset) -> None:
-        try:
-            net.partial_fit(data, None)
-        except ValueError as err:  # normalisation of a single clip without extent
-            raise ValueError(
-                f"Training of {type(self).__name__} failed with batch_size={self.batch_size} on "
-                f"{len(data)} clip(s): {err}."
-            ) from err
+        with compile_errors(self):
+            try:
+                net.partial_fit(data, None)
+            except ValueError as err:  # normalisation of a single clip without extent
+                raise ValueError(
+                    f"Training of {type(self).__name__} failed with batch_size={self.batch_size} "
+                    f"on {len(data)} clip(s): {err}."
+                ) from err
         if not net.history or not np.isfinite(net.history[-1]["train_loss"]):
             raise ValueError(
                 f"Training of {type(self).__name__} diverged (the loss is not finite): lower "
@@ -281,9 +293,11 @@ class TrainedNetwork(BaseEstimator):
     def _forward(self, method: str, images: np.ndarray, frontend: FrontEndChain) -> torch.Tensor:
         """Results of a method of the network for all clips, batch by batch, on the CPU."""
         device = device_of(self)
+        check_choice(self, "precision", tuple(AMP_DTYPES))
         module = self.net_.module_.to(device).eval().with_frontend(frontend.to(device).eval())
+        module.amp_dtype = AMP_DTYPES[self.precision]
         parts = []
-        with torch.inference_mode(), limited_threads(self.n_threads):
+        with torch.inference_mode(), limited_threads(self.n_threads), compile_errors(self):
             for start in range(0, len(images), self.batch_size):
                 batch = torch.from_numpy(images[start : start + self.batch_size].copy())
                 parts.append(getattr(module, method)(batch.to(device)).float().cpu())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,15 @@ from skaudio._clip_dataset import Batches, ClipDataset
 from skaudio.nn.augment import mask_spectrograms, mix_clips, shift_time
 from skaudio.nn.layers import ImageClassifier
 
-__all__ = ["Augmentation", "Schedule", "continue_optimizer", "make_net"]
+__all__ = [
+    "AMP_DTYPES",
+    "Augmentation",
+    "Schedule",
+    "compile_errors",
+    "continue_optimizer",
+    "make_net",
+    "make_scaler",
+]
 
 # Gradients in float16 are scaled by this at first. torch's own start makes them overflow, and the
 # first steps are lost.
@@ -66,8 +75,16 @@ class _Net(NeuralNet):
     """A skorch net on soft targets with a weight for every clip."""
 
     def __init__(
-        self, *args, augmentation, label_smoothing, parameter_settings, scheduled, **kwargs
+        self,
+        *args,
+        augmentation,
+        label_smoothing,
+        parameter_settings,
+        scheduled,
+        compiled,
+        **kwargs,
     ):
+        self.compiled = compiled
         self.augmentation = augmentation
         self.parameter_settings = parameter_settings
         self.label_smoothing = label_smoothing
@@ -76,11 +93,7 @@ class _Net(NeuralNet):
 
     def initialize_optimizer(self, *args, **kwargs):
         super().initialize_optimizer(*args, **kwargs)
-        self.scaler_ = torch.amp.GradScaler(
-            torch.device(self.device).type,
-            init_scale=FIRST_SCALE,
-            enabled=self.module_.amp_dtype == torch.float16,
-        )
+        self.scaler_ = make_scaler(torch.device(self.device), self.module_.amp_dtype)
         return self
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
@@ -230,6 +243,35 @@ def make_net(
     net : NeuralNet
         Initialised, not trained.
     """
+    module.amp_dtype = AMP_DTYPES[owner.precision]
+    if owner.compile:
+        # torch compiles so many networks in a process and runs all others as they are, without a
+        # word: this one is not to be among those.
+        torch.compiler.reset()
+        module.backbone.compile()  # in place, so that weights keep their names
+    net = _Net(
+        module,
+        criterion=torch.nn.CrossEntropyLoss,
+        optimizer=torch.optim.AdamW if owner.optimizer == "adamw" else torch.optim.Adam,
+        max_epochs=owner.max_epochs if scheduled else 1,
+        batch_size=owner.batch_size,
+        train_split=None if valid is None else predefined_split(valid),
+        callbacks=_callbacks(owner, n_clips, valid, scheduled),
+        device=str(device),
+        verbose=owner.verbose,
+        augmentation=augmentation,
+        label_smoothing=owner.label_smoothing,
+        parameter_settings=parameter_settings,
+        scheduled=scheduled,
+        compiled=owner.compile,
+    )
+    return net.initialize()
+
+
+def _callbacks(
+    owner: Any, n_clips: int, valid: ClipDataset | None, scheduled: bool
+) -> list[tuple[str, Callback]]:
+    """What happens between the steps, in this order; arguments as for `make_net`."""
     callbacks: list[tuple[str, Callback]] = []
     if scheduled:
         steps_per_epoch = max(1, math.ceil(n_clips / owner.batch_size))
@@ -259,25 +301,7 @@ def make_net(
             load_best=True,
         )
         callbacks.append(("stopping", stopping))
-    module.amp_dtype = AMP_DTYPES[owner.precision]
-    if owner.compile:
-        module.backbone.compile()  # in place, so that weights keep their names
-    net = _Net(
-        module,
-        criterion=torch.nn.CrossEntropyLoss,
-        optimizer=torch.optim.AdamW if owner.optimizer == "adamw" else torch.optim.Adam,
-        max_epochs=owner.max_epochs if scheduled else 1,
-        batch_size=owner.batch_size,
-        train_split=None if valid is None else predefined_split(valid),
-        callbacks=callbacks,
-        device=str(device),
-        verbose=owner.verbose,
-        augmentation=augmentation,
-        label_smoothing=owner.label_smoothing,
-        parameter_settings=parameter_settings,
-        scheduled=scheduled,
-    )
-    return net.initialize()
+    return callbacks
 
 
 def continue_optimizer(net: NeuralNet, before: NeuralNet) -> None:
@@ -292,6 +316,33 @@ def continue_optimizer(net: NeuralNet, before: NeuralNet) -> None:
             key: value.clone() if key == "step" else value.to(parameter.device, copy=True)
             for key, value in memory.items()
         }
+    if net.scaler_.is_enabled() and before.scaler_.is_enabled():
+        net.scaler_.load_state_dict(before.scaler_.state_dict())
+
+
+def make_scaler(device: torch.device, dtype: torch.dtype | None) -> torch.amp.GradScaler:
+    """What scales the loss where gradients are in float16, and does nothing otherwise."""
+    return torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE, enabled=dtype == torch.float16)
+
+
+@contextmanager
+def compile_errors(owner: Any) -> Iterator[None]:
+    """Say what to do where `torch.compile` fails, for want of a compiler for instance."""
+    try:
+        yield
+    except RuntimeError as err:
+        if not owner.compile:
+            raise
+        from torch._dynamo.exc import TorchDynamoException  # loads the compiler
+
+        if not isinstance(err, TorchDynamoException):
+            raise
+        name, reason = type(owner).__name__, " ".join(str(err).split("\n\n")[0].split())
+        raise ValueError(
+            f"compile of {name} must be False where torch.compile fails: "
+            f"{reason}. Call set_params(compile=False); a fitted {name} "
+            "needs no new fit for that."
+        ) from err
 
 
 @dataclass

@@ -22,6 +22,14 @@ def tiny_cnn(in_channels, n_classes):
     )
 
 
+def variable_cnn(in_channels, n_classes, width):
+    """One convolution of so many channels."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(width, n_classes),
+    )  # fmt: skip
+
+
 def headless_cnn(in_channels, n_classes):
     """A network whose last layer is a convolution."""
     return nn.Sequential(

@@ -1,20 +1,24 @@
 """What all classifiers promise, shown on PretrainedCNN with a tiny network."""
 
+import gc
 import pickle
 import re
 import shutil
 import subprocess
 import sys
+import weakref
+from functools import partial
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
 import torch
-from networks import Interrupted, headless_cnn, tiny_cnn
+from networks import Interrupted, headless_cnn, tiny_cnn, variable_cnn
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
+from torch._dynamo.utils import counters
 
 from skaudio import PretrainedCNN
 from skaudio._clip_dataset import ClipDataset, draw_validation
@@ -519,8 +523,8 @@ def test_lower_precision_learns_and_loads_and_rounds_as_it_says(images, precisio
     assert {p.dtype for p in clf.net_.module_.parameters()} == {torch.float32}
     np.testing.assert_allclose(proba.sum(axis=1), 1.0, rtol=1e-12)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(clf)).predict_proba(X), proba)
-    exact = clf.set_params(precision="fp32")
-    exact = pickle.loads(pickle.dumps(exact)).predict_proba(X)
+    exact = clf.set_params(precision="fp32").predict_proba(X)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(clf)).predict_proba(X), exact)
     assert 0 < np.abs(exact - proba).max() < 0.05
     assert clf.transform(X).dtype == np.float32
 
@@ -543,6 +547,7 @@ def compiled(monkeypatch):
     """Lets `torch.compile` run graphs as they are, as compiling for speed takes half a minute."""
     calls = []
     run = nn.Module.compile
+    counters.clear()
 
     def compile_without_speed(module, *args, **kwargs):
         calls.append(type(module).__name__)
@@ -558,6 +563,7 @@ def test_a_compiled_network_gives_the_results_of_the_plain_one(images, compiled)
     plain = make_classifier().fit(X, y)
     clf = make_classifier(compile=True).fit(X, y)
     assert compiled == ["Sequential"]
+    assert counters["stats"]["unique_graphs"] >= 1
     np.testing.assert_allclose(clf.predict_proba(X), plain.predict_proba(X), atol=1e-4)
     np.testing.assert_allclose(clf.transform(X), plain.transform(X), atol=1e-3)
     assert list(clf.net_.module_.state_dict()) == list(plain.net_.module_.state_dict())
@@ -566,9 +572,57 @@ def test_a_compiled_network_gives_the_results_of_the_plain_one(images, compiled)
     assert len(compiled) == 2
 
 
+def test_the_twentieth_network_of_a_process_is_compiled_too(images, compiled):
+    X, y = images
+    for width in range(20):
+        counters.clear()
+        small = partial(variable_cnn, width=4 + width)
+        make_classifier(backbone=small, compile=True, max_epochs=1).fit(X[:16], y[:16])
+        assert counters["stats"]["unique_graphs"] >= 1
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_a_network_is_compiled_for_speed(images):
     X, y = images
+    counters.clear()
     clf = make_classifier(compile=True, max_epochs=1).fit(X, y)
     plain = make_classifier(max_epochs=1).fit(X, y)
     np.testing.assert_allclose(clf.predict_proba(X), plain.predict_proba(X), atol=1e-3)
+    assert counters["inductor"]
+    torch.compiler.reset()
+
+
+def test_where_nothing_can_be_compiled_the_error_names_the_way_out(images, monkeypatch):
+    X, y = images
+    clf = make_classifier(max_epochs=1).fit(X, y)
+    plain = clf.predict_proba(X)
+
+    def fail(*args):
+        raise RuntimeError("no compiler")
+
+    run = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module: run(module, backend=fail))
+    with pytest.raises(ValueError, match=r"compile of PretrainedCNN must be False .*no compiler"):
+        make_classifier(max_epochs=1, compile=True).fit(X, y)
+    with pytest.raises(ValueError, match=r"set_params\(compile=False\); a fitted .* no new fit"):
+        clf.set_params(compile=True).predict_proba(X)
+    np.testing.assert_array_equal(clf.set_params(compile=False).predict_proba(X), plain)
+    torch.compiler.reset()
+
+
+def test_chunks_in_float16_go_on_with_the_scale_of_the_loss(images):
+    X, y = images
+    clf = make_classifier(precision="fp16").partial_fit(X, y, classes=np.unique(y))
+    clf.net_.scaler_.update(64.0)
+    assert clf.partial_fit(X, y).net_.scaler_.get_scale() == 64.0
+
+
+def test_a_fitted_classifier_does_not_keep_the_clips(images):
+    X, y = images
+    X = X.copy()
+    gone = weakref.ref(X)
+    clf = make_classifier(early_stopping=True).fit(X, y)
+    del X
+    gc.collect()
+    assert gone() is None
+    assert clf.n_iter_

@@ -10,7 +10,9 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 from skaudio import MAST, DiffResResampler
+from skaudio._training import AMP_DTYPES
 from skaudio.nn.cnn import import_timm
+from skaudio.nn.masked import MaskedReconstruction
 
 
 @pytest.fixture
@@ -69,6 +71,24 @@ def test_masked_pretraining_learns_from_clips_without_labels(clips):
     assert not np.array_equal(without.predict_proba(X), answers)
     assert clone(clf).partial_fit(X, y, classes=["high", "low"]).pretrain_history_ == []
     assert clf.set_params(pretrain=None).fit(X, y).pretrain_history_ == []
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_pretraining_has_the_precision_of_training(clips, monkeypatch, precision):
+    X, _ = clips
+    seen, forward = set(), MaskedReconstruction.forward
+
+    def look(self, images):
+        device = images.device.type
+        seen.add(torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device))
+        return forward(self, images)
+
+    monkeypatch.setattr(MaskedReconstruction, "forward", look)
+    settings = {"pretrain": "masked", "pretrain_epochs": 6, "max_epochs": 1, "batch_size": 40}
+    clf = make_mast(**settings, precision=precision).fit(*clips)
+    assert seen == {AMP_DTYPES[precision]}
+    assert clf.pretrain_history_[-1] < clf.pretrain_history_[0]
+    assert np.isfinite(clf.predict_proba(X)).all()
 
 
 def test_clips_set_aside_do_not_take_part_in_pretraining(clips, monkeypatch):

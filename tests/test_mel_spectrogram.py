@@ -1,6 +1,9 @@
 import errno
 import gc
+import os
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -407,6 +410,37 @@ def test_another_device_computes_the_same_in_float32(paths, windows):
     expected = make_mel(**windows).fit_transform(paths)
     assert features.shape == expected.shape
     np.testing.assert_allclose(features, expected, atol=2e-3)
+
+
+def test_devices_that_round_differently_do_not_share_the_cache(paths, tmp_path):
+    make_mel(device="auto", cache_dir=tmp_path).fit_transform(paths)
+    np.testing.assert_array_equal(
+        make_mel(cache_dir=tmp_path).fit_transform(paths), make_mel().fit_transform(paths)
+    )
+
+
+def test_a_vanished_memmap_dir_is_made_again_or_named(paths, tmp_path):
+    mel = make_mel(memmap_dir=tmp_path / "out").fit(paths)
+    (tmp_path / "out").rmdir()
+    assert mel.transform(paths).shape[0] == 5
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="memmap_dir of MelSpectrogram must be a folder that can"):
+        mel.set_params(memmap_dir=tmp_path / "file").transform(paths)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_fork_does_not_take_the_file_away(paths, tmp_path):
+    features = make_mel(memmap_dir=tmp_path).fit_transform(paths)
+    code = (
+        "import os, sys; from skaudio._temporary_memmap import temporary_memmap; "
+        "array = temporary_memmap(sys.argv[1], (3,)); pid = os.fork(); "
+        "sys.exit(0) if pid == 0 else os.waitpid(pid, 0); "
+        "print(len(os.listdir(sys.argv[1])))"
+    )
+    run = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
+    assert run.stdout.strip() == "2"  # its own file, and that of `features`
+    assert len(list(tmp_path.iterdir())) == 1
+    assert len(features) == 5
 
 
 def test_in_the_network_waveforms_travel_and_spectrograms_are_the_same(paths, waves, tmp_path):

@@ -15,7 +15,7 @@ def shift_time(x: Tensor, share: float, rng: np.random.RandomState) -> Tensor:
     Parameters
     ----------
     x : Tensor of shape (batch, n_channels, n_mels, n_frames)
-        Spectrograms.
+        Spectrograms, or waveforms with their samples as frames.
     share : float
         Largest shift to either side, as a share of the clip, in [0, 1].
     rng : RandomState

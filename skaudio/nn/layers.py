@@ -174,7 +174,7 @@ class ImageClassifier(nn.Module):
         x, penalty = self.prepare(x, mask)
         with self.autocast(x):
             logits = self.backbone(x)
-        return logits.to(x.dtype), penalty
+        return (logits if self.amp_dtype is None else logits.to(x.dtype)), penalty
 
     def autocast(self, x: Tensor) -> AbstractContextManager[Any]:
         """Where products are taken in `amp_dtype`: for the backbone, not for the front end."""

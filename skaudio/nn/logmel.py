@@ -117,7 +117,8 @@ class LogMel(FrontEnd):
         )  # (batch, n_bins, n_frames)
         energy = spectrum.real.square() + spectrum.imag.square()
         if self.power != 2.0:
-            energy = energy ** (self.power / 2.0)
+            # Not zero, where the slope of a root is infinite.
+            energy = energy.clamp_min(torch.finfo(energy.dtype).tiny) ** (self.power / 2.0)
         log_mel = (filters @ energy + dsp.LOG_FLOOR).log()
         if log_mel.shape[-1] == n_frames:
             return log_mel

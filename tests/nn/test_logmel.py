@@ -84,10 +84,12 @@ def test_silence_is_the_floor_and_gradients_reach_the_samples():
     wave = torch.zeros(1, 1, 1, 1000, requires_grad=True)
     images, _ = make_layer()(wave)
     np.testing.assert_allclose(images.detach().numpy(), np.log(dsp.LOG_FLOOR), rtol=1e-6)
-    loud = torch.randn(1, 1, 1, 1000, requires_grad=True)
-    make_layer()(loud)[0].sum().backward()
-    assert torch.isfinite(loud.grad).all()
-    assert (loud.grad != 0).any()
+    for power in (2.0, 1.0, 0.7):
+        loud = torch.cat([torch.randn(1, 1, 1, 1000), torch.zeros(1, 1, 1, 1000)], dim=-1)
+        loud.requires_grad_()
+        make_layer(power=power)(loud)[0].sum().backward()
+        assert torch.isfinite(loud.grad).all()
+        assert (loud.grad != 0).any()
 
 
 def test_it_trains_after_it_has_predicted(waves):

@@ -1,0 +1,43 @@
+"""A front end that counts its work, in any process, in files of the folder that COUNTS names."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from skaudio import MelSpectrogram
+from skaudio._clip_extractor import ClipExtractor
+
+
+class CountingExtractor(ClipExtractor):
+    """Adds a byte to a file for every clip that is decoded, and to another for every one made."""
+
+    def _count(self, what, number=1):
+        with open(Path(os.environ["COUNTS"]) / what, "ab") as file:
+            file.write(b"." * number)
+
+    def _load(self, clip):
+        self._count("decoded")
+        return super()._load(clip)
+
+    def fill(self, features, clips):
+        if self.feature_store is None:
+            self._count("computed", len(clips))
+        return super().fill(features, clips)
+
+    def _one(self, clip, failures):
+        self._count("computed")
+        return super()._one(clip, failures)
+
+
+class CountingMel(MelSpectrogram):
+    """Counts its work."""
+
+    def _extractor(self):
+        return CountingExtractor(**vars(super()._extractor()))
+
+
+def counts():
+    """Clips decoded and computed so far."""
+    files = [Path(os.environ["COUNTS"]) / what for what in ("decoded", "computed")]
+    return np.array([file.stat().st_size if file.exists() else 0 for file in files])
