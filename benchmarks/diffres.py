@@ -20,6 +20,7 @@ import sys
 import time
 
 import torch
+from memory import forget_peak, own_mib
 from pages import write_block
 from torch.nn.functional import conv1d, pad
 
@@ -67,13 +68,6 @@ def inputs(n_out):
     return log_mel, normalize_scores(torch.rand(BATCH, N_FRAMES) * 0.45 + 0.33, n_out)
 
 
-def peak_kib():
-    """Largest memory of this process so far, and its memory now."""
-    with open("/proc/self/status") as file:
-        fields = dict(line.split(":", 1) for line in file)
-    return [int(fields[name].split()[0]) for name in ("VmHWM", "VmRSS")]
-
-
 def worker(version, budget, backward, measure):
     """Milliseconds of one call, or its peak memory in MiB."""
     n_out = int(N_FRAMES * budget)
@@ -88,11 +82,10 @@ def worker(version, budget, backward, measure):
 
     with torch.set_grad_enabled(backward):
         if measure == "memory":
-            with open("/proc/self/clear_refs", "w") as file:
-                file.write("5")  # forget the peak so far
-            before = peak_kib()[1]
+            forget_peak()
+            before = own_mib("VmRSS")
             call()
-            return (peak_kib()[0] - before) / 1024
+            return own_mib("VmHWM") - before
         times = []
         for _ in range(3 + 15):
             start = time.perf_counter()

@@ -15,14 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from pages import write_block
-from runs import (
-    accuracy_cells,
-    count_runs,
-    fit_and_score,
-    make_parser,
-    results_of,
-    run_missing,
-)  # fmt: skip
+from runs import accuracy_cells, count_runs, fit_and_score, make_parser, results_of, run_missing
 from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import Pipeline
 from torch import nn

@@ -26,7 +26,7 @@ import numpy as np
 import soundfile
 import soxr
 import torch
-from diffres import peak_kib
+from memory import forget_peak, own_mib
 from numpy.lib.stride_tricks import sliding_window_view
 from pages import describe_machine, write_block
 from scipy import fft
@@ -190,10 +190,10 @@ def peak_of(paths, n_clips, n_jobs):
     """MiB above the process before `transform` and above its result."""
     mel = make_mel(16_000, 0.025, 5.0, n_jobs).fit(paths[:1])
     mel.transform(paths[:2])
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = peak_kib()[1]
+    forget_peak()
+    before = own_mib("VmRSS")
     result = mel.transform((paths * (n_clips // len(paths) + 1))[:n_clips])
-    return (peak_kib()[0] - before) / 1024 - result.nbytes / 2**20
+    return own_mib("VmHWM") - before - result.nbytes / 2**20
 
 
 def memory_table(paths):

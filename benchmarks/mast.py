@@ -30,7 +30,7 @@ from math import prod
 import timm
 import torch
 from ast_base import AST
-from diffres import peak_kib
+from memory import forget_peak, own_mib
 from pages import write_block
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -233,11 +233,10 @@ def train_worker(name):
         binary_cross_entropy_with_logits(network(images), targets).backward()
         return time.perf_counter() - start
 
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # forget the peak so far
-    before = peak_kib()[1]
+    forget_peak()
+    before = own_mib("VmRSS")
     step()
-    memory = (peak_kib()[0] - before) / 1024
+    memory = own_mib("VmHWM") - before
     return step(), memory
 
 

@@ -16,14 +16,7 @@ import diffres_accuracy
 import numpy as np
 from diffres_accuracy import load, make_cnn
 from pages import write_block
-from runs import (
-    accuracy_cells,
-    count_runs,
-    fit_and_score,
-    make_parser,
-    results_of,
-    run_missing,
-)  # fmt: skip
+from runs import accuracy_cells, count_runs, fit_and_score, make_parser, results_of, run_missing
 from sklearn import config_context
 from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import Pipeline, make_pipeline

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from memory import own_mib
 from pages import describe_machine, write_block
 
 from skaudio import MelSpectrogram
@@ -35,23 +36,17 @@ def make_files(folder, seconds, count):
     return names
 
 
-def anonymous_mib():
-    """Memory of this process that is no file's."""
-    with open("/proc/self/status") as file:
-        return int(dict(line.split(":", 1) for line in file)["RssAnon"].split()[0]) / 1024
-
-
 def worker(n_clips, n_jobs, folder, paths):
     """Seconds of `transform`, its peak memory and the size of its result in MiB."""
     mel = MelSpectrogram(sample_rate=RATE, n_fft=512, hop_length=160, n_mels=64, n_jobs=n_jobs,
                          memmap_dir=folder or None).fit(paths[:1])  # fmt: skip
     clips = (paths * (n_clips // len(paths) + 1))[:n_clips]
     mel.transform(clips[:2])
-    peaks, done = [anonymous_mib()], threading.Event()
+    peaks, done = [own_mib("RssAnon")], threading.Event()
 
     def watch():
         while not done.wait(0.003):
-            peaks.append(anonymous_mib())
+            peaks.append(own_mib("RssAnon"))
 
     watcher = threading.Thread(target=watch)
     watcher.start()

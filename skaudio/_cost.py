@@ -319,9 +319,10 @@ def _clock(run: Callable[[int], Any], numbers: list[int]) -> tuple[float, Any]:
 def _count_macs(module: ImageClassifier, images: np.ndarray) -> tuple[int, int]:
     """Multiply-accumulates of front end and backbone for `images`."""
     counts = []
+    first = module.frontend.waveform_parts()
     with torch.no_grad():  # making log-mel of waveforms is no network's work
-        x = module.frontend.waveform_parts()(torch.from_numpy(images.copy()))[0]
-    rest = module.frontend[len(module.frontend.waveform_parts()) :]
+        x, _ = first(torch.from_numpy(images.copy()))
+    rest = module.frontend[len(first) :]
     backbone = module.with_frontend(FrontEndChain())
     for part in (rest.eval(), backbone.eval()):
         # The counter sees no product inside the fused attention of the CPU.

@@ -1,4 +1,4 @@
-"""torch's device, generators and threads, borrowed and given back."""
+"""torch's device, precision, generators and threads; what is borrowed is given back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from typing import Any
 
 import torch
 
-__all__ = ["device_of", "limited_threads", "pick_device", "seeded"]
+__all__ = ["AMP_DTYPES", "device_of", "limited_threads", "make_scaler", "pick_device", "seeded"]
+
+# What an estimator's parameter `precision` may be: the type of products, None for the weights' own.
+AMP_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Gradients in float16 are scaled by this at first. torch's own start makes them overflow, and the
+# first steps are lost.
+FIRST_SCALE = 1024.0
 
 # Initialisation and dropout draw from torch's global generator, which all threads share.
 _GENERATOR_LOCK = threading.RLock()
@@ -77,3 +83,8 @@ def pick_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError, TypeError) as err:
         raise ValueError(f"{device!r} is no device of this machine ({err})") from err
     return found
+
+
+def make_scaler(device: torch.device, dtype: torch.dtype | None) -> torch.amp.GradScaler:
+    """What scales the loss where gradients are in float16, and does nothing otherwise."""
+    return torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE, enabled=dtype == torch.float16)

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from skaudio._clip_dataset import random_batches
-from skaudio._training import AMP_DTYPES, Schedule, make_scaler
+from skaudio._device import AMP_DTYPES, make_scaler
+from skaudio._training import Schedule
 from skaudio.nn.augment import shift_time
 from skaudio.nn.masked import MaskedReconstruction
 from skaudio.nn.mvit import StagedClassifier, decays

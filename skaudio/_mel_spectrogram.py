@@ -259,7 +259,7 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
         from skaudio._differentiable import DifferentiableArray
         from skaudio.nn.logmel import LogMel
 
-        layer = LogMel(**self._settings(), windows=windows_of(self), n_frames=self.n_frames)
+        layer = LogMel(**self._layer_config())
         return DifferentiableArray(features[:, None, None], [layer], device=self.device)
 
     def __sklearn_tags__(self):
@@ -347,12 +347,9 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
 
     def _key(self, waveforms: dict[str, Any]) -> dict[str, Any]:
         """Everything that decides the spectrogram of a clip."""
-        names = ("n_fft", "n_mels", "center", "center_pad_mode")
         return {
             **waveforms,
-            **{name: getattr(self, name) for name in names},
-            **bands_of(self),
-            "power": float(self.power),
+            **self._settings(),
             "floor": dsp.LOG_FLOOR,
             "windows": windows_of(self),
             "shape": image_shape(self),
@@ -361,15 +358,18 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
 
     def _settings(self) -> dict[str, Any]:
         """Arguments of `dsp.mel_power` besides the lengths of hop and window."""
-        names = ("sample_rate", "n_fft", "n_mels", "power", "center", "center_pad_mode")
-        return {**{name: getattr(self, name) for name in names}, **bands_of(self)}
+        names = ("sample_rate", "n_fft", "n_mels", "center", "center_pad_mode")
+        settings = {name: getattr(self, name) for name in names}
+        return {**settings, **bands_of(self), "power": float(self.power)}
+
+    def _layer_config(self) -> dict[str, Any]:
+        """Arguments of `nn.logmel.LogMel`."""
+        return {**self._settings(), "windows": windows_of(self), "n_frames": self.n_frames}
 
     def _arithmetic(self) -> Any:
-        windows = windows_of(self)
         if self.device == "cpu":
-            return partial(log_mel_images, mel=self._settings(), windows=windows)
-        config = {**self._settings(), "windows": windows, "n_frames": self.n_frames}
-        return partial(log_mel_images_on_device, config=config, device=self.device)
+            return partial(log_mel_images, mel=self._settings(), windows=windows_of(self))
+        return partial(log_mel_images_on_device, config=self._layer_config(), device=self.device)
 
     def _cache_folder(self) -> Any:
         if self.cache_dir is None:

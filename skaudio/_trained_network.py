@@ -21,15 +21,9 @@ from skaudio._clip_dataset import (
     draw_validation,
     random_batches,
 )
-from skaudio._device import device_of, limited_threads, seeded
+from skaudio._device import AMP_DTYPES, device_of, limited_threads, seeded
 from skaudio._differentiable import plain_arrays
-from skaudio._training import (
-    AMP_DTYPES,
-    Augmentation,
-    compile_errors,
-    continue_optimizer,
-    make_net,
-)
+from skaudio._training import Augmentation, compile_errors, continue_optimizer, make_net
 from skaudio._validation import check_choice
 from skaudio.nn.cnn import stages
 from skaudio.nn.frontend import FrontEndChain

@@ -19,28 +19,23 @@ from skorch.callbacks import (
     PassthroughScoring,
 )
 from skorch.helper import predefined_split
+from skorch.utils import TeeGenerator
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from skaudio._clip_dataset import Batches, ClipDataset
+from skaudio._device import AMP_DTYPES, make_scaler
 from skaudio.nn.augment import mask_spectrograms, mix_clips, shift_time
 from skaudio.nn.layers import ImageClassifier
 
 __all__ = [
-    "AMP_DTYPES",
     "Augmentation",
     "Schedule",
     "compile_errors",
     "continue_optimizer",
     "make_net",
-    "make_scaler",
 ]
-
-# Gradients in float16 are scaled by this at first. torch's own start makes them overflow, and the
-# first steps are lost.
-FIRST_SCALE = 1024.0
-AMP_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -127,7 +122,8 @@ class _Net(NeuralNet):
         loss = self.get_loss(logits, target, training=True) + penalty
         self.scaler_.scale(loss).backward()
         self.scaler_.unscale_(self.optimizer_)
-        self.notify("on_grad_computed", named_parameters=self.module_.named_parameters())
+        parameters = TeeGenerator(self.get_all_learnable_params())  # for every callback anew
+        self.notify("on_grad_computed", named_parameters=parameters, batch=batch, training=True)
         self.scaler_.step(self.optimizer_)
         self.scaler_.update()
         return {"loss": loss, "y_pred": logits}
@@ -320,11 +316,6 @@ def continue_optimizer(net: NeuralNet, before: NeuralNet) -> None:
         net.scaler_.load_state_dict(before.scaler_.state_dict())
 
 
-def make_scaler(device: torch.device, dtype: torch.dtype | None) -> torch.amp.GradScaler:
-    """What scales the loss where gradients are in float16, and does nothing otherwise."""
-    return torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE, enabled=dtype == torch.float16)
-
-
 @contextmanager
 def compile_errors(owner: Any) -> Iterator[None]:
     """Say what to do where `torch.compile` fails, for want of a compiler for instance."""
@@ -339,9 +330,8 @@ def compile_errors(owner: Any) -> Iterator[None]:
             raise
         name, reason = type(owner).__name__, " ".join(str(err).split("\n\n")[0].split())
         raise ValueError(
-            f"compile of {name} must be False where torch.compile fails: "
-            f"{reason}. Call set_params(compile=False); a fitted {name} "
-            "needs no new fit for that."
+            f"compile of {name} must be False where torch.compile fails: {reason}. Call "
+            f"set_params(compile=False); a fitted {name} needs no new fit for that."
         ) from err
 
 

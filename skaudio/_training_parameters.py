@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from skaudio._device import AMP_DTYPES
 from skaudio._validation import check_bool, check_choice, check_int, check_real, is_int
 
 __all__ = ["check_training_parameters"]
@@ -34,6 +35,6 @@ def check_training_parameters(owner: Any) -> None:
         )
     check_choice(owner, "optimizer", ("adamw", "adam"))
     check_choice(owner, "schedule", ("cosine", "step", None))
-    check_choice(owner, "precision", ("fp32", "bf16", "fp16"))
+    check_choice(owner, "precision", tuple(AMP_DTYPES))
     for name in ("standardize", "early_stopping", "warm_start", "compile"):
         check_bool(owner, name)

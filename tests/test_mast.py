@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 from skaudio import MAST, DiffResResampler
-from skaudio._training import AMP_DTYPES
+from skaudio._device import AMP_DTYPES
 from skaudio.nn.cnn import import_timm
 from skaudio.nn.masked import MaskedReconstruction
 

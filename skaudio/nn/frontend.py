@@ -138,21 +138,21 @@ class FrontEndChain(nn.ModuleList):
 
         `mask` is applied to the first spectrograms: those that come in, or are made of waveforms.
         """
+        steps: list[Callable[[Tensor], tuple[Tensor, Tensor | float]]] = list(self.parts())
+        if mask is not None:
+            steps.insert(self._count_waveform_parts(), lambda images: (mask(images), 0.0))
         penalty = images.new_zeros(())
-        parts = self.parts()
-        n_first = len(self.waveform_parts())
-        for module in parts[:n_first]:
-            images, more = module(images)
-            penalty = penalty + more
-        images = images if mask is None else mask(images)
-        for module in parts[n_first:]:
-            images, more = module(images)
+        for step in steps:
+            images, more = step(images)
             penalty = penalty + more
         return images, penalty
 
     def waveform_parts(self) -> FrontEndChain:
         """The leading front ends, which take waveforms."""
-        return FrontEndChain(takewhile(lambda part: part.takes_waveforms, self.parts()))
+        return FrontEndChain(self.parts()[: self._count_waveform_parts()])
+
+    def _count_waveform_parts(self) -> int:
+        return sum(1 for _ in takewhile(lambda part: part.takes_waveforms, self.parts()))
 
     def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """Channels, mel bands and frames that images of `shape` become."""
