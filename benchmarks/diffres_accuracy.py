@@ -20,7 +20,7 @@ from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import Pipeline
 from torch import nn
 
-from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN, cost
+from skaudio import Augmentation, DiffResResampler, MelSpectrogram, PretrainedCNN, cost
 from skaudio.datasets import load_folder
 
 BUDGETS = (0.75, 0.5, 0.25)
@@ -74,12 +74,13 @@ def make_cnn(name, weights):
     """ImageNet's MobileNetV2 for environmental sounds, a small network for digits."""
     if name == "esc10":
         return PretrainedCNN(
-            "mobilenetv2_100", weights=weights, max_epochs=6, batch_size=16, time_shift=0.5,
+            "mobilenetv2_100", weights=weights, max_epochs=6, batch_size=16,
+            augment=Augmentation(time_shift=0.5),
             backbone_options={"pad_type": "same", "drop_rate": 0.2},
         )  # fmt: skip
     return PretrainedCNN(
-        small_cnn, weights=None, max_epochs=15, batch_size=32, lr=3e-3, time_shift=0.1,
-        time_mask=0.2, freq_mask=0.2,
+        small_cnn, weights=None, max_epochs=15, batch_size=32, lr=3e-3,
+        augment=Augmentation(time_shift=0.1, time_mask=0.2, freq_mask=0.2),
     )  # fmt: skip
 
 

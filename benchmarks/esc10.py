@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import skaudio
-from skaudio import MelSpectrogram, PretrainedCNN
+from skaudio import Augmentation, MelSpectrogram, PretrainedCNN
 from skaudio.datasets import load_folder
 
 
@@ -39,7 +39,8 @@ def make_contestants(weights, cache_dir, epochs):
         center_pad_mode="reflect", pad_mode="repeat", cache_dir=cache_dir, n_jobs=2,
     )  # fmt: skip
     cnn = PretrainedCNN(
-        "mobilenetv2_100", weights=weights, max_epochs=epochs, batch_size=16, time_shift=0.5,
+        "mobilenetv2_100", weights=weights, max_epochs=epochs, batch_size=16,
+        augment=Augmentation(time_shift=0.5),
         backbone_options={"pad_type": "same", "drop_rate": 0.2}, random_state=0,
     )  # fmt: skip
     frozen = clone(cnn).set_params(freeze="backbone", max_epochs=1)

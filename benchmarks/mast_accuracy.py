@@ -23,7 +23,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
-from skaudio import MAST, DiffResResampler, MelSpectrogram
+from skaudio import MAST, Augmentation, DiffResResampler, MelSpectrogram
 from skaudio.datasets import load_folder
 
 SVM, MASKED = "mean and deviation, SVM", "MAST, masked pretraining"
@@ -59,16 +59,21 @@ def mean_and_deviation(X):
 def make_rows(name, cache=None, weights=None):
     """One pipeline per row of the table."""
     mel = make_mel(name, cache)
-    common = {"time_shift": 0.5 if name == "esc10" else 0.1, "max_epochs": EPOCHS[name]}
+    shift = 0.5 if name == "esc10" else 0.1
+    epochs = EPOCHS[name]
+    augment = Augmentation(time_shift=shift, mixup=0.3, time_mask=0.2, freq_mask=0.2)
 
     def mast(budget=None, pretrain=None):
         steps = [] if budget is None else [("resampler", DiffResResampler(budget))]
-        clf = MAST(pretrain=pretrain, pretrain_epochs=PRETRAIN_EPOCHS[name], **common)
+        clf = MAST(
+            pretrain=pretrain, pretrain_epochs=PRETRAIN_EPOCHS[name], max_epochs=epochs,
+            augment=augment,
+        )  # fmt: skip
         clf.set_fit_request(X_unlabeled=True)
         return Pipeline([("mel", mel), *steps, ("clf", clf)], transform_input=["X_unlabeled"])
 
     summary = make_pipeline(FunctionTransformer(mean_and_deviation), StandardScaler(), SVC(C=10))
-    cnn = make_cnn("fsdd", None).set_params(**common)
+    cnn = make_cnn("fsdd", None).set_params(max_epochs=epochs, augment__time_shift=shift)
     rows = {
         SVM: Pipeline([("mel", mel), ("clf", summary)]),
         "small CNN from scratch": Pipeline([("mel", mel), ("clf", cnn)]),

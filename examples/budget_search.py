@@ -14,7 +14,7 @@ from pathlib import Path
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import Pipeline
 
-from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN, cost
+from skaudio import Augmentation, DiffResResampler, MelSpectrogram, PretrainedCNN, cost
 from skaudio.datasets import load_folder
 from skaudio.inspection import BudgetCurveDisplay
 
@@ -26,7 +26,7 @@ def make_pipeline(weights, cache_dir, epochs):
                                n_mels=40, pad_mode="repeat", cache_dir=cache_dir)),
         ("diffres", DiffResResampler(random_state=0)),
         ("clf", PretrainedCNN("mobilenetv2_100", weights=weights, max_epochs=epochs,
-                              batch_size=16, time_shift=0.5, random_state=0,
+                              batch_size=16, augment=Augmentation(time_shift=0.5), random_state=0,
                               backbone_options={"pad_type": "same"})),
     ])  # fmt: skip
 

@@ -17,7 +17,7 @@ import numpy as np
 from sklearn import config_context
 from sklearn.pipeline import Pipeline
 
-from skaudio import MAST, MelSpectrogram
+from skaudio import MAST, Augmentation, MelSpectrogram
 from skaudio.datasets import fetch_fsdd, load_folder
 
 
@@ -28,8 +28,8 @@ def make_pipeline(pretrain):
         n_jobs=2,
     )  # fmt: skip
     clf = MAST(
-        pretrain=pretrain, pretrain_epochs=15, max_epochs=100, time_shift=0.1, random_state=0,
-        n_threads=None,
+        pretrain=pretrain, pretrain_epochs=15, max_epochs=100, random_state=0, n_threads=None,
+        augment=Augmentation(time_shift=0.1, mixup=0.3, time_mask=0.2, freq_mask=0.2),
     ).set_fit_request(X_unlabeled=True)  # fmt: skip
     # Clips without labels take the same way through the pipeline as those with labels.
     return Pipeline([("mel", mel), ("clf", clf)], transform_input=["X_unlabeled"])

@@ -20,7 +20,7 @@ import numpy as np
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import Pipeline
 
-from skaudio import MelSpectrogram, PretrainedCNN
+from skaudio import Augmentation, MelSpectrogram, PretrainedCNN
 from skaudio.datasets import load_folder, make_sound_events, write_clips
 
 
@@ -46,7 +46,7 @@ def make_pipeline(args):
         weights = "imagenet" if args.weights is None else args.weights
         cnn = PretrainedCNN(
             "mobilenetv2_100", weights=weights, max_epochs=args.epochs, batch_size=16,
-            time_shift=0.5, backbone_options={"pad_type": "same"},
+            augment=Augmentation(time_shift=0.5), backbone_options={"pad_type": "same"},
         )  # fmt: skip
         hops = [512]
     # Spectrograms are kept on disk: no fold and no grid point computes one twice.

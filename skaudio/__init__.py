@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from skaudio._augmentation import Augmentation
     from skaudio._cost import cost
     from skaudio._diffres_resampler import DiffResResampler
     from skaudio._mast import MAST
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AudioError",
+    "Augmentation",
     "DiffResResampler",
     "MAST",
     "MelSpectrogram",
@@ -27,6 +29,7 @@ __version__ = version("skaudio")
 # Loaded on first use, so that `import skaudio` needs neither torch nor a decoder.
 _HOMES = {
     "AudioError": "skaudio.audio",
+    "Augmentation": "skaudio._augmentation",
     "DiffResResampler": "skaudio._diffres_resampler",
     "MAST": "skaudio._mast",
     "MelSpectrogram": "skaudio._mel_spectrogram",

@@ -9,23 +9,41 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skaudio._augmentation import as_augmentation
+from skaudio._callback_support import CallbackSupportMixin, FitProgress, with_callbacks
 from skaudio._clip_dataset import ClipDataset
-from skaudio._clip_weights import clip_weights
 from skaudio._differentiable import DifferentiableArray, take_apart
-from skaudio._trained_network import Start, TrainedNetwork
+from skaudio._labels import MultiLabel, SingleLabel, labels_of
+from skaudio._trained_network import TrainedNetwork
+from skaudio._training_callbacks import check_callbacks
 from skaudio._training_parameters import check_training_parameters
+from skaudio._training_task import Start, TrainingTask
+from skaudio._validation import check_groups
 from skaudio.nn.frontend import FrontEndChain
 
 
 class SpectrogramClassifier(
-    ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedNetwork
+    CallbackSupportMixin,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    TrainedNetwork,
 ):
     """Base class of the classifiers; a subclass adds `__init__` and `_build_module`."""
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SpectrogramClassifier:
+    @with_callbacks
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        groups: Any = None,
+    ) -> SpectrogramClassifier:
         """Train the network.
 
         Parameters
@@ -35,10 +53,20 @@ class SpectrogramClassifier(
             Spectrograms; a table ``(n_clips, n_features)`` counts as images of one row. What
             `DiffResResampler` gives is trained together with the network; with
             ``MelSpectrogram(in_network=True)`` the network starts from waveforms.
-        y : array-like of shape (n_clips,)
-            Labels: strings or numbers, at least two different.
+        y : array-like of shape (n_clips,) or (n_clips, n_labels)
+            Labels: strings or numbers, at least two different; or an indicator matrix, sparse or
+            not, that says with ones which labels a clip has.
         sample_weight : array-like of shape (n_clips,) or None, default=None
             Weights of the clips in the loss, >= 0. None means one each.
+        X_val, y_val : array-like or None, default=None
+            Clips and labels to validate on after every epoch, as `X` and `y`: early stopping
+            watches them instead of clips set aside, and `history_` records their loss and
+            accuracy. In a pipeline `X_val` may be paths: see `transform_input` of scikit-learn's
+            `Pipeline`. A search splits them as it splits `X` if they are as many, and hands on
+            all of them otherwise.
+        groups : array-like of shape (n_clips,) or None, default=None
+            Where clips are set aside for early stopping, those of a group, as of a recording or a
+            speaker, stay together.
 
         Returns
         -------
@@ -48,26 +76,49 @@ class SpectrogramClassifier(
         Raises
         ------
         ValueError
-            If a parameter is out of range; `X`, `y` and `sample_weight` differ in length or hold
-            NaN; `y` has one class only; the network does not fit `X`; or training diverges.
+            If a parameter is out of range; `X`, `y`, `sample_weight` or `groups` differ in length
+            or hold NaN; `y` has one class only; the network does not fit `X`; validation clips do
+            not go with the others; or training diverges.
         """
+        self._check_parameters()
+        progress = FitProgress(self, X, y, sample_weight, max_epochs=self.max_epochs)
         with unchanged_on_error(self):
-            self._fit(X, y, sample_weight)
+            self._fit(X, y, sample_weight, X_val, y_val, groups, progress)
+        progress.end()
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, start: Start | None = None) -> None:
-        self._check_parameters()
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        X_val: Any,
+        y_val: Any,
+        groups: Any,
+        progress: FitProgress,
+        start: Start | None = None,
+    ) -> None:
         going_on = self.warm_start and hasattr(self, "classes_")
-        X, y, frontend = self._check_X_y(X, y, reset=not going_on)
-        classes = np.unique(y)
-        if going_on and not np.array_equal(classes, self.classes_):
+        images, y, labels, frontend = self._check_X_y(X, y, reset=not going_on)
+        if going_on and not _same(labels, self._labels):
             raise ValueError(
                 f"y of {type(self).__name__} must have the classes of the earlier fit when "
-                f"warm_start=True, {self.classes_.tolist()}, got {classes.tolist()}."
+                f"warm_start=True, {self._labels.names.tolist()}, got {labels.names.tolist()}."
             )
-        _check_several(classes, f"y of {type(self).__name__}")
-        data = self._dataset(X, y, classes, sample_weight)
-        self._train(data, classes, frontend, fresh=not going_on, scheduled=True, start=start)
+        labels.check(self, f"y of {type(self).__name__}")
+        self._train(
+            TrainingTask(
+                data=self._dataset(images, y, labels, sample_weight),
+                labels=labels,
+                criterion=labels.criterion(self, y),
+                frontend=frontend,
+                fresh=not going_on,
+                valid=self._validation_clips(X_val, y_val, labels, frontend),
+                groups=check_groups(groups, len(images), self),
+                start=start,
+                progress=progress,
+            )
+        )
 
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
@@ -79,7 +130,8 @@ class SpectrogramClassifier(
         X, y, sample_weight : as for `fit`
             One chunk of the data, at least two clips; it need not hold every class.
         classes : array-like of shape (n_classes,) or None, default=None
-            All classes that will ever occur; needed in the first call only.
+            All classes that will ever occur; needed in the first call only, and not for an
+            indicator matrix.
 
         Returns
         -------
@@ -97,36 +149,44 @@ class SpectrogramClassifier(
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> None:
         self._check_parameters()
+        owner = f"{type(self).__name__}.partial_fit"
         first = not hasattr(self, "classes_")
         if isinstance(self.class_weight, str):
             raise ValueError(
                 f"class_weight of {type(self).__name__} must be a dict or None in partial_fit, "
                 f"which does not see all clips, got {self.class_weight!r}."
             )
-        if first and classes is None:
+        images, y, labels, frontend = self._check_X_y(X, y, reset=first)
+        if isinstance(labels, SingleLabel):
+            if first and classes is None:
+                raise ValueError(
+                    f"classes of {owner} must list all classes in the first call, got None."
+                )
+            labels = SingleLabel(self._labels.names if classes is None else np.unique(classes))
+        if not first and not _same(labels, self._labels):
             raise ValueError(
-                f"classes of {type(self).__name__}.partial_fit must list all classes in the first "
-                "call, got None."
+                f"classes of {owner} must be those of the first call, "
+                f"{self._labels.names.tolist()}, or None, got {labels.names.tolist()}."
             )
-        X, y, frontend = self._check_X_y(X, y, reset=first)
-        known = self.classes_ if classes is None else np.unique(classes)
-        if not first and not np.array_equal(known, self.classes_):
+        labels.check(self, f"classes of {owner}")
+        unknown = labels.unknown(y)
+        if unknown:
             raise ValueError(
-                f"classes of {type(self).__name__}.partial_fit must be those of the first call, "
-                f"{self.classes_.tolist()}, or None, got {known.tolist()}."
+                f"y of {owner} must hold only the classes {labels.names.tolist()}, got {unknown}."
             )
-        _check_several(known, f"classes of {type(self).__name__}.partial_fit")
-        unknown = np.setdiff1d(y, known)
-        if len(unknown):
-            raise ValueError(
-                f"y of {type(self).__name__}.partial_fit must hold only the classes "
-                f"{known.tolist()}, got {unknown.tolist()}."
+        self._train(
+            TrainingTask(
+                data=self._dataset(images, y, labels, sample_weight),
+                labels=labels,
+                criterion=labels.criterion(self, y),
+                frontend=frontend,
+                fresh=first,
+                scheduled=False,
             )
-        data = self._dataset(X, y, known, sample_weight)
-        self._train(data, known, frontend, fresh=first, scheduled=False)
+        )
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of every class.
+        """Probability of every class, or of every label.
 
         Parameters
         ----------
@@ -136,16 +196,19 @@ class SpectrogramClassifier(
         Returns
         -------
         proba : ndarray of shape (n_clips, n_classes)
-            Rows sum to one; columns in the order of `classes_`.
+            Columns in the order of `label_names_`. Rows sum to one, unless `y` was an indicator
+            matrix: then every label has a probability of its own.
         """
-        return torch.softmax(self._logits(X), dim=1).numpy()
+        logits = self._logits(X)
+        return self._labels.probabilities(logits).numpy()
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithm of `predict_proba`, exact for tiny probabilities too."""
-        return torch.log_softmax(self._logits(X), dim=1).numpy()
+        logits = self._logits(X)
+        return self._labels.log_probabilities(logits).numpy()
 
     def predict(self, X: Any) -> np.ndarray:
-        """Most probable label of every clip.
+        """Most probable class of every clip, or all labels that reach `threshold`.
 
         Parameters
         ----------
@@ -154,11 +217,11 @@ class SpectrogramClassifier(
 
         Returns
         -------
-        y : ndarray of shape (n_clips,)
-            Values of `classes_`.
+        y : ndarray of shape (n_clips,) or (n_clips, n_labels)
+            Values of `classes_`, or an indicator matrix if `y` was one in `fit`.
         """
-        best = self._logits(X).argmax(dim=1).numpy()
-        return self.classes_[best]
+        logits = self._logits(X)
+        return self._labels.decide(self, logits)
 
     def transform(self, X: Any) -> np.ndarray:
         """Embedding of every clip: what enters the last layer.
@@ -177,6 +240,15 @@ class SpectrogramClassifier(
         return self._forward("embed", *self._check_X(X)).numpy()
 
     @property
+    def label_names_(self) -> np.ndarray:
+        """Names of the columns of `predict_proba`.
+
+        The classes; of an indicator matrix its columns if it was a DataFrame, else their numbers.
+        """
+        check_is_fitted(self)
+        return self._labels.names
+
+    @property
     def _n_features_out(self) -> int:
         return self._embedding_size
 
@@ -184,6 +256,7 @@ class SpectrogramClassifier(
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = []
+        tags.classifier_tags.multi_label = True
         return tags
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -191,20 +264,71 @@ class SpectrogramClassifier(
 
     def _check_parameters(self) -> None:
         check_training_parameters(self)
+        check_callbacks(self)
+        as_augmentation(self)
 
     def _check_X_y(
         self, X: Any, y: Any, *, reset: bool
-    ) -> tuple[np.ndarray, np.ndarray, FrontEndChain]:
+    ) -> tuple[np.ndarray, np.ndarray, SingleLabel | MultiLabel, FrontEndChain]:
         inputs, frontend = take_apart(X)
-        inputs, y = validate_data(self, inputs, y, reset=reset, dtype=np.float32, allow_nd=True)
-        check_classification_targets(y)
+        names = getattr(y, "columns", None)
+        inputs, y = validate_data(
+            self, inputs, y, reset=reset, dtype=np.float32, allow_nd=True, multi_output=True
+        )
+        y, labels = labels_of(y, names, type(self).__name__)
         images = self._as_images(inputs)
         if reset:
             self.input_shape_ = images.shape[1:]
         else:
             frontend = self._adopt(frontend)
         self._check_image_shape(images)
-        return images, y, frontend
+        return images, y, labels, frontend
+
+    def _check_more(self, X: Any, name: str, frontend: FrontEndChain) -> np.ndarray:
+        """Images of further clips, which must have come through the steps that those of `X` came.
+
+        `name` is what the argument is called.
+        """
+        try:
+            inputs, chain = take_apart(X)
+            inputs = check_array(inputs, dtype=np.float32, allow_nd=True)
+            images = self._as_images(inputs)
+            self._check_image_shape(images, name)
+            frontend.like(chain).output_shape(images.shape[1:])
+        except (ValueError, TypeError) as err:
+            raise ValueError(
+                f"{name} of {type(self).__name__}.fit must be spectrograms as X is, through the "
+                f"same steps: {err}. In a pipeline, name it in transform_input, and the steps are "
+                "done."
+            ) from err
+        return images
+
+    def _validation_clips(
+        self, X_val: Any, y_val: Any, labels: SingleLabel | MultiLabel, frontend: FrontEndChain
+    ) -> ClipDataset | None:
+        owner = f"{type(self).__name__}.fit"
+        if X_val is None and y_val is None:
+            return None
+        if X_val is None or y_val is None:
+            given, missing = ("y_val", "X_val") if X_val is None else ("X_val", "y_val")
+            raise ValueError(f"{missing} of {owner} must be given with {given}, got None.")
+        images = self._check_more(X_val, "X_val", frontend)
+        names = getattr(y_val, "columns", None)
+        y_val = check_array(y_val, accept_sparse="csr", ensure_2d=False, dtype=None)
+        y_val, theirs = labels_of(y_val, names, owner)
+        if len(y_val) != len(images):
+            raise ValueError(
+                f"y_val of {owner} must have a label for every clip of X_val, {len(images)}, got "
+                f"{len(y_val)}."
+            )
+        unknown = theirs.names.tolist() if type(theirs) is not type(labels) else []
+        unknown = unknown or labels.unknown(y_val)
+        if unknown or (y_val.ndim == 2 and y_val.shape[1] != len(labels.names)):
+            raise ValueError(
+                f"y_val of {owner} must hold labels of y, {labels.names.tolist()}, got "
+                f"{unknown or theirs.names.tolist()}."
+            )
+        return ClipDataset(images, labels.targets(y_val), np.ones(len(images), dtype=np.float32))
 
     def _check_X(self, X: Any) -> tuple[np.ndarray, FrontEndChain]:
         if not len(self.frontend_):
@@ -247,10 +371,9 @@ class SpectrogramClassifier(
             )
 
     def _dataset(
-        self, images: np.ndarray, y: np.ndarray, classes: np.ndarray, sample_weight: Any
+        self, images: np.ndarray, y: np.ndarray, labels: SingleLabel | MultiLabel, weight: Any
     ) -> ClipDataset:
-        targets = np.eye(len(classes), dtype=np.float32)[np.searchsorted(classes, y)]
-        return ClipDataset(images, targets, clip_weights(self, y, classes, sample_weight))
+        return ClipDataset(images, labels.targets(y), labels.weights(self, y, weight))
 
     def _logits(self, X: Any) -> torch.Tensor:
         check_is_fitted(self)
@@ -269,8 +392,5 @@ def unchanged_on_error(estimator: Any) -> Iterator[None]:
         raise
 
 
-def _check_several(classes: np.ndarray, label: str) -> None:
-    if len(classes) < 2:
-        raise ValueError(
-            f"{label} must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}."
-        )
+def _same(labels: SingleLabel | MultiLabel, others: SingleLabel | MultiLabel) -> bool:
+    return type(labels) is type(others) and np.array_equal(labels.names, others.names)

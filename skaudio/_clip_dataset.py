@@ -58,6 +58,20 @@ class ClipDataset(torch.utils.data.Dataset):
         """Those clips where `chosen` is True, in the same order."""
         return replace(self, rows=self.rows[chosen])  # type: ignore[index]
 
+    def rarest(self) -> np.ndarray:
+        """Of every clip its rarest class or label, as a number; one more where it has no label."""
+        targets = self.targets[self.rows]
+        counts = targets.sum(axis=0)
+        scarce = (targets > 0) / np.maximum(counts, 1)
+        return np.where(targets.any(axis=1), scarce.argmax(axis=1), targets.shape[1])
+
+    def balanced_chances(self) -> np.ndarray:
+        """Chance of every clip where each label is drawn equally often, then one of its clips."""
+        targets = self.targets[self.rows]
+        targets = np.column_stack([targets, ~targets.any(axis=1)])  # no label is one, too
+        chances = (targets / np.maximum(targets.sum(axis=0, dtype=np.float64), 1)).sum(axis=1)
+        return chances / chances.sum()
+
     def clips(self, through: FrontEndChain | None = None, device: Any = "cpu") -> Iterator[Any]:
         """The images one by one, or what a front end makes of them."""
         for start in range(0, len(self), CLIPS_AT_A_TIME):
@@ -71,15 +85,24 @@ class ClipDataset(torch.utils.data.Dataset):
 
 @dataclass
 class Batches:
-    """Batches of a data set: in order, or for training in a new random order each time."""
+    """Batches of a data set: in order, or for training in a new random order each time.
+
+    Where they are `balanced`, as many clips are drawn at random, rare labels as often as others.
+    """
 
     dataset: ClipDataset
     batch_size: int
     rng: np.random.RandomState | None = None
+    balanced: bool = False
 
     def __iter__(self) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
         n = len(self.dataset)
-        order = np.arange(n) if self.rng is None else self.rng.permutation(n)
+        if self.rng is None:
+            order = np.arange(n)
+        elif self.balanced:
+            order = self.rng.choice(n, size=n, p=self.dataset.balanced_chances())
+        else:
+            order = self.rng.permutation(n)
         starts = list(range(0, n, self.batch_size))
         if self.rng is not None and n % self.batch_size == 1 and n > 1:
             starts = starts[:-1] or [0]  # batch normalisation cannot train on a single clip
@@ -111,7 +134,12 @@ def channel_statistics(images: Iterable[np.ndarray]) -> tuple[Tensor, Tensor, Te
     return tuple(torch.from_numpy(v.astype(np.float32)) for v in (mean, std, np.min(lows, axis=0)))  # type: ignore[return-value]
 
 
-def draw_validation(codes: np.ndarray, fraction: float, rng: np.random.RandomState) -> np.ndarray:
+def draw_validation(
+    codes: np.ndarray,
+    fraction: float,
+    rng: np.random.RandomState,
+    groups: np.ndarray | None = None,
+) -> np.ndarray:
     """Choose clips to set aside, by class where classes are large enough.
 
     Parameters
@@ -122,12 +150,17 @@ def draw_validation(codes: np.ndarray, fraction: float, rng: np.random.RandomSta
         Share of the clips to set aside, in (0, 1).
     rng : RandomState
         Source of randomness.
+    groups : ndarray of shape (n_clips,) or None, default=None
+        Clips of a group, as of a recording or a speaker, are set aside together or not at all.
 
     Returns
     -------
     held : ndarray of shape (n_clips,), bool
-        At least one clip, and never the last one of a class: nothing where every class has one.
+        At least one clip, and never the last one of a class: nothing where every class has one,
+        or lies in one group.
     """
+    if groups is not None:
+        return _draw_groups(codes, fraction, rng, groups)
     order = rng.permutation(len(codes))
     # A clip's place among those of its class, as a share of the class: the clips with the lowest
     # shares are a stratified draw, also where a class has one or two clips.
@@ -140,6 +173,28 @@ def draw_validation(codes: np.ndarray, fraction: float, rng: np.random.RandomSta
     held = np.zeros(len(codes), dtype=bool)
     held[order[np.argsort(share[order], kind="stable")[:count]]] = True
     return held
+
+
+def _draw_groups(
+    codes: np.ndarray, fraction: float, rng: np.random.RandomState, groups: np.ndarray
+) -> np.ndarray:
+    group = np.unique(groups, return_inverse=True)[1].ravel()
+    code = np.unique(codes, return_inverse=True)[1].ravel()
+    table = np.zeros((group.max() + 1, code.max() + 1))  # clips by group and class
+    np.add.at(table, (group, code), 1)
+    total = table.sum(axis=0)
+    wanted, taken, chosen = fraction * total, np.zeros_like(total), []
+    order = rng.permutation(len(table))
+    for g in order:
+        more = taken + table[g]
+        nearer = np.square(more - wanted).sum() <= np.square(taken - wanted).sum()
+        if nearer and (more < total).all():
+            taken = more
+            chosen.append(g)
+    if not chosen:  # all are larger than wanted: the smallest one, if it may go
+        fit = [g for g in order if (table[g] < total).all()]
+        chosen = sorted(fit, key=lambda g: table[g].sum())[:1]
+    return np.isin(group, chosen)
 
 
 def random_batches(n_clips: int, batch_size: int, rng: np.random.RandomState) -> list[np.ndarray]:

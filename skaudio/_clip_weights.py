@@ -1,15 +1,17 @@
-"""Weights of clips in the loss: sample weights times class weights."""
+"""Weights of clips and labels in the loss: sample weights and class weights."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor
 
 from skaudio._validation import check_sample_weight
 
-__all__ = ["clip_weights"]
+__all__ = ["clip_weights", "label_weights"]
 
 
 def clip_weights(owner: Any, y: np.ndarray, classes: np.ndarray, sample_weight: Any) -> np.ndarray:
@@ -46,7 +48,45 @@ def clip_weights(owner: Any, y: np.ndarray, classes: np.ndarray, sample_weight: 
     return (weights / weights.mean()).astype(np.float32)
 
 
-def _class_weights(owner: Any, y: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def label_weights(owner: Any, y: np.ndarray, names: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Weights of labels that a clip has, and of those that it lacks.
+
+    Parameters
+    ----------
+    owner : SpectrogramClassifier
+        'balanced' as its `class_weight` gives both halves of every label the same weight in total;
+        a dict holds factors for clips that have a label.
+    y : ndarray of shape (n_clips, n_labels)
+        Zeros and ones.
+    names : ndarray of shape (n_labels,)
+        Names of the labels.
+
+    Returns
+    -------
+    present, absent : Tensor of shape (n_labels,), float32
+        Weights; ones where `class_weight` says nothing.
+
+    Raises
+    ------
+    ValueError
+        If `class_weight` is neither, or names a label that is not there.
+    """
+    given = _check_class_weight(owner)
+    counts = y.sum(axis=0)
+    if isinstance(given, str):
+        present, absent = (len(y) / (2 * np.maximum(n, 1)) for n in (counts, len(y) - counts))
+    else:
+        given = {} if given is None else given
+        if not set(given) <= set(names.tolist()):
+            raise ValueError(
+                f"class_weight of {type(owner).__name__} must name labels of y, {names.tolist()}, "
+                f"got {given!r}."
+            )
+        present, absent = [given.get(name, 1.0) for name in names.tolist()], np.ones(len(names))
+    return tuple(torch.tensor(np.asarray(w), dtype=torch.float32) for w in (present, absent))  # type: ignore[return-value]
+
+
+def _check_class_weight(owner: Any) -> dict[Any, float] | str | None:
     given = owner.class_weight
     values = list(given.values()) if isinstance(given, dict) else []
     if not (given is None or isinstance(given, dict) or given == "balanced") or not all(
@@ -56,6 +96,11 @@ def _class_weights(owner: Any, y: np.ndarray, classes: np.ndarray) -> np.ndarray
             f"class_weight of {type(owner).__name__} must be a dict of finite numbers >= 0, "
             f"'balanced' or None, got {given!r}."
         )
+    return given
+
+
+def _class_weights(owner: Any, y: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    given = _check_class_weight(owner)
     try:
         return compute_class_weight(given, classes=classes, y=y)
     except ValueError as err:

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skaudio._callback_support import CallbackSupportMixin, one_step
 from skaudio._device import device_of, seeded
 from skaudio._differentiable import DifferentiableArray, as_module, as_plain, take_apart
 from skaudio._linear_proxy import LinearProxy
@@ -27,7 +28,7 @@ METHODS: dict[str, type[TemporalResampler]] = {
 SEED_LIMIT = np.iinfo(np.int32).max
 
 
-class DiffResResampler(TransformerMixin, BaseEstimator):
+class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Shorten spectrograms to a budget of frames: keep those that matter, merge the others.
 
     A small convolutional network scores every frame. Frames with low scores are merged with their
@@ -122,6 +123,7 @@ class DiffResResampler(TransformerMixin, BaseEstimator):
         self.n_threads = n_threads
         self.verbose = verbose
 
+    @one_step
     def fit(self, X: Any, y: Any = None) -> DiffResResampler:
         """Make the module, and train it if `pretrain_epochs` is above 0.
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from skaudio._augmentation import as_augmentation
 from skaudio._clip_dataset import random_batches
 from skaudio._device import AMP_DTYPES, make_scaler
-from skaudio._training import Schedule
+from skaudio._training_callbacks import Schedule
 from skaudio.nn.augment import shift_time
 from skaudio.nn.masked import MaskedReconstruction
 from skaudio.nn.mvit import StagedClassifier, decays
@@ -42,7 +43,8 @@ def pretrain_masked(
         n_channels, n_mels, n_frames), which may be memory-mapped, and the numbers of the clips
         that take part. Their numbers of frames may differ.
     owner : MAST
-        Its `pretrain_epochs`, `pretrain_lr`, `batch_size`, `time_shift` and `precision` hold.
+        Its `pretrain_epochs`, `pretrain_lr`, `batch_size`, `precision` and the shift of its
+        `augment` hold.
     rng : RandomState
         Source of the order of the clips and of the shifts.
 
@@ -57,6 +59,7 @@ def pretrain_masked(
         If the loss is not finite.
     """
     device = next(module.parameters()).device
+    shift = as_augmentation(owner).time_shift
     module.amp_dtype = AMP_DTYPES[owner.precision]
     scaler = make_scaler(device, module.amp_dtype)
     task = MaskedReconstruction(module.backbone).to(device).train()
@@ -76,7 +79,7 @@ def pretrain_masked(
         for images, rows in _batches(collections, owner.batch_size, rng):
             clips = torch.from_numpy(images[rows]).to(device)
             with torch.no_grad():
-                clips, _ = module.prepare(shift_time(clips, owner.time_shift, rng))
+                clips, _ = module.prepare(shift_time(clips, shift, rng))
             with module.autocast(clips):
                 loss = task(clips)
             optimizer.zero_grad()

@@ -7,13 +7,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from skaudio._callback_support import FitProgress, with_callbacks
 from skaudio._classifier import SpectrogramClassifier, unchanged_on_error
 from skaudio._clip_dataset import ClipDataset
-from skaudio._differentiable import take_apart
 from skaudio._masked_pretraining import pretrain_masked
 from skaudio._mast_parameters import check_mast_parameters
 from skaudio._pretrained_weights import fill_network
@@ -92,19 +91,19 @@ class MAST(SpectrogramClassifier):
         Clips per step, >= 1.
     label_smoothing : float, default=0.1
         Probability spread evenly over all classes, in [0, 1).
-    time_shift : float, default=0.0
-        Roll training clips by up to this share of their length, in [0, 1]. Helps where the place
-        of a sound in the clip means nothing.
-    time_mask, freq_mask, mixup : float, default=0.2, 0.2, 0.3
-        Silence stretches of time or bands, and mix clips; see `PretrainedCNN`.
+    augment : 'auto', Augmentation, callable or None, default='auto'
+        Random changes to the clips of every training batch. 'auto' is
+        ``Augmentation(mixup=0.3, time_mask=0.2, freq_mask=0.2)``; pretraining only shifts.
+    sampling : {'balanced', None}, default=None
+        See `PretrainedCNN`.
     gradient_clip_value : float or None, default=1.0
         Longest gradient, over all parameters together, > 0; longer ones are scaled down.
     ema_decay : float or None, default=None
         Predict with the exponential moving average of the weights over the steps, with this share
         of the average so far, in (0, 1), instead of with the last weights; the share rises to this
         value. 0.99 suits some hundred steps, 0.999 some thousand. Not in `partial_fit`.
-    class_weight : dict, 'balanced' or None, default=None
-        Weights of classes in the loss, as in scikit-learn.
+    class_weight, threshold : dict, 'balanced' or None, float or array-like, default=None, 0.5
+        See `PretrainedCNN`.
     early_stopping, warm_start : bool, default=False
         See `PretrainedCNN`.
     validation_fraction, n_iter_no_change, tol : float or None, int, float, default=0.1, 10, 1e-4
@@ -112,16 +111,14 @@ class MAST(SpectrogramClassifier):
     random_state : int, RandomState instance or None, default=None
         Decides initial weights, order of clips, augmentation, hidden parts and drop path. Same
         seed, same bits, whatever runs in parallel.
-    device, n_threads, precision, compile, verbose : str, int or None, str, bool, int, \
-default='auto', 1, 'fp32', False, 0
+    device, n_threads, precision, compile, callbacks, verbose : str, int or None, str, bool, \
+list or None, int, default='auto', 1, 'fp32', False, None, 0
         See `PretrainedCNN`.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels, sorted.
-    history_ : list of dict
-        Epoch, training loss and, with early stopping, validation loss and accuracy of every epoch.
+    classes_, label_names_, history_ : ndarray, ndarray, list of dict
+        See `PretrainedCNN`.
     pretrain_history_ : list of float
         Loss of every epoch of the pretraining: mean squared error, with `standardize` in units of
         the variance of the spectrograms; empty without.
@@ -171,6 +168,7 @@ default='auto', 1, 'fp32', False, 0
     _shaping = (
         "size", "patch_stride", "q_strides", "kv_stride", "stem", "cls_token", "standardize",
     )  # fmt: skip
+    _augmentations = {"auto": {"mixup": 0.3, "time_mask": 0.2, "freq_mask": 0.2}}
 
     def __init__(
         self,
@@ -202,13 +200,12 @@ default='auto', 1, 'fp32', False, 0
         max_epochs=60,
         batch_size=16,
         label_smoothing=0.1,
-        time_shift=0.0,
-        time_mask=0.2,
-        freq_mask=0.2,
-        mixup=0.3,
+        augment="auto",
+        sampling=None,
         gradient_clip_value=1.0,
         ema_decay=None,
         class_weight=None,
+        threshold=0.5,
         early_stopping=False,
         warm_start=False,
         validation_fraction=0.1,
@@ -219,6 +216,7 @@ default='auto', 1, 'fp32', False, 0
         n_threads=1,
         precision="fp32",
         compile=False,
+        callbacks=None,
         verbose=0,
     ):
         self.size = size
@@ -248,13 +246,12 @@ default='auto', 1, 'fp32', False, 0
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.label_smoothing = label_smoothing
-        self.time_shift = time_shift
-        self.time_mask = time_mask
-        self.freq_mask = freq_mask
-        self.mixup = mixup
+        self.augment = augment
+        self.sampling = sampling
         self.gradient_clip_value = gradient_clip_value
         self.ema_decay = ema_decay
         self.class_weight = class_weight
+        self.threshold = threshold
         self.early_stopping = early_stopping
         self.warm_start = warm_start
         self.validation_fraction = validation_fraction
@@ -265,21 +262,26 @@ default='auto', 1, 'fp32', False, 0
         self.n_threads = n_threads
         self.precision = precision
         self.compile = compile
+        self.callbacks = callbacks
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, X_unlabeled: Any = None) -> MAST:
+    @with_callbacks
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        groups: Any = None,
+        X_unlabeled: Any = None,
+    ) -> MAST:
         """Train the network.
 
         Parameters
         ----------
-        X : array-like of shape (n_clips, n_mels, n_frames) or \
-(n_clips, n_channels, n_mels, n_frames)
-            Spectrograms; a table ``(n_clips, n_features)`` counts as images of one row. What
-            `DiffResResampler` gives is trained together with the network.
-        y : array-like of shape (n_clips,)
-            Labels: strings or numbers, at least two different.
-        sample_weight : array-like of shape (n_clips,) or None, default=None
-            Weights of the clips in the loss, >= 0. None means one each.
+        X, y, sample_weight, X_val, y_val, groups : array-like
+            See `PretrainedCNN`.
         X_unlabeled : array-like or None, default=None
             Spectrograms without labels, as many channels and bands as in `X`; with
             `pretrain='masked'` the network reconstructs them and `X` before it learns labels. In a
@@ -294,17 +296,17 @@ default='auto', 1, 'fp32', False, 0
         Raises
         ------
         ValueError
-            If a parameter is out of range; `X`, `y` and `sample_weight` differ in length or hold
-            NaN; `y` has one class only; `X_unlabeled` does not go with `X`, or is given where a
-            warm start goes on; or training diverges.
+            As for `PretrainedCNN`, and if `X_unlabeled` does not go with `X`, or is given where a
+            warm start goes on.
 
         Warns
         -----
         UserWarning
             If `X_unlabeled` is given with `pretrain=None`.
         """
+        self._check_parameters()
         if X_unlabeled is not None and self.pretrain is None:
-            warnings.warn("MAST.fit leaves X_unlabeled aside: pretrain=None.", stacklevel=2)
+            warnings.warn("MAST.fit leaves X_unlabeled aside: pretrain=None.", stacklevel=3)
             X_unlabeled = None
         if X_unlabeled is not None and self.warm_start and hasattr(self, "classes_"):
             raise ValueError(
@@ -315,12 +317,15 @@ default='auto', 1, 'fp32', False, 0
         def start(module: StagedClassifier, data: ClipDataset, rng: np.random.RandomState) -> None:
             clips: list[Any] = [(data.images, data.rows)]
             if X_unlabeled is not None:
-                images = self._check_unlabeled(X_unlabeled, module)
+                images = self._check_more(X_unlabeled, "X_unlabeled", module.frontend)
                 clips.append((images, np.arange(len(images))))
             self.pretrain_history_ = pretrain_masked(module, clips, self, rng)
 
+        progress = FitProgress(self, X, y, sample_weight, max_epochs=self.max_epochs)
+        first = None if self.pretrain is None else start
         with unchanged_on_error(self):
-            self._fit(X, y, sample_weight, None if self.pretrain is None else start)
+            self._fit(X, y, sample_weight, X_val, y_val, groups, progress, first)
+        progress.end()
         return self
 
     def transform_stages(self, X: Any) -> list[np.ndarray]:
@@ -363,21 +368,6 @@ default='auto', 1, 'fp32', False, 0
     def _n_features_out(self) -> int:
         widths = self.net_.module_.backbone.dims
         return sum(widths) if self.embedding == "all" else widths[-1]
-
-    def _check_unlabeled(self, X_unlabeled: Any, module: StagedClassifier) -> np.ndarray:
-        """Images without labels that go with those of `fit`."""
-        try:
-            inputs, frontend = take_apart(X_unlabeled)
-            inputs = check_array(inputs, dtype=np.float32, allow_nd=True)
-            images = self._as_images(inputs)
-            self._check_image_shape(images, "X_unlabeled")
-            module.frontend.like(frontend).output_shape(images.shape[1:])
-        except (ValueError, TypeError) as err:
-            raise ValueError(
-                f"X_unlabeled of MAST.fit must be spectrograms as X is, through the same steps: "
-                f"{err}. In a pipeline, name it in transform_input, and the steps are done."
-            ) from err
-        return images
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -75,7 +75,7 @@ def warn_of_empty_bands(owner: Any) -> None:
         warnings.warn(
             f"{empty} of {owner.n_mels} mel bands lie between two Fourier bins and are always "
             f"silent: raise n_fft={owner.n_fft} or lower n_mels.",
-            stacklevel=3,
+            stacklevel=5,
         )
 
 

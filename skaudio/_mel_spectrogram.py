@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio import dsp
+from skaudio._callback_support import CallbackSupportMixin, one_step
 from skaudio._clip_extractor import ClipExtractor, log_mel_images, log_mel_images_on_device
 from skaudio._mel_parameters import (
     bands_of,
@@ -34,7 +35,7 @@ TASK_BYTES = 3_000_000
 DEVICE_TASK_BYTES = 60_000_000
 
 
-class MelSpectrogram(TransformerMixin, BaseEstimator):
+class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Turn audio files or waveforms into log-mel spectrograms.
 
     Files are decoded, mixed to mono, resampled to `sample_rate` and cut or filled to `duration`.
@@ -191,6 +192,7 @@ class MelSpectrogram(TransformerMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
+    @one_step
     def fit(self, X: Any, y: Any = None) -> MelSpectrogram:
         """Check the parameters and settle the length of a clip.
 

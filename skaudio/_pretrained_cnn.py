@@ -64,15 +64,12 @@ class PretrainedCNN(SpectrogramClassifier):
         Clips per step, >= 1.
     label_smoothing : float, default=0.0
         Probability spread evenly over all classes, in [0, 1).
-    time_shift : float, default=0.0
-        Roll training clips by up to this share of their length, in [0, 1]. Helps where the place
-        of a sound in the clip means nothing.
-    time_mask, freq_mask : float, default=0.0
-        Silence a random stretch of training clips, up to this share of the frames or of the mel
-        bands, in [0, 1] (SpecAugment). Silence is the lowest value of the channel in the training
-        clips, which is the log floor wherever one of them is digitally silent.
-    mixup : float, default=0.0
-        Mix pairs of training clips with shares from ``Beta(mixup, mixup)``; 0 does not.
+    augment : Augmentation, callable or None, default=None
+        Random changes to the clips of every training batch; a callable stands for
+        ``Augmentation(custom=callable)``.
+    sampling : {'balanced', None}, default=None
+        'balanced' draws the clips of an epoch at random, those of rare classes or labels as often
+        as those of others; None takes every clip once.
     gradient_clip_value : float or None, default=None
         Longest gradient, over all parameters together, > 0; longer ones are scaled down.
     ema_decay : float or None, default=None
@@ -80,13 +77,18 @@ class PretrainedCNN(SpectrogramClassifier):
         of the average so far, in (0, 1), instead of with the last weights; the share rises to this
         value. 0.99 suits some hundred steps, 0.999 some thousand. Not in `partial_fit`.
     class_weight : dict, 'balanced' or None, default=None
-        Weights of classes in the loss, as in scikit-learn.
+        Weights of classes in the loss, as in scikit-learn. Of an indicator matrix: factors for
+        clips that have a label, by its name; 'balanced' gives clips with and without a label the
+        same weight in total.
+    threshold : float or array-like of shape (n_labels,), default=0.5
+        Probability from which `predict` says that a clip has a label, in [0, 1]; for `y` as
+        indicator matrix only. May be changed after `fit`, see `skaudio.metrics.f1_thresholds`.
     early_stopping : bool, default=False
         Stop when the loss on clips set aside has not improved by `tol` for `n_iter_no_change`
         epochs, and go back to the best weights.
     validation_fraction : float or None, default=0.1
         Share of the training clips set aside, in (0, 1), by class where the classes are large
-        enough. None watches the training loss instead.
+        enough, unless `fit` is given `X_val`. None watches the training loss instead.
     n_iter_no_change : int, default=10
         Patience in epochs, >= 1.
     tol : float, default=1e-4
@@ -111,15 +113,22 @@ class PretrainedCNN(SpectrogramClassifier):
         Whether the backbone is compiled by `torch.compile`, for long runs: the first batch takes
         from seconds to minutes. Needs a C++ compiler, results differ by rounding. `transform`,
         and `MAST`'s masked pretraining, run it as it is. May be changed after `fit`.
+    callbacks : list of skorch.callbacks.Callback or None, default=None
+        Told of every batch and epoch; each fit works with copies, which are then in
+        ``net_.callbacks_``. For callbacks of scikit-learn (1.9 or newer) there is `set_callbacks`.
     verbose : int, default=0
         Above 0, print a line per epoch.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels, sorted.
+    classes_ : ndarray of shape (n_classes,), or list of ndarray
+        The labels, sorted. Of an indicator matrix, as elsewhere in scikit-learn, a list: zero and
+        one for every label.
+    label_names_ : ndarray of shape (n_classes,)
+        Names of the columns of `predict_proba`.
     history_ : list of dict
-        Epoch, training loss and, with early stopping, validation loss and accuracy of every epoch.
+        Epoch, training loss and, where there are validation clips, their loss and accuracy, of
+        every epoch; of an indicator matrix the accuracy is the share of labels that are right.
     n_iter_ : int
         Number of epochs trained.
     n_features_in_ : int
@@ -181,13 +190,12 @@ class PretrainedCNN(SpectrogramClassifier):
         max_epochs=20,
         batch_size=32,
         label_smoothing=0.0,
-        time_shift=0.0,
-        time_mask=0.0,
-        freq_mask=0.0,
-        mixup=0.0,
+        augment=None,
+        sampling=None,
         gradient_clip_value=None,
         ema_decay=None,
         class_weight=None,
+        threshold=0.5,
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
@@ -198,6 +206,7 @@ class PretrainedCNN(SpectrogramClassifier):
         n_threads=1,
         precision="fp32",
         compile=False,
+        callbacks=None,
         verbose=0,
     ):
         self.backbone = backbone
@@ -218,13 +227,12 @@ class PretrainedCNN(SpectrogramClassifier):
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.label_smoothing = label_smoothing
-        self.time_shift = time_shift
-        self.time_mask = time_mask
-        self.freq_mask = freq_mask
-        self.mixup = mixup
+        self.augment = augment
+        self.sampling = sampling
         self.gradient_clip_value = gradient_clip_value
         self.ema_decay = ema_decay
         self.class_weight = class_weight
+        self.threshold = threshold
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -235,6 +243,7 @@ class PretrainedCNN(SpectrogramClassifier):
         self.n_threads = n_threads
         self.precision = precision
         self.compile = compile
+        self.callbacks = callbacks
         self.verbose = verbose
 
     def _check_parameters(self) -> None:

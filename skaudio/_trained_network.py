@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable
+from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch.optim.swa_utils import update_bn
 
+from skaudio._augmentation import as_augmentation
+from skaudio._augmenter import Augmenter
 from skaudio._clip_dataset import (
     ClipDataset,
     channel_statistics,
@@ -23,23 +26,27 @@ from skaudio._clip_dataset import (
 )
 from skaudio._device import AMP_DTYPES, device_of, limited_threads, seeded
 from skaudio._differentiable import plain_arrays
-from skaudio._training import Augmentation, compile_errors, continue_optimizer, make_net
+from skaudio._labels import MultiLabel, SingleLabel
+from skaudio._training import compile_errors, continue_optimizer, make_net
+from skaudio._training_callbacks import USERS
+from skaudio._training_task import TrainingTask
 from skaudio._validation import check_choice
 from skaudio.nn.cnn import stages
 from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.layers import ImageClassifier, Standardize
 
-Start = Callable[[Any, ClipDataset, np.random.RandomState], None]
 SEED_LIMIT = np.iinfo(np.int32).max
 
 
 class TrainedNetwork(BaseEstimator):
     """Base class of what owns a network; knows images and targets, but neither `X` nor labels."""
 
-    classes_: np.ndarray
+    classes_: np.ndarray | list[np.ndarray]
     history_: list[dict[str, Any]]
     n_iter_: int
     input_shape_: tuple[int, int, int]
+    _labels: SingleLabel | MultiLabel
+    _augmentations: dict[str, dict[str, float]] = {}  # what `augment` may be by name
     _net: Any  # a skorch net, or None after loading until it is first needed
     _shaping: tuple[str, ...]  # parameters that decide which weights the network has
 
@@ -126,73 +133,66 @@ class TrainedNetwork(BaseEstimator):
             for name, _ in module.named_parameters()
         }
 
-    def _train(
-        self,
-        data: ClipDataset,
-        classes: np.ndarray,
-        frontend: FrontEndChain,
-        *,
-        fresh: bool,
-        scheduled: bool,
-        start: Start | None = None,
-    ) -> None:
-        """Train on `data`, from the start or from the present weights.
-
-        `start` is done to a fresh network on its device before anything else.
-        """
+    def _train(self, task: TrainingTask) -> None:
+        """Train a fresh network, or the present one, on clips."""
         device = device_of(self)
-        rng = self._generator(0 if fresh else self.n_iter_)
-        valid = None
-        if scheduled and self.early_stopping and self.validation_fraction is not None:
-            data, valid = self._hold_out(data, rng)
-        augmentation = Augmentation(
-            self.time_shift,
-            self.time_mask,
-            self.freq_mask,
-            self.mixup,
-            self._silence(data, frontend) if self.time_mask > 0 or self.freq_mask > 0 else None,
-            rng,
-        )
+        rng = self._generator(0 if task.fresh else self.n_iter_)
+        if task.scheduled and self.early_stopping and self.validation_fraction is not None:
+            task = self._hold_out(task, rng)
+        augmenter = self._augmenter(task, rng)
         seed = int(rng.randint(SEED_LIMIT))
         with seeded(seed, device), limited_threads(self.n_threads):
-            if fresh:
-                module = self._new_module(data, len(classes), copy.deepcopy(frontend))
-                if start is not None:
-                    start(module.to(device), data, rng)
+            if task.fresh:
+                module = self._new_module(task)
+                if task.start is not None:
+                    task.start(module.to(device), task.data, rng)
             else:  # a copy, so that training that fails leaves the present weights as they are
-                module = copy.deepcopy(self.net_.module_.with_frontend(frontend))
+                module = copy.deepcopy(self.net_.module_.with_frontend(task.frontend))
             module.freeze(self._frozen(module))
-            net = make_net(
-                self,
-                module,
-                self._parameter_settings(module),
-                device=device,
-                augmentation=augmentation,
-                n_clips=len(data),
-                valid=valid,
-                scheduled=scheduled,
-            )
-            if not (fresh or scheduled or self._net.scheduled):
+            settings = self._parameter_settings(module)
+            net = make_net(self, module, settings, device=device, task=task, augmenter=augmenter)
+            if not (task.fresh or task.scheduled or self._net.scheduled):
                 continue_optimizer(net, self._net)  # one partial_fit after another
-            self._run(net, data)
-            net.train_split = None  # it would keep the training clips alive
-            if scheduled:  # one chunk of `partial_fit` does not stand for all clips
-                self._settle(net.module_.frontend, data, seed)
+            self._run(net, task.data)
+            # What would keep the training clips alive; the user's callbacks may be looked at.
+            net.train_split = net.callbacks = None
+            net.callbacks_ = [pair for pair in net.callbacks_ if pair[0].startswith(USERS)]
+            if task.scheduled:  # one chunk of `partial_fit` does not stand for all clips
+                self._settle(net.module_.frontend, task.data, seed)
         net.module_.eval()  # looking at the front end must not move its statistics
-        self._net, self.classes_ = net, classes
-        if fresh:
-            self._architecture = {name: getattr(self, name) for name in self._shaping}
-        self._frontend_plain = [(type(part), part.config()) for part in net.module_.frontend]
         self.__dict__.pop("_arrays", None)  # weights of a loaded model, now outdated
-        self.history_ = [] if fresh else self.history_
-        rows = enumerate(net.history, len(self.history_) + 1)
-        self.history_ += [_summary(row, epoch) for epoch, row in rows]
-        self.n_iter_ = len(self.history_)
+        for name, value in self._attributes(net, net.history, task).items():
+            setattr(self, name, value)
 
-    def _silence(self, data: ClipDataset, frontend: FrontEndChain) -> torch.Tensor:
-        """The lowest value of the spectrograms, channel by channel."""
-        spectrograms = data.clips(frontend.waveform_parts(), device_of(self))
-        return channel_statistics(spectrograms)[2]
+    def _attributes(self, net: Any, history: Any, task: TrainingTask) -> dict[str, Any]:
+        """What a fitted estimator consists of, besides what `_new_module` has set."""
+        earlier = [] if task.fresh else self.history_
+        rows = enumerate(history, len(earlier) + 1)
+        shaping = {name: getattr(self, name) for name in self._shaping}
+        return {
+            "_net": net,
+            "_labels": task.labels,
+            "classes_": task.labels.classes,
+            "_architecture": shaping if task.fresh else self._architecture,
+            "_frontend_plain": [(type(part), part.config()) for part in net.module_.frontend],
+            "history_": (past := earlier + [_summary(row, epoch) for epoch, row in rows]),
+            "n_iter_": len(past),
+        }
+
+    def _attributes_so_far(self, net: Any, task: TrainingTask) -> dict[str, Any]:
+        """The same in the middle of training; later steps do not change them."""
+        module = copy.deepcopy(net.module_).eval()
+        settings = self._parameter_settings(module)
+        blank = make_net(self, module, settings, device=torch.device(net.device))
+        return self._attributes(blank, net.history, task)
+
+    def _augmenter(self, task: TrainingTask, rng: np.random.RandomState) -> Augmenter:
+        how = as_augmentation(self)
+        fill = None
+        if how.masks:  # the lowest value of the spectrograms, channel by channel
+            parts = task.frontend.waveform_parts()
+            fill = channel_statistics(task.data.clips(parts, device_of(self)))[2]
+        return Augmenter(how, fill, rng)
 
     def _run(self, net: Any, data: ClipDataset) -> None:
         with compile_errors(self):
@@ -219,22 +219,25 @@ class TrainedNetwork(BaseEstimator):
         batches = random_batches(len(data), self.batch_size, np.random.RandomState(seed))
         update_bn((data[batch][0] for batch in batches), frontend, device_of(self))
 
-    def _hold_out(
-        self, data: ClipDataset, rng: np.random.RandomState
-    ) -> tuple[ClipDataset, ClipDataset | None]:
-        held = draw_validation(data.targets.argmax(axis=1), self.validation_fraction, rng)
+    def _hold_out(self, task: TrainingTask, rng: np.random.RandomState) -> TrainingTask:
+        """Set clips aside for validation, unless the user gave some."""
+        if task.valid is not None:
+            return task
+        data, groups = task.data, task.groups
+        held = draw_validation(data.rarest(), self.validation_fraction, rng, groups)
         if not held.any():
+            reason = "has one clip only" if groups is None else "lies in one group"
             warnings.warn(
                 f"{type(self).__name__} cannot set clips aside for early stopping because every "
-                "class has one clip only: it watches the training loss instead.",
-                stacklevel=4,
+                f"class {reason}: it watches the training loss instead.",
+                stacklevel=6,
             )
-            return data, None
-        return data.subset(~held), data.subset(held)
+            return task
+        return replace(task, data=data.subset(~held), valid=data.subset(held))
 
-    def _new_module(
-        self, data: ClipDataset, n_classes: int, frontend: FrontEndChain
-    ) -> ImageClassifier:
+    def _new_module(self, task: TrainingTask) -> ImageClassifier:
+        data, n_classes = task.data, len(task.labels.names)
+        frontend = copy.deepcopy(task.frontend)
         mean, std, _ = channel_statistics(data.clips(through=frontend, device=device_of(self)))
         images, _ = data[np.arange(min(2, len(data)))]
         standardize = Standardize(mean, std) if self.standardize else torch.nn.Identity()
@@ -275,7 +278,7 @@ class TrainedNetwork(BaseEstimator):
             module = builder._build_module(
                 blank if builder.standardize else torch.nn.Identity(),
                 self._image_shape,
-                len(self.classes_),
+                len(self._labels.names),
                 pretrained=False,
             )
             module.frontend = frontend
@@ -305,5 +308,11 @@ class TrainedNetwork(BaseEstimator):
 
 def _summary(row: dict[str, Any], epoch: int) -> dict[str, Any]:
     """What `history_` keeps of an epoch: no clock times, so that equal runs give equal files."""
-    names = ("train_loss", "valid_loss", "valid_accuracy")
-    return {"epoch": epoch} | {name: float(row[name]) for name in names if name in row}
+    return {"epoch": epoch} | {
+        name: float(value)
+        for name, value in row.items()
+        if isinstance(value, Real)
+        and not isinstance(value, bool)
+        and not name.endswith("_batch_count")
+        and name not in ("epoch", "dur")
+    }

@@ -1,89 +1,38 @@
-"""The training loop: steps, loss, schedule and early stopping around a skorch net."""
+"""The training loop: steps, loss and what is trained on, around a skorch net."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import (
-    Callback,
-    EarlyStopping,
-    GradientNormClipping,
-    LRScheduler,
-    PassthroughScoring,
-)
 from skorch.helper import predefined_split
 from skorch.utils import TeeGenerator
-from torch import Tensor
-from torch.nn.functional import cross_entropy
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import nn
 
-from skaudio._clip_dataset import Batches, ClipDataset
+from skaudio._augmenter import Augmenter
+from skaudio._clip_dataset import Batches
 from skaudio._device import AMP_DTYPES, make_scaler
-from skaudio.nn.augment import mask_spectrograms, mix_clips, shift_time
+from skaudio._training_callbacks import StopTraining, training_callbacks
+from skaudio._training_task import TrainingTask
 from skaudio.nn.layers import ImageClassifier
 
-__all__ = [
-    "Augmentation",
-    "Schedule",
-    "compile_errors",
-    "continue_optimizer",
-    "make_net",
-]
-
-
-@dataclass
-class Augmentation:
-    """Random changes to training batches; see the functions of `skaudio.nn.augment`.
-
-    Clips are shifted and mixed as they come, waveforms or spectrograms; masks are for spectrograms.
-    `fill` is the value of silence in every channel of these, needed where there are masks.
-    """
-
-    time_shift: float
-    time_mask: float
-    freq_mask: float
-    mixup: float
-    fill: Tensor | None
-    rng: np.random.RandomState
-
-    def mix(self, x: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if self.time_shift > 0:
-            x = shift_time(x, self.time_shift, self.rng)
-        if self.mixup > 0:
-            x, target, weight = mix_clips(x, target, weight, self.mixup, self.rng)
-        return x, target, weight
-
-    def mask(self, x: Tensor) -> Tensor:
-        if self.fill is None:
-            return x
-        return mask_spectrograms(x, self.time_mask, self.freq_mask, self.fill, self.rng)
+__all__ = ["compile_errors", "continue_optimizer", "make_net"]
 
 
 class _Net(NeuralNet):
     """A skorch net on soft targets with a weight for every clip."""
 
     def __init__(
-        self,
-        *args,
-        augmentation,
-        label_smoothing,
-        parameter_settings,
-        scheduled,
-        compiled,
-        **kwargs,
+        self, *args, augmenter, sampling, parameter_settings, scheduled, compiled, **kwargs
     ):
-        self.compiled = compiled
-        self.augmentation = augmentation
+        self.augmenter = augmenter
+        self.sampling = sampling
         self.parameter_settings = parameter_settings
-        self.label_smoothing = label_smoothing
         self.scheduled = scheduled
+        self.compiled = compiled
         super().__init__(*args, **kwargs)
 
     def initialize_optimizer(self, *args, **kwargs):
@@ -95,10 +44,18 @@ class _Net(NeuralNet):
         # skorch takes every KeyboardInterrupt for a wish to stop early, so that one could not
         # interrupt a search. Here Ctrl-C is passed on.
         self.notify("on_train_begin", X=X, y=y)
-        with suppress(_StopTraining):
+        with suppress(StopTraining):
             self.fit_loop(X, y, **fit_params)
         self.notify("on_train_end", X=X, y=y)
         return self
+
+    def notify(self, method_name, **kwargs):
+        try:
+            super().notify(method_name, **kwargs)
+        except KeyboardInterrupt as stop:
+            if method_name != "on_epoch_end":
+                raise
+            raise StopTraining from stop  # this is how callbacks of skorch end training
 
     def get_params_for_optimizer(self, prefix, named_parameters):
         # Parameters with the same settings form a group: one group for each would be slow.
@@ -109,7 +66,10 @@ class _Net(NeuralNet):
         return ([{"params": group, **dict(key)} for key, group in groups.items()],), {}
 
     def get_iterator(self, dataset, training=False):
-        return Batches(dataset, self.batch_size, self.augmentation.rng if training else None)
+        if not training:
+            return Batches(dataset, self.batch_size)
+        balanced = self.sampling == "balanced"
+        return Batches(dataset, self.batch_size, self.augmenter.rng, balanced=balanced)
 
     def train_step(self, batch, **fit_params):
         # Written out, where skorch hands a closure to the optimiser: scaled gradients need that.
@@ -117,8 +77,8 @@ class _Net(NeuralNet):
         self._set_training(True)
         self._zero_grad_optimizer()
         clips = (values.to(self.device) for values in (images, *target))
-        images, *target = self.augmentation.mix(*clips)
-        logits, penalty = self.module_.penalized(images, self.augmentation.mask)
+        images, *target = self.augmenter.change(*clips)
+        logits, penalty = self.module_.penalized(images, self.augmenter.mask)
         loss = self.get_loss(logits, target, training=True) + penalty
         self.scaler_.scale(loss).backward()
         self.scaler_.unscale_(self.optimizer_)
@@ -130,75 +90,7 @@ class _Net(NeuralNet):
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         target, weight = (t.to(y_pred.device) for t in y_true)
-        smoothing = self.label_smoothing if training else 0.0
-        loss = cross_entropy(y_pred, target, reduction="none", label_smoothing=smoothing)
-        return (loss * weight).mean()
-
-
-class _StopTraining(Exception):
-    """Raised when training has not improved for long enough."""
-
-
-class _EarlyStopping(EarlyStopping):
-    """skorch's early stopping, told apart from Ctrl-C."""
-
-    def on_epoch_end(self, net, **kwargs):
-        try:
-            super().on_epoch_end(net, **kwargs)
-        except KeyboardInterrupt as stop:
-            raise _StopTraining from stop
-
-
-class _Averaging(Callback):
-    """Validate, and end, with a moving average of the weights instead of the last ones.
-
-    The decay rises to its value, so that the weights of the first steps are soon forgotten.
-    """
-
-    def __init__(self, decay):
-        self.decay = decay
-
-    def on_train_begin(self, net, **kwargs):
-        def average(averages, weights, n_averaged):
-            n = float(n_averaged)
-            get_ema_multi_avg_fn(min(self.decay, (1 + n) / (10 + n)))(averages, weights, n)
-
-        self.average_ = AveragedModel(net.module_, multi_avg_fn=average, use_buffers=True)
-        self.shown_ = False
-
-    def on_epoch_begin(self, net, **kwargs):
-        self._show(net, False)
-
-    def on_batch_begin(self, net, training=None, **kwargs):
-        if not training:
-            self._show(net, True)
-
-    def on_batch_end(self, net, training=None, **kwargs):
-        if training:
-            self.average_.update_parameters(net.module_)
-
-    def on_epoch_end(self, net, **kwargs):
-        self._show(net, True)
-
-    def _show(self, net, shown):
-        """Exchange the weights of the network and of the average."""
-        if shown == self.shown_:
-            return
-        self.shown_ = shown
-        theirs = self.average_.module.state_dict()
-        for name, own in net.module_.state_dict().items():
-            last = own.clone()
-            own.copy_(theirs[name])
-            theirs[name].copy_(last)
-
-
-class _Accuracy(Callback):
-    """Record the accuracy on the validation clips of every batch."""
-
-    def on_batch_end(self, net, batch=None, training=None, y_pred=None, **kwargs):
-        if not training:
-            hits = y_pred.argmax(1).cpu() == batch[1][0].argmax(1)
-            net.history.record_batch("valid_accuracy", hits.float().mean().item())
+        return (self.criterion_(y_pred, target) * weight).mean()
 
 
 def make_net(
@@ -207,10 +99,8 @@ def make_net(
     parameter_settings: dict[str, dict[str, float]],
     *,
     device: torch.device,
-    augmentation: Augmentation | None = None,
-    n_clips: int = 1,
-    valid: ClipDataset | None = None,
-    scheduled: bool = True,
+    task: TrainingTask | None = None,
+    augmenter: Augmenter | None = None,
 ) -> NeuralNet:
     """Build the skorch net that trains `module`.
 
@@ -224,15 +114,10 @@ def make_net(
         Learning rate ('lr') and weight decay ('weight_decay') of every parameter.
     device : torch.device
         Where it is trained.
-    augmentation : Augmentation or None, default=None
-        Applied to every training batch; None makes a net that only predicts.
-    n_clips : int, default=1
-        Number of training clips, which gives the steps per epoch.
-    valid : ClipDataset or None, default=None
-        Clips to validate on after every epoch.
-    scheduled : bool, default=True
-        Whether the learning rate follows `owner.schedule` and training may stop early; otherwise
-        the rate is constant.
+    task : TrainingTask or None, default=None
+        What it is trained on; None makes a net that only predicts.
+    augmenter : Augmenter or None, default=None
+        Changes every training batch.
 
     Returns
     -------
@@ -245,59 +130,25 @@ def make_net(
         # word: this one is not to be among those.
         torch.compiler.reset()
         module.backbone.compile()  # in place, so that weights keep their names
+    scheduled = task is None or task.scheduled
+    valid = None if task is None else task.valid
     net = _Net(
         module,
-        criterion=torch.nn.CrossEntropyLoss,
+        criterion=nn.Identity() if task is None else task.criterion,
         optimizer=torch.optim.AdamW if owner.optimizer == "adamw" else torch.optim.Adam,
         max_epochs=owner.max_epochs if scheduled else 1,
         batch_size=owner.batch_size,
         train_split=None if valid is None else predefined_split(valid),
-        callbacks=_callbacks(owner, n_clips, valid, scheduled),
+        callbacks=None if task is None else training_callbacks(owner, task),
         device=str(device),
         verbose=owner.verbose,
-        augmentation=augmentation,
-        label_smoothing=owner.label_smoothing,
+        augmenter=augmenter,
+        sampling=owner.sampling,
         parameter_settings=parameter_settings,
         scheduled=scheduled,
         compiled=owner.compile,
     )
     return net.initialize()
-
-
-def _callbacks(
-    owner: Any, n_clips: int, valid: ClipDataset | None, scheduled: bool
-) -> list[tuple[str, Callback]]:
-    """What happens between the steps, in this order; arguments as for `make_net`."""
-    callbacks: list[tuple[str, Callback]] = []
-    if scheduled:
-        steps_per_epoch = max(1, math.ceil(n_clips / owner.batch_size))
-        rate = Schedule(
-            steps_per_epoch,
-            owner.max_epochs,
-            owner.warmup * owner.max_epochs,
-            owner.schedule if owner.schedule else "constant",
-            owner.lr_step_size,
-            owner.lr_gamma,
-        )
-        policy = torch.optim.lr_scheduler.LambdaLR
-        callbacks.append(("schedule", LRScheduler(policy, lr_lambda=rate, step_every="batch")))
-    if valid is not None:
-        score = PassthroughScoring("valid_accuracy", lower_is_better=False)
-        callbacks += [("hits", _Accuracy()), ("accuracy", score)]
-    if owner.gradient_clip_value is not None:
-        callbacks.append(("clipping", GradientNormClipping(owner.gradient_clip_value)))
-    if scheduled and owner.ema_decay is not None:  # before the callback that keeps the best weights
-        callbacks.append(("averaging", _Averaging(owner.ema_decay)))
-    if scheduled and owner.early_stopping:
-        stopping = _EarlyStopping(
-            "train_loss" if valid is None else "valid_loss",
-            patience=owner.n_iter_no_change,
-            threshold=owner.tol,
-            threshold_mode="abs",
-            load_best=True,
-        )
-        callbacks.append(("stopping", stopping))
-    return callbacks
 
 
 def continue_optimizer(net: NeuralNet, before: NeuralNet) -> None:
@@ -333,27 +184,3 @@ def compile_errors(owner: Any) -> Iterator[None]:
             f"compile of {name} must be False where torch.compile fails: {reason}. Call "
             f"set_params(compile=False); a fitted {name} needs no new fit for that."
         ) from err
-
-
-@dataclass
-class Schedule:
-    """Factor on the learning rate after a number of steps: linear warm-up, then the schedule."""
-
-    steps_per_epoch: int
-    max_epochs: int
-    warmup_epochs: float
-    kind: str = "cosine"
-    step_size: int = 1
-    gamma: float = 1.0
-
-    def __call__(self, step: int) -> float:
-        epoch = step / self.steps_per_epoch
-        if epoch < self.warmup_epochs:
-            return (step + 1) / (self.warmup_epochs * self.steps_per_epoch + 1)
-        if self.kind == "cosine":
-            left = max(self.max_epochs - self.warmup_epochs, 1 / self.steps_per_epoch)
-            progress = min(1.0, (epoch - self.warmup_epochs) / left)
-            return 0.5 * (1.0 + math.cos(math.pi * progress))
-        if self.kind == "step":
-            return self.gamma ** (int(epoch) // self.step_size)
-        return 1.0

@@ -19,10 +19,9 @@ def check_training_parameters(owner: Any) -> None:
     check_real(owner, "lr", low=0, low_open=True)
     for name in ("backbone_lr", "frontend_lr", "gradient_clip_value"):
         check_real(owner, name, low=0, low_open=True, optional=True)
-    for name in ("weight_decay", "mixup", "tol"):
+    for name in ("weight_decay", "tol"):
         check_real(owner, name, low=0)
-    for name in ("warmup", "time_shift", "time_mask", "freq_mask"):
-        check_real(owner, name, low=0, high=1)
+    check_real(owner, "warmup", low=0, high=1)
     check_real(owner, "ema_decay", low=0, high=1, low_open=True, high_open=True, optional=True)
     check_real(owner, "lr_gamma", low=0, high=1, low_open=True)
     check_real(owner, "label_smoothing", low=0, high=1, high_open=True)
@@ -35,6 +34,7 @@ def check_training_parameters(owner: Any) -> None:
         )
     check_choice(owner, "optimizer", ("adamw", "adam"))
     check_choice(owner, "schedule", ("cosine", "step", None))
+    check_choice(owner, "sampling", (None, "balanced"))
     check_choice(owner, "precision", tuple(AMP_DTYPES))
     for name in ("standardize", "early_stopping", "warm_start", "compile"):
         check_bool(owner, name)

@@ -289,6 +289,24 @@ def check_sample_weight(sample_weight: Any, n_clips: int, owner: object) -> np.n
     return weights
 
 
+def check_groups(groups: Any, n_clips: int, owner: object) -> np.ndarray | None:
+    """Check the groups of clips: None, or one for every clip.
+
+    Raises
+    ------
+    ValueError
+        If the shape is wrong.
+    """
+    if groups is None:
+        return None
+    groups = np.asarray(groups)
+    if groups.shape != (n_clips,):
+        raise ValueError(
+            f"groups of {type(owner).__name__} must have shape ({n_clips},), got {groups.shape}."
+        )
+    return groups
+
+
 def check_embedding(embedding: Any, y: Any, owner: str) -> tuple[np.ndarray, np.ndarray]:
     """Check embeddings and the labels of their clips.
 

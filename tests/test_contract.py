@@ -27,7 +27,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
-from skaudio import MAST, DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio import MAST, Augmentation, DiffResResampler, MelSpectrogram, PretrainedCNN
 
 CLASSIFIER = PretrainedCNN(tiny_cnn, weights=None, max_epochs=25, lr=1e-2, random_state=0)
 TRANSFORMER = MAST(max_epochs=10, lr=3e-3, batch_size=32, random_state=0)
@@ -110,7 +110,8 @@ def test_grid_search_with_two_jobs_gives_the_scores_of_one(tone_clips):
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_same_seed_same_bits_with_every_joblib_backend(tone_clips, backend):
     paths, labels, _ = tone_clips
-    pipe = make_pipe().set_params(clf__mixup=0.4, clf__time_shift=0.2, clf__max_epochs=3)
+    augment = Augmentation(mixup=0.4, time_shift=0.2, noise_snr_db=(10, 30))
+    pipe = make_pipe().set_params(clf__augment=augment, clf__max_epochs=3)
     alone = cross_val_predict(pipe, paths, labels, cv=3, method="predict_proba")
     with joblib.parallel_config(backend, n_jobs=2):
         together = cross_val_predict(pipe, paths, labels, cv=3, method="predict_proba")
@@ -141,7 +142,7 @@ def test_a_search_decodes_each_clip_once_and_computes_it_once_per_hop(tone_clips
 def test_a_network_that_takes_waveforms_learns_saves_and_searches(tone_clips, tmp_path, between):
     paths, labels, _ = tone_clips
     mel, clf = dict(make_pipe(in_network=True).steps).values()
-    clf.set_params(time_shift=0.2, mixup=0.3, time_mask=0.1, freq_mask=0.1)
+    clf.set_params(augment=Augmentation(time_shift=0.2, mixup=0.3, time_mask=0.1, freq_mask=0.1))
     pipe = Pipeline([("mel", mel), *between, ("clf", clf)])
     search = GridSearchCV(pipe, {"mel__hop_length": [64, 128]}, cv=2).fit(paths, labels)
     assert search.best_score_ > 0.9
@@ -161,8 +162,9 @@ def test_masks_hide_spectrograms_also_where_waveforms_come_in(tone_clips, monkey
         seen.append((tuple(x.shape[1:]), args[2].item()))
         return x
 
-    monkeypatch.setattr("skaudio._training.mask_spectrograms", mask)
-    make_pipe(in_network=True).set_params(clf__freq_mask=0.2).fit(paths, labels)
+    monkeypatch.setattr("skaudio._augmenter.mask_spectrograms", mask)
+    pipe = make_pipe(in_network=True).set_params(clf__augment=Augmentation(freq_mask=0.2))
+    pipe.fit(paths, labels)
     shapes, fills = zip(*seen, strict=True)
     assert set(shapes) == {(1, 16, 26)}
     lowest = make_pipe()["mel"].fit_transform(paths).min()

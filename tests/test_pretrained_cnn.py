@@ -7,7 +7,7 @@ import torch
 from networks import Pair, headless_cnn, no_network, tiny_cnn, wrong_cnn
 from safetensors.torch import load_file, save_file
 
-from skaudio import PretrainedCNN
+from skaudio import Augmentation, PretrainedCNN
 from skaudio.nn.cnn import build_cnn
 
 
@@ -152,8 +152,9 @@ def test_the_learning_rate_warms_up_then_follows_the_schedule(images, schedule, 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam"])
 @pytest.mark.parametrize(
     "augmentation",
-    [{"mixup": 0.4}, {"time_mask": 0.2, "freq_mask": 0.2}, {"time_shift": 0.2},
-     {"label_smoothing": 0.1}],
+    [{"augment": Augmentation(mixup=0.4)},
+     {"augment": Augmentation(time_mask=0.2, freq_mask=0.2)},
+     {"augment": Augmentation(time_shift=0.2)}, {"label_smoothing": 0.1}],
     ids=str,
 )  # fmt: skip
 def test_augmentation_changes_training_but_not_what_is_learnt(images, optimizer, augmentation):

@@ -1,4 +1,4 @@
-"""Random changes to a batch of spectrograms, for training only."""
+"""Random changes to a batch of clips, for training only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,62 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["mask_spectrograms", "mix_clips", "shift_time"]
+from skaudio.dsp import LOG_FLOOR
+
+__all__ = ["add_noise", "change_gain", "mask_spectrograms", "mix_clips", "shift_time"]
+
+
+def change_gain(x: Tensor, most_db: float, rng: np.random.RandomState) -> Tensor:
+    """Make every clip louder or softer by its own random amount.
+
+    Parameters
+    ----------
+    x : Tensor of shape (batch, n_channels, n_mels, n_frames)
+        Log-mel spectrograms of power, or waveforms with their samples as frames: clips of one row.
+    most_db : float
+        Largest change in dB, >= 0; changes are uniform between its negative and itself.
+    rng : RandomState
+        Source of randomness.
+
+    Returns
+    -------
+    x : Tensor of shape (batch, n_channels, n_mels, n_frames)
+        New tensor. Of spectrograms the power changes, not the floor under it.
+    """
+    gain_db = torch.from_numpy(rng.uniform(-most_db, most_db, size=len(x))).to(x)
+    gain_db = gain_db[:, None, None, None]
+    if x.shape[-2] == 1:
+        return x * 10 ** (gain_db / 20)
+    return torch.log(_mel_power(x) * 10 ** (gain_db / 10) + LOG_FLOOR)
+
+
+def add_noise(x: Tensor, snr_db: tuple[float, float], rng: np.random.RandomState) -> Tensor:
+    """Add white noise to every clip, at its own random distance below the sound.
+
+    Parameters
+    ----------
+    x : Tensor of shape (batch, n_channels, n_mels, n_frames)
+        Log-mel spectrograms of power with filters of area 1, or waveforms: clips of one row.
+    snr_db : (float, float)
+        Lowest and highest ratio of the mean power of the clip to that of the noise, in dB; the
+        ratios are uniform between them.
+    rng : RandomState
+        Source of the ratios. The noise itself is drawn by torch, which training has seeded.
+
+    Returns
+    -------
+    x : Tensor of shape (batch, n_channels, n_mels, n_frames)
+        New tensor. To filters of area 1 white noise is equally loud in every band; each value of
+        its power is exponential, as that of a single frequency is.
+    """
+    ratio_db = torch.from_numpy(rng.uniform(*snr_db, size=len(x))).to(x)[:, None, None, None]
+    share = 10 ** (-ratio_db / 10)
+    if x.shape[-2] == 1:
+        level = x.square().mean((1, 2, 3), keepdim=True) * share
+        return x + level.sqrt() * torch.randn_like(x)
+    power = _mel_power(x)
+    level = power.mean((1, 2, 3), keepdim=True) * share
+    return torch.log(power + level * torch.empty_like(x).exponential_() + LOG_FLOOR)
 
 
 def shift_time(x: Tensor, share: float, rng: np.random.RandomState) -> Tensor:
@@ -114,3 +169,7 @@ def _random_runs(count: int, length: int, share: float, rng: np.random.RandomSta
     start = rng.randint(0, length - width + 1)
     position = np.arange(length)
     return (position >= start[:, None]) & (position < (start + width)[:, None])
+
+
+def _mel_power(log_mel: Tensor) -> Tensor:
+    return (log_mel.exp() - LOG_FLOOR).clamp_min(0.0)

@@ -3,7 +3,15 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from skaudio.nn.augment import mask_spectrograms, mix_clips, shift_time
+from skaudio import MelSpectrogram
+from skaudio.dsp import LOG_FLOOR
+from skaudio.nn.augment import (
+    add_noise,
+    change_gain,
+    mask_spectrograms,
+    mix_clips,
+    shift_time,
+)
 
 
 @pytest.fixture
@@ -83,3 +91,48 @@ def test_the_same_generator_state_gives_the_same_changes():
         mask_spectrograms(x, 0.5, 0.5, torch.zeros(1), np.random.RandomState(3)) for _ in range(2)
     )
     assert torch.equal(first, second)
+
+
+def log_mel_of(waves):
+    """What `MelSpectrogram` makes of waveforms ``(n_clips, n_samples)`` at 8 kHz."""
+    mel = MelSpectrogram(sample_rate=8000, n_fft=256, hop_length=64, n_mels=20)
+    return torch.from_numpy(mel.fit_transform(waves.numpy()))[:, None]
+
+
+@pytest.fixture
+def waves():
+    time = torch.arange(8000) / 8000
+    return 0.1 * torch.sin(2 * torch.pi * torch.tensor([[440.0], [1000.0]]) * time)
+
+
+def test_gain_of_a_spectrogram_is_that_of_its_waveform(waves):
+    louder = change_gain(waves[:, None, None], 12.0, np.random.RandomState(3))[:, 0, 0]
+    expected = log_mel_of(louder)
+    got = change_gain(log_mel_of(waves), 12.0, np.random.RandomState(3))
+    np.testing.assert_allclose(got.exp(), expected.exp(), rtol=1e-3, atol=1e-6)
+
+
+def test_gain_stays_within_its_range_and_leaves_silence_silent(rng):
+    x = torch.ones(500, 1, 1, 4)
+    gains_db = 20 * torch.log10(change_gain(x, 6.0, rng)[:, 0, 0, 0])
+    assert -6.0 <= gains_db.min() < -5.5
+    assert 5.5 < gains_db.max() <= 6.0
+    silence = torch.full((3, 1, 5, 6), float(np.log(LOG_FLOOR)))
+    torch.testing.assert_close(change_gain(silence, 20.0, rng), silence)
+
+
+@pytest.mark.parametrize("snr_db", [0.0, 20.0])
+def test_noise_lies_as_far_below_the_sound_as_asked(rng, waves, snr_db):
+    torch.manual_seed(0)
+    x = waves[:, None, None]
+    noise = add_noise(x, (snr_db, snr_db), rng) - x
+    ratio_db = 10 * torch.log10(x.square().mean() / noise.square().mean())
+    assert ratio_db.item() == pytest.approx(snr_db, abs=0.2)
+
+
+def test_noise_in_a_spectrogram_is_as_loud_as_in_its_waveform(rng):
+    torch.manual_seed(0)
+    white = 0.1 * torch.randn(4, 8000)  # as loud in every band as the noise that is added
+    expected = log_mel_of(add_noise(white[:, None, None], (0.0, 0.0), rng)[:, 0, 0]).exp()
+    got = add_noise(log_mel_of(white), (0.0, 0.0), rng).exp()
+    assert got.mean().item() == pytest.approx(expected.mean().item(), rel=0.05)

@@ -1,0 +1,149 @@
+"""Augmentation: random changes to training clips."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from sklearn.base import BaseEstimator
+
+from skaudio._validation import check_real
+
+__all__ = ["Augmentation", "as_augmentation"]
+
+
+class Augmentation(BaseEstimator):
+    """Random changes to the clips of every training batch, so that a network sees none twice.
+
+    For `augment` of a classifier, where a search finds its parameters: `clf__augment__mixup`.
+    Clips are changed on the classifier's device, each in its own way, in the order of the
+    parameters; in `fit` and `partial_fit` only.
+
+    Parameters
+    ----------
+    custom : callable or None, default=None
+        Called first with the clips of a batch, a `torch.Tensor` of shape ``(n_clips, n_channels,
+        n_mels, n_frames)``, or ``(n_clips, 1, n_samples)`` where they are waveforms, as with
+        ``MelSpectrogram(in_network=True)``; gives clips of the same shape, or an object that has
+        them as `samples`: any transform of torch-audiomentations. Training seeds torch, whose
+        generators it may use.
+    time_shift : float, default=0.0
+        Roll clips by up to this share of their length, in [0, 1]. Helps where the place of a sound
+        in the clip means nothing.
+    gain_db : float, default=0.0
+        Make clips louder or softer by up to this many dB, >= 0.
+    noise_snr_db : (float, float) or None, default=None
+        Add white noise that lies so many dB below a clip, from the lowest to the highest; None
+        adds none.
+    mixup : float, default=0.0
+        Mix pairs of clips, and their labels likewise, with shares from ``Beta(mixup, mixup)``, >= 0
+        [1]_; 0 does not.
+    time_mask, freq_mask : float, default=0.0
+        Silence a random stretch of clips, up to this share of the frames or of the mel bands, in
+        [0, 1] (SpecAugment [2]_). Silence is the lowest value of the channel in the training
+        clips, which is the log floor wherever one of them is digitally silent.
+
+    See Also
+    --------
+    PretrainedCNN : Takes it as `augment`.
+
+    Notes
+    -----
+    `gain_db` and `noise_snr_db` are for waveforms, and for log-mel spectrograms of power with
+    filters of area 1, which are `MelSpectrogram`'s defaults; all others are for any image. Masks
+    hide spectrograms also where the network makes them of waveforms.
+
+    References
+    ----------
+    .. [1] H. Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018,
+       arXiv:1710.09412.
+    .. [2] D. Park et al., "SpecAugment: A Simple Data Augmentation Method for Automatic Speech
+       Recognition", Interspeech 2019, arXiv:1904.08779.
+
+    Examples
+    --------
+    >>> from skaudio import Augmentation, PretrainedCNN
+    >>> clf = PretrainedCNN(augment=Augmentation(time_shift=0.5, mixup=0.3))
+    >>> clf.set_params(augment__mixup=0.1).augment
+    Augmentation(mixup=0.1, time_shift=0.5)
+    """
+
+    def __init__(
+        self,
+        *,
+        custom=None,
+        time_shift=0.0,
+        gain_db=0.0,
+        noise_snr_db=None,
+        mixup=0.0,
+        time_mask=0.0,
+        freq_mask=0.0,
+    ):
+        self.custom = custom
+        self.time_shift = time_shift
+        self.gain_db = gain_db
+        self.noise_snr_db = noise_snr_db
+        self.mixup = mixup
+        self.time_mask = time_mask
+        self.freq_mask = freq_mask
+
+    @property
+    def masks(self) -> bool:
+        """Whether parts of spectrograms are silenced."""
+        return self.time_mask > 0 or self.freq_mask > 0
+
+    def check(self) -> None:
+        """Check the parameters.
+
+        Raises
+        ------
+        ValueError
+            If one is out of range; names rule and value.
+        """
+        for name in ("time_shift", "time_mask", "freq_mask"):
+            check_real(self, name, low=0, high=1)
+        for name in ("gain_db", "mixup"):
+            check_real(self, name, low=0)
+        if self.custom is not None and not callable(self.custom):
+            raise ValueError(
+                f"custom of Augmentation must be a callable or None, got {self.custom!r}."
+            )
+        ratios = self.noise_snr_db
+        if ratios is None:
+            return
+        try:
+            low, high = (float(ratio) for ratio in ratios)
+            good = -math.inf < low <= high < math.inf
+        except (TypeError, ValueError):
+            good = False
+        if not good:
+            raise ValueError(
+                "noise_snr_db of Augmentation must be two finite numbers, the lower one first, or "
+                f"None, got {ratios!r}."
+            )
+
+
+def as_augmentation(owner: Any) -> Augmentation:
+    """The augmentation that parameter `augment` of a classifier asks for.
+
+    Raises
+    ------
+    ValueError
+        If it is neither an `Augmentation` in range, nor a callable, nor None, nor what else the
+        classifier allows.
+    """
+    augment = owner.augment
+    if augment is None:
+        return Augmentation()
+    if isinstance(augment, Augmentation):
+        augment.check()
+        return augment
+    if isinstance(augment, str) and augment in owner._augmentations:
+        return Augmentation(**owner._augmentations[augment])
+    if callable(augment) and not isinstance(augment, type):
+        return Augmentation(custom=augment)
+    names = "".join(f"{name!r}, " for name in owner._augmentations)
+    raise ValueError(
+        f"augment of {type(owner).__name__} must be {names}an Augmentation, a callable or None, "
+        f"got {augment!r}."
+    )

@@ -1,0 +1,194 @@
+"""What labels are to a network: targets, a loss, and what its logits mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import issparse
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from torch import Tensor, nn
+
+from skaudio._clip_weights import clip_weights, label_weights
+from skaudio._validation import check_sample_weight
+from skaudio.nn.losses import SigmoidLoss, SoftmaxLoss
+
+__all__ = ["MultiLabel", "SingleLabel", "labels_of"]
+
+
+@dataclass(frozen=True)
+class SingleLabel:
+    """One class per clip: softmax, cross-entropy, the most probable class.
+
+    Parameters
+    ----------
+    names : ndarray of shape (n_classes,)
+        All classes, sorted.
+    """
+
+    names: np.ndarray
+
+    @property
+    def classes(self) -> np.ndarray:
+        """What scikit-learn calls `classes_`."""
+        return self.names
+
+    def targets(self, y: np.ndarray) -> np.ndarray:
+        """Labels ``(n_clips,)`` to class probabilities ``(n_clips, n_classes)``, float32."""
+        return np.eye(len(self.names), dtype=np.float32)[np.searchsorted(self.names, y)]
+
+    def weights(self, owner: Any, y: np.ndarray, sample_weight: Any) -> np.ndarray:
+        """Weights of the clips in the loss, one on average, by clip and by class."""
+        return clip_weights(owner, y, self.names, sample_weight)
+
+    def criterion(self, owner: Any, y: np.ndarray) -> nn.Module:
+        """The loss of every clip."""
+        return SoftmaxLoss(owner.label_smoothing)
+
+    def log_probabilities(self, logits: Tensor) -> Tensor:
+        """Logarithms of probabilities that sum to one."""
+        return torch.log_softmax(logits, dim=1)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities that sum to one."""
+        return torch.softmax(logits, dim=1)
+
+    def hits(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Whether the most probable class of a clip is its own."""
+        return logits.argmax(dim=1) == target.argmax(dim=1)
+
+    def decide(self, owner: Any, logits: Tensor) -> np.ndarray:
+        """The most probable class of every clip."""
+        return self.names[logits.argmax(dim=1).numpy()]
+
+    def check(self, owner: Any, label: str) -> None:
+        """Check that there is something to tell apart, and that no threshold asks for more."""
+        if len(self.names) < 2:
+            raise ValueError(
+                f"{label} must have at least 2 classes, got 1 class: {self.names.tolist()[0]!r}."
+            )
+        if not np.isscalar(owner.threshold) or owner.threshold != 0.5:
+            raise ValueError(
+                f"threshold of {type(owner).__name__} must be 0.5 unless y is an indicator "
+                f"matrix, got {owner.threshold!r}: for two classes there is scikit-learn's "
+                "FixedThresholdClassifier."
+            )
+
+    def unknown(self, y: np.ndarray) -> list[Any]:
+        """Labels that are not among the classes."""
+        return np.setdiff1d(y, self.names).tolist()
+
+
+@dataclass(frozen=True)
+class MultiLabel:
+    """Any number of labels per clip: sigmoids, binary cross-entropy, a threshold per label.
+
+    Parameters
+    ----------
+    names : ndarray of shape (n_labels,)
+        Names of the columns of y, or their numbers.
+    """
+
+    names: np.ndarray
+
+    @property
+    def classes(self) -> list[np.ndarray]:
+        """What scikit-learn calls `classes_`: of every label, whether it is absent or present."""
+        return [np.array([0, 1])] * len(self.names)
+
+    def targets(self, y: np.ndarray) -> np.ndarray:
+        """Indicator matrix ``(n_clips, n_labels)`` as float32."""
+        return y.astype(np.float32)
+
+    def weights(self, owner: Any, y: np.ndarray, sample_weight: Any) -> np.ndarray:
+        """Weights of the clips in the loss, one on average."""
+        weights = check_sample_weight(sample_weight, len(y), owner)
+        return (weights / weights.mean()).astype(np.float32)
+
+    def criterion(self, owner: Any, y: np.ndarray) -> nn.Module:
+        """The loss of every clip, with the weights of labels."""
+        present, absent = label_weights(owner, y, self.names)
+        return SigmoidLoss(present, absent, owner.label_smoothing)
+
+    def log_probabilities(self, logits: Tensor) -> Tensor:
+        """Logarithm of the probability of every label."""
+        return nn.functional.logsigmoid(logits)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probability of every label."""
+        return torch.sigmoid(logits)
+
+    def hits(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Whether a label is rightly found, or not found, at a probability of a half."""
+        return (logits >= 0) == (target >= 0.5)
+
+    def decide(self, owner: Any, logits: Tensor) -> np.ndarray:
+        """Which labels reach their threshold, as an indicator matrix of int64."""
+        threshold = check_threshold(owner, len(self.names))
+        return (self.probabilities(logits).numpy() >= threshold).astype(np.int64)
+
+    def check(self, owner: Any, label: str) -> None:
+        """Check what only goes with many labels."""
+        check_threshold(owner, len(self.names))
+
+    def unknown(self, y: np.ndarray) -> list[Any]:
+        """Nothing: a column stands for its label."""
+        return []
+
+
+def labels_of(y: Any, names: Any, owner: str) -> tuple[np.ndarray, SingleLabel | MultiLabel]:
+    """What kind of labels `y` holds.
+
+    Parameters
+    ----------
+    y : ndarray or sparse matrix of shape (n_clips,) or (n_clips, n_labels)
+        Labels, or an indicator matrix of zeros and ones.
+    names : sequence of shape (n_labels,) or None
+        Names of the columns, if they have any.
+    owner : str
+        Whose argument it is, for messages.
+
+    Returns
+    -------
+    y : ndarray of shape (n_clips,) or (n_clips, n_labels)
+        The same labels.
+    labels : SingleLabel or MultiLabel
+        What they are to a network; of `SingleLabel` the classes that occur.
+
+    Raises
+    ------
+    ValueError
+        If `y` is neither.
+    """
+    kind = type_of_target(y, input_name="y")
+    if kind == "multilabel-indicator":
+        y = y.toarray() if issparse(y) else y
+        return y, MultiLabel(np.arange(y.shape[1]) if names is None else np.asarray(names))
+    if kind == "multiclass-multioutput":
+        raise ValueError(
+            f"y of {owner} must be labels of shape (n_clips,) or an indicator matrix of zeros and "
+            f"ones, got shape {y.shape} with other values: pass one column."
+        )
+    check_classification_targets(y)
+    y = column_or_1d(y, warn=True)
+    return y, SingleLabel(np.unique(y))
+
+
+def check_threshold(owner: Any, n_labels: int) -> np.ndarray:
+    """Check that parameter `threshold` of `owner` is one probability, or one for every label."""
+    try:
+        threshold = np.asarray(owner.threshold, dtype=np.float64)
+        good = threshold.shape in ((), (n_labels,)) and bool(
+            ((threshold >= 0) & (threshold <= 1)).all()
+        )
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise ValueError(
+            f"threshold of {type(owner).__name__} must be a number in [0, 1] or {n_labels} of "
+            f"them, one per label, got {owner.threshold!r}."
+        )
+    return threshold

@@ -1,0 +1,190 @@
+"""What happens between the steps of training: callbacks of skorch."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from skorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    GradientNormClipping,
+    LRScheduler,
+    PassthroughScoring,
+)
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from skaudio._training_task import TrainingTask
+
+__all__ = ["USERS", "Schedule", "StopTraining", "check_callbacks", "training_callbacks"]
+
+# How the names of callbacks begin that a user gave.
+USERS = "user_"
+
+
+class StopTraining(Exception):
+    """Raised when training is to end before its last epoch."""
+
+
+class _Averaging(Callback):
+    """Validate, and end, with a moving average of the weights instead of the last ones.
+
+    The decay rises to its value, so that the weights of the first steps are soon forgotten.
+    """
+
+    def __init__(self, decay):
+        self.decay = decay
+
+    def on_train_begin(self, net, **kwargs):
+        def average(averages, weights, n_averaged):
+            n = float(n_averaged)
+            get_ema_multi_avg_fn(min(self.decay, (1 + n) / (10 + n)))(averages, weights, n)
+
+        self.average_ = AveragedModel(net.module_, multi_avg_fn=average, use_buffers=True)
+        self.shown_ = False
+
+    def on_epoch_begin(self, net, **kwargs):
+        self._show(net, False)
+
+    def on_batch_begin(self, net, training=None, **kwargs):
+        if not training:
+            self._show(net, True)
+
+    def on_batch_end(self, net, training=None, **kwargs):
+        if training:
+            self.average_.update_parameters(net.module_)
+
+    def on_epoch_end(self, net, **kwargs):
+        self._show(net, True)
+
+    def _show(self, net, shown):
+        """Exchange the weights of the network and of the average."""
+        if shown == self.shown_:
+            return
+        self.shown_ = shown
+        theirs = self.average_.module.state_dict()
+        for name, own in net.module_.state_dict().items():
+            last = own.clone()
+            own.copy_(theirs[name])
+            theirs[name].copy_(last)
+
+
+class _Accuracy(Callback):
+    """Record which share of the validation clips of every batch is right."""
+
+    def __init__(self, hits):
+        self.hits = hits
+
+    def on_batch_end(self, net, batch=None, training=None, y_pred=None, **kwargs):
+        if not training:
+            hits = self.hits(y_pred.cpu(), batch[1][0])
+            net.history.record_batch("valid_accuracy", hits.float().mean().item())
+
+
+class _Progress(Callback):
+    """Tell callbacks of scikit-learn of every epoch, and stop if one asks for it."""
+
+    def __init__(self, task, owner):
+        self.task = task
+        self.owner = owner
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.task.progress.begin_epoch()
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.task.progress.end_epoch(lambda: self.owner._attributes_so_far(net, self.task)):
+            raise StopTraining
+
+
+def training_callbacks(owner: Any, task: TrainingTask) -> list[tuple[str, Callback]]:
+    """What happens between the steps, in this order.
+
+    Parameters
+    ----------
+    owner : SpectrogramClassifier
+        Its parameters say how to train.
+    task : TrainingTask
+        What it is trained on.
+
+    Returns
+    -------
+    callbacks : list of (str, Callback)
+        Names and callbacks for a skorch net.
+    """
+    callbacks: list[tuple[str, Callback]] = []
+    if task.scheduled:
+        rate = Schedule.of(owner, len(task.data))
+        policy = torch.optim.lr_scheduler.LambdaLR
+        callbacks.append(("schedule", LRScheduler(policy, lr_lambda=rate, step_every="batch")))
+    if task.valid is not None:
+        score = PassthroughScoring("valid_accuracy", lower_is_better=False)
+        callbacks += [("hits", _Accuracy(task.labels.hits)), ("accuracy", score)]
+    if owner.gradient_clip_value is not None:
+        callbacks.append(("clipping", GradientNormClipping(owner.gradient_clip_value)))
+    if task.scheduled and owner.ema_decay is not None:  # before all that look at the weights
+        callbacks.append(("averaging", _Averaging(owner.ema_decay)))
+    # Copies, so that one object can serve many fits, in threads too.
+    callbacks += [(f"{USERS}{n}", copy.deepcopy(c)) for n, c in enumerate(owner.callbacks or [])]
+    if task.progress is not None:
+        callbacks.append(("progress", _Progress(task, owner)))
+    if task.scheduled and owner.early_stopping:
+        stopping = EarlyStopping(
+            "train_loss" if task.valid is None else "valid_loss",
+            patience=owner.n_iter_no_change,
+            threshold=owner.tol,
+            threshold_mode="abs",
+            load_best=True,
+        )
+        callbacks.append(("stopping", stopping))
+    return callbacks
+
+
+def check_callbacks(owner: Any) -> None:
+    """Check that parameter `callbacks` of `owner` is a list of callbacks of skorch, or None."""
+    given = owner.callbacks
+    if given is None:
+        return
+    if not isinstance(given, list | tuple) or not all(isinstance(c, Callback) for c in given):
+        raise ValueError(
+            f"callbacks of {type(owner).__name__} must be a list of skorch.callbacks.Callback "
+            f"objects or None, got {given!r}: those of scikit-learn go through set_callbacks."
+        )
+
+
+@dataclass
+class Schedule:
+    """Factor on the learning rate after a number of steps: linear warm-up, then the schedule."""
+
+    steps_per_epoch: int
+    max_epochs: int
+    warmup_epochs: float
+    kind: str = "cosine"
+    step_size: int = 1
+    gamma: float = 1.0
+
+    @classmethod
+    def of(cls, owner: Any, n_clips: int) -> Schedule:
+        """The schedule that the parameters of a classifier ask for."""
+        return cls(
+            max(1, math.ceil(n_clips / owner.batch_size)),
+            owner.max_epochs,
+            owner.warmup * owner.max_epochs,
+            owner.schedule if owner.schedule else "constant",
+            owner.lr_step_size,
+            owner.lr_gamma,
+        )
+
+    def __call__(self, step: int) -> float:
+        epoch = step / self.steps_per_epoch
+        if epoch < self.warmup_epochs:
+            return (step + 1) / (self.warmup_epochs * self.steps_per_epoch + 1)
+        if self.kind == "cosine":
+            left = max(self.max_epochs - self.warmup_epochs, 1 / self.steps_per_epoch)
+            progress = min(1.0, (epoch - self.warmup_epochs) / left)
+            return 0.5 * (1.0 + math.cos(math.pi * progress))
+        if self.kind == "step":
+            return self.gamma ** (int(epoch) // self.step_size)
+        return 1.0

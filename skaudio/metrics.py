@@ -1,0 +1,125 @@
+"""Scores and thresholds for clips that have any number of labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score, make_scorer, precision_recall_curve
+
+__all__ = ["f1_thresholds", "mean_average_precision", "mean_average_precision_scorer"]
+
+
+def mean_average_precision(y_true: Any, y_score: Any, sample_weight: Any = None) -> float:
+    """Average precision of every label, and the mean over them (mAP).
+
+    The score of AudioSet and of DCASE's tagging tasks [1]_. Labels that no clip has are left out,
+    where ``average_precision_score(average="macro")`` counts them as zero: the test part of a
+    fold often lacks rare labels.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_clips, n_labels)
+        Zeros and ones.
+    y_score : array-like of shape (n_clips, n_labels)
+        Higher where a label is more likely, as from `predict_proba`.
+    sample_weight : array-like of shape (n_clips,) or None, default=None
+        Weights of the clips.
+
+    Returns
+    -------
+    score : float
+        In [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or no clip has a label.
+
+    References
+    ----------
+    .. [1] J. Gemmeke et al., "Audio Set: An ontology and human-labeled dataset for audio events",
+       ICASSP 2017.
+
+    Examples
+    --------
+    >>> from skaudio.metrics import mean_average_precision
+    >>> mean_average_precision([[1, 0], [0, 0], [1, 0]], [[0.9, 0.1], [0.2, 0.3], [0.1, 0.2]])
+    0.8333333333333333
+    """
+    present, scores = _check_labels(y_true, y_score, "mean_average_precision")
+    known = present.any(axis=0)
+    if not known.any():
+        raise ValueError(
+            "y_true of mean_average_precision must hold at least one label of a clip, got zeros "
+            f"only in {len(present)} clips."
+        )
+    return float(
+        average_precision_score(
+            present[:, known], scores[:, known], average="macro", sample_weight=sample_weight
+        )
+    )
+
+
+#: For `scoring` of `GridSearchCV` and `cross_validate`.
+mean_average_precision_scorer = make_scorer(mean_average_precision, response_method="predict_proba")
+
+
+def f1_thresholds(y_true: Any, y_score: Any) -> np.ndarray:
+    """The threshold of every label at which its F1 score is best.
+
+    Take clips that the classifier was not trained on, then
+    ``clf.set_params(threshold=f1_thresholds(y, clf.predict_proba(X)))``.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_clips, n_labels)
+        Zeros and ones.
+    y_score : array-like of shape (n_clips, n_labels)
+        Probabilities, as from `predict_proba`.
+
+    Returns
+    -------
+    thresholds : ndarray of shape (n_labels,)
+        Half-way between the last score that counts as present and the next lower one; 0.5 for
+        labels that no clip has.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    Examples
+    --------
+    >>> from skaudio.metrics import f1_thresholds
+    >>> f1_thresholds([[1], [0], [1]], [[0.4], [0.1], [0.3]])
+    array([0.2])
+    """
+    present, scores = _check_labels(y_true, y_score, "f1_thresholds")
+    return np.array([_f1_threshold(*label) for label in zip(present.T, scores.T, strict=True)])
+
+
+def _f1_threshold(present: np.ndarray, score: np.ndarray) -> float:
+    if not present.any():
+        return 0.5
+    precision, recall, cuts = precision_recall_curve(present, score)
+    total = precision + recall
+    best = (2 * precision * recall / np.where(total > 0, total, 1.0))[:-1].argmax()
+    lower = score[score < cuts[best]]
+    return float((cuts[best] + (lower.max() if len(lower) else 0.0)) / 2)
+
+
+def _check_labels(y_true: Any, y_score: Any, owner: str) -> tuple[np.ndarray, np.ndarray]:
+    present = y_true.toarray() if hasattr(y_true, "toarray") else np.asarray(y_true)
+    scores = np.asarray(y_score, dtype=np.float64)
+    if present.ndim != 2 or not np.isin(present, (0, 1)).all():
+        raise ValueError(
+            f"y_true of {owner} must be a matrix of zeros and ones, a row per clip, got shape "
+            f"{present.shape} of {present.dtype}."
+        )
+    if scores.shape != present.shape:
+        raise ValueError(
+            f"y_score of {owner} must have the shape of y_true, {present.shape}, got "
+            f"{scores.shape}."
+        )
+    return present.astype(bool), scores

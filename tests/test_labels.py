@@ -1,0 +1,236 @@
+"""Clips with any number of labels, rare classes, and weights."""
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from networks import tiny_cnn
+from scipy.sparse import csr_array
+from sklearn import config_context
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from skaudio import MAST, Augmentation, PretrainedCNN
+from skaudio._clip_dataset import Batches, ClipDataset
+from skaudio.metrics import f1_thresholds, mean_average_precision_scorer
+
+
+def make_classifier(**parameters):
+    settings = {"weights": None, "max_epochs": 12, "batch_size": 8, "lr": 5e-3, "random_state": 0}
+    return PretrainedCNN(tiny_cnn, **{**settings, **parameters})
+
+
+@pytest.fixture(scope="module")
+def tagged():
+    """96 images with up to three labels, each of which brightens bands of its own."""
+    rng = np.random.default_rng(0)
+    y = (rng.random((96, 3)) < [0.5, 0.3, 0.15]).astype(int)
+    X = rng.normal(size=(96, 16, 20)).astype(np.float32)
+    for label in range(3):
+        X[:, 5 * label : 5 * label + 4] += 1.5 * y[:, label, None, None]
+    return X, y
+
+
+def test_every_label_has_a_probability_of_its_own(tagged):
+    X, y = tagged
+    clf = make_classifier().fit(X, y)
+    proba = clf.predict_proba(X)
+    assert proba.shape == (96, 3)
+    assert not np.allclose(proba.sum(axis=1), 1.0)
+    np.testing.assert_allclose(np.log(proba), clf.predict_log_proba(X), rtol=1e-6)
+    np.testing.assert_array_equal(clf.predict(X), proba >= 0.5)
+    assert (clf.predict(X) == y).mean() > 0.95
+    assert clf.label_names_.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("clf", [make_classifier(), MAST(max_epochs=20, lr=3e-3, random_state=0)])
+def test_clips_without_any_label_and_with_all_are_learnt(tagged, clf):
+    X, y = tagged
+    found = clf.fit(X, y).predict(X)
+    for count in (0, 2):
+        rows = y.sum(axis=1) == count
+        assert rows.sum() > 5
+        assert (found[rows] == y[rows]).mean() > 0.85
+
+
+@pytest.mark.parametrize("kind", [np.asarray, np.ndarray.tolist, csr_array, pd.DataFrame])
+def test_any_indicator_matrix_is_the_same(tagged, kind):
+    X, y = tagged
+    clf = make_classifier(max_epochs=2)
+    expected = clf.fit(X, y).predict_proba(X)
+    np.testing.assert_array_equal(clf.fit(X, kind(y)).predict_proba(X), expected)
+
+
+def test_columns_of_a_table_name_the_labels_and_survive_a_file(tagged, tmp_path):
+    X, y = tagged
+    table = pd.DataFrame(y, columns=["rain", "dog", "siren"])
+    clf = make_classifier(max_epochs=2).fit(X, table)
+    joblib.dump(clf, tmp_path / "clf.joblib")
+    loaded = joblib.load(tmp_path / "clf.joblib")
+    assert loaded.label_names_.tolist() == ["rain", "dog", "siren"]
+    np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+
+
+@pytest.mark.parametrize("n_labels", [2, 3])
+@pytest.mark.parametrize(
+    "scoring", ["average_precision", "roc_auc", "f1_macro", mean_average_precision_scorer], ids=str
+)
+def test_scorers_of_scikit_learn_take_two_labels_and_more(tagged, n_labels, scoring):
+    X, y = tagged
+    clf = make_classifier()
+    assert cross_val_score(clf, X, y[:, :n_labels], scoring=scoring, cv=2).mean() > 0.7
+
+
+def test_thresholds_may_differ_by_label_and_change_after_fit(tagged):
+    X, y = tagged
+    clf = make_classifier(max_epochs=2).fit(X, y)
+    proba = clf.predict_proba(X)
+    cuts = f1_thresholds(y, proba)
+    np.testing.assert_array_equal(clf.set_params(threshold=cuts).predict(X), proba >= cuts)
+    assert clf.set_params(threshold=0.0).predict(X).all()
+
+
+@pytest.mark.parametrize("threshold", [1.5, [0.5, 0.5], "half", [[0.5]], None, np.nan])
+def test_thresholds_that_fit_no_label_are_named(tagged, threshold):
+    with pytest.raises(ValueError, match=r"threshold of PretrainedCNN must be .* or 3 of them"):
+        make_classifier(threshold=threshold).fit(*tagged)
+
+
+def test_a_threshold_needs_an_indicator_matrix(images):
+    with pytest.raises(ValueError, match=r"threshold .* 0.5 unless .* FixedThresholdClassifier"):
+        make_classifier(threshold=0.4).fit(*images)
+
+
+def test_other_matrices_are_no_labels(tagged):
+    X, y = tagged
+    with pytest.raises(ValueError, match=r"y of PretrainedCNN must be labels .* pass one column"):
+        make_classifier().fit(X, y + np.arange(3))
+
+
+def test_labels_are_balanced_by_weight(tagged):
+    """A rare label is found more often where its clips count as much as all others."""
+    X, y = tagged
+    noisy = X + np.random.default_rng(1).normal(scale=4, size=X.shape).astype(np.float32)
+    plain, balanced, named = (
+        make_classifier(max_epochs=4, class_weight=weight).fit(noisy, y).predict_proba(noisy)[:, 2]
+        for weight in (None, "balanced", {2: 6.0})
+    )
+    assert balanced.mean() > plain.mean() + 0.1
+    assert named.mean() > plain.mean() + 0.1
+
+
+@pytest.mark.parametrize(
+    ("weight", "rule"),
+    [({7: 1.0}, r"name labels of y, \[0, 1, 2\], got \{7: 1.0\}"),
+     ("rare", "'balanced' or None"), ({0: -1.0}, "finite numbers >= 0")],
+)  # fmt: skip
+def test_weights_of_labels_that_make_no_sense_are_named(tagged, weight, rule):
+    with pytest.raises(ValueError, match=r"class_weight of PretrainedCNN must .*" + rule):
+        make_classifier(class_weight=weight).fit(*tagged)
+
+
+def test_partial_fit_needs_no_classes_but_the_same_labels(tagged):
+    X, y = tagged
+    clf = make_classifier(warm_start=True)
+    for _ in range(8):
+        clf.partial_fit(X[:48], y[:48]).partial_fit(X[48:], y[48:])
+    assert (clf.predict(X) == y).mean() > 0.9
+    with pytest.raises(ValueError, match=r"must be those of the first call, \[0, 1, 2\]"):
+        clf.partial_fit(X, y[:, :2])
+    with pytest.raises(ValueError, match="classes of the earlier fit when warm_start=True"):
+        clf.fit(X, y[:, 0])
+
+
+def test_early_stopping_and_mixup_go_with_many_labels(tagged):
+    X, y = tagged
+    clf = make_classifier(
+        max_epochs=30, early_stopping=True, augment=Augmentation(mixup=0.3), n_iter_no_change=3
+    ).fit(X, y)
+    assert set(clf.history_[-1]) == {"epoch", "train_loss", "valid_loss", "valid_accuracy"}
+    assert clf.history_[-1]["valid_accuracy"] > 0.8
+
+
+def test_a_search_over_a_pipeline_scores_many_labels(tagged):
+    X, y = tagged
+    pipe = make_pipeline(FunctionTransformer(), make_classifier(max_epochs=2))
+    grid = {"pretrainedcnn__class_weight": [None, "balanced"]}
+    search = GridSearchCV(pipe, grid, scoring=mean_average_precision_scorer, cv=2).fit(X, y)
+    assert search.best_score_ > 0.6
+    assert search.predict(X).shape == y.shape
+
+
+@pytest.mark.parametrize("rare", [0.05, 0.3])
+def test_balanced_batches_hold_every_class_as_often(rare):
+    rng = np.random.RandomState(0)
+    codes = (rng.random_sample(400) < rare).astype(int)
+    data = ClipDataset(np.zeros((400, 1)), np.eye(2, dtype=np.float32)[codes], np.ones(400))
+    drawn = np.concatenate([
+        target.numpy() for _ in range(10)
+        for _, (target, _) in Batches(data, 32, rng, balanced=True)
+    ])  # fmt: skip
+    assert len(drawn) == 4000
+    np.testing.assert_allclose(drawn.mean(axis=0), 0.5, atol=0.05)
+
+
+def test_balanced_batches_hold_clips_without_labels_too(tagged):
+    y = tagged[1].astype(np.float32)
+    data = ClipDataset(np.zeros((96, 1)), y, np.ones(96))
+    chances = data.balanced_chances()
+    assert chances.sum() == pytest.approx(1.0)
+    assert chances[y.sum(axis=1) == 0].sum() == pytest.approx(0.25)
+    assert (chances[y[:, 2] == 1].min()) > chances[(y == [1, 0, 0]).all(axis=1)].max()
+
+
+def test_balanced_sampling_finds_a_rare_class(images):
+    X, y = images
+    keep = np.concatenate([np.flatnonzero(y == "dog"), np.flatnonzero(y == "rain")[:3]])
+    noisy = X + np.random.default_rng(0).normal(scale=6, size=X.shape).astype(np.float32)
+    plain, balanced = (
+        make_classifier(max_epochs=3, sampling=how).fit(noisy[keep], y[keep]).predict_proba(noisy)
+        for how in (None, "balanced")
+    )
+    assert balanced[:, 1].mean() > plain[:, 1].mean() + 0.2
+
+
+def test_sample_weights_reach_fit_and_score_through_a_routed_search(images):
+    """With the weight on one class alone nothing but that class is learnt, and scored."""
+    X, y = images
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=X.shape).astype(np.float32)
+    weight = np.where(y == "dog", 1.0, 0.0)
+    with config_context(enable_metadata_routing=True):
+        clf = make_classifier(max_epochs=5).set_fit_request(sample_weight=True)
+        pipe = make_pipeline(FunctionTransformer(), clf.set_score_request(sample_weight=True))
+        weighed = cross_validate(pipe, noise, y, cv=3, params={"sample_weight": weight})
+        search = GridSearchCV(pipe, {"pretrainedcnn__lr": [5e-3]}, cv=3)
+        search.fit(noise, y, sample_weight=weight)
+    plain = cross_val_score(make_classifier(max_epochs=5), noise, y, cv=3)
+    np.testing.assert_array_equal(weighed["test_score"], 1.0)
+    assert search.best_score_ == 1.0
+    assert plain.mean() < 0.8
+    assert set(search.predict(noise)) == {"dog"}
+
+
+def test_sample_weights_count_with_many_labels(tagged):
+    X, y = tagged
+    weight = np.where(y[:, 2] == 1, 0.0, 1.0)
+    clf = make_classifier().fit(X, y, sample_weight=weight)
+    assert clf.predict_proba(X)[:, 2].mean() < 0.1
+    with pytest.raises(ValueError, match=r"sample_weight of PretrainedCNN must have shape \(96,\)"):
+        make_classifier().fit(X, y, sample_weight=weight[:5])
+
+
+def test_balanced_weights_make_the_loss_that_of_equal_classes(images):
+    X, y = images
+    keep = np.concatenate([np.flatnonzero(y == "dog"), np.flatnonzero(y == "rain")[:6]])
+    noise = np.random.default_rng(3).normal(size=X.shape).astype(np.float32)[keep]
+    plain, balanced = (
+        make_classifier(max_epochs=3, class_weight=weight).fit(noise, y[keep]).predict_proba(noise)
+        for weight in (None, "balanced")
+    )
+    equal = np.where(y[keep] == "dog", 1 / 24, 1 / 6)
+    assert log_loss(y[keep], balanced, sample_weight=equal) < log_loss(
+        y[keep], plain, sample_weight=equal
+    )
