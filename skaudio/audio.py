@@ -5,16 +5,24 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Real
 
 import numpy as np
 import soundfile
 import soxr
+from joblib import Parallel, delayed
 
 from skaudio._validation import MAX_AMPLITUDE, is_int, peak_of
 
-__all__ = ["AudioError", "fit_length", "load_clip", "probe_length"]
+__all__ = [
+    "AudioError",
+    "check_audio",
+    "fit_length",
+    "load_clip",
+    "probe_length",
+    "stream_blocks",
+]
 
 # A header outside this range is damaged: resampling by such ratios would take all memory.
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 100, 10_000_000
@@ -23,6 +31,8 @@ RESAMPLE_MARGIN = 256
 # Frames decoded and dropped after a jump into an MPEG file, ten packets: a packet borrows bits from
 # earlier ones, so the first few after a jump come out wrong.
 MPEG_MARGIN = 11_520
+# Samples, over all channels, that are decoded at a time from files of any length: 4 MB.
+BLOCK_SAMPLES = 1_000_000
 
 
 class AudioError(ValueError):
@@ -102,6 +112,101 @@ def load_clip(
     return wave if n_samples is None else fit_length(wave, n_samples, pad_mode=pad_mode, crop=crop)
 
 
+def stream_blocks(
+    path: str | os.PathLike, *, sample_rate: int | None = 22_050, channel: str | int = "mean"
+) -> Iterator[np.ndarray]:
+    """Read a file of any length block by block; memory does not grow with its length.
+
+    The blocks, one after the other, are what `load_clip` gives for the whole file, bit for bit
+    (mp3: up to rounding): the resampler is not restarted between them.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The file.
+    sample_rate : int or None, default=22050
+        Rate of the blocks, in Hz; None keeps the file's own.
+    channel : 'mean' or int, default='mean'
+        The average of all channels, or the index of one.
+
+    Returns
+    -------
+    blocks : iterator of ndarray of shape (n_samples,), float32
+        Samples, nominally in [-1, 1]; lengths differ, none is empty. An `AudioError` comes out of
+        it, as from `load_clip`, once what is wrong with the file is reached.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import soundfile
+    >>> from skaudio.audio import stream_blocks
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "silence.wav")
+    ...     soundfile.write(path, np.zeros(90 * 44_100), 44_100)
+    ...     sum(len(block) for block in stream_blocks(path, sample_rate=16_000)) / 16_000
+    90.0
+    """
+    rate = 1 if sample_rate is None else sample_rate
+    _check_options(rate, None, channel, "constant", "start", owner="stream_blocks")
+    return _stream(os.fsdecode(path), sample_rate, channel)
+
+
+def check_audio(
+    paths: Sequence[str | os.PathLike],
+    *,
+    channel: str | int = "mean",
+    n_jobs: int | None = None,
+    verbose: int = 0,
+) -> list[tuple[str, str]]:
+    """Find the files that cannot be read, before a long run does.
+
+    Every file is decoded to its end, and nothing is kept. So this is a little stricter than
+    `load_clip` with a `duration`, which never sees damage behind the part that it needs.
+
+    Parameters
+    ----------
+    paths : sequence of str or PathLike
+        The files.
+    channel : 'mean' or int, default='mean'
+        What will be asked of them: a file may lack the channel of this index.
+    n_jobs : int or None, default=None
+        Workers over files: threads, unless `joblib.parallel_config` names another backend.
+    verbose : int, default=0
+        Above 0, show a progress bar.
+
+    Returns
+    -------
+    failures : list of (str, str)
+        Path and reason of every file that fails, in the order of `paths`.
+
+    Raises
+    ------
+    ValueError
+        If `paths` is a single path, or `channel` is out of range.
+
+    Examples
+    --------
+    >>> from skaudio.audio import check_audio
+    >>> check_audio(["missing.wav"])
+    [('missing.wav', 'no such file')]
+    """
+    from tqdm.auto import tqdm
+
+    if isinstance(paths, str | os.PathLike):
+        raise ValueError(f"paths of check_audio must be a list, got one path: pass [{paths!r}].")
+    _check_options(1, None, channel, "constant", "start", owner="check_audio")
+    parallel = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
+    results = parallel(delayed(_failures_of)(path, channel) for path in paths)
+    bar = tqdm(results, total=len(paths), unit="file", desc="check_audio", disable=not verbose)
+    return [failure for failures in bar for failure in failures]
+
+
 def fit_length(
     wave: np.ndarray, n_samples: int, *, pad_mode: str = "constant", crop: str = "start"
 ) -> np.ndarray:
@@ -151,8 +256,23 @@ def probe_length(path: str | os.PathLike, *, sample_rate: int) -> int:
         raise AudioError([(name, _reason(name, err))]) from err
 
 
+def _failures_of(path: str | os.PathLike, channel: str | int) -> list[tuple[str, str]]:
+    try:
+        for _ in stream_blocks(path, sample_rate=None, channel=channel):
+            pass
+    except AudioError as err:
+        return err.failures
+    return []
+
+
 def _check_options(
-    sample_rate: object, duration: object, channel: object, pad_mode: object, crop: object
+    sample_rate: object,
+    duration: object,
+    channel: object,
+    pad_mode: object,
+    crop: object,
+    *,
+    owner: str = "load_clip",
 ) -> None:
     number = isinstance(duration, Real) and not isinstance(duration, bool)
     long = duration is None or (number and 0 < float(duration) < math.inf)  # type: ignore[arg-type]
@@ -166,7 +286,7 @@ def _check_options(
     )
     for name, value, good, rule in rules:
         if not good:
-            raise ValueError(f"{name} of load_clip must be {rule}, got {value!r}.")
+            raise ValueError(f"{name} of {owner} must be {rule}, got {value!r}.")
 
 
 def _open(path: str) -> soundfile.SoundFile:
@@ -197,6 +317,43 @@ def _read(
         rate = file.samplerate
     if len(frames) == 0:
         raise ValueError("holds no samples")
+    return _resample(_mono(frames, channel), rate, sample_rate)
+
+
+def _stream(path: str, sample_rate: int | None, channel: str | int) -> Iterator[np.ndarray]:
+    try:
+        with _open(path) as file:
+            yield from _blocks(file, sample_rate or file.samplerate, channel)
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as err:
+        raise AudioError([(path, _reason(path, err))]) from err
+
+
+def _blocks(
+    file: soundfile.SoundFile, sample_rate: int, channel: str | int
+) -> Iterator[np.ndarray]:
+    """All samples of an open file, mono and resampled, in pieces that are not empty."""
+    size = max(1, BLOCK_SAMPLES // file.channels)
+    rates = file.samplerate, sample_rate
+    stream = None
+    if rates[0] != rates[1]:
+        stream = soxr.ResampleStream(*rates, num_channels=1, dtype="float32", quality="HQ")
+    wave, given = np.zeros(0, dtype=np.float32), False
+    while len(frames := file.read(size, dtype="float32", always_2d=True)):
+        wave = _mono(frames, channel)
+        block = wave if stream is None else stream.resample_chunk(wave)
+        if len(block):
+            given = True
+            yield block
+    if len(wave) == 0:
+        raise ValueError("holds no samples")
+    if stream is not None:
+        block = stream.resample_chunk(wave[:0], last=True)
+        if len(block) or not given:  # nothing given: the file is shorter than one new sample
+            yield block if len(block) else _resample(wave, *rates)
+
+
+def _mono(frames: np.ndarray, channel: str | int) -> np.ndarray:
+    """One waveform of frames of shape (n_frames, n_channels), checked."""
     if channel != "mean" and int(channel) >= frames.shape[1]:
         raise ValueError(f"has {frames.shape[1]} channel(s), channel {channel} was asked for")
     wave = _average(frames) if channel == "mean" else frames[:, int(channel)]
@@ -205,13 +362,17 @@ def _read(
         raise ValueError("holds samples that are NaN or infinite")
     if peak > MAX_AMPLITUDE:
         raise ValueError(f"holds samples of up to {peak:.3g}, above {MAX_AMPLITUDE:g}")
-    if rate != sample_rate:
-        resampled = soxr.resample(wave, rate, sample_rate, quality="HQ")
-        if len(resampled) == 0:  # less than half a new sample: with silence after it, one comes out
-            wave = np.pad(wave, (0, rate // sample_rate))
-            resampled = soxr.resample(wave, rate, sample_rate, quality="HQ")
-        wave = resampled
     return np.ascontiguousarray(wave)
+
+
+def _resample(wave: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
+    if rate == sample_rate:
+        return wave
+    resampled = soxr.resample(wave, rate, sample_rate, quality="HQ")
+    if len(resampled) == 0:  # less than half a new sample: with silence after it, one comes out
+        wave = np.pad(wave, (0, rate // sample_rate))
+        resampled = soxr.resample(wave, rate, sample_rate, quality="HQ")
+    return np.ascontiguousarray(resampled)
 
 
 def _average(frames: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ __all__ = [
     "fetch_esc50",
     "fetch_fsdd",
     "fetch_speech_commands",
+    "list_audio",
     "load_folder",
     "make_sound_events",
     "write_clips",
@@ -144,16 +145,35 @@ def load_folder(
     ValueError
         If `meta.csv` is not UTF-8, a column is missing, a value is empty, or there are no clips.
     """
-    root = Path(folder)
-    if not root.exists():
-        raise FileNotFoundError(f"folder of load_folder must exist, got {str(folder)!r}.")
-    if not root.is_dir():
-        raise NotADirectoryError(f"folder of load_folder must be a folder, got {str(folder)!r}.")
+    root = _existing_folder(folder, "load_folder")
     if (root / "meta.csv").exists():
         return _from_table(root, "meta.csv", group=group)
     if group != "fold":
         raise ValueError(f"group={group!r} of load_folder needs a meta.csv, but {root} has none.")
     return *_from_class_folders(root), None
+
+
+def list_audio(folder: str | os.PathLike) -> list[str]:
+    """List the audio files of a folder and of all folders in it; no audio is decoded.
+
+    Parameters
+    ----------
+    folder : str or PathLike
+        The folder.
+
+    Returns
+    -------
+    paths : list of str
+        Sorted files that are wav, flac, ogg, opus, mp3, aiff or aif by name, each starting with
+        `folder`; hidden files and what is in hidden folders left out.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        If the folder does not exist; if it is a file.
+    """
+    root = _existing_folder(folder, "list_audio")
+    return [str(root / name) for name in _audio_below(root, "**/*")]
 
 
 def fetch_esc50(
@@ -289,6 +309,26 @@ def fetch_speech_commands(
     return paths, labels, np.array([Path(path).stem.split("_nohash_")[0] for path in paths])
 
 
+def _existing_folder(folder, owner):
+    root = Path(folder)
+    if not root.exists():
+        raise FileNotFoundError(f"folder of {owner} must exist, got {str(folder)!r}.")
+    if not root.is_dir():
+        raise NotADirectoryError(f"folder of {owner} must be a folder, got {str(folder)!r}.")
+    return root
+
+
+def _audio_below(root, pattern):
+    """Sorted audio files that fit the pattern, relative to the folder; hidden ones left out."""
+    names = [path.relative_to(root) for path in sorted(root.glob(pattern)) if path.is_file()]
+    return [
+        name
+        for name in names
+        if name.suffix.lower() in AUDIO_SUFFIXES
+        and not any(part.startswith(".") for part in name.parts)
+    ]
+
+
 def _from_table(root, name, *, group="fold", only=None):
     """Read paths, labels and groups from a CSV file, where column `only`, if any, is "True"."""
     try:
@@ -324,14 +364,7 @@ def _locate(root, filename):
 
 
 def _from_class_folders(root, *, skip=None):
-    names = [path.relative_to(root) for path in sorted(root.glob("*/**/*")) if path.is_file()]
-    names = [
-        name
-        for name in names
-        if name.suffix.lower() in AUDIO_SUFFIXES
-        and not any(part.startswith(".") for part in name.parts)
-        and name.parts[0] != skip
-    ]
+    names = [name for name in _audio_below(root, "*/**/*") if name.parts[0] != skip]
     labels = np.array([name.parts[0] for name in names])
     if len(set(labels)) < 2:
         raise ValueError(

@@ -9,7 +9,7 @@ from conftest import SHARED
 from signals import level_db, tone
 
 from skaudio import AudioError
-from skaudio.audio import fit_length, load_clip, probe_length
+from skaudio.audio import check_audio, fit_length, load_clip, probe_length, stream_blocks
 
 
 def write(path, wave, sample_rate=16_000, **options):
@@ -240,3 +240,34 @@ def test_hostile_files_give_sound_or_a_named_error(filename, expect):
     assert np.isfinite(clip).all()
     assert clip.shape == (44_100,)
     assert bool(failures) == (expect == "error") or expect not in ("ok", "error")
+
+
+def test_check_audio_finds_what_load_clip_refuses(tmp_path):
+    kinds = ["missing", "folder", "pipe", "empty", "text", "header", "nan", "large", "rate"]
+    bad = [str(make_bad_file(tmp_path, kind)) for kind in kinds]
+    good = [write(tmp_path / f"good_{n}.flac", np.zeros((100, 2))) for n in range(2)]
+    failures = check_audio([good[0], *bad, good[1]], n_jobs=2)
+    assert [path for path, _ in failures] == bad
+    for path, reason in failures:
+        with pytest.raises(AudioError) as caught:
+            load_clip(path)
+        assert caught.value.failures == [(path, reason)]
+    assert check_audio(good) == check_audio([]) == []
+    assert check_audio(good, channel=2)[0][1] == "has 2 channel(s), channel 2 was asked for"
+
+
+def test_check_audio_looks_at_the_end_of_a_file_too(tmp_path):
+    wave = np.zeros(100_000, dtype=np.float32)
+    wave[-1] = np.nan
+    path = write(tmp_path / "a.wav", wave, subtype="FLOAT")
+    assert len(load_clip(path, duration=1.0)) > 0
+    assert check_audio([path]) == [(str(path), "holds samples that are NaN or infinite")]
+
+
+def test_bad_arguments_of_checking_and_streaming_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"paths of check_audio must be a list, got one path"):
+        check_audio("a.wav")
+    with pytest.raises(ValueError, match="channel of check_audio must be 'mean' or an int >= 0"):
+        check_audio([], channel="left")
+    with pytest.raises(ValueError, match="sample_rate of stream_blocks must be an int >= 1, got 0"):
+        stream_blocks(tmp_path / "a.wav", sample_rate=0)

@@ -17,6 +17,7 @@ from skaudio.datasets import (
     fetch_esc50,
     fetch_fsdd,
     fetch_speech_commands,
+    list_audio,
     load_folder,
     make_sound_events,
     write_clips,
@@ -390,3 +391,16 @@ def test_archives_that_are_unsafe_or_wrong_leave_nothing(tmp_path, server, conte
         fetch(fetch_fsdd, server, tmp_path / "sets", content)
     assert not list((tmp_path / "sets").iterdir())
     assert [path.name for path in tmp_path.iterdir()] == ["sets"]
+
+
+def test_audio_files_are_listed_at_any_depth(tmp_path):
+    names = ["b.wav", "a/deep/er/c.FLAC", ".hidden/d.wav", "a/.e.wav", "notes.txt", "a/f.mp3"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [str(Path(path).relative_to(tmp_path)) for path in list_audio(tmp_path)]
+    assert found == [str(Path(name)) for name in ("a/deep/er/c.FLAC", "a/f.mp3", "b.wav")]
+    with pytest.raises(FileNotFoundError, match="folder of list_audio must exist"):
+        list_audio(tmp_path / "missing")
+    with pytest.raises(NotADirectoryError, match="folder of list_audio must be a folder"):
+        list_audio(tmp_path / "b.wav")
