@@ -8,8 +8,10 @@ if TYPE_CHECKING:
     from skaudio._augmentation import Augmentation
     from skaudio._cost import cost
     from skaudio._diffres_resampler import DiffResResampler
+    from skaudio._events import windows_to_events, write_audacity_labels, write_raven_table
     from skaudio._mast import MAST
     from skaudio._mel_spectrogram import MelSpectrogram
+    from skaudio._predict_windows import predict_windows
     from skaudio._pretrained_cnn import PretrainedCNN
     from skaudio._show_versions import show_versions
     from skaudio.audio import AudioError
@@ -22,7 +24,11 @@ __all__ = [
     "MelSpectrogram",
     "PretrainedCNN",
     "cost",
+    "predict_windows",
     "show_versions",
+    "windows_to_events",
+    "write_audacity_labels",
+    "write_raven_table",
 ]
 __version__ = version("skaudio")
 
@@ -35,7 +41,11 @@ _HOMES = {
     "MelSpectrogram": "skaudio._mel_spectrogram",
     "PretrainedCNN": "skaudio._pretrained_cnn",
     "cost": "skaudio._cost",
+    "predict_windows": "skaudio._predict_windows",
     "show_versions": "skaudio._show_versions",
+    "windows_to_events": "skaudio._events",
+    "write_audacity_labels": "skaudio._events",
+    "write_raven_table": "skaudio._events",
 }
 
 

@@ -128,9 +128,11 @@ def blank_copy(pipe: Pipeline) -> Pipeline:
 
 
 def uncached_transform(pipe: Pipeline) -> Callable[[Any], Any]:
-    """All steps but the last as one function that does not read results of earlier runs."""
+    """All steps but the last as one quiet function that neither reads nor writes a cache."""
     if len(pipe) == 1:
         return lambda X: X
     steps = copy.deepcopy(pipe[:-1])
-    names = [name for name in steps.get_params() if name.endswith("__cache_dir")]
-    return steps.set_params(**dict.fromkeys(names)).transform
+    values = {"cache_dir": None, "verbose": 0}
+    names = {name: name.rpartition("__")[2] for name in steps.get_params() if "__" in name}
+    changes = {name: values[last] for name, last in names.items() if last in values}
+    return steps.set_params(**changes).transform

@@ -1,0 +1,296 @@
+"""predict_windows: a fitted pipeline on recordings of any length."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from skaudio._mel_spectrogram import MelSpectrogram
+from skaudio._pipelines import check_pipeline, uncached_transform
+from skaudio._validation import is_int, is_path
+from skaudio.audio import AudioError, probe_length, stream_blocks
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["predict_windows"]
+
+OWNER = "predict_windows"
+
+
+def predict_windows(
+    pipe: Pipeline,
+    path: str | os.PathLike | Sequence[str | os.PathLike],
+    window: float | None = None,
+    hop: float | None = None,
+    *,
+    batch_size: int = 32,
+    on_error: str = "raise",
+    verbose: int = 0,
+) -> DataFrame:
+    """Predict class probabilities in windows that slide over recordings of any length.
+
+    Recordings are decoded and resampled block by block, so that an hour takes no more memory than
+    a minute, but for the rows of the table. A window counts as a clip of its own: it gets what
+    ``pipe.predict_proba`` gives for a file cut out of the recording at that place.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted; starts with a `MelSpectrogram` and ends with anything that has `predict_proba`.
+        Nothing of it is changed, and windows do not enter its cache.
+    path : str, PathLike or sequence of such
+        A recording, or several.
+    window : float or None, default=None
+        Length of a window in seconds, > 0 and at most that of the clips `pipe` takes; a shorter
+        one is filled as short clips are. None takes the length of the clips.
+    hop : float or None, default=None
+        Seconds between the starts of two windows, > 0; None takes `window`. A smaller one makes
+        windows overlap, a larger one listens to samples of the recording.
+    batch_size : int, default=32
+        Number of windows in memory at a time, >= 1.
+    on_error : {'raise', 'warn'}, default='raise'
+        What to do with recordings that cannot be read: raise an `AudioError`, or warn and leave
+        all of their rows out.
+    verbose : int, default=0
+        Above 0, show a progress bar.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        One row per window and class, sorted by time, then in the order of ``pipe.classes_``.
+        Columns 'start' and 'end' in seconds, 'class' and 'probability'; a sequence of recordings
+        adds 'path' before them. The last window ends where the recording ends, and is filled as
+        short clips are. The probabilities of a window sum to 1, but not with several labels.
+
+    Raises
+    ------
+    AudioError
+        If recordings cannot be read and `on_error` is 'raise'. Headers are looked at before
+        anything is computed; damage further back shows when it is reached.
+    ValueError
+        If `pipe` is not as described, or a parameter is out of range.
+    ImportError
+        If pandas is not installed.
+
+    See Also
+    --------
+    windows_to_events : Join windows to events.
+
+    Notes
+    -----
+    Windows start at whole samples; 'start' and 'end' say at which. For one column per class:
+    ``table.pivot(index=["start", "end"], columns="class", values="probability")``.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import soundfile
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skaudio import MelSpectrogram, PretrainedCNN, predict_windows
+    >>> rng = np.random.default_rng(0)
+    >>> clips, labels = rng.normal(scale=0.1, size=(8, 8000)), ["dog", "rain"] * 4
+    >>> cnn = PretrainedCNN("test_resnet", weights=None, max_epochs=1, random_state=0)
+    >>> pipe = make_pipeline(MelSpectrogram(sample_rate=8000, n_mels=32), cnn).fit(clips, labels)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "night.wav")
+    ...     soundfile.write(path, rng.normal(scale=0.1, size=20_000), 8000)
+    ...     predict_windows(pipe, path)[["start", "end", "class"]]
+       start  end class
+    0    0.0  1.0   dog
+    1    0.0  1.0  rain
+    2    1.0  2.0   dog
+    3    1.0  2.0  rain
+    4    2.0  2.5   dog
+    5    2.0  2.5  rain
+    """
+    pandas = _import_pandas()
+    mel = _check_pipe(pipe)
+    paths = _check_paths(path)
+    length, step = _check_times(window, hop, mel)
+    if not is_int(batch_size, 1):
+        raise ValueError(f"batch_size of {OWNER} must be an int >= 1, got {batch_size!r}.")
+    if on_error not in ("raise", "warn"):
+        raise ValueError(f"on_error of {OWNER} must be 'raise' or 'warn', got {on_error!r}.")
+    lengths, failures = _probe(paths, mel.sample_rate)
+    if failures and on_error == "raise":
+        raise AudioError(failures)
+    predict, results = _predictor(pipe), []
+    with _progress(lengths.values(), length, step, verbose) as bar:
+        for name in lengths:
+            blocks = stream_blocks(name, sample_rate=mel.sample_rate, channel=mel.channel)
+            windows = _cut(blocks, length, step)
+            try:
+                results.append((name, *_predict(predict, windows, batch_size, bar)))
+            except AudioError as err:
+                if on_error == "raise":
+                    raise
+                failures += err.failures
+    if failures:
+        warnings.warn(f"{AudioError(failures)}\nThey have no rows.", stacklevel=2)
+    columns = _columns(results, pipe.classes_, mel.sample_rate)
+    if is_path(path):
+        del columns["path"]
+    return pandas.DataFrame(columns)
+
+
+def _import_pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as err:
+        raise ImportError(
+            f"{OWNER} needs pandas: install it with pip install 'skaudio[table]'."
+        ) from err
+    return pandas
+
+
+def _check_pipe(pipe: Any) -> MelSpectrogram:
+    """The first step of a pipeline that can do this."""
+    last = check_pipeline(pipe, OWNER)
+    mel = pipe[0]
+    if not isinstance(mel, MelSpectrogram):
+        raise ValueError(
+            f"pipe of {OWNER} must start with a MelSpectrogram, got {type(mel).__name__}."
+        )
+    if not hasattr(last, "predict_proba"):
+        raise ValueError(
+            f"pipe of {OWNER} must end with a classifier that has predict_proba, got "
+            f"{type(last).__name__}."
+        )
+    return mel
+
+
+def _check_paths(path: Any) -> list[str]:
+    paths = [path] if is_path(path) else list(path) if np.iterable(path) else []
+    if not paths or not all(map(is_path, paths)):
+        raise ValueError(
+            f"path of {OWNER} must be a str or PathLike, or a list of at least one, got {path!r}."
+        )
+    return [os.fsdecode(name) for name in paths]
+
+
+def _check_times(window: Any, hop: Any, mel: MelSpectrogram) -> tuple[int, float]:
+    """Length of a window and distance of two, in samples; the distance need not be whole."""
+    longest = mel.n_samples_ / mel.sample_rate
+    window = longest if window is None else window
+    length = round(window * mel.sample_rate) if _is_time(window) else 0
+    if not 1 <= length <= mel.n_samples_:
+        raise ValueError(
+            f"window of {OWNER} must be a number of seconds, > 0 and at most {longest:g}, the "
+            f"length of the clips that pipe takes (it would cut off the rest), got {window!r}."
+        )
+    hop = window if hop is None else hop
+    if not _is_time(hop) or hop * mel.sample_rate < 1:
+        raise ValueError(
+            f"hop of {OWNER} must be a number of seconds, at least one sample "
+            f"(1 / {mel.sample_rate}), or None, got {hop!r}."
+        )
+    return length, float(hop) * mel.sample_rate
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _probe(paths: Sequence[str], sample_rate: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Lengths of recordings according to their headers, and those that have none."""
+    lengths, failures = {}, []
+    for name in paths:
+        try:
+            lengths[name] = probe_length(name, sample_rate=sample_rate)
+        except AudioError as err:
+            failures += err.failures
+    return lengths, failures
+
+
+def _progress(lengths: Iterable[int], length: int, step: float, verbose: int) -> Any:
+    from tqdm.auto import tqdm
+
+    total = sum(1 + max(0, math.ceil((n - length) / step)) for n in lengths)
+    return tqdm(total=total, unit="window", desc=OWNER, disable=not verbose)
+
+
+def _predictor(pipe: Pipeline) -> Callable[[list[np.ndarray]], np.ndarray]:
+    """What gives probabilities of waveforms, of shape (n_windows, n_classes)."""
+    transform = uncached_transform(pipe)
+
+    def predict(waves: list[np.ndarray]) -> np.ndarray:
+        proba = pipe[-1].predict_proba(transform(waves))
+        if np.shape(proba) != (len(waves), len(pipe.classes_)):
+            raise ValueError(
+                f"pipe of {OWNER} must give one probability per clip and class, "
+                f"{(len(waves), len(pipe.classes_))}, got {type(proba).__name__} of shape "
+                f"{np.shape(proba)} from {type(pipe[-1]).__name__}."
+            )
+        return np.asarray(proba)
+
+    return predict
+
+
+def _cut(
+    blocks: Iterable[np.ndarray], length: int, step: float
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Windows of a recording: first sample, and the waveform; only the last may be shorter.
+
+    The window that reaches the end is the last one: no later window would hold anything new.
+    """
+    buffer, offset = np.zeros(0, dtype=np.float32), 0
+    number = start = reached = 0
+    for block in blocks:
+        passed = min(start - offset, len(buffer))
+        buffer, offset = np.concatenate([buffer[passed:], block]), offset + passed
+        while start + length <= offset + len(buffer):
+            yield start, buffer[start - offset : start - offset + length]
+            number, reached = number + 1, start + length
+            start = round(number * step)
+    if max(start, reached) < offset + len(buffer):
+        yield start, buffer[start - offset :]
+
+
+def _predict(
+    predict: Callable[[list[np.ndarray]], np.ndarray],
+    windows: Iterator[tuple[int, np.ndarray]],
+    batch_size: int,
+    bar: Any,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First sample, sample after the last, and probabilities of every window of a recording."""
+    bounds: list[tuple[int, int]] = []
+    proba = []
+    while batch := list(islice(windows, batch_size)):
+        bounds += [(start, start + len(wave)) for start, wave in batch]
+        proba.append(predict([wave for _, wave in batch]))
+        bar.update(len(batch))
+    starts, ends = np.array(bounds).T
+    return starts, ends, np.concatenate(proba)
+
+
+def _columns(
+    results: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]],
+    classes: np.ndarray,
+    sample_rate: int,
+) -> dict[str, Any]:
+    """One row per window and class."""
+    names = np.array([name for name, *_ in results], dtype=object)
+    counts = [len(starts) for _, starts, _, _ in results]
+    starts, ends, proba = (
+        np.concatenate([result[k] for result in results]) if results else np.zeros(0)
+        for k in (1, 2, 3)
+    )
+    # Objects: numpy's strings would take the room of the longest name in every row.
+    classes = classes.astype(object) if classes.dtype.kind in "US" else classes
+    return {
+        "path": np.repeat(np.repeat(names, counts), len(classes)),
+        "start": np.repeat(starts / sample_rate, len(classes)),
+        "end": np.repeat(ends / sample_rate, len(classes)),
+        "class": np.tile(classes, len(starts)),
+        "probability": proba.ravel(),
+    }

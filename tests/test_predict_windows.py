@@ -1,0 +1,369 @@
+import doctest
+import sys
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from conftest import SHARED
+from networks import tiny_cnn
+from signals import tone
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import SVC
+
+import skaudio
+from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN, predict_windows
+from skaudio.audio import AudioError, load_clip, stream_blocks
+from skaudio.datasets import load_folder
+
+RATE = 8000
+
+
+def small_mel(**options):
+    """Spectrograms of 0.2 s of 8 kHz."""
+    return MelSpectrogram(**{
+        "sample_rate": RATE, "duration": 0.2, "n_fft": 256, "hop_length": 80, "n_mels": 24
+    } | options)  # fmt: skip
+
+
+def small_cnn(**options):
+    """A small network that learns tones."""
+    return PretrainedCNN(tiny_cnn, **{
+        "weights": None, "max_epochs": 8, "batch_size": 8, "random_state": 0
+    } | options)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pipe(tone_clips):
+    """Fitted on low and high tones."""
+    paths, labels, _ = tone_clips
+    return Pipeline([("mel", small_mel()), ("clf", small_cnn())]).fit(paths, labels)
+
+
+class Loudness(ClassifierMixin, BaseEstimator):
+    """Two labels at once: whether low and whether high bands are loud."""
+
+    def fit(self, X, y):
+        self.classes_ = np.arange(2)
+        return self
+
+    def predict_proba(self, X):
+        halves = np.stack(np.split(np.asarray(X), 2, axis=1), axis=1)  # (n, 2, n_mels / 2, frames)
+        return 1 / (1 + np.exp(-(halves.max(axis=(2, 3)) + 4)))
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """2.3 s of noise with a low tone from 0.6 to 1 s and a high one from 1.4 to 1.8 s."""
+    wave = 0.02 * np.random.default_rng(0).normal(size=round(2.3 * RATE))
+    wave[4800:8000] += tone(400, sample_rate=RATE, duration=0.4)
+    wave[11200:14400] += tone(2000, sample_rate=RATE, duration=0.4)
+    soundfile.write(tmp_path / "long.wav", wave, RATE, subtype="FLOAT")
+    return tmp_path / "long.wav"
+
+
+def wide(table):
+    """One row per window, one column per class."""
+    return table.pivot(index=["start", "end"], columns="class", values="probability")
+
+
+@pytest.mark.parametrize(
+    ("window", "hop", "options"),
+    [
+        (None, None, {}),
+        (0.2, 0.07, {}),
+        (0.15, 0.11, {"pad_mode": "repeat"}),
+        (0.15, 0.11, {"crop": "center"}),
+        (0.2, 0.5, {"in_network": True}),
+        (0.2, 0.1, {"hop_length": (80, 160)}),
+    ],
+)
+def test_a_window_gets_what_a_file_cut_out_there_gets(
+    tmp_path, tone_clips, recording, window, hop, options
+):
+    paths, labels, _ = tone_clips
+    cnn = small_cnn(max_epochs=1)
+    pipe = make_pipeline(small_mel(**options), cnn).fit(paths, labels)
+    table = wide(predict_windows(pipe, recording, window, hop, batch_size=4))
+    wave, files = soundfile.read(recording, dtype="float32")[0], []
+    for number, (start, end) in enumerate(table.index):
+        files.append(str(tmp_path / f"window_{number}.wav"))
+        part = wave[round(start * RATE) : round(end * RATE)]
+        soundfile.write(files[-1], part, RATE, subtype="FLOAT")
+    np.testing.assert_allclose(table.to_numpy(), pipe.predict_proba(files), atol=1e-6)
+
+
+def test_after_resampling_a_window_differs_only_by_what_the_filter_sees_at_the_cut(
+    tmp_path, pipe, tone_clips
+):
+    rng = np.random.default_rng(0)
+    wave = np.repeat(rng.normal(scale=0.1, size=44_100), 2).astype(np.float32)
+    soundfile.write(tmp_path / "long.wav", wave, 44_100, subtype="FLOAT")
+    table = wide(predict_windows(pipe, tmp_path / "long.wav"))
+    files = [tmp_path / f"{number}.wav" for number in range(10)]
+    for number, file in enumerate(files):
+        part = wave[number * 8820 : (number + 1) * 8820]
+        soundfile.write(file, part, 44_100, subtype="FLOAT")
+    np.testing.assert_allclose(table.to_numpy(), pipe.predict_proba(files), atol=0.02)
+
+
+def test_sounds_are_found_where_they_are(pipe, recording):
+    table = wide(predict_windows(pipe, recording))
+    starts = table.index.get_level_values("start")
+    assert (table.loc[(starts > 0.59) & (starts < 0.9), "low"] > 0.5).all()
+    assert (table.loc[(starts > 1.39) & (starts < 1.7), "high"] > 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "window", "hop", "bounds"),
+    [
+        (0.6, 0.2, None, [(0, 0.2), (0.2, 0.4), (0.4, 0.6)]),
+        (0.5, 0.2, None, [(0, 0.2), (0.2, 0.4), (0.4, 0.5)]),
+        (0.5, 0.2, 0.1, [(0, 0.2), (0.1, 0.3), (0.2, 0.4), (0.3, 0.5)]),
+        (0.45, 0.2, 0.1, [(0, 0.2), (0.1, 0.3), (0.2, 0.4), (0.3, 0.45)]),
+        (0.6, 0.1, 0.3, [(0, 0.1), (0.3, 0.4)]),
+        (0.35, 0.1, 0.3, [(0, 0.1), (0.3, 0.35)]),
+        (0.05, 0.2, 0.1, [(0, 0.05)]),
+        (1 / RATE, 0.2, 0.1, [(0, 1 / RATE)]),
+    ],
+)
+def test_windows_cover_the_recording_and_end_with_it(tmp_path, pipe, seconds, window, hop, bounds):
+    soundfile.write(tmp_path / "a.wav", np.zeros(round(seconds * RATE)), RATE)
+    table = predict_windows(pipe, tmp_path / "a.wav", window, hop)
+    found = wide(table).index.to_list()
+    np.testing.assert_allclose(found, bounds, atol=1e-9)
+
+
+def test_windows_do_not_drift_when_the_hop_is_no_whole_number_of_samples(tmp_path, pipe):
+    soundfile.write(tmp_path / "a.wav", np.zeros(60 * RATE), RATE)
+    starts = wide(predict_windows(pipe, tmp_path / "a.wav", 0.2, 1 / 3)).index.get_level_values(0)
+    np.testing.assert_allclose(starts, np.arange(len(starts)) / 3, atol=0.5 / RATE)
+
+
+def test_the_table_does_not_depend_on_the_size_of_blocks_and_batches(pipe, recording, monkeypatch):
+    expected = predict_windows(pipe, recording, 0.2, 0.05)
+    monkeypatch.setattr(skaudio.audio, "BLOCK_SAMPLES", 777)
+    found = predict_windows(pipe, recording, 0.2, 0.05, batch_size=3)
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
+
+
+def test_several_recordings_have_a_column_of_their_paths(tmp_path, pipe, recording):
+    soundfile.write(tmp_path / "short.flac", np.zeros(RATE // 2), RATE)
+    both = predict_windows(pipe, [recording, tmp_path / "short.flac"])
+    assert list(both.columns) == ["path", "start", "end", "class", "probability"]
+    assert both["path"].unique().tolist() == [str(recording), str(tmp_path / "short.flac")]
+    first = both[both["path"] == str(recording)].drop(columns="path")
+    pd.testing.assert_frame_equal(first, predict_windows(pipe, recording))
+    assert first["class"].tolist()[:2] == ["high", "low"]
+
+
+def test_probabilities_of_several_labels_need_not_sum_to_one(tone_clips, recording):
+    paths, _, _ = tone_clips
+    pipe = make_pipeline(small_mel(), Loudness()).fit(paths, np.ones((30, 2)))
+    table = predict_windows(pipe, recording)
+    assert table["class"].tolist() == [0, 1] * (len(table) // 2)
+    np.testing.assert_array_equal(
+        table["probability"].to_numpy().reshape(-1, 2)[:3],
+        pipe.predict_proba(list(soundfile.read(recording, 4800)[0].reshape(3, 1600))),
+    )
+    assert (wide(table).sum(axis=1) > 1.2).any()
+
+
+def test_frames_may_be_merged_on_the_way(tone_clips, recording):
+    paths, labels, _ = tone_clips
+    pipe = make_pipeline(small_mel(), DiffResResampler(budget=0.5), small_cnn(max_epochs=1))
+    table = predict_windows(pipe.fit(paths, labels), recording)
+    np.testing.assert_allclose(wide(table).sum(axis=1), 1, atol=1e-6)
+
+
+def test_windows_fill_no_cache_and_leave_the_pipeline_alone(tmp_path, tone_clips, recording):
+    paths, labels, _ = tone_clips
+    mel = small_mel(cache_dir=tmp_path / "cache", verbose=0)
+    pipe = make_pipeline(mel, small_cnn(max_epochs=1)).fit(paths, labels)
+    before = sorted((tmp_path / "cache").rglob("*")), str(pipe.get_params())
+    predict_windows(pipe, recording)
+    assert (sorted((tmp_path / "cache").rglob("*")), str(pipe.get_params())) == before
+
+
+class Silent(ClassifierMixin, BaseEstimator):
+    """Costs nothing, so that memory is that of reading."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, X):
+        return np.full((len(X), 2), 0.5)
+
+
+def test_memory_does_not_grow_with_the_recording(tmp_path, tone_clips):
+    paths, labels, _ = tone_clips
+    pipe = make_pipeline(small_mel(duration=1.0), Silent()).fit(paths, labels)
+    peaks = []
+    for minutes in (2, 20):
+        with soundfile.SoundFile(tmp_path / f"{minutes}.wav", "w", 16_000, 1) as file:
+            for _ in range(minutes):
+                file.write(np.zeros(60 * 16_000, dtype=np.float32))
+        tracemalloc.start()
+        predict_windows(pipe, tmp_path / f"{minutes}.wav")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    whole = 4 * 20 * 60 * 16_000
+    assert peaks[1] < peaks[0] + 1e6 < whole / 2
+
+
+def test_bad_recordings_are_named_before_anything_is_computed(tmp_path, pipe, recording):
+    (tmp_path / "a.wav").write_text("no sound")
+    bad = [recording, tmp_path / "a.wav", tmp_path / "missing.wav"]
+    with pytest.raises(AudioError, match="2 files as audio") as caught:
+        predict_windows(pipe, bad)
+    assert [path for path, _ in caught.value.failures] == list(map(str, bad[1:]))
+
+
+def test_recordings_that_cannot_be_read_may_be_left_out(tmp_path, pipe, recording):
+    broken = np.zeros(RATE, dtype=np.float32)
+    broken[-1] = np.nan
+    soundfile.write(tmp_path / "nan.wav", broken, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match="NaN or infinite"):
+        predict_windows(pipe, tmp_path / "nan.wav")
+    with pytest.warns(UserWarning, match="NaN or infinite(.|\n)*no such file|no such file"):
+        table = predict_windows(
+            pipe, [tmp_path / "nan.wav", recording, tmp_path / "missing.wav"], on_error="warn"
+        )
+    assert table["path"].unique().tolist() == [str(recording)]
+    with pytest.warns(UserWarning, match="They have no rows"):
+        empty = predict_windows(pipe, tmp_path / "missing.wav", on_error="warn")
+    assert list(empty.columns) == ["start", "end", "class", "probability"]
+    assert len(empty) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": 0.3}, r"window of predict_windows .* at most 0\.2, the length .* got 0\.3"),
+        ({"window": 0}, "window of predict_windows must be a number of seconds, > 0 .* got 0"),
+        ({"window": np.nan}, "window of predict_windows must be .* got nan"),
+        ({"window": "5"}, "window of predict_windows must be .* got '5'"),
+        ({"hop": 0.0}, r"hop of predict_windows must be .* one sample \(1 / 8000\).* got 0\.0"),
+        ({"hop": -1}, "hop of predict_windows must be .* got -1"),
+        ({"hop": np.inf}, "hop of predict_windows must be .* got inf"),
+        ({"batch_size": 0}, "batch_size of predict_windows must be an int >= 1, got 0"),
+        ({"on_error": "skip"}, "on_error of predict_windows must be 'raise' or 'warn', got 'skip'"),
+        ({"path": []}, r"path of predict_windows must be a str or PathLike, .* got \[\]"),
+        ({"path": np.zeros(9)}, r"path of predict_windows must be a str or PathLike, .* array"),
+        ({"path": None}, "path of predict_windows must be a str or PathLike, .* got None"),
+    ],
+)
+def test_bad_parameters_are_named(pipe, recording, options, message):
+    with pytest.raises(ValueError, match=message):
+        predict_windows(pipe, **{"path": recording} | options)
+
+
+def test_pipelines_that_cannot_do_this_are_named(pipe, recording, tone_clips):
+    paths, labels, _ = tone_clips
+    other = make_pipeline(FunctionTransformer(), Silent()).fit(np.zeros((30, 3)), labels)
+    with pytest.raises(ValueError, match="must start with a MelSpectrogram, got FunctionTransf"):
+        predict_windows(other, recording)
+    flat = FunctionTransformer(lambda X: X.reshape(len(X), -1))
+    svc = make_pipeline(small_mel(), flat, SVC()).fit(paths, labels)
+    with pytest.raises(ValueError, match="must end with a classifier that has predict_proba.* SVC"):
+        predict_windows(svc, recording)
+    with pytest.raises(ValueError, match="Pipeline, got GridSearchCV|pass its best_estimator_"):
+        predict_windows(GridSearchCV(pipe, {}), recording)
+    with pytest.raises(NotFittedError, match="not fitted"):
+        predict_windows(make_pipeline(small_mel(), small_cnn()), recording)
+
+
+def hostile_files():
+    return sorted((SHARED / "data" / "nasty").glob("*.*"))
+
+
+@pytest.mark.parametrize("sample_rate", [None, 22_050])
+def test_blocks_are_the_whole_file_or_the_same_error(sample_rate, monkeypatch):
+    if not hostile_files():
+        pytest.skip("needs the hostile files, which are not here")
+    monkeypatch.setattr(skaudio.audio, "BLOCK_SAMPLES", 9000)
+    for path in hostile_files():
+        if path.name in ("long_10min.wav", "corrupt_mid.opus"):  # damage sounds as it likes to
+            continue
+        try:
+            rate = sample_rate or soundfile.info(path).samplerate
+            expected = load_clip(path, sample_rate=rate)
+        except (AudioError, soundfile.SoundFileError, TypeError):
+            with pytest.raises(AudioError):
+                list(stream_blocks(path, sample_rate=sample_rate))
+        else:
+            found = list(stream_blocks(path, sample_rate=sample_rate))
+            assert all(map(len, found))
+            np.testing.assert_array_equal(np.concatenate(found), expected, err_msg=path.name)
+
+
+@pytest.mark.parametrize(("rate", "new_rate"), [(44_100, 22_050), (8000, 22_050), (96_000, 16_000)])
+@pytest.mark.parametrize("channel", ["mean", 1])
+def test_blocks_are_the_resampled_file_bit_for_bit(tmp_path, monkeypatch, rate, new_rate, channel):
+    wave = np.random.default_rng(0).normal(scale=0.1, size=(rate + 123, 2))
+    soundfile.write(tmp_path / "a.flac", wave, rate)
+    monkeypatch.setattr(skaudio.audio, "BLOCK_SAMPLES", 5001)
+    found = list(stream_blocks(tmp_path / "a.flac", sample_rate=new_rate, channel=channel))
+    assert len(found) > 3
+    expected = load_clip(tmp_path / "a.flac", sample_rate=new_rate, channel=channel)
+    np.testing.assert_array_equal(np.concatenate(found), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype"), [("a.mp3", "MPEG_LAYER_III"), ("a.ogg", "VORBIS"), ("b.ogg", "OPUS")]
+)
+def test_blocks_of_lossy_files_fit_together(tmp_path, monkeypatch, name, subtype):
+    wave = np.random.default_rng(0).normal(scale=0.1, size=3 * 48_000)
+    soundfile.write(tmp_path / name, wave, 48_000, subtype=subtype)
+    monkeypatch.setattr(skaudio.audio, "BLOCK_SAMPLES", 9000)
+    found = np.concatenate(list(stream_blocks(tmp_path / name, sample_rate=16_000)))
+    # libsndfile is sent to where it stands after every block; mp3 is rounded otherwise then.
+    np.testing.assert_allclose(found, load_clip(tmp_path / name, sample_rate=16_000), atol=1e-6)
+
+
+def test_a_file_shorter_than_a_new_sample_is_a_block_of_one(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(2, 0.5), 96_000)
+    (block,) = stream_blocks(tmp_path / "a.wav", sample_rate=8000)
+    np.testing.assert_array_equal(block, load_clip(tmp_path / "a.wav", sample_rate=8000))
+
+
+@pytest.mark.parametrize("name", ["predict_windows", "stream_blocks", "check_audio"])
+def test_examples_in_docstrings_run(name):
+    function = getattr(skaudio, name, None) or getattr(skaudio.audio, name)
+    (example,) = doctest.DocTestFinder(recurse=False).find(function, globs={})
+    result = doctest.DocTestRunner().run(example)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_crying_babies_are_found_in_the_rain(tmp_path, esc10):
+    paths, labels, folds = load_folder(esc10)
+    chosen = np.isin(labels, ["crying_baby", "rain"])
+    paths, labels, folds = np.array(paths)[chosen], labels[chosen], folds[chosen]
+    train = folds != 5
+    mel = MelSpectrogram(sample_rate=16_000, duration=5.0, n_fft=512, hop_length=320, n_mels=40)
+    pipe = make_pipeline(mel, small_cnn()).fit(paths[train], labels[train])
+    rain = [load_clip(path, sample_rate=16_000, duration=5.0) for path in paths[labels == "rain"]]
+    wave = np.tile(np.concatenate(rain[-8:]), 2)
+    places = np.array([15.0, 45.0, 60.0])
+    babies = paths[(labels == "crying_baby") & ~train]
+    for place, path in zip(places, babies, strict=False):
+        clip = load_clip(path, sample_rate=16_000, duration=5.0)
+        start = round(place * 16_000)
+        wave[start : start + len(clip)] = clip
+    soundfile.write(tmp_path / "night.flac", wave, 16_000)
+    table = wide(predict_windows(pipe, tmp_path / "night.flac"))
+    best = table["crying_baby"].nlargest(3).index.get_level_values("start")
+    np.testing.assert_allclose(sorted(best), places)
+
+
+def test_pandas_is_asked_for_by_name(pipe, recording, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"predict_windows needs pandas: .* 'skaudio\[table\]'"):
+        predict_windows(pipe, recording)
