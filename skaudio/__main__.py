@@ -1,0 +1,8 @@
+"""``python -m skaudio``: the command line."""
+
+import sys
+
+from skaudio._cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

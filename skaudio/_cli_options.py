@@ -1,0 +1,159 @@
+"""What the command line can be told, and its help."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+__all__ = ["make_parser"]
+
+EPILOG = """\
+examples:
+  skaudio check recordings
+  skaudio fit recordings --model birds.joblib --duration 3 --cv
+  skaudio predict birds.joblib new/*.wav > labels.csv
+  skaudio predict birds.joblib night.flac --window 3 --hop 1 --events 0.8
+  skaudio report birds.joblib recordings -o report.html
+
+Results go to standard output, everything else to standard error.
+
+exit status: 0 fine; 1 some clips could not be read, all others were dealt with
+where that is possible; 2 wrong usage or input; 130 interrupted; 141 nobody read
+the output.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser; it puts the name of the command into `command`."""
+    from skaudio import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="skaudio",
+        description="Train audio classifiers on folders of recordings, and use them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"skaudio {__version__}")
+    commands = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", required=True
+    )
+    for add in (_add_check, _add_fit, _add_predict, _add_report):
+        add(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, text: str, more: str = "") -> Any:
+    parser = commands.add_parser(name, help=text, description=f"{text}. {more}".strip())
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+    return parser
+
+
+def _add_format(parser: Any) -> None:
+    parser.add_argument(
+        "--format", choices=("csv", "json"), default="csv", help="of the output; default: csv"
+    )
+
+
+def _add_jobs(parser: Any) -> None:
+    parser.add_argument(
+        "-j", "--jobs", type=int, metavar="N", help="workers that read clips; -1: all cores"
+    )
+
+
+def _add_device(parser: Any) -> None:
+    parser.add_argument(
+        "--device", default="auto", help="of the network: auto, cpu, cuda, cuda:1, mps ..."
+    )
+
+
+def _add_check(commands: Any) -> None:
+    parser = _command(
+        commands, "check", "Say which clips cannot be read, and why",
+        "Every file is decoded to its end. Prints path and reason of those that fail.",
+    )  # fmt: skip
+    parser.add_argument("clips", nargs="+", metavar="CLIP", help="a file, or a folder of such")
+    _add_format(parser)
+    _add_jobs(parser)
+
+
+def _add_fit(commands: Any) -> None:
+    parser = _command(
+        commands, "fit", "Train a classifier and save it",
+        "The pipeline is MelSpectrogram and PretrainedCNN; Python has more to choose from.",
+    )  # fmt: skip
+    parser.add_argument(
+        "data", metavar="DATA", help="a folder with a sub-folder per class, or with meta.csv"
+    )
+    parser.add_argument("--model", required=True, metavar="FILE", help="where to save it (joblib)")
+    sound = parser.add_argument_group("sound")
+    sound.add_argument(
+        "--sample-rate", type=int, default=22_050, metavar="HZ", help="default: 22050"
+    )
+    sound.add_argument(
+        "--duration", type=float, metavar="S",
+        help="length clips are cut or filled to; default: the longest",
+    )  # fmt: skip
+    sound.add_argument("--cache-dir", metavar="DIR", help="keep spectrograms there for next time")
+    _add_jobs(sound)
+    sound.add_argument(
+        "--skip-bad", action="store_true",
+        help="leave out clips that cannot be read, instead of giving up",
+    )  # fmt: skip
+    network = parser.add_argument_group("network")
+    network.add_argument(
+        "--backbone", default="mobilenetv2_100", metavar="NAME",
+        help="a model of timm; default: mobilenetv2_100",
+    )  # fmt: skip
+    network.add_argument(
+        "--weights", default="imagenet", metavar="W",
+        help="imagenet (default; downloaded once), none, or a file",
+    )  # fmt: skip
+    network.add_argument("--epochs", type=int, default=20, metavar="N", help="default: 20")
+    network.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    _add_device(network)
+    scores = parser.add_argument_group("scores")
+    scores.add_argument(
+        "--cv", action="store_true",
+        help="cross-validate first and print the accuracy of every fold: the folds of meta.csv, "
+        "or five that do not split groups, or five alike in classes",
+    )  # fmt: skip
+    scores.add_argument(
+        "--group", default="fold", metavar="COLUMN",
+        help="column of meta.csv with what must not be split; default: fold",
+    )  # fmt: skip
+    _add_format(scores)
+
+
+def _add_predict(commands: Any) -> None:
+    parser = _command(
+        commands, "predict", "Classify clips, or windows of long recordings",
+        "Prints path, class and probability, with start and end where there are windows. Open "
+        "only model files that you trust: they can run code.",
+    )  # fmt: skip
+    parser.add_argument("model", metavar="FILE", help="what fit has saved")
+    parser.add_argument("clips", nargs="+", metavar="CLIP", help="a file, or a folder of such")
+    parser.add_argument(
+        "--top", type=int, metavar="K",
+        help="print the K most probable classes, 0 for all; default: 1",
+    )  # fmt: skip
+    _add_format(parser)
+    _add_jobs(parser)
+    _add_device(parser)
+    windows = parser.add_argument_group("long recordings (one of these is enough)")
+    windows.add_argument(
+        "--window", type=float, metavar="S", help="length in seconds; default: that of a clip"
+    )
+    windows.add_argument(
+        "--hop", type=float, metavar="S", help="seconds between two starts; default: the window"
+    )
+    windows.add_argument(
+        "--events", type=float, metavar="P",
+        help="join neighbouring windows of a class with at least this probability",
+    )  # fmt: skip
+
+
+def _add_report(commands: Any) -> None:
+    parser = _command(commands, "report", "Write a page about how good a model is")
+    parser.add_argument("model", metavar="FILE", help="what fit has saved")
+    parser.add_argument("data", metavar="DATA", help="clips with labels, as for fit")
+    parser.add_argument("-o", "--output", required=True, metavar="HTML", help="the page")

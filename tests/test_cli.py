@@ -1,0 +1,338 @@
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import soundfile
+from networks import tiny_cnn
+from signals import tone
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+import skaudio
+from skaudio import MelSpectrogram, PretrainedCNN, _cli
+from skaudio._cli import main
+
+RATE = 8000
+# timm's smallest network, without a download.
+SMALL = ["--backbone", "test_resnet", "--weights", "none", "--epochs", "1"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Ten clips in each of two class folders."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for label, freq in (("low", 400), ("high", 2000)):
+        (folder / label).mkdir()
+        for number in range(10):
+            wave = tone(freq * rng.uniform(0.9, 1.1), sample_rate=RATE, duration=0.2)
+            soundfile.write(folder / label / f"{number}.wav", wave, RATE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, data):
+    """A saved pipeline that knows low from high."""
+    paths = sorted(map(str, data.rglob("*.wav")))
+    mel = MelSpectrogram(sample_rate=RATE, duration=0.2, n_fft=256, hop_length=80, n_mels=24)
+    cnn = PretrainedCNN(tiny_cnn, weights=None, max_epochs=8, batch_size=8, random_state=0)
+    pipe = Pipeline([("mel", mel), ("clf", cnn)])
+    pipe.fit(paths, [Path(path).parent.name for path in paths])
+    file = tmp_path_factory.mktemp("model") / "model.joblib"
+    joblib.dump(pipe, file)
+    return str(file)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command: exit code, rows of CSV, and what went to standard error."""
+
+    def call(*arguments):
+        status = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return status, list(csv.reader(io.StringIO(out))), err
+
+    return call
+
+
+def test_clips_are_classified(run, model, data):
+    clips = [data / "low" / "1.wav", data / "high" / "2.wav"]
+    status, rows, err = run("predict", model, *clips)
+    proba = joblib.load(model).predict_proba(clips)
+    assert status == 0
+    assert err == ""
+    assert rows[0] == ["path", "class", "probability"]
+    assert [row[:2] for row in rows[1:]] == [[str(clips[0]), "low"], [str(clips[1]), "high"]]
+    np.testing.assert_allclose([float(row[2]) for row in rows[1:]], proba.max(axis=1), atol=1e-6)
+
+
+def test_folders_stand_for_the_files_in_them_and_top_for_more_classes(run, model, data):
+    status, rows, _ = run("predict", model, data, "--top", 0)
+    assert status == 0
+    assert len(rows) == 1 + 2 * 20
+    assert {row[1] for row in rows[1:3]} == {"low", "high"}
+    assert float(rows[1][2]) >= float(rows[2][2])
+
+
+def test_bad_clips_are_named_and_all_others_classified(run, model, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(_cli, "CHUNK", 2)
+    (tmp_path / "a.wav").write_text("no sound")
+    clips = [tmp_path / "a.wav", data / "low" / "1.wav", "missing.wav", tmp_path / "a.wav",
+             data / "high" / "1.wav"]  # fmt: skip
+    status, rows, err = run("predict", model, *clips)
+    assert status == 1
+    assert [row[:2] for row in rows[1:]] == [[str(clips[1]), "low"], [str(clips[4]), "high"]]
+    assert "skaudio: cannot read missing.wav: no such file\n" in err
+    assert f"skaudio: cannot read {clips[0]}: libsndfile says: Format not recognised.\n" in err
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """A low tone, then a high one, 0.4 s each."""
+    wave = [tone(freq, sample_rate=RATE, duration=0.4) for freq in (400, 2000)]
+    soundfile.write(tmp_path / "long.wav", np.concatenate(wave), RATE)
+    return tmp_path / "long.wav"
+
+
+def test_long_recordings_are_classified_window_by_window(run, model, recording):
+    status, rows, err = run("predict", model, recording, "missing.wav", "--hop", 0.1)
+    assert status == 1
+    assert "missing.wav: no such file" in err
+    assert rows[0] == ["path", "start", "end", "class", "probability"]
+    assert [row[1] for row in rows[1:]] == [str(n / 10) for n in range(7)]
+    assert [rows[1][3], rows[-1][3]] == ["low", "high"]
+
+
+def test_windows_are_joined_to_events(run, model, recording):
+    status, rows, _ = run("predict", model, recording, "--window", 0.2, "--events", 0.5)
+    assert status == 0
+    assert [row[:4] for row in rows[1:]] == [
+        [str(recording), "0.0", "0.4", "low"], [str(recording), "0.4", "0.8", "high"]
+    ]  # fmt: skip
+
+
+def test_json_is_a_list_of_objects(model, recording, capsys):
+    assert main(["predict", model, str(recording), "--window", "0.2", "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["class"] for row in rows] == ["low", "low", "high", "high"]
+    assert rows[0]["start"] == 0.0
+    command = ["predict", model, "missing.wav", "--format", "json"]
+    assert main(command) == 1
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_check_names_the_files_that_fail(run, data, tmp_path):
+    assert run("check", data) == (
+        0, [["path", "reason"]], "skaudio: 0 of 20 files cannot be read\n"
+    )  # fmt: skip
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a,b.wav").write_text("no sound")
+    status, rows, err = run("check", tmp_path, data / "low" / "1.wav", "-j", 2)
+    reason = "libsndfile says: Format not recognised."
+    assert (status, rows[1:]) == (1, [[str(tmp_path / "deep" / "a,b.wav"), reason]])
+    assert err == "skaudio: 1 of 2 files cannot be read\n"
+
+
+def test_fit_saves_what_predict_reads(run, data, tmp_path):
+    file = tmp_path / "model.joblib"
+    status, rows, err = run("fit", data, "--model", file, "--sample-rate", RATE, *SMALL)
+    assert (status, rows) == (0, [])
+    assert f"skaudio: saved {file}, trained on 20 clips of 2 classes\n" in err
+    pipe = joblib.load(file)
+    assert pipe["mel"].n_samples_ == 0.2 * RATE
+    assert pipe["clf"].get_params()["max_epochs"] == 1
+    assert run("predict", file, data / "low")[0] == 0
+
+
+def write_table(folder, column, values, data):
+    """A meta.csv over the clips of both classes."""
+    rows = [("filename", "category", column)]
+    for value, path in zip(values, sorted(data.rglob("*.wav")), strict=False):
+        name = f"{path.parent.name}_{path.name}"
+        (folder / name).write_bytes(path.read_bytes())
+        rows.append((name, path.parent.name, value))
+    (folder / "meta.csv").write_text("\n".join(map(",".join, rows)))
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "sizes"),
+    [
+        ("fold", "aabbbbcccc" * 2, [("a", 4), ("b", 8), ("c", 8)]),
+        ("site", "aabbbbbbbb" * 2, [("1", 16), ("2", 4)]),
+    ],
+)
+def test_cross_validation_honours_folds_and_groups(run, data, tmp_path, column, values, sizes):
+    write_table(tmp_path, column, values, data)
+    status, rows, _ = run("fit", tmp_path, "--model", tmp_path / "m.joblib", "--sample-rate", RATE,
+                          "--cv", "--group", column, *SMALL)  # fmt: skip
+    assert status == 0
+    assert rows[0] == ["fold", "n_train", "n_test", "accuracy"]
+    assert [(row[0], int(row[2])) for row in rows[1:]] == sizes
+    assert all(0 <= float(row[3]) <= 1 and int(row[1]) + int(row[2]) == 20 for row in rows[1:])
+
+
+def test_without_groups_there_are_five_folds(run, data, tmp_path, monkeypatch):
+    fits = []
+    monkeypatch.setattr(Pipeline, "fit", lambda self, X, y: fits.append(X) or self)
+    monkeypatch.setattr(Pipeline, "score", lambda self, X, y: 1.0)
+    monkeypatch.setattr(Pipeline, "classes_", ["a", "b"])
+    _, rows, _ = run("fit", data, "--model", tmp_path / "m.joblib", "--cv")
+    assert [row[1:3] for row in rows[1:]] == [["16", "4"]] * 5
+    assert [len(X) for X in fits] == [16] * 5 + [20]
+
+
+def test_a_failed_fit_leaves_no_file_and_the_old_one_alone(run, data, tmp_path):
+    write_table(tmp_path, "fold", "1" * 20, data)
+    (tmp_path / "low_1.wav").write_text("no sound")
+    before = sorted(tmp_path.iterdir())
+    file = tmp_path / "model.joblib"
+    status, _, err = run("fit", tmp_path, "--model", file, "--duration", 0.2, *SMALL)
+    assert status == 1
+    assert "low_1.wav: libsndfile says" in err
+    assert "nothing was saved; --skip-bad leaves such clips out" in err
+    file.write_text("old")
+    assert run("fit", tmp_path, "--model", file, *SMALL)[0] == 1
+    assert file.read_text() == "old"
+    file.unlink()
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_bad_clips_may_be_left_out_of_training(run, data, tmp_path):
+    write_table(tmp_path, "fold", "12" * 10, data)
+    (tmp_path / "low_1.wav").write_text("no sound")
+    file = tmp_path / "model.joblib"
+    status, rows, err = run("fit", tmp_path, "--model", file, "--sample-rate", RATE, "--skip-bad",
+                            "--cv", *SMALL)  # fmt: skip
+    assert status == 1
+    assert "low_1.wav: libsndfile says" in err
+    assert "trained on 19 clips of 2 classes" in err
+    assert sum(int(row[2]) for row in rows[1:]) == 19
+
+
+def test_report_gets_pipeline_clips_and_labels(run, model, data, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(skaudio, "report", lambda *args: calls.append(args), raising=False)
+    status, rows, err = run("report", model, data, "-o", tmp_path / "report.html")
+    assert (status, rows) == (0, [])
+    assert err == f"skaudio: wrote {tmp_path / 'report.html'}\n"
+    ((pipe, paths, labels, path),) = calls
+    assert pipe.predict(paths[:1])[0] in set(labels) == {"low", "high"}
+    assert path == str(tmp_path / "report.html")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "missing.joblib", "a.wav"], "missing.joblib: no such file"),
+        (["predict", "TEXT", "a.wav"], "no saved model"),
+        (["predict", "OTHER", "a.wav"], "holds no pipeline with predict_proba, but dict"),
+        (["predict", "SCALER", "a.wav"], "holds no pipeline with predict_proba, but Pipeline"),
+        (["predict", "MODEL", "a.wav", "--window", "5"], r"window of predict_windows .* got 5\.0"),
+        (["predict", "MODEL", "a.wav", "--top", "-1"], "--top must be an int >= 0, got -1"),
+        (["predict", "MODEL", "a.wav", "--top", "2", "--events", "0.5"], "--top has no place"),
+        (["predict", "MODEL", "EMPTY"], "no audio files in this folder"),
+        (["fit", "missing", "--model", "m"], "folder of load_folder must exist, got 'missing'"),
+        (["fit", "DATA", "--model", "missing/m"], "--model must be in a folder that can be writt"),
+        (["fit", "DATA", "--model", "EMPTY"], "--model must be a file, got the folder"),
+        (["fit", "DATA", "--model", "m", "--epochs", "0"], "max_epochs of PretrainedCNN must be"),
+        (["report", "missing", "DATA", "-o", "r.html"], "missing: no such file"),
+    ],
+)
+def test_wrong_use_is_one_line(run, model, data, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("no model")
+    joblib.dump({}, tmp_path / "other")
+    joblib.dump(make_pipeline(FunctionTransformer()), tmp_path / "scaler")
+    names = {"MODEL": model, "DATA": data, "TEXT": "text", "OTHER": "other", "SCALER": "scaler",
+             "EMPTY": tmp_path / "empty"}  # fmt: skip
+    weights = SMALL[:4] if arguments[0] == "fit" else []
+    status, rows, err = run(*(names.get(a, a) for a in arguments), *weights)
+    assert status == 2
+    assert err.count("\n") == 1
+    with pytest.raises(ValueError, match=rf"^skaudio: error: .*{message}"):
+        raise ValueError(err)
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["predict"], ["fit", "data"], ["sing"]])
+def test_missing_arguments_are_wrong_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: skaudio" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["check", "fit", "predict", "report"])
+def test_help_explains_every_option(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    options = [n for n, line in enumerate(lines) if line.startswith("  -")]
+    assert all("  " in lines[n].strip() or lines[n + 1].startswith(" " * 20) for n in options)
+
+
+def test_warnings_are_one_line_without_source(run, data, monkeypatch):
+    def check(args):
+        warnings.warn("first\nsecond", stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(_cli, "_check", check)
+    assert run("check", data)[2] == "skaudio: warning: first second\n"
+
+
+def test_an_interrupted_fit_leaves_no_file(run, data, tmp_path, monkeypatch):
+    def interrupt(self, X, y):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pipeline, "fit", interrupt)
+    status, _, err = run("fit", data, "--model", tmp_path / "m")
+    assert (status, err) == (130, "skaudio: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_bars_are_for_terminals(run, model, data, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    clip = data / "low" / "1.wav"
+    assert "1/1" in run("predict", model, clip)[2]
+    assert run("predict", model, clip, "--quiet")[2] == ""
+    assert "predict_windows" in run("predict", model, clip, "--window", 0.1)[2]
+
+
+def start(*arguments):
+    """A process of its own, which finds the networks of the tests."""
+    command = [sys.executable, "-m", "skaudio", *map(str, arguments)]
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": path}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, **pipes)
+
+
+def test_a_process_of_its_own_classifies_and_exits_with_the_status(model, data):
+    process = start("predict", model, data / "low" / "1.wav", "missing.wav")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out.splitlines()[0] == "path,class,probability"
+    assert out.splitlines()[1].startswith(f"{data / 'low' / '1.wav'},low,")
+    assert err == "skaudio: cannot read missing.wav: no such file\n"
+
+
+def test_it_ends_quietly_when_nobody_reads_on(tmp_path):
+    for number in range(1500):  # more than a pipe holds
+        (tmp_path / f"{'long_name_' * 10}{number}.wav").touch()
+    process = start("check", tmp_path)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 141
+    process.stderr.close()
