@@ -107,6 +107,21 @@ def test_few_labels_are_compared_with_and_without_pretraining(tmp_path, monkeypa
     assert printed.count("accuracy") == 2
 
 
+def test_the_sounds_in_a_long_recording_are_found_and_exported(tmp_path, monkeypatch, capsys):
+    example = load_example("long_recording")
+    run_main(example, monkeypatch, "--minutes", 1, "--out", tmp_path)
+    events, hidden = capsys.readouterr().out.split("What was hidden there:")
+    found = [line.split() for line in events.splitlines() if line.endswith(tuple("0123456789"))]
+    truth = [line.split() for line in hidden.splitlines() if "chirp" in line]
+    assert len(found) == len(truth) == 10
+    for (_, start, end, *name, _), (place, _, *true_name) in zip(found, truth, strict=True):
+        assert abs(float(start) - float(place)) <= 0.5
+        assert float(end) - float(start) <= 1.5
+        assert name == true_name
+    assert len((tmp_path / "labels.txt").read_text().splitlines()) == 10
+    assert len((tmp_path / "night.selections.txt").read_text().splitlines()) == 11
+
+
 class Network:
     """Something that has given logits for one clip."""
 
