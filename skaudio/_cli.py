@@ -185,8 +185,10 @@ def _clip_rows(
     pipe: Pipeline, paths: list[str], failures: list[tuple[str, str]], args: argparse.Namespace
 ) -> Iterator[tuple[Any, ...]]:
     """Path, class and probability, in rows; clips that fail are added to `failures`."""
+    from skaudio._pipelines import label_names
     from skaudio.audio import AudioError
 
+    names = label_names(pipe)
     with _progress(len(paths), "clip", args) as bar:
         for first in range(0, len(paths), CHUNK):
             chunk = paths[first : first + CHUNK]
@@ -200,7 +202,7 @@ def _clip_rows(
                     continue
                 proba = pipe.predict_proba(chunk)
             for path, row in zip(chunk, proba, strict=True):
-                yield from ((path, *best) for best in _best(pipe.classes_, row, args.top))
+                yield from ((path, *best) for best in _best(names, row, args.top))
 
 
 def _window_rows(
@@ -208,8 +210,10 @@ def _window_rows(
 ) -> Iterator[tuple[Any, ...]]:
     """Path, start, end, class and probability, in rows, recording by recording."""
     from skaudio import predict_windows, windows_to_events
+    from skaudio._pipelines import label_names
     from skaudio.audio import AudioError
 
+    names = label_names(pipe)
     verbose = _verbose(args)
     for path in paths:
         try:
@@ -221,11 +225,11 @@ def _window_rows(
             events = windows_to_events(table, threshold=args.events)
             yield from ((path, *row) for row in events.itertuples(index=False))
             continue
-        size = len(pipe.classes_)
+        size = len(names)
         proba = table["probability"].to_numpy().reshape(-1, size)
         times = table[["start", "end"]].to_numpy()[::size]
         for (start, end), row in zip(times, proba, strict=True):
-            for best in _best(pipe.classes_, row, args.top):
+            for best in _best(names, row, args.top):
                 yield path, start, end, *best
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "blank_copy",
     "check_classifier",
     "check_pipeline",
+    "label_names",
     "resample",
     "run_transformers",
     "trained_resampler",
@@ -118,6 +119,12 @@ def check_classifier(pipe: Pipeline, owner: str) -> None:
             f"pipe of {owner} must end with a classifier of skaudio, such as PretrainedCNN, got "
             f"{type(pipe[-1]).__name__}."
         )
+
+
+def label_names(estimator: Any) -> np.ndarray:
+    """Names of the columns of `predict_proba`: the classes, or of many labels their names."""
+    last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    return last.label_names_ if hasattr(last, "label_names_") else last.classes_
 
 
 def blank_copy(pipe: Pipeline) -> Pipeline:

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from skaudio._mel_spectrogram import MelSpectrogram
-from skaudio._pipelines import check_pipeline, uncached_transform
+from skaudio._pipelines import check_pipeline, label_names, uncached_transform
 from skaudio._validation import is_int, is_path
 from skaudio.audio import AudioError, probe_length, stream_blocks
 
@@ -66,7 +66,8 @@ def predict_windows(
     Returns
     -------
     table : pandas.DataFrame
-        One row per window and class, sorted by time, then in the order of ``pipe.classes_``.
+        One row per window and class, sorted by time, then in the order of the classes, or
+        of the labels where a clip has any number of them.
         Columns 'start' and 'end' in seconds, 'class' and 'probability'; a sequence of recordings
         adds 'path' before them. The last window ends where the recording ends, and is filled as
         short clips are. The probabilities of a window sum to 1, but not with several labels.
@@ -137,7 +138,7 @@ def predict_windows(
                 failures += err.failures
     if failures:
         warnings.warn(f"{AudioError(failures)}\nThey have no rows.", stacklevel=2)
-    columns = _columns(results, pipe.classes_, mel.sample_rate)
+    columns = _columns(results, label_names(pipe), mel.sample_rate)
     if is_path(path):
         del columns["path"]
     return pandas.DataFrame(columns)
@@ -222,13 +223,14 @@ def _progress(lengths: Iterable[int], length: int, step: float, verbose: int) ->
 def _predictor(pipe: Pipeline) -> Callable[[list[np.ndarray]], np.ndarray]:
     """What gives probabilities of waveforms, of shape (n_windows, n_classes)."""
     transform = uncached_transform(pipe)
+    n_classes = len(label_names(pipe))
 
     def predict(waves: list[np.ndarray]) -> np.ndarray:
         proba = pipe[-1].predict_proba(transform(waves))
-        if np.shape(proba) != (len(waves), len(pipe.classes_)):
+        if np.shape(proba) != (len(waves), n_classes):
             raise ValueError(
                 f"pipe of {OWNER} must give one probability per clip and class, "
-                f"{(len(waves), len(pipe.classes_))}, got {type(proba).__name__} of shape "
+                f"{(len(waves), n_classes)}, got {type(proba).__name__} of shape "
                 f"{np.shape(proba)} from {type(pipe[-1]).__name__}."
             )
         return np.asarray(proba)

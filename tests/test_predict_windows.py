@@ -367,3 +367,22 @@ def test_pandas_is_asked_for_by_name(pipe, recording, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"predict_windows needs pandas: .* 'skaudio\[table\]'"):
         predict_windows(pipe, recording)
+
+
+def test_labels_of_an_indicator_matrix_have_rows_by_name(tmp_path):
+    rng = np.random.default_rng(0)
+    clips = rng.normal(scale=0.01, size=(24, 1600))
+    tags = pd.DataFrame({"hum": [1, 0, 1, 0] * 6, "hiss": [1, 1, 0, 0] * 6})
+    time = np.arange(1600) / 8000
+    clips += 0.3 * tags.to_numpy()[:, :1] * np.sin(2 * np.pi * 300 * time)
+    clips += 0.3 * tags.to_numpy()[:, 1:] * np.sin(2 * np.pi * 3000 * time)
+    mel = MelSpectrogram(sample_rate=8000, duration=0.2, n_fft=256, hop_length=64, n_mels=16)
+    clf = PretrainedCNN(tiny_cnn, weights=None, max_epochs=20, lr=1e-2, batch_size=8,
+                        random_state=0)  # fmt: skip
+    pipe = make_pipeline(mel, clf).fit(clips, tags)
+    soundfile.write(tmp_path / "long.wav", np.concatenate(clips[:4]), 8000, subtype="FLOAT")
+    table = predict_windows(pipe, tmp_path / "long.wav").pivot(
+        index="start", columns="class", values="probability"
+    )
+    np.testing.assert_allclose(table[["hum", "hiss"]], pipe.predict_proba(clips[:4]), atol=1e-6)
+    assert ((table[["hum", "hiss"]] > 0.5) == tags[:4].to_numpy()).all(axis=None)
