@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from skaudio._augmentation import Augmentation
     from skaudio._cost import cost
+    from skaudio._deltas import Deltas
     from skaudio._diffres_resampler import DiffResResampler
     from skaudio._events import windows_to_events, write_audacity_labels, write_raven_table
     from skaudio._mast import MAST
     from skaudio._mel_spectrogram import MelSpectrogram
+    from skaudio._mfcc import MFCC
+    from skaudio._pcen import PCEN
     from skaudio._predict_windows import predict_windows
     from skaudio._pretrained_cnn import PretrainedCNN
     from skaudio._show_versions import show_versions
@@ -19,9 +22,12 @@ if TYPE_CHECKING:
 __all__ = [
     "AudioError",
     "Augmentation",
+    "Deltas",
     "DiffResResampler",
     "MAST",
+    "MFCC",
     "MelSpectrogram",
+    "PCEN",
     "PretrainedCNN",
     "cost",
     "predict_windows",
@@ -36,9 +42,12 @@ __version__ = version("skaudio")
 _HOMES = {
     "AudioError": "skaudio.audio",
     "Augmentation": "skaudio._augmentation",
+    "Deltas": "skaudio._deltas",
     "DiffResResampler": "skaudio._diffres_resampler",
     "MAST": "skaudio._mast",
+    "MFCC": "skaudio._mfcc",
     "MelSpectrogram": "skaudio._mel_spectrogram",
+    "PCEN": "skaudio._pcen",
     "PretrainedCNN": "skaudio._pretrained_cnn",
     "cost": "skaudio._cost",
     "predict_windows": "skaudio._predict_windows",

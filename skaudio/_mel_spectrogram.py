@@ -23,7 +23,7 @@ from skaudio._mel_parameters import (
     warn_of_empty_bands,
     windows_of,
 )
-from skaudio._temporary_memmap import temporary_memmap
+from skaudio._temporary_memmap import new_features
 from skaudio._validation import as_clip_list, check_folder, check_waveform
 from skaudio.audio import AudioError, probe_length
 from skaudio.feature_store import FeatureStore
@@ -296,12 +296,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _run(self, clips: Any, extractor: ClipExtractor) -> np.ndarray:
         """Features of all clips, by several workers."""
-        shape = (len(clips), *extractor.shape)
-        if self.memmap_dir is None:
-            features = np.empty(shape, dtype=np.float32)
-        else:
-            folder = check_folder(self.memmap_dir, "memmap_dir of MelSpectrogram")
-            features = temporary_memmap(folder, shape)
+        features = new_features((len(clips), *extractor.shape), self.memmap_dir, "MelSpectrogram")
         most = TASK_BYTES if self.device == "cpu" else DEVICE_TASK_BYTES
         size = max(1, most // (features[0].nbytes + 4 * extractor.n_samples))
         size = min(size, -(-len(clips) // effective_n_jobs(self.n_jobs)))

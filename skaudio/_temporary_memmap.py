@@ -10,10 +10,23 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["temporary_memmap"]
+from skaudio._validation import check_folder
+
+__all__ = ["new_features", "temporary_memmap"]
 
 
-def temporary_memmap(folder: str | os.PathLike, shape: tuple[int, ...]) -> np.memmap:
+def new_features(
+    shape: tuple[int, ...], memmap_dir: str | os.PathLike | None, owner: str
+) -> np.ndarray:
+    """Make an array for features: in memory, or with `memmap_dir` by `temporary_memmap`."""
+    if memmap_dir is None:
+        return np.empty(shape, dtype=np.float32)
+    return temporary_memmap(check_folder(memmap_dir, f"memmap_dir of {owner}"), shape, owner)
+
+
+def temporary_memmap(
+    folder: str | os.PathLike, shape: tuple[int, ...], owner: str = "MelSpectrogram"
+) -> np.memmap:
     """Make an array in a new file that is deleted together with the array.
 
     The file has a name, so that joblib hands the array to other processes without a copy; a killed
@@ -25,6 +38,8 @@ def temporary_memmap(folder: str | os.PathLike, shape: tuple[int, ...]) -> np.me
         An existing folder.
     shape : tuple of int
         Shape of the array.
+    owner : str, default='MelSpectrogram'
+        The estimator whose `memmap_dir` it is, for messages.
 
     Returns
     -------
@@ -47,7 +62,7 @@ def temporary_memmap(folder: str | os.PathLike, shape: tuple[int, ...]) -> np.me
         if isinstance(err, OSError):
             raise OSError(
                 err.errno,
-                f"memmap_dir of MelSpectrogram cannot hold an array of shape {shape} "
+                f"memmap_dir of {owner} cannot hold an array of shape {shape} "
                 f"({err.strerror}): free space or choose another memmap_dir",
                 str(folder),
             ) from err

@@ -27,18 +27,28 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
-from skaudio import MAST, Augmentation, DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio import (
+    MAST,
+    MFCC,
+    PCEN,
+    Augmentation,
+    Deltas,
+    DiffResResampler,
+    MelSpectrogram,
+    PretrainedCNN,
+)
 
 CLASSIFIER = PretrainedCNN(tiny_cnn, weights=None, max_epochs=25, lr=1e-2, random_state=0)
 TRANSFORMER = MAST(max_epochs=10, lr=3e-3, batch_size=32, random_state=0)
 # Every public estimator, and how many checks scikit-learn 1.6 or newer has for it at least.
 ESTIMATORS = [(MelSpectrogram(), 44), (DiffResResampler(), 44), (CLASSIFIER, 60),
-              (TRANSFORMER, 60)]  # fmt: skip
+              (TRANSFORMER, 60), (PCEN(), 44), (PCEN(trainable=True), 44), (MFCC(n_mfcc=1), 44),
+              (Deltas(mode="nearest"), 44)]  # fmt: skip
 
 
 def expected_failures(estimator):
     """Checks that cannot pass, with the reason."""
-    if isinstance(estimator, DiffResResampler):
+    if isinstance(estimator, DiffResResampler) or getattr(estimator, "trainable", False):
         return {
             "check_array_api_input": (
                 "asks for an array of some library; what comes out is an array that is yet to be "

@@ -17,14 +17,15 @@ MODULES = ["skaudio.audio", "skaudio.dsp", "skaudio.datasets", "skaudio.nn.cnn",
            "skaudio.nn.layers", "skaudio.nn.augment", "skaudio.nn.weights", "skaudio.nn.diffres",
            "skaudio.nn.merging", "skaudio.nn.attention", "skaudio.nn.mvit",
            "skaudio.nn.mvit_weights",
-           "skaudio.nn.masked", "skaudio.inspection"]  # fmt: skip
+           "skaudio.nn.masked", "skaudio.nn.pcen", "skaudio.nn.cepstrum", "skaudio.nn.derivatives",
+           "skaudio.inspection"]  # fmt: skip
 # Missing summary, parameters undocumented, unknown, in another order, without type or
 # description, and missing returns.
 RULES = {"GL08", "SS03", "PR01", "PR02", "PR03", "PR04", "PR07", "RT01", "RT03"}
 # These say in prose what goes in and out; their parameters are explained where they come from.
 PROSE = {"init_head", "find_head", "stages", "import_timm", "probe_length", "mel_power"}
 ESTIMATORS = [skaudio.MelSpectrogram, skaudio.DiffResResampler, skaudio.PretrainedCNN,
-              skaudio.MAST]  # fmt: skip
+              skaudio.MAST, skaudio.PCEN, skaudio.MFCC, skaudio.Deltas]  # fmt: skip
 
 
 def public_objects():

@@ -33,6 +33,8 @@ MIDDLE_MARGIN = 1e-4
 LOGIT_SCALE = 20.0
 # Raw scores are raised to this: a clip whose scores are all zero is then merged evenly.
 SMALLEST_SCORE = 1e-30
+# Where frames are put back, those that matter to nobody count as so long, and have a place.
+LEAST_EXTENT = 1e-6
 
 
 def normalize_scores(
@@ -336,6 +338,12 @@ class DiffRes(TemporalResampler):
             n_frames_out = share.clamp(min=1).minimum(n_frames)  # none of a clip without frames
         raw = torch.sigmoid(self.estimator(log_mel, mask))
         return normalize_scores(raw, n_frames_out, mask=mask)
+
+    def shares(self, images: Tensor) -> Tensor:
+        """How much of every frame goes into every output frame; see `TemporalResampler`."""
+        scores = in_double(self.scores(images[:, 0])).clamp(min=LEAST_EXTENT)
+        n_frames_out = self.count_out(images.shape[-1])
+        return warp_matrix(scores * (n_frames_out / scores.sum(1, keepdim=True)), n_frames_out)
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Merge the frames of a batch.

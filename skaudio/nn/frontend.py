@@ -9,16 +9,18 @@ from itertools import takewhile
 from numbers import Integral, Real
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool1d
 
-__all__ = ["FrontEnd", "FrontEndChain", "TemporalResampler", "plain_budget"]
+__all__ = ["FixedFrontEnd", "FrontEnd", "FrontEndChain", "TemporalResampler", "plain_budget"]
 
 
 class FrontEnd(nn.Module):
     """Base class of modules that stand before a network and are trained with it.
 
     A subclass adds `forward`, `config` and `output_shape`. Attribute `takes_waveforms` tells
-    whether its input is ``(batch, 1, 1, n_samples)``; such modules come first.
+    whether its input is ``(batch, n_channels, 1, n_samples)``; such modules come first.
     """
 
     takes_waveforms = False
@@ -75,6 +77,24 @@ class FrontEnd(nn.Module):
         return ValueError(f"{_name(self)} was trained, not {_name(other)}")
 
 
+class FixedFrontEnd(FrontEnd):
+    """Base class of front ends whose settings must stay those of the training.
+
+    Images keep their shape unless a subclass says otherwise.
+    """
+
+    def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Channels, mel bands and frames that images of `shape` become."""
+        return shape
+
+    def like(self, other: FrontEnd) -> FrontEnd:
+        """This module, if the other one does the same; see `FrontEnd.like`."""
+        super().like(other)
+        if self.config() != other.config():
+            raise self.unlike(other)
+        return self
+
+
 class TemporalResampler(FrontEnd):
     """Base class of front ends that shorten time to a budget of frames.
 
@@ -107,6 +127,23 @@ class TemporalResampler(FrontEnd):
             return self.budget
         # Rounding errors must not cost a frame: 100 * 0.29 is 28.999999999999996.
         return max(1, int(n_frames * self.budget + 1e-6))
+
+    def shares(self, images: Tensor) -> Tensor:
+        """How much of every frame goes into every output frame.
+
+        Parameters
+        ----------
+        images : Tensor of shape (batch, 1, n_mels, n_frames)
+            As for `forward`.
+
+        Returns
+        -------
+        weights : Tensor of shape (batch, n_frames, n_frames_out)
+            Rows sum to the extents of the frames on the output axis.
+        """
+        even = torch.eye(images.shape[-1], device=images.device)
+        weights = adaptive_avg_pool1d(even, self.count_out(images.shape[-1]))
+        return weights.expand(len(images), -1, -1)
 
     def share(self, n_frames: int) -> float:
         """Share of `n_frames` that is kept."""

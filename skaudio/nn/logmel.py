@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from skaudio import dsp
-from skaudio.nn.frontend import FrontEnd
+from skaudio.nn.frontend import FixedFrontEnd
 
 __all__ = ["LogMel"]
 
 
-class LogMel(FrontEnd):
+class LogMel(FixedFrontEnd):
     """The arithmetic of `skaudio.MelSpectrogram` as a layer without weights.
 
     It runs in float32: results differ from those of `skaudio.dsp`, whose transform runs in
@@ -36,7 +36,9 @@ class LogMel(FrontEnd):
 
     Notes
     -----
-    Shape: ``(batch, 1, 1, n_samples)`` to ``(batch, n_windows, n_mels, n_frames)``.
+    Shape: ``(batch, n_channels, 1, n_samples)`` to
+    ``(batch, n_channels * n_windows, n_mels, n_frames)``: all windows of the first audio channel,
+    then those of the second, and so on.
     """
 
     takes_waveforms = True
@@ -78,23 +80,16 @@ class LogMel(FrontEnd):
         names = ("windows", "n_frames", "n_fft", "n_mels", "power", "center", "center_pad_mode")
         return {name: getattr(self, name) for name in names} | self.bands
 
-    def like(self, other: FrontEnd) -> FrontEnd:
-        """This module, if the other one does the same; see `FrontEnd.like`."""
-        super().like(other)
-        if self.config() != other.config():
-            raise self.unlike(other)
-        return self
-
     def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Channels, mel bands and frames that a waveform of shape (1, 1, n_samples) becomes."""
+        """Channels, mel bands and frames that waveforms (n_channels, 1, n_samples) become."""
         n_frames = self.n_frames or dsp.count_frames(
             shape[-1], self.n_fft, self.windows[0][0], center=self.center
         )
-        return len(self.windows), self.n_mels, n_frames
+        return shape[0] * len(self.windows), self.n_mels, n_frames
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms to log-mel spectrograms; there is no penalty."""
-        waves = images[:, 0, 0]
+        waves = images.flatten(0, -2)  # (batch * n_channels, n_samples)
         side = self.n_fft // 2 if self.center else 0
         if side and self.center_pad_mode == "reflect":
             waves = waves[:, _mirrored(waves.shape[-1], side, waves.device)]
@@ -105,7 +100,8 @@ class LogMel(FrontEnd):
         filters = _filters(self.n_fft, self.n_mels, tuple(self.bands.items()), waves.device)
         n_frames = self.output_shape(tuple(images.shape[1:]))[-1]  # type: ignore[arg-type]
         channels = [self._channel(waves, hop, win, filters, n_frames) for hop, win in self.windows]
-        return torch.stack(channels, dim=1), waves.new_zeros(())
+        log_mel = torch.stack(channels, dim=1)  # (batch * n_channels, n_windows, n_mels, n_frames)
+        return log_mel.view(len(images), -1, *log_mel.shape[2:]), waves.new_zeros(())
 
     def _channel(
         self, waves: Tensor, hop: int, win: int | None, filters: Tensor, n_frames: int

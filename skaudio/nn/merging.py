@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag, pad
 
-__all__ = ["ENERGY_FLOOR", "extents", "in_double", "merge"]
+__all__ = ["ENERGY_FLOOR", "extents", "in_double", "merge", "spread"]
 
 # Added to an energy before its logarithm: an output frame that received nothing is log(1e-12).
 ENERGY_FLOOR = 1e-12
@@ -79,6 +79,26 @@ def merge(
     if torch.compiler.is_compiling():  # compilers and exporters differentiate and fuse themselves
         return _merge_plainly(log_mel, table, plan, budget)
     return _Merge.apply(log_mel, table.T, plan.stay, plan.spill, plan, budget)
+
+
+def spread(merged: Tensor, weights: Tensor) -> Tensor:
+    """Put merged frames back on the time axis they came from.
+
+    Parameters
+    ----------
+    merged : Tensor of shape (batch, n_mels, n_frames_out)
+        Natural logarithm of energies.
+    weights : Tensor of shape (batch, n_frames, n_frames_out)
+        How much of every frame went into every output frame; no row is all zero.
+
+    Returns
+    -------
+    log_mel : Tensor of shape (batch, n_mels, n_frames)
+        Every frame has the mean energy of the output frames it went into, weighted by how much
+        of it went there.
+    """
+    parts = weights / weights.sum(2, keepdim=True)
+    return (merged.exp() @ parts.transpose(1, 2).to(merged)).log()
 
 
 class _Plan(NamedTuple):

@@ -1,0 +1,84 @@
+"""Deltas: derivatives over time as further image channels."""
+
+from __future__ import annotations
+
+from skaudio._front_end_transformer import FrontEndTransformer
+from skaudio._validation import check_choice, check_int
+from skaudio.nn.derivatives import TimeDerivatives
+
+
+class Deltas(FrontEndTransformer):
+    """Add derivatives over time to spectrograms, as channels of an image.
+
+    How fast every band rises and falls, and how that changes: the static, delta and delta-delta
+    features of speech recognition [1]_, side by side as the colours of a picture are.
+
+    Parameters
+    ----------
+    order : int, default=2
+        Highest derivative, >= 1 and below `width`: 1 for deltas, 2 for deltas of deltas too.
+    width : int, default=9
+        Number of frames that a polynomial of the degree of the derivative is fitted to, odd, >= 3.
+    mode : {'interp', 'nearest'}, default='interp'
+        What is done at both ends of a clip: 'interp' takes the derivative of the polynomial that
+        is fitted to the outermost `width` frames, of which there must be so many; 'nearest'
+        repeats the outermost frame.
+    memmap_dir : str, PathLike or None, default=None
+        As for `MelSpectrogram`.
+
+    Attributes
+    ----------
+    image_shape_ : tuple of (int, int)
+        Number of channels and of mel bands.
+    n_features_in_ : int
+        Size of the second axis of `X`.
+
+    See Also
+    --------
+    MFCC : Cepstral coefficients, which are commonly used with these.
+
+    Notes
+    -----
+    Channels come out in this order: those of `X`, their first derivatives, their second ones. A
+    derivative is that of `librosa.feature.delta` with the same `order`, `width` and `mode`.
+
+    References
+    ----------
+    .. [1] S. Furui, "Speaker-Independent Isolated Word Recognition Using Dynamic Features of Speech
+       Spectrum", IEEE TASSP 34 (1), 1986.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaudio import Deltas
+    >>> log_mel = np.random.default_rng(0).normal(size=(4, 64, 100)).astype("float32")
+    >>> Deltas().fit_transform(log_mel).shape
+    (4, 3, 64, 100)
+    """
+
+    _before_resampling = False
+
+    def __init__(self, order=2, *, width=9, mode="interp", memmap_dir=None):
+        self.order = order
+        self.width = width
+        self.mode = mode
+        self.memmap_dir = memmap_dir
+
+    def _check_parameters(self) -> None:
+        check_int(self, "width", low=3)
+        check_int(self, "order", low=1)
+        check_choice(self, "mode", ("interp", "nearest"))
+        if self.width % 2 == 0:
+            raise ValueError(f"width of Deltas must be odd, got {self.width!r}.")
+        if self.order >= self.width:
+            raise ValueError(
+                f"order of Deltas must be below width={self.width!r}, got {self.order!r}."
+            )
+
+    def _module(self, shape: tuple[int, int, int]) -> TimeDerivatives:
+        if self.mode == "interp" and shape[2] < self.width:
+            raise ValueError(
+                f"width of Deltas must be at most {shape[2]}, the number of frames of X, got "
+                f"{self.width!r}: lower it, or pass mode='nearest'."
+            )
+        return TimeDerivatives(order=int(self.order), width=int(self.width), mode=self.mode)

@@ -1,0 +1,144 @@
+"""FrontEndTransformer: a step of a pipeline that is one module of torch."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skaudio._differentiable import DifferentiableArray, take_apart
+from skaudio._temporary_memmap import new_features
+from skaudio._validation import check_folder
+from skaudio.nn.frontend import FrontEnd, FrontEndChain, TemporalResampler
+
+__all__ = ["FrontEndTransformer"]
+
+
+class FrontEndTransformer(TransformerMixin, BaseEstimator):
+    """Base class; a subclass adds `__init__`, `_check_parameters` and `_module`.
+
+    Arrays are computed, clip by clip, and arrays come out. What is yet to be computed, a
+    `DifferentiableArray`, is handed on with one more module, so that a network which starts from
+    waveforms, or trains an earlier step, goes through this one too.
+    """
+
+    memmap_dir: Any
+    _before_resampling = True  # whether frames must still be even
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        """Check the parameters and settle the number of channels and of mel bands.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_clips, n_mels, n_frames) or \
+(n_clips, n_channels, n_mels, n_frames)
+            Spectrograms; a table ``(n_clips, n_frames)`` counts as one band.
+        y : ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        self : estimator
+            The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, or `X` is no array of spectrograms that fit it.
+        """
+        self._check_parameters()
+        if self.memmap_dir is not None:
+            check_folder(self.memmap_dir, f"memmap_dir of {type(self).__name__}")
+        images, before, _ = self._check_X(X, reset=True)
+        shape = before.output_shape(images.shape[1:])
+        self._settle(shape, before)
+        self._module(shape)  # so that bad shapes are refused here
+        self.image_shape_ = shape[:2]
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Process spectrograms.
+
+        Parameters
+        ----------
+        X : array-like
+            As for `fit`; the number of frames may differ unless `X` is a table.
+
+        Returns
+        -------
+        features : ndarray of shape (n_clips, n_bands, n_frames) or \
+(n_clips, n_channels, n_bands, n_frames), float32
+            With an axis of channels where `X` has one or several come out. With `memmap_dir` a
+            `numpy.memmap`. A `DifferentiableArray`, with that axis, where `X` is one or this step
+            is to be trained.
+
+        Raises
+        ------
+        ValueError
+            If `X` has other channels or mel bands than in `fit`, or too few frames.
+        """
+        check_is_fitted(self, "image_shape_")
+        self._check_parameters()
+        images, before, has_channels = self._check_X(X, reset=False)
+        shape = before.output_shape(images.shape[1:])
+        if shape[:2] != self.image_shape_:
+            raise ValueError(
+                f"X of {type(self).__name__} must have {self.image_shape_[0]} channel(s) of "
+                f"{self.image_shape_[1]} mel bands as in fit, got {shape[0]} of {shape[1]}."
+            )
+        module = self._module(shape)
+        if isinstance(X, DifferentiableArray):
+            chain = [*before, module]
+            return DifferentiableArray(images, chain, device=X.device, n_threads=X.n_threads)
+        array = DifferentiableArray(images, [module])
+        return array if self._is_trained() else self._compute(array, has_channels)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    @abstractmethod
+    def _check_parameters(self) -> None:
+        """Check them; messages name owner, rule and value."""
+
+    @abstractmethod
+    def _module(self, shape: tuple[int, int, int]) -> FrontEnd:
+        """The module for images of a shape; raises where they do not fit the parameters."""
+
+    def _settle(self, shape: tuple[int, int, int], before: FrontEndChain) -> None:
+        """Set what `fit` learns from images of a shape that earlier modules made."""
+
+    def _is_trained(self) -> bool:
+        """Whether a classifier is to train the module."""
+        return False
+
+    def _check_X(self, X: Any, *, reset: bool) -> tuple[np.ndarray, FrontEndChain, bool]:
+        """Images for the first module, the modules of earlier steps, and whether X has channels."""
+        has_channels = getattr(X, "ndim", None) == 4
+        inputs, before = take_apart(X)
+        inputs = validate_data(self, inputs, reset=reset, dtype=np.float32, allow_nd=True)
+        if inputs.ndim > 4:
+            raise ValueError(
+                f"X of {type(self).__name__} must have 2, 3 or 4 axes (clips, channels, mel bands, "
+                f"frames), got shape {inputs.shape}."
+            )
+        if self._before_resampling and any(isinstance(m, TemporalResampler) for m in before):
+            raise ValueError(
+                f"X of {type(self).__name__} must be spectrograms with even frames, got what "
+                "DiffResResampler made of them: put this step before it."
+            )
+        images = inputs.reshape(len(inputs), *[1] * (4 - inputs.ndim), *inputs.shape[1:])
+        return images, before, has_channels or inputs.ndim == 4
+
+    def _compute(self, array: DifferentiableArray, has_channels: bool) -> np.ndarray:
+        several = has_channels or array.shape[1] > 1
+        shape = array.shape if several else (len(array), *array.shape[2:])
+        features = new_features(shape, self.memmap_dir, type(self).__name__)
+        for clip, row in enumerate(array):
+            features[clip] = row.reshape(shape[1:])
+        return features

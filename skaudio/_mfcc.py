@@ -1,0 +1,73 @@
+"""MFCC: mel-frequency cepstral coefficients."""
+
+from __future__ import annotations
+
+from skaudio._front_end_transformer import FrontEndTransformer
+from skaudio._validation import check_int
+from skaudio.nn.cepstrum import Cepstrum
+
+
+class MFCC(FrontEndTransformer):
+    """Turn log-mel into mel-frequency cepstral coefficients.
+
+    The spectrum of every frame becomes the first few coefficients of its cosine transform, which
+    describe its envelope from coarse to fine [1]_.
+
+    Parameters
+    ----------
+    n_mfcc : int, default=20
+        Number of coefficients that are kept, from 1 to the number of mel bands.
+    lifter : int, default=0
+        Coefficient `n` (from 1) is multiplied by ``1 + lifter / 2 * sin(pi * n / lifter)``, as in
+        `librosa.feature.mfcc`, >= 0; 0 leaves them as they are.
+    memmap_dir : str, PathLike or None, default=None
+        As for `MelSpectrogram`.
+
+    Attributes
+    ----------
+    image_shape_ : tuple of (int, int)
+        Number of channels and of mel bands.
+    n_features_in_ : int
+        Size of the second axis of `X`.
+
+    See Also
+    --------
+    Deltas : Derivatives over time as further channels.
+    MelSpectrogram : Makes the log-mel.
+
+    Notes
+    -----
+    The cosine transform is orthonormal, of type II. On the same spectrogram the result is that of
+    `librosa.feature.mfcc` times ``ln(10) / 10 = 0.2303``, which takes decibels where this takes
+    natural logarithms. A cepstrum has no frequency axis: networks for images see less in it.
+
+    References
+    ----------
+    .. [1] S. Davis, P. Mermelstein, "Comparison of Parametric Representations for Monosyllabic
+       Word Recognition in Continuously Spoken Sentences", IEEE TASSP 28 (4), 1980.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaudio import MFCC
+    >>> log_mel = np.random.default_rng(0).normal(size=(4, 64, 100)).astype("float32")
+    >>> MFCC(n_mfcc=13).fit_transform(log_mel).shape
+    (4, 13, 100)
+    """
+
+    def __init__(self, n_mfcc=20, *, lifter=0, memmap_dir=None):
+        self.n_mfcc = n_mfcc
+        self.lifter = lifter
+        self.memmap_dir = memmap_dir
+
+    def _check_parameters(self) -> None:
+        check_int(self, "n_mfcc", low=1)
+        check_int(self, "lifter", low=0)
+
+    def _module(self, shape: tuple[int, int, int]) -> Cepstrum:
+        if self.n_mfcc > shape[1]:
+            raise ValueError(
+                f"n_mfcc of MFCC must be at most {shape[1]}, the number of mel bands of X, got "
+                f"{self.n_mfcc!r}."
+            )
+        return Cepstrum(n_mels=shape[1], n_mfcc=int(self.n_mfcc), lifter=int(self.lifter))

@@ -1,0 +1,168 @@
+"""PCEN: per-channel energy normalisation in place of the logarithm."""
+
+from __future__ import annotations
+
+import math
+
+from skaudio._front_end_transformer import FrontEndTransformer
+from skaudio._validation import check_bool, check_int, check_real
+from skaudio.nn.frontend import FrontEndChain
+from skaudio.nn.logmel import LogMel
+from skaudio.nn.pcen import PerChannelEnergyNormalization
+
+
+class PCEN(FrontEndTransformer):
+    """Turn log-mel into energies that are normalised by their recent past.
+
+    Every band is divided by its own moving average and compressed, an automatic gain control that
+    takes away steady noise, the colour of a channel and the distance of a source, and leaves
+    onsets [1]_. With `trainable` a skaudio classifier behind this step trains gain, bias, power
+    and smoothing of every band together with its network.
+
+    Parameters
+    ----------
+    gain : float, default=0.98
+        Exponent of the moving average that energies are divided by, >= 0: 0 leaves levels alone,
+        1 takes them away.
+    bias : float, default=2.0
+        Added to the ratio before compression, >= 0, and > 0 if `trainable`.
+    power : float, default=0.5
+        Exponent of the compression, > 0.
+    time_constant : float, default=0.4
+        Of the moving average, in seconds, > 0.
+    b : float or None, default=None
+        Weight of the new frame in the moving average, in (0, 1]; None takes `time_constant`.
+    eps : float, default=1e-6
+        Added to the moving average, > 0: energies far below it stay silent.
+    sample_rate : int, default=22050
+        Rate in Hz; with `hop_length` it tells how many frames a second has.
+    hop_length : int, default=512
+        Samples between frames, those of the `MelSpectrogram` before.
+    duration : float or None, default=None
+        Length of the clips in seconds, > 0. If given, the number of frames in `fit` tells how many
+        a second has, and `sample_rate` and `hop_length` are not used: in a search over the hop
+        length of `MelSpectrogram` the time constant stays the same in seconds.
+    trainable : bool, default=False
+        Whether a skaudio classifier trains the values, starting from these; each band of each
+        channel has its own then. For other estimators it changes nothing.
+    memmap_dir : str, PathLike or None, default=None
+        As for `MelSpectrogram`.
+
+    Attributes
+    ----------
+    b_ : float
+        Weight of the new frame in the moving average.
+    image_shape_ : tuple of (int, int)
+        Number of channels and of mel bands.
+    n_features_in_ : int
+        Size of the second axis of `X`.
+
+    See Also
+    --------
+    MelSpectrogram : Makes the log-mel.
+
+    Notes
+    -----
+    The result is that of `librosa.pcen` for energies ``S = exp(X) - skaudio.dsp.LOG_FLOOR`` and
+    the same parameters, up to its initial state: here the average starts at the first frame, as
+    in [2]_ and with ``zi=(1 - b) * S[..., :1]`` in librosa, whose own start at 1 belongs to samples
+    in the range of 32-bit integers. The time constant becomes `b` as there,
+    ``b = (sqrt(1 + 4 * T**2) - 1) / (2 * T**2)`` for `T` frames.
+
+    References
+    ----------
+    .. [1] Y. Wang et al., "Trainable Frontend for Robust and Far-Field Keyword Spotting",
+       ICASSP 2017, arXiv:1607.05666.
+    .. [2] N. Zeghidour et al., "LEAF: A Learnable Frontend for Audio Classification", ICLR 2021,
+       arXiv:2101.08596.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaudio import PCEN
+    >>> log_mel = np.random.default_rng(0).normal(size=(4, 64, 100)).astype("float32")
+    >>> PCEN(hop_length=220).fit_transform(log_mel).shape
+    (4, 64, 100)
+    """
+
+    def __init__(
+        self,
+        *,
+        gain=0.98,
+        bias=2.0,
+        power=0.5,
+        time_constant=0.4,
+        b=None,
+        eps=1e-6,
+        sample_rate=22_050,
+        hop_length=512,
+        duration=None,
+        trainable=False,
+        memmap_dir=None,
+    ):
+        self.gain = gain
+        self.bias = bias
+        self.power = power
+        self.time_constant = time_constant
+        self.b = b
+        self.eps = eps
+        self.sample_rate = sample_rate
+        self.hop_length = hop_length
+        self.duration = duration
+        self.trainable = trainable
+        self.memmap_dir = memmap_dir
+
+    def _check_parameters(self) -> None:
+        check_bool(self, "trainable")
+        check_real(self, "gain", low=0)
+        check_real(self, "bias", low=0, low_open=bool(self.trainable))
+        for name in ("power", "time_constant", "eps"):
+            check_real(self, name, low=0, low_open=True)
+        check_real(self, "b", low=0, high=1, low_open=True, optional=True)
+        check_real(self, "duration", low=0, low_open=True, optional=True)
+        check_int(self, "sample_rate", low=1)
+        check_int(self, "hop_length", low=1)
+
+    def _settle(self, shape: tuple[int, int, int], before: FrontEndChain) -> None:
+        if self.b is not None:
+            self.b_ = float(self.b)
+            return
+        if self.duration is None:
+            self._check_hop(before)
+            rate = self.sample_rate / self.hop_length
+        else:
+            rate = shape[2] / self.duration
+        n_frames = float(self.time_constant * rate)
+        # The same as (sqrt(1 + 4 T^2) - 1) / (2 T^2), without its loss of digits for small T.
+        self.b_ = 2.0 / (1.0 + math.sqrt(1.0 + 4.0 * n_frames**2))
+
+    def _check_hop(self, before: FrontEndChain) -> None:
+        """Check that the frames are those that the parameters speak of, where that is known."""
+        for layer in before.parts():
+            if not isinstance(layer, LogMel):
+                continue
+            theirs = {hop / layer.bands["sample_rate"] for hop, _ in layer.windows}
+            ours = self.hop_length / self.sample_rate
+            if layer.n_frames is not None or theirs != {ours}:
+                raise ValueError(
+                    "hop_length and sample_rate of PCEN must be those of MelSpectrogram, whose "
+                    f"frames are {', '.join(f'{1e3 * t:.3g}' for t in sorted(theirs))} ms apart"
+                    f"{' before resizing' if layer.n_frames is not None else ''}, got "
+                    f"{self.hop_length} and {self.sample_rate}, {1e3 * ours:.3g} ms: set them, or "
+                    "give the duration of the clips instead."
+                )
+
+    def _module(self, shape: tuple[int, int, int]) -> PerChannelEnergyNormalization:
+        return PerChannelEnergyNormalization(
+            n_channels=shape[0],
+            n_mels=shape[1],
+            gain=float(self.gain),
+            bias=float(self.bias),
+            power=float(self.power),
+            b=self.b_,
+            eps=float(self.eps),
+            trainable=bool(self.trainable),
+        )
+
+    def _is_trained(self) -> bool:
+        return bool(self.trainable)
