@@ -11,10 +11,17 @@ import numpy as np
 
 from skaudio import dsp
 from skaudio._scratch import scratch
-from skaudio.audio import AudioError, fit_length, load_clip
+from skaudio.audio import AudioError, fit_length, load_clip, probe_channels, probe_length
 from skaudio.feature_store import FeatureStore
 
-__all__ = ["ClipExtractor", "log_mel_images", "log_mel_images_on_device"]
+__all__ = [
+    "ClipExtractor",
+    "check_channels",
+    "count_channels",
+    "log_mel_images",
+    "log_mel_images_on_device",
+    "longest_clip",
+]
 
 Clip = str | np.ndarray
 Failures = list[tuple[str, str]]
@@ -33,10 +40,12 @@ class ClipExtractor:
     shape : tuple of int
         Shape of a clip's features.
     compute : callable or None
-        Called with waveforms of shape (n_clips, n_samples) and the array for their features; None:
-        waveforms are the features.
+        Called with waveforms of shape (n_clips, *wave_shape) and the array for their features;
+        None: waveforms are the features.
     waveform_store, feature_store : FeatureStore or None
         Where waveforms of files and features are looked up first.
+    n_channels : int or None
+        How many channels every clip must have; None: it is mixed to one, without an axis for it.
     """
 
     n_samples: int
@@ -45,6 +54,12 @@ class ClipExtractor:
     compute: Callable[[np.ndarray, np.ndarray], None] | None
     waveform_store: FeatureStore | None = None
     feature_store: FeatureStore | None = None
+    n_channels: int | None = None
+
+    @property
+    def wave_shape(self) -> tuple[int, ...]:
+        """Shape of a clip's waveform."""
+        return (*([] if self.n_channels is None else [self.n_channels]), self.n_samples)
 
     def __call__(self, clips: Sequence[Clip]) -> tuple[np.ndarray, Failures]:
         """Features of clips in a new array, and the failures; see `fill`."""
@@ -84,7 +99,7 @@ class ClipExtractor:
         return self._features(waves) if len(failures) == before else None
 
     def _silent(self) -> np.ndarray:
-        return self._features(np.zeros((1, self.n_samples), dtype=np.float32))
+        return self._features(np.zeros((1, *self.wave_shape), dtype=np.float32))
 
     def _features(self, wave: np.ndarray) -> np.ndarray:
         features = np.empty((1, *self.shape), dtype=np.float32)
@@ -92,7 +107,7 @@ class ClipExtractor:
         return features[0]
 
     def _waveforms(self, clips: Sequence[Clip], failures: Failures) -> np.ndarray:
-        waves = scratch("waveforms", (len(clips), self.n_samples), np.float32)
+        waves = scratch("waveforms", (len(clips), *self.wave_shape), np.float32)
         self._load_all(waves, clips, failures)
         return waves
 
@@ -114,9 +129,72 @@ class ClipExtractor:
 
     def _load(self, clip: Clip) -> np.ndarray:
         if isinstance(clip, str):
-            return load_clip(clip, **self.loading)
+            wave = load_clip(clip, **self.loading)
+            if wave.shape != self.wave_shape:
+                raise AudioError([(clip, _other_count(len(wave), self.n_channels))])
+            return wave
         pad_mode, crop = self.loading["pad_mode"], self.loading["crop"]
         return fit_length(clip, self.n_samples, pad_mode=pad_mode, crop=crop)
+
+
+def longest_clip(clips: Sequence[Clip] | np.ndarray, *, sample_rate: int, strict: bool) -> int:
+    """Length of the longest clip in samples, of files as their headers tell.
+
+    Raises
+    ------
+    AudioError
+        If headers cannot be read: any with `strict`, otherwise all.
+    """
+    if isinstance(clips, np.ndarray):
+        return clips.shape[1]
+    lengths, failures = [], []
+    for clip in clips:
+        try:
+            lengths.append(
+                probe_length(clip, sample_rate=sample_rate)
+                if isinstance(clip, str)
+                else clip.shape[-1]
+            )
+        except AudioError as err:
+            failures += err.failures
+    if failures and (strict or not lengths):
+        raise AudioError(failures)
+    return max(lengths)
+
+
+def count_channels(clips: Sequence[Clip], *, strict: bool) -> int:
+    """Number of channels of the first clip, or unless `strict` of the first that can be read.
+
+    Raises
+    ------
+    AudioError
+        If there is no such file.
+    """
+    failures: Failures = []
+    for clip in clips:
+        if not isinstance(clip, str):
+            return len(clip)
+        try:
+            return probe_channels(clip)
+        except AudioError as err:
+            failures += err.failures
+            if strict:
+                break
+    raise AudioError(failures)
+
+
+def check_channels(clips: Sequence[Clip], n_channels: int) -> None:
+    """Check that waveforms have so many channels; files are checked when they are read."""
+    for i, clip in enumerate(clips):
+        if not isinstance(clip, str) and len(clip) != n_channels:
+            raise ValueError(f"X[{i}] of MelSpectrogram {_other_count(len(clip), n_channels)}.")
+
+
+def _other_count(found: int, wanted: int | None) -> str:
+    return (
+        f"has {found} channel(s), the first clip in fit had {wanted}: with channel='all' every "
+        "clip must have as many; channel='mean' mixes them"
+    )
 
 
 def log_mel_images(
@@ -130,17 +208,19 @@ def log_mel_images(
 
     Parameters
     ----------
-    waves : ndarray of shape (n_clips, n_samples), float32
+    waves : ndarray of shape (n_clips, n_samples) or (n_clips, n_channels, n_samples), float32
         Waveforms.
-    images : ndarray of shape (n_clips, n_mels, n_frames) or (n_clips, n_windows, n_mels, \
-n_frames), float32
-        Overwritten. Every channel is brought to its number of frames.
+    images : ndarray of shape (n_clips, n_mels, n_frames) or (n_clips, n_channels * n_windows, \
+n_mels, n_frames), float32
+        Overwritten: all windows of the first audio channel, then those of the second, and so on.
+        Every one is brought to the number of frames.
     mel : dict
         Arguments of `skaudio.dsp.mel_power` besides the lengths of hop and window.
     windows : sequence of (int, int or None)
         Lengths of hop and window of every channel.
     """
-    channels = images.reshape(len(images), len(windows), *images.shape[-2:])
+    waves = waves.reshape(-1, waves.shape[-1])
+    channels = images.reshape(len(waves), len(windows), *images.shape[-2:])
     natural = {"n_fft": mel["n_fft"], "center": mel["center"]}
     for k, (hop, win) in enumerate(windows):
         place = channels[:, k]
@@ -164,5 +244,5 @@ def log_mel_images_on_device(
 
     with torch.inference_mode(), limited_threads(1):  # on a CPU, the same bits for any n_jobs
         inputs = torch.from_numpy(waves).to(pick_device(device))
-        result, _ = LogMel(**config)(inputs[:, None, None])
+        result, _ = LogMel(**config)(inputs.view(len(waves), -1, 1, waves.shape[-1]))
     images.reshape(result.shape)[:] = result.cpu().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,19 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio._callback_support import CallbackSupportMixin, one_step
-from skaudio._device import device_of, seeded
-from skaudio._differentiable import DifferentiableArray, as_module, as_plain, take_apart
+from skaudio._device import device_of, limited_threads, pick_device, seeded
+from skaudio._differentiable import (
+    BATCH_SIZE,
+    DifferentiableArray,
+    as_module,
+    as_plain,
+    take_apart,
+)
 from skaudio._linear_proxy import LinearProxy
 from skaudio._validation import check_choice, check_int, check_real, is_int
 from skaudio.nn.diffres import DiffRes
 from skaudio.nn.frontend import FrontEndChain, TemporalResampler, plain_budget
+from skaudio.nn.merging import spread
 from skaudio.nn.pooling import AverageMaxPooling, AveragePooling, ConvAveragePooling
 
 METHODS: dict[str, type[TemporalResampler]] = {
@@ -182,6 +190,37 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         inputs, before = self._check_X(X, reset=False)
         return self._array(inputs, [*before, self.module_.with_budget(self._plain_budget())])
 
+    def inverse_transform(self, X: Any) -> np.ndarray:
+        """What was kept, on the original time axis.
+
+        Parameters
+        ----------
+        X : DifferentiableArray of shape (n_clips, n_channels, n_mels, n_frames_out)
+            What `transform` gave, not yet computed: it knows where its frames come from. In a
+            pipeline with a skaudio classifier `skaudio.inspection.kept_log_mel` asks the network
+            that the classifier trained instead.
+
+        Returns
+        -------
+        log_mel : ndarray of shape (n_clips, n_mels, n_frames), float32
+            Every frame has the mean energy of the output frames it was merged into, weighted by
+            how much of it went there. Of several channels the first is taken, the mean.
+
+        Raises
+        ------
+        ValueError
+            If `X` is not what `transform` gave.
+        """
+        check_is_fitted(self, "module_")
+        chain = X.frontend.parts() if isinstance(X, DifferentiableArray) else []
+        if not chain or not isinstance(chain[-1], TemporalResampler):
+            raise ValueError(
+                "X of DiffResResampler.inverse_transform must be what transform gave, which knows "
+                f"where frames come from, got {type(X).__name__}: pass it before it becomes an "
+                "ordinary array, and without steps in between."
+            )
+        return np.concatenate([*_put_back(X, FrontEndChain(chain[:-1]), chain[-1])])
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
@@ -227,7 +266,7 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             raise ValueError(
                 "X of DiffResResampler must be spectrograms of one channel, (n_clips, n_mels, "
                 f"n_frames), got shape {(len(X), *seen)}: use a single window in MelSpectrogram, "
-                "and no second 'diffres'."
+                "no second 'diffres', and Deltas behind this step only."
             )
         _, n_mels, n_frames = seen
         if is_int(self.budget, n_frames + 1):
@@ -268,3 +307,16 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             told = str(err).replace(type(proxy).__name__, type(self).__name__)
             raise ValueError(f"Pretraining failed. {told}") from err
         return trained.parts()[-1]  # type: ignore[return-value]
+
+
+def _put_back(
+    X: DifferentiableArray, before: FrontEndChain, resampler: TemporalResampler
+) -> Iterator[np.ndarray]:
+    """Log-mel on the original time axis, batch by batch."""
+    device = pick_device(X.device)
+    with torch.inference_mode(), limited_threads(X.n_threads):
+        before, resampler = before.to(device).eval(), resampler.to(device).eval()
+        for start in range(0, len(X), BATCH_SIZE):
+            batch = torch.from_numpy(np.array(X.inputs[start : start + BATCH_SIZE])).to(device)
+            images = before(batch)[0]
+            yield spread(resampler(images)[0][:, 0], resampler.shares(images)).cpu().numpy()

@@ -21,7 +21,10 @@ __all__ = [
     "bands_of",
     "check_mel_folders",
     "check_mel_parameters",
+    "has_several_windows",
     "image_shape",
+    "layer_settings",
+    "power_settings",
     "warn_of_empty_bands",
     "windows_of",
 ]
@@ -49,9 +52,10 @@ def check_mel_parameters(owner: Any) -> None:
     check_choice(owner, "on_error", ("raise", "warn"))
     for name in ("center", "cache_waveforms", "in_network"):
         check_bool(owner, name)
-    if owner.channel != "mean" and not is_int(owner.channel, 0):
+    if owner.channel not in ("mean", "all") and not is_int(owner.channel, 0):
         raise ValueError(
-            f"channel of MelSpectrogram must be 'mean' or an int >= 0, got {owner.channel!r}."
+            "channel of MelSpectrogram must be 'mean', 'all' or an int >= 0, got "
+            f"{owner.channel!r}."
         )
     if owner.device != "cpu":
         from skaudio._device import device_of  # only here, so that workers need no torch
@@ -109,10 +113,26 @@ def image_shape(owner: Any) -> tuple[int, ...]:
     n_frames = owner.n_frames or dsp.count_frames(
         owner.n_samples_, owner.n_fft, windows[0][0], center=owner.center
     )
-    several = isinstance(owner.hop_length, list | tuple) or isinstance(
-        owner.win_length, list | tuple
-    )
-    return (*([len(windows)] if several else []), owner.n_mels, n_frames)
+    n_channels = owner.n_channels_ if owner.channel == "all" else 1
+    several = owner.channel == "all" or has_several_windows(owner)
+    return (*([n_channels * len(windows)] if several else []), owner.n_mels, n_frames)
+
+
+def has_several_windows(owner: Any) -> bool:
+    """Whether every window has an image channel of its own, be it the only one."""
+    return isinstance(owner.hop_length, list | tuple) or isinstance(owner.win_length, list | tuple)
+
+
+def power_settings(owner: Any) -> dict[str, Any]:
+    """Arguments of `skaudio.dsp.mel_power` besides the lengths of hop and window."""
+    names = ("sample_rate", "n_fft", "n_mels", "center", "center_pad_mode")
+    settings = {name: getattr(owner, name) for name in names}
+    return {**settings, **bands_of(owner), "power": float(owner.power)}
+
+
+def layer_settings(owner: Any) -> dict[str, Any]:
+    """Arguments of `skaudio.nn.logmel.LogMel`."""
+    return {**power_settings(owner), "windows": windows_of(owner), "n_frames": owner.n_frames}
 
 
 def _check_related(owner: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import partial
 from typing import Any
@@ -14,18 +15,27 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio import dsp
 from skaudio._callback_support import CallbackSupportMixin, one_step
-from skaudio._clip_extractor import ClipExtractor, log_mel_images, log_mel_images_on_device
+from skaudio._clip_extractor import (
+    ClipExtractor,
+    check_channels,
+    count_channels,
+    log_mel_images,
+    log_mel_images_on_device,
+    longest_clip,
+)
+from skaudio._mel_inversion import invert_mel
 from skaudio._mel_parameters import (
-    bands_of,
     check_mel_folders,
     check_mel_parameters,
     image_shape,
+    layer_settings,
+    power_settings,
     warn_of_empty_bands,
     windows_of,
 )
 from skaudio._temporary_memmap import new_features
 from skaudio._validation import as_clip_list, check_folder, check_waveform
-from skaudio.audio import AudioError, probe_length
+from skaudio.audio import AudioError
 from skaudio.feature_store import FeatureStore
 
 # A worker does clips with waveforms and features of so many bytes at a time: enough to hide the
@@ -76,8 +86,9 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     n_frames : int or None, default=None
         Number of frames every spectrogram is brought to by interpolation over time, >= 1. None
         keeps the natural number; with several windows, that of the first.
-    channel : 'mean' or int, default='mean'
-        How files become mono: the average of all channels, or the index of one.
+    channel : 'mean', 'all' or int, default='mean'
+        How files become mono: the average of all channels, or the index of one. With 'all' they
+        do not: every audio channel gives image channels of its own.
     pad_mode : {'constant', 'repeat'}, default='constant'
         How clips that are too short are filled: with silence, or with themselves.
     crop : {'start', 'center'}, default='start'
@@ -111,6 +122,8 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     ----------
     n_samples_ : int
         Length of every clip in samples.
+    n_channels_ : int
+        Number of channels that every clip must have; only for ``channel='all'``.
     n_features_in_ : int
         Number of columns of `X` in `fit`; only where `X` was a numeric array.
 
@@ -201,7 +214,8 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         X : sequence of str or PathLike, of ndarray of shape (n_samples,), or array-like of shape \
 (n_clips, n_samples)
             Paths (also as a Series, an ``(n, 1)`` array or a one-column DataFrame), waveforms of
-            any lengths, or a table of waveforms at `sample_rate`.
+            any lengths, or a table of waveforms at `sample_rate`. For ``channel='all'`` waveforms
+            have the shape (n_channels, n_samples), and a table has three axes.
         y : ignored
             Present for API consistency.
 
@@ -222,10 +236,14 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         check_mel_folders(self)
         warn_of_empty_bands(self)
         clips = self._check_clips(X, reset=True)
+        strict = self.on_error == "raise"
+        if self.channel == "all":
+            self.n_channels_ = count_channels(clips, strict=strict)
+            check_channels(clips, self.n_channels_)
         if self.duration is not None:
             self.n_samples_ = max(1, round(self.duration * self.sample_rate))
         else:
-            self.n_samples_ = self._longest(clips)
+            self.n_samples_ = longest_clip(clips, sample_rate=self.sample_rate, strict=strict)
         return self
 
     def transform(self, X: Any) -> Any:
@@ -240,14 +258,16 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         log_mel : ndarray of shape (n_clips, n_mels, n_frames), float32
-            Natural logarithm of mel power. With a tuple of windows or hops the shape is
-            ``(n_clips, n_windows, n_mels, n_frames)``. With `memmap_dir` a `numpy.memmap`, with
-            `in_network` a `DifferentiableArray`, which always has the axis of windows.
+            Natural logarithm of mel power. With a tuple of windows or hops, or ``channel='all'``,
+            the shape is ``(n_clips, n_channels * n_windows, n_mels, n_frames)``, all windows of
+            the first channel first. With `memmap_dir` a `numpy.memmap`, with `in_network` a
+            `DifferentiableArray`, which always has that axis.
 
         Raises
         ------
         AudioError
-            If files cannot be read and `on_error` is 'raise'; names all of them.
+            If files cannot be read, or have another number of channels than `n_channels_`, and
+            `on_error` is 'raise'; names all of them.
         ValueError
             If `X` holds NaN, infinity or neither paths nor waveforms, or a parameter was set out
             of range after `fit`.
@@ -255,14 +275,46 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         check_mel_parameters(self)
         clips = self._check_clips(X, reset=False)
+        if self.channel == "all":
+            check_channels(clips, self.n_channels_)
         features = self._run(clips, self._extractor())
         if not self.in_network:
             return features
         from skaudio._differentiable import DifferentiableArray
         from skaudio.nn.logmel import LogMel
 
-        layer = LogMel(**self._layer_config())
-        return DifferentiableArray(features[:, None, None], [layer], device=self.device)
+        waves = features.reshape(len(features), -1, 1, features.shape[-1])
+        return DifferentiableArray(waves, [LogMel(**layer_settings(self))], device=self.device)
+
+    def inverse_transform(self, X: Any, *, n_iter: int = 32, random_state: Any = 0) -> np.ndarray:
+        """Waveforms whose log-mel is close to `X`, to listen to; see `skaudio.dsp.invert_log_mel`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_clips, n_mels, n_frames)
+            Log-mel as from `transform`, with a single window.
+        n_iter : int, default=32
+            Rounds of the Griffin-Lim algorithm, >= 1.
+        random_state : int or RandomState instance, default=0
+            Decides the phases it starts from: the same seed gives the same waveforms.
+
+        Returns
+        -------
+        waves : ndarray of shape (n_clips, n_samples), float32
+            At `sample_rate`; ``(n_clips, n_channels, n_samples)`` for ``channel='all'``.
+
+        Raises
+        ------
+        ValueError
+            If there are several windows, or `X` is not of the shape that `transform` gives.
+        """
+        check_is_fitted(self)
+        check_mel_parameters(self)
+        return invert_mel(self, X, n_iter=n_iter, random_state=random_state)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        settled = self.channel != "all" or hasattr(self, "n_channels_")
+        return settled and hasattr(self, "n_samples_")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -271,34 +323,23 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def _check_clips(self, X: Any, *, reset: bool) -> Any:
-        clips = as_clip_list(X, self)
+        clips = as_clip_list(X, self, with_channels=self.channel == "all")
         if clips is not None:
             return clips
+        if self.channel == "all":
+            raise ValueError(
+                "X of MelSpectrogram must be paths, a list of arrays (n_channels, n_samples) or an "
+                "array (n_clips, n_channels, n_samples) when channel='all', got "
+                f"{type(X).__name__} of shape {np.shape(X)}: add an axis of one channel."
+            )
         waves = validate_data(self, X, reset=reset, dtype="numeric")
         return check_waveform(waves, "X of MelSpectrogram")
-
-    def _longest(self, clips: Any) -> int:
-        if isinstance(clips, np.ndarray):
-            return clips.shape[1]
-        lengths, failures = [], []
-        for clip in clips:
-            try:
-                lengths.append(
-                    probe_length(clip, sample_rate=self.sample_rate)
-                    if isinstance(clip, str)
-                    else len(clip)
-                )
-            except AudioError as err:
-                failures += err.failures
-        if failures and (self.on_error == "raise" or not lengths):
-            raise AudioError(failures)
-        return max(lengths)
 
     def _run(self, clips: Any, extractor: ClipExtractor) -> np.ndarray:
         """Features of all clips, by several workers."""
         features = new_features((len(clips), *extractor.shape), self.memmap_dir, "MelSpectrogram")
         most = TASK_BYTES if self.device == "cpu" else DEVICE_TASK_BYTES
-        size = max(1, most // (features[0].nbytes + 4 * extractor.n_samples))
+        size = max(1, most // (features[0].nbytes + 4 * math.prod(extractor.wave_shape)))
         size = min(size, -(-len(clips) // effective_n_jobs(self.n_jobs)))
         starts = range(0, len(clips), size)
         failures: list[tuple[str, str]] = []
@@ -326,19 +367,24 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _extractor(self) -> ClipExtractor:
         """What turns clips into spectrograms, or into waveforms if the network does the rest."""
         cut = {name: getattr(self, name) for name in ("sample_rate", "channel", "pad_mode", "crop")}
+        n_channels = self.n_channels_ if self.channel == "all" else None
         folder = self._cache_folder()
         if folder is None:
             stores: dict[str, FeatureStore] = {}
         else:
-            waveforms = {**cut, "n_samples": self.n_samples_}
+            # Keys of clips that are mixed must stay as they are: they have entries on disks.
+            count = {} if n_channels is None else {"n_channels": n_channels}
+            waveforms = {**cut, "n_samples": self.n_samples_, **count}
             stores = {"feature_store": FeatureStore(folder, self._key(waveforms))}
             if self.cache_waveforms:
                 stores["waveform_store"] = FeatureStore(folder, {"waveforms": waveforms})
+        lead = () if n_channels is None else (n_channels,)
         return ClipExtractor(
             n_samples=self.n_samples_,
             loading={**cut, "duration": self.n_samples_ / self.sample_rate},
-            shape=(self.n_samples_,) if self.in_network else image_shape(self),
+            shape=(*lead, self.n_samples_) if self.in_network else image_shape(self),
             compute=None if self.in_network else self._arithmetic(),
+            n_channels=n_channels,
             **stores,
         )
 
@@ -346,27 +392,17 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Everything that decides the spectrogram of a clip."""
         return {
             **waveforms,
-            **self._settings(),
+            **power_settings(self),
             "floor": dsp.LOG_FLOOR,
             "windows": windows_of(self),
             "shape": image_shape(self),
             "arithmetic": "float64" if self.device == "cpu" else "float32",
         }
 
-    def _settings(self) -> dict[str, Any]:
-        """Arguments of `dsp.mel_power` besides the lengths of hop and window."""
-        names = ("sample_rate", "n_fft", "n_mels", "center", "center_pad_mode")
-        settings = {name: getattr(self, name) for name in names}
-        return {**settings, **bands_of(self), "power": float(self.power)}
-
-    def _layer_config(self) -> dict[str, Any]:
-        """Arguments of `nn.logmel.LogMel`."""
-        return {**self._settings(), "windows": windows_of(self), "n_frames": self.n_frames}
-
     def _arithmetic(self) -> Any:
         if self.device == "cpu":
-            return partial(log_mel_images, mel=self._settings(), windows=windows_of(self))
-        return partial(log_mel_images_on_device, config=self._layer_config(), device=self.device)
+            return partial(log_mel_images, mel=power_settings(self), windows=windows_of(self))
+        return partial(log_mel_images_on_device, config=layer_settings(self), device=self.device)
 
     def _cache_folder(self) -> Any:
         if self.cache_dir is None:

@@ -128,11 +128,13 @@ def is_path(value: object) -> bool:
     return isinstance(value, str | os.PathLike)
 
 
-def _is_waveform(value: object) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "fiu"
+def _is_waveform(value: object, ndim: int) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == ndim and value.dtype.kind in "fiu"
 
 
-def as_clip_list(X: Any, owner: object) -> list[str] | list[np.ndarray] | None:
+def as_clip_list(
+    X: Any, owner: object, *, with_channels: bool = False
+) -> list[str] | list[np.ndarray] | None:
     """Sort out paths and ragged waveforms from everything else.
 
     Parameters
@@ -141,6 +143,8 @@ def as_clip_list(X: Any, owner: object) -> list[str] | list[np.ndarray] | None:
         What the user passed.
     owner : object
         The estimator whose name appears in messages.
+    with_channels : bool, default=False
+        Whether a waveform has the shape (n_channels, n_samples), and a table three axes.
 
     Returns
     -------
@@ -171,13 +175,13 @@ def as_clip_list(X: Any, owner: object) -> list[str] | list[np.ndarray] | None:
                 )
             table = table[:, 0]
         items: Sequence[Any] = list(table) if table.ndim == 1 else []
-    elif isinstance(X, np.ndarray):
+    elif isinstance(X, np.ndarray) and not (with_channels and X.ndim == 3):
         return None
     else:
         items = X
     if any(is_path(item) for item in items):
         return _check_paths(items, name)
-    if len(items) and all(_is_waveform(item) for item in items):
+    if len(items) and all(_is_waveform(item, 1 + with_channels) for item in items):
         return [check_waveform(item, f"X[{i}] of {name}") for i, item in enumerate(items)]
     return None
 

@@ -1,4 +1,4 @@
-"""Files to waveforms: decode, mix to mono, resample, cut or fill to one length."""
+"""Files to waveforms: decode, mix, resample, cut or fill to one length."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ __all__ = [
     "check_audio",
     "fit_length",
     "load_clip",
+    "probe_channels",
     "probe_length",
     "stream_blocks",
 ]
@@ -68,7 +69,7 @@ def load_clip(
     pad_mode: str = "constant",
     crop: str = "start",
 ) -> np.ndarray:
-    """Read one file as a mono waveform.
+    """Read one file as a waveform.
 
     Only the part that ends up in the clip is read from disk. Whatever libsndfile decodes is
     accepted (wav, flac, ogg, opus, mp3, aiff and more); other rates are resampled with soxr's
@@ -82,8 +83,8 @@ def load_clip(
         Rate of the result, in Hz.
     duration : float or None, default=None
         Length of the result in seconds, > 0; None keeps the file's own.
-    channel : 'mean' or int, default='mean'
-        The average of all channels, or the index of one.
+    channel : 'mean', 'all' or int, default='mean'
+        The average of all channels, all of them, or the index of one.
     pad_mode : {'constant', 'repeat'}, default='constant'
         What follows a file that is too short: silence, or the file again from its start.
     crop : {'start', 'center'}, default='start'
@@ -91,7 +92,7 @@ def load_clip(
 
     Returns
     -------
-    wave : ndarray of shape (n_samples,), float32
+    wave : ndarray of shape (n_samples,), or (n_channels, n_samples) for 'all', float32
         Samples, nominally in [-1, 1]; `n_samples` is `round(duration * sample_rate)`.
 
     Raises
@@ -126,12 +127,12 @@ def stream_blocks(
         The file.
     sample_rate : int or None, default=22050
         Rate of the blocks, in Hz; None keeps the file's own.
-    channel : 'mean' or int, default='mean'
-        The average of all channels, or the index of one.
+    channel : 'mean', 'all' or int, default='mean'
+        The average of all channels, all of them, or the index of one.
 
     Returns
     -------
-    blocks : iterator of ndarray of shape (n_samples,), float32
+    blocks : iterator of ndarray of shape (n_samples,) or (n_channels, n_samples), float32
         Samples, nominally in [-1, 1]; lengths differ, none is empty. An `AudioError` comes out of
         it, as from `load_clip`, once what is wrong with the file is reached.
 
@@ -173,7 +174,7 @@ def check_audio(
     ----------
     paths : sequence of str or PathLike
         The files.
-    channel : 'mean' or int, default='mean'
+    channel : 'mean', 'all' or int, default='mean'
         What will be asked of them: a file may lack the channel of this index.
     n_jobs : int or None, default=None
         Workers over files: threads, unless `joblib.parallel_config` names another backend.
@@ -256,6 +257,22 @@ def probe_length(path: str | os.PathLike, *, sample_rate: int) -> int:
         raise AudioError([(name, _reason(name, err))]) from err
 
 
+def probe_channels(path: str | os.PathLike) -> int:
+    """Number of channels of a file, from its header alone.
+
+    Raises
+    ------
+    AudioError
+        If the header cannot be read.
+    """
+    name = os.fsdecode(path)
+    try:
+        with _open(name) as file:
+            return file.channels
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as err:
+        raise AudioError([(name, _reason(name, err))]) from err
+
+
 def _failures_of(path: str | os.PathLike, channel: str | int) -> list[tuple[str, str]]:
     try:
         for _ in stream_blocks(path, sample_rate=None, channel=channel):
@@ -276,11 +293,11 @@ def _check_options(
 ) -> None:
     number = isinstance(duration, Real) and not isinstance(duration, bool)
     long = duration is None or (number and 0 < float(duration) < math.inf)  # type: ignore[arg-type]
-    mean = isinstance(channel, str) and channel == "mean"
+    named = isinstance(channel, str) and channel in ("mean", "all")
     rules = (
         ("sample_rate", sample_rate, is_int(sample_rate, 1), "an int >= 1"),
         ("duration", duration, long, "a number > 0 or None"),
-        ("channel", channel, mean or is_int(channel, 0), "'mean' or an int >= 0"),
+        ("channel", channel, named or is_int(channel, 0), "'mean', 'all' or an int >= 0"),
         ("pad_mode", pad_mode, pad_mode in ("constant", "repeat"), "'constant' or 'repeat'"),
         ("crop", crop, crop in ("start", "center"), "'start' or 'center'"),
     )
@@ -317,7 +334,8 @@ def _read(
         rate = file.samplerate
     if len(frames) == 0:
         raise ValueError("holds no samples")
-    return _resample(_mono(frames, channel), rate, sample_rate)
+    wave = _resample(_chosen(frames, channel), rate, sample_rate)
+    return np.ascontiguousarray(wave.T)
 
 
 def _stream(path: str, sample_rate: int | None, channel: str | int) -> Iterator[np.ndarray]:
@@ -331,32 +349,32 @@ def _stream(path: str, sample_rate: int | None, channel: str | int) -> Iterator[
 def _blocks(
     file: soundfile.SoundFile, sample_rate: int, channel: str | int
 ) -> Iterator[np.ndarray]:
-    """All samples of an open file, mono and resampled, in pieces that are not empty."""
+    """All samples of an open file, resampled, in pieces that are not empty."""
     size = max(1, BLOCK_SAMPLES // file.channels)
     rates = file.samplerate, sample_rate
     stream = None
     if rates[0] != rates[1]:
-        stream = soxr.ResampleStream(*rates, num_channels=1, dtype="float32", quality="HQ")
+        count = file.channels if channel == "all" else 1
+        stream = soxr.ResampleStream(*rates, num_channels=count, dtype="float32", quality="HQ")
     wave, given = np.zeros(0, dtype=np.float32), False
     while len(frames := file.read(size, dtype="float32", always_2d=True)):
-        wave = _mono(frames, channel)
+        wave = _chosen(frames, channel)
         block = wave if stream is None else stream.resample_chunk(wave)
         if len(block):
             given = True
-            yield block
+            yield np.ascontiguousarray(block.T)
     if len(wave) == 0:
         raise ValueError("holds no samples")
     if stream is not None:
         block = stream.resample_chunk(wave[:0], last=True)
         if len(block) or not given:  # nothing given: the file is shorter than one new sample
-            yield block if len(block) else _resample(wave, *rates)
+            block = block if len(block) else _resample(wave, *rates)
+            yield np.ascontiguousarray(block.T)
 
 
-def _mono(frames: np.ndarray, channel: str | int) -> np.ndarray:
-    """One waveform of frames of shape (n_frames, n_channels), checked."""
-    if channel != "mean" and int(channel) >= frames.shape[1]:
-        raise ValueError(f"has {frames.shape[1]} channel(s), channel {channel} was asked for")
-    wave = _average(frames) if channel == "mean" else frames[:, int(channel)]
+def _chosen(frames: np.ndarray, channel: str | int) -> np.ndarray:
+    """What is wanted of frames of shape (n_frames, n_channels), one channel or all, checked."""
+    wave = _mixed(frames, channel)
     peak = peak_of(wave)
     if not np.isfinite(peak):
         raise ValueError("holds samples that are NaN or infinite")
@@ -365,14 +383,25 @@ def _mono(frames: np.ndarray, channel: str | int) -> np.ndarray:
     return np.ascontiguousarray(wave)
 
 
+def _mixed(frames: np.ndarray, channel: str | int) -> np.ndarray:
+    """The wanted channel(s) of frames (n_frames, n_channels)."""
+    if channel == "all":
+        return frames
+    if channel == "mean":
+        return _average(frames)
+    if int(channel) >= frames.shape[1]:
+        raise ValueError(f"has {frames.shape[1]} channel(s), channel {channel} was asked for")
+    return frames[:, int(channel)]
+
+
 def _resample(wave: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
     if rate == sample_rate:
         return wave
     resampled = soxr.resample(wave, rate, sample_rate, quality="HQ")
     if len(resampled) == 0:  # less than half a new sample: with silence after it, one comes out
-        wave = np.pad(wave, (0, rate // sample_rate))
-        resampled = soxr.resample(wave, rate, sample_rate, quality="HQ")
-    return np.ascontiguousarray(resampled)
+        silence = np.zeros((rate // sample_rate, *wave.shape[1:]), dtype=np.float32)
+        resampled = soxr.resample(np.concatenate([wave, silence]), rate, sample_rate, quality="HQ")
+    return resampled
 
 
 def _average(frames: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""Waveforms to log-mel: framing, mel filters, logarithm."""
+"""Waveforms to log-mel: framing, mel filters, logarithm; and back."""
 
 from __future__ import annotations
 
 import functools
+import warnings
 from itertools import product
 
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = [
     "LOG_FLOOR",
     "count_frames",
     "hz_to_mel",
+    "invert_log_mel",
     "log_mel",
     "mel_filterbank",
     "mel_power",
@@ -213,6 +215,75 @@ def log_mel(power: np.ndarray) -> np.ndarray:
     # Natural log, not dB: DiffRes merges frames as exp(log_mel).
     power += np.float32(LOG_FLOOR)
     return np.log(power, out=power)
+
+
+def invert_log_mel(
+    log_mel: np.ndarray,
+    *,
+    n_samples: int,
+    sample_rate: int = 22_050,
+    n_fft: int = 2048,
+    hop_length: int = 512,
+    win_length: int | None = None,
+    n_mels: int = 128,
+    fmin: float = 0.0,
+    fmax: float | None = None,
+    power: float = 2.0,
+    mel_scale: str = "slaney",
+    norm: str | None = "slaney",
+    center: bool = True,
+    n_iter: int = 32,
+    random_state: int = 0,
+) -> np.ndarray:
+    """A waveform whose log-mel is close to a given one.
+
+    Magnitudes of the Fourier bins are those of least squared error that are not negative; phases
+    are found from random ones by the fast Griffin-Lim algorithm [1]_. Both are librosa's.
+
+    Parameters
+    ----------
+    log_mel : ndarray of shape (n_mels, n_frames)
+        Natural logarithm of mel power plus `LOG_FLOOR`.
+    n_samples : int
+        Length of the waveform.
+    sample_rate, n_fft, hop_length, win_length, n_mels, fmin, fmax, power, mel_scale, norm, center
+        As they were for `mel_power`.
+    n_iter : int, default=32
+        Rounds of Griffin-Lim, >= 1.
+    random_state : int, default=0
+        Decides the first phases.
+
+    Returns
+    -------
+    wave : ndarray of shape (n_samples,), float32
+        Its level is that of the spectrogram.
+
+    References
+    ----------
+    .. [1] N. Perraudin, P. Balazs, P. Soendergaard, "A Fast Griffin-Lim Algorithm", WASPAA 2013.
+    """
+    from librosa import griffinlim
+    from librosa.util import nnls
+
+    filters = mel_filterbank(
+        sample_rate, n_fft, n_mels, fmin=fmin, fmax=fmax, mel_scale=mel_scale, norm=norm
+    )
+    energy = np.maximum(np.exp(log_mel.astype(np.float64)) - LOG_FLOOR, 0.0)
+    magnitude = nnls(filters, energy) ** (1.0 / power)
+    start, length = 0, n_samples
+    if not center:
+        # Frames from beyond both ends, so that no sample lies under the foot of one window only.
+        more = -(-(n_fft // 2) // hop_length)
+        magnitude = np.pad(magnitude, [(0, 0), (more, more)], mode="edge")
+        start, length = more * hop_length - n_fft // 2, (magnitude.shape[1] - 1) * hop_length
+    with warnings.catch_warnings():  # clips shorter than a window are filled with silence, as here
+        warnings.filterwarnings("ignore", "n_fft=.* is too large", UserWarning)
+        wave = griffinlim(
+            magnitude, n_iter=n_iter, n_fft=n_fft, hop_length=hop_length, win_length=win_length,
+            length=length, random_state=random_state,
+        )[start : start + n_samples]  # fmt: skip
+    wave = np.pad(wave, (0, n_samples - len(wave)))  # frames need not reach the end
+    return wave.astype(np.float32)
 
 
 def resize_time(image: np.ndarray, n_frames: int) -> np.ndarray:

@@ -134,8 +134,11 @@ def test_clips_of_few_samples_can_be_resampled(tmp_path, length, rate):
         ({"duration": np.inf}, "duration of load_clip must be a number > 0 or None, got inf"),
         ({"duration": np.nan}, "duration of load_clip must be a number > 0 or None, got nan"),
         ({"duration": "5"}, "duration of load_clip must be a number > 0 or None, got '5'"),
-        ({"channel": -1}, "channel of load_clip must be 'mean' or an int >= 0, got -1"),
-        ({"channel": "left"}, "channel of load_clip must be 'mean' or an int >= 0, got 'left'"),
+        ({"channel": -1}, "channel of load_clip must be 'mean', 'all' or an int >= 0, got -1"),
+        (
+            {"channel": "left"},
+            "channel of load_clip must be 'mean', 'all' or an int >= 0, got 'left'",
+        ),
         ({"pad_mode": "zeros"}, "pad_mode of load_clip must be 'constant' or 'repeat', got 'zeros"),
         ({"crop": "end"}, "crop of load_clip must be 'start' or 'center', got 'end'"),
     ],

@@ -23,7 +23,8 @@ MODULES = ["skaudio.audio", "skaudio.dsp", "skaudio.datasets", "skaudio.nn.cnn",
 # description, and missing returns.
 RULES = {"GL08", "SS03", "PR01", "PR02", "PR03", "PR04", "PR07", "RT01", "RT03"}
 # These say in prose what goes in and out; their parameters are explained where they come from.
-PROSE = {"init_head", "find_head", "stages", "import_timm", "probe_length", "mel_power"}
+PROSE = {"init_head", "find_head", "stages", "import_timm", "probe_length", "probe_channels",
+         "mel_power", "invert_log_mel"}  # fmt: skip
 ESTIMATORS = [skaudio.MelSpectrogram, skaudio.DiffResResampler, skaudio.PretrainedCNN,
               skaudio.MAST, skaudio.PCEN, skaudio.MFCC, skaudio.Deltas]  # fmt: skip
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag, pad
 
-__all__ = ["ENERGY_FLOOR", "extents", "in_double", "merge", "spread"]
+__all__ = ["ENERGY_FLOOR", "extents", "in_double", "merge", "merge_by", "spread"]
 
 # Added to an energy before its logarithm: an output frame that received nothing is log(1e-12).
 ENERGY_FLOOR = 1e-12
@@ -79,6 +79,24 @@ def merge(
     if torch.compiler.is_compiling():  # compilers and exporters differentiate and fuse themselves
         return _merge_plainly(log_mel, table, plan, budget)
     return _Merge.apply(log_mel, table.T, plan.stay, plan.spill, plan, budget)
+
+
+def merge_by(log_mel: Tensor, weights: Tensor) -> Tensor:
+    """Merge frames by a dense matrix, as `merge` does without one.
+
+    Parameters
+    ----------
+    log_mel : Tensor of shape (batch, n_mels, n_frames)
+        Natural logarithm of energies.
+    weights : Tensor of shape (batch, n_frames, n_frames_out)
+        How much of every frame goes into every output frame.
+
+    Returns
+    -------
+    merged : Tensor of shape (batch, n_mels, n_frames_out)
+        Natural logarithm of the merged energies plus 1e-12.
+    """
+    return (log_mel.exp() @ weights.to(log_mel) + ENERGY_FLOOR).log()
 
 
 def spread(merged: Tensor, weights: Tensor) -> Tensor:

@@ -1,0 +1,82 @@
+"""Log-mel of a MelSpectrogram back to waveforms."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.utils import check_random_state
+
+from skaudio import dsp
+from skaudio._mel_parameters import has_several_windows, image_shape, power_settings, windows_of
+from skaudio._validation import is_int
+
+__all__ = ["invert_mel"]
+
+
+def invert_mel(owner: Any, X: Any, *, n_iter: int, random_state: Any) -> np.ndarray:
+    """Waveforms of log-mel, by several threads.
+
+    Parameters
+    ----------
+    owner : MelSpectrogram
+        Fitted.
+    X, n_iter, random_state
+        See `skaudio.MelSpectrogram.inverse_transform`.
+
+    Returns
+    -------
+    waves : ndarray of shape (n_clips, n_samples) or (n_clips, n_channels, n_samples), float32
+        Waveforms.
+
+    Raises
+    ------
+    ValueError
+        If `owner` has several windows, `n_iter` is out of range, or `X` has another shape than
+        `owner` gives or is not finite.
+    """
+    if not is_int(n_iter, 1):
+        raise ValueError(
+            f"n_iter of MelSpectrogram.inverse_transform must be an int >= 1, got {n_iter!r}."
+        )
+    log_mel = _check_log_mel(owner, X)
+    settings = power_settings(owner)
+    settings.pop("center_pad_mode")  # what stands beyond the ends of a clip is not part of it
+    (hop, win), n_samples = windows_of(owner)[0], owner.n_samples_
+    natural = dsp.count_frames(n_samples, owner.n_fft, hop, center=owner.center)
+    images = dsp.resize_time(log_mel, natural).reshape(-1, owner.n_mels, natural)
+    invert = partial(
+        dsp.invert_log_mel, n_samples=n_samples, hop_length=hop, win_length=win,
+        n_iter=int(n_iter), **settings,
+    )  # fmt: skip
+    seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=len(images))
+    waves = Parallel(n_jobs=owner.n_jobs, prefer="threads")(
+        delayed(invert)(image, random_state=int(seed))
+        for image, seed in zip(images, seeds, strict=True)
+    )
+    return np.reshape(waves, (*log_mel.shape[:-2], n_samples))
+
+
+def _check_log_mel(owner: Any, X: Any) -> np.ndarray:
+    """What `transform` gives, with an axis of channels for ``channel='all'`` only."""
+    if has_several_windows(owner):
+        raise ValueError(
+            "MelSpectrogram must have a single window for inverse_transform, got hop_length="
+            f"{owner.hop_length!r} and win_length={owner.win_length!r}."
+        )
+    log_mel, shape = np.asarray(X, dtype=np.float32), image_shape(owner)
+    if owner.channel != "all" and log_mel.ndim == 4 and log_mel.shape[1] == 1:
+        log_mel = log_mel[:, 0]
+    if log_mel.ndim != 1 + len(shape) or log_mel.shape[1:] != shape or len(log_mel) == 0:
+        wanted = ", ".join(map(str, ("n_clips", *shape)))
+        raise ValueError(
+            "X of MelSpectrogram.inverse_transform must have the shape that transform gives, "
+            f"({wanted}), got {log_mel.shape}."
+        )
+    if not np.isfinite(log_mel).all():
+        raise ValueError(
+            "X of MelSpectrogram.inverse_transform must be finite, got NaN or infinity."
+        )
+    return log_mel

@@ -1,0 +1,68 @@
+"""What a pipeline keeps of its clips, on their own time axis, to look at and to listen to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.pipeline import Pipeline
+
+from skaudio._device import limited_threads
+from skaudio._differentiable import BATCH_SIZE
+from skaudio._pipelines import trained_resampler
+from skaudio.nn.merging import merge_by, spread
+
+__all__ = ["kept_log_mel"]
+
+
+def kept_log_mel(pipe: Pipeline, X: Any) -> np.ndarray:
+    """What a fitted pipeline with `DiffResResampler` keeps of the spectrograms of clips.
+
+    Frames are merged as the network behind them had it, and put back where they were: a stretch
+    that was merged into one output frame has one spectrum throughout, a frame that matters keeps
+    its own. ``mel.inverse_transform`` makes waveforms of the result.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        As for `frame_importance`. Where one of its steps is a `MelSpectrogram`, it is that step's
+        log-mel whose frames are merged, whatever stands between it and the resampler.
+    X : array-like of shape (n_clips, ...)
+        Clips as for `pipe.predict`: paths, waveforms or spectrograms.
+
+    Returns
+    -------
+    log_mel : ndarray of shape (n_clips, n_mels, n_frames), float32
+        Natural logarithm of mel power.
+
+    Raises
+    ------
+    ValueError
+        If the pipeline is not fitted, shortens time by another method, or not at all.
+
+    See Also
+    --------
+    skaudio.DiffResResampler.inverse_transform : The same for what a resampler gave by itself.
+    skaudio.MelSpectrogram.inverse_transform : From log-mel to waveforms.
+    """
+    images, before, resampler = trained_resampler(pipe, X, "kept_log_mel")
+    log_mel = _log_mel(pipe, X, images)
+    kept = np.empty_like(log_mel)
+    with torch.inference_mode(), limited_threads(1):
+        for start in range(0, len(images), BATCH_SIZE):
+            rows = slice(start, start + BATCH_SIZE)
+            weights = resampler.shares(before(torch.from_numpy(images[rows].copy()))[0])
+            merged = merge_by(torch.from_numpy(log_mel[rows].copy()), weights)
+            kept[rows] = spread(merged, weights).numpy()
+    return kept
+
+
+def _log_mel(pipe: Pipeline, X: Any, images: np.ndarray) -> np.ndarray:
+    """Spectrograms of a step that makes them of sound, else those that come in."""
+    known = ("n_samples_", "mel_scale")  # of a fitted MelSpectrogram
+    places = [
+        n for n, (_, step) in enumerate(pipe.steps) if all(hasattr(step, name) for name in known)
+    ]
+    log_mel = np.asarray(pipe[: places[0] + 1].transform(X)) if places else images
+    return log_mel[:, 0] if log_mel.ndim == 4 else log_mel
