@@ -245,13 +245,14 @@ def _cut(
 
     The window that reaches the end is the last one: no later window would hold anything new.
     """
-    buffer, offset = np.zeros(0, dtype=np.float32), 0
+    buffer, offset = None, 0
     number = start = reached = 0
-    for block in blocks:
-        passed = min(start - offset, len(buffer))
-        buffer, offset = np.concatenate([buffer[passed:], block]), offset + passed
-        while start + length <= offset + len(buffer):
-            yield start, buffer[start - offset : start - offset + length]
+    for block in blocks:  # (n_samples,) or (n_channels, n_samples)
+        buffer = block[..., :0] if buffer is None else buffer
+        passed = min(start - offset, buffer.shape[-1])
+        buffer, offset = np.concatenate([buffer[..., passed:], block], axis=-1), offset + passed
+        while start + length <= offset + buffer.shape[-1]:
+            yield start, buffer[..., start - offset : start - offset + length]
             number, reached = number + 1, start + length
             start = round(number * step)
     if max(start, reached) < offset + len(buffer):
