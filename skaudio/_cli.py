@@ -16,6 +16,7 @@ from skaudio._cli_options import make_parser
 
 if TYPE_CHECKING:
     import numpy as np
+    from pandas import DataFrame
     from sklearn.pipeline import Pipeline
 
 __all__ = ["main"]
@@ -186,51 +187,65 @@ def _clip_rows(
 ) -> Iterator[tuple[Any, ...]]:
     """Path, class and probability, in rows; clips that fail are added to `failures`."""
     from skaudio._pipelines import label_names
-    from skaudio.audio import AudioError
 
     names = label_names(pipe)
     with _progress(len(paths), "clip", args) as bar:
         for first in range(0, len(paths), CHUNK):
             chunk = paths[first : first + CHUNK]
+            proba, bad = _probabilities(pipe, chunk)
+            failures += bad
             bar.update(len(chunk))
-            try:
-                proba = pipe.predict_proba(chunk)
-            except AudioError as err:
-                failures += err.failures
-                chunk = [path for path in chunk if path not in dict(err.failures)]
-                if not chunk:
-                    continue
-                proba = pipe.predict_proba(chunk)
-            for path, row in zip(chunk, proba, strict=True):
+            good = [path for path in chunk if path not in dict(bad)]
+            for path, row in zip(good, proba, strict=True):
                 yield from ((path, *best) for best in _best(names, row, args.top))
+
+
+def _probabilities(pipe: Pipeline, paths: list[str]) -> tuple[Any, list[tuple[str, str]]]:
+    """Those of the clips that can be read, and why the others cannot."""
+    from skaudio.audio import AudioError
+
+    try:
+        return pipe.predict_proba(paths), []
+    except AudioError as err:
+        good = [path for path in paths if path not in dict(err.failures)]
+        return pipe.predict_proba(good) if good else [], err.failures
 
 
 def _window_rows(
     pipe: Pipeline, paths: list[str], failures: list[tuple[str, str]], args: argparse.Namespace
 ) -> Iterator[tuple[Any, ...]]:
     """Path, start, end, class and probability, in rows, recording by recording."""
-    from skaudio import predict_windows, windows_to_events
+    from skaudio import predict_windows
     from skaudio._pipelines import label_names
     from skaudio.audio import AudioError
 
-    names = label_names(pipe)
-    verbose = _verbose(args)
-    for path in paths:
-        try:
-            table = predict_windows(pipe, path, args.window, args.hop, verbose=verbose)
-        except AudioError as err:
-            failures += err.failures
-            continue
-        if args.events is not None:
-            events = windows_to_events(table, threshold=args.events)
-            yield from ((path, *row) for row in events.itertuples(index=False))
-            continue
-        size = len(names)
-        proba = table["probability"].to_numpy().reshape(-1, size)
-        times = table[["start", "end"]].to_numpy()[::size]
-        for (start, end), row in zip(times, proba, strict=True):
-            for best in _best(names, row, args.top):
-                yield path, start, end, *best
+    alone = len(paths) == 1  # then its own windows are worth a bar
+    with _progress(0 if alone else len(paths), "file", args) as bar:
+        for path in paths:
+            try:
+                table = predict_windows(
+                    pipe, path, args.window, args.hop, verbose=alone and _verbose(args)
+                )
+            except AudioError as err:
+                failures += err.failures
+            else:
+                yield from _rows_of(table, path, label_names(pipe), args)
+            bar.update(1)
+
+
+def _rows_of(
+    table: DataFrame, path: str, names: np.ndarray, args: argparse.Namespace
+) -> Iterator[tuple[Any, ...]]:
+    from skaudio import windows_to_events
+
+    if args.events is not None:
+        events = windows_to_events(table, threshold=args.events)
+        yield from ((path, *row) for row in events.itertuples(index=False))
+        return
+    proba = table["probability"].to_numpy().reshape(-1, len(names))
+    times = table[["start", "end"]].to_numpy()[:: len(names)]
+    for (start, end), row in zip(times, proba, strict=True):
+        yield from ((path, start, end, *best) for best in _best(names, row, args.top))
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -319,7 +334,8 @@ def _verbose(args: argparse.Namespace) -> int:
 def _progress(total: int, unit: str, args: argparse.Namespace) -> Any:
     from tqdm.auto import tqdm
 
-    return tqdm(total=total, unit=unit, desc="predict", disable=not _verbose(args))
+    shown = total and _verbose(args)
+    return tqdm(total=total, unit=unit, desc="predict", disable=not shown)
 
 
 def _say(text: str) -> None:

@@ -32,6 +32,7 @@ def predict_windows(
     window: float | None = None,
     hop: float | None = None,
     *,
+    min_last: float = 0.25,
     batch_size: int = 32,
     on_error: str = "raise",
     verbose: int = 0,
@@ -55,6 +56,10 @@ def predict_windows(
     hop : float or None, default=None
         Seconds between the starts of two windows, > 0; None takes `window`. A smaller one makes
         windows overlap, a larger one listens to samples of the recording.
+    min_last : float, default=0.25
+        Share of a window that the last one must hold, in [0, 1], or it is left out: what is put
+        together of milliseconds of sound and seconds of filling is taken for anything. 0 keeps
+        every rest, 1 none. A recording shorter than that has its one window all the same.
     batch_size : int, default=32
         Number of windows in memory at a time, >= 1.
     on_error : {'raise', 'warn'}, default='raise'
@@ -70,7 +75,8 @@ def predict_windows(
         of the labels where a clip has any number of them.
         Columns 'start' and 'end' in seconds, 'class' and 'probability'; a sequence of recordings
         adds 'path' before them. The last window ends where the recording ends, and is filled as
-        short clips are. The probabilities of a window sum to 1, but not with several labels.
+        short clips are if that is too early. The probabilities of a window sum to 1, but not with
+        several labels.
 
     Raises
     ------
@@ -118,6 +124,8 @@ def predict_windows(
     mel = _check_pipe(pipe)
     paths = _check_paths(path)
     length, step = _check_times(window, hop, mel)
+    if not _is_time(min_last) or not 0 <= min_last <= 1:
+        raise ValueError(f"min_last of {OWNER} must be a number in [0, 1], got {min_last!r}.")
     if not is_int(batch_size, 1):
         raise ValueError(f"batch_size of {OWNER} must be an int >= 1, got {batch_size!r}.")
     if on_error not in ("raise", "warn"):
@@ -129,7 +137,7 @@ def predict_windows(
     with _progress(lengths.values(), length, step, verbose) as bar:
         for name in lengths:
             blocks = stream_blocks(name, sample_rate=mel.sample_rate, channel=mel.channel)
-            windows = _cut(blocks, length, step)
+            windows = _cut(blocks, length, step, min_last * length)
             try:
                 results.append((name, *_predict(predict, windows, batch_size, bar)))
             except AudioError as err:
@@ -239,11 +247,12 @@ def _predictor(pipe: Pipeline) -> Callable[[list[np.ndarray]], np.ndarray]:
 
 
 def _cut(
-    blocks: Iterable[np.ndarray], length: int, step: float
+    blocks: Iterable[np.ndarray], length: int, step: float, shortest: float
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Windows of a recording: first sample, and the waveform; only the last may be shorter.
 
-    The window that reaches the end is the last one: no later window would hold anything new.
+    The window that reaches the end is the last one: no later window would hold anything new. One
+    of less than `shortest` samples is left out, unless it is the only one.
     """
     buffer, offset = None, 0
     number = start = reached = 0
@@ -255,8 +264,10 @@ def _cut(
             yield start, buffer[..., start - offset : start - offset + length]
             number, reached = number + 1, start + length
             start = round(number * step)
-    if max(start, reached) < offset + len(buffer):
-        yield start, buffer[start - offset :]
+    rest = buffer[start - offset :]
+    enough = max(1, shortest if number else 1)
+    if reached < offset + len(buffer) and len(rest) >= enough:
+        yield start, rest
 
 
 def _predict(

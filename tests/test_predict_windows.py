@@ -139,6 +139,19 @@ def test_windows_cover_the_recording_and_end_with_it(tmp_path, pipe, seconds, wi
     np.testing.assert_allclose(found, bounds, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "min_last", "n_windows"),
+    [(0.449, 0.25, 2), (0.45, 0.25, 3), (0.401, 0.0, 3), (0.599, 1.0, 2), (0.6, 1.0, 3),
+     (0.01, 1.0, 1), (0.4, 0.0, 2)],
+)  # fmt: skip
+def test_a_rest_that_is_hardly_sound_is_left_out(tmp_path, pipe, seconds, min_last, n_windows):
+    soundfile.write(tmp_path / "a.wav", np.zeros(round(seconds * RATE)), RATE)
+    table = predict_windows(pipe, tmp_path / "a.wav", 0.2, min_last=min_last)
+    assert len(wide(table)) == n_windows
+    sparse = wide(predict_windows(pipe, tmp_path / "a.wav", 0.1, 0.7, min_last=min_last))
+    assert len(sparse) == 1
+
+
 def test_windows_do_not_drift_when_the_hop_is_no_whole_number_of_samples(tmp_path, pipe):
     soundfile.write(tmp_path / "a.wav", np.zeros(60 * RATE), RATE)
     starts = wide(predict_windows(pipe, tmp_path / "a.wav", 0.2, 1 / 3)).index.get_level_values(0)
@@ -252,6 +265,7 @@ def test_recordings_that_cannot_be_read_may_be_left_out(tmp_path, pipe, recordin
         ({"hop": 0.0}, r"hop of predict_windows must be .* one sample \(1 / 8000\).* got 0\.0"),
         ({"hop": -1}, "hop of predict_windows must be .* got -1"),
         ({"hop": np.inf}, "hop of predict_windows must be .* got inf"),
+        ({"min_last": 1.5}, r"min_last of predict_windows must be a number in \[0, 1\], got 1\.5"),
         ({"batch_size": 0}, "batch_size of predict_windows must be an int >= 1, got 0"),
         ({"on_error": "skip"}, "on_error of predict_windows must be 'raise' or 'warn', got 'skip'"),
         ({"path": []}, r"path of predict_windows must be a str or PathLike, .* got \[\]"),
