@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skaudio._callback_support import CallbackSupportMixin, one_step
 from skaudio._differentiable import DifferentiableArray, take_apart
 from skaudio._temporary_memmap import new_features
 from skaudio._validation import check_folder
@@ -17,7 +18,7 @@ from skaudio.nn.frontend import FrontEnd, FrontEndChain, TemporalResampler
 __all__ = ["FrontEndTransformer"]
 
 
-class FrontEndTransformer(TransformerMixin, BaseEstimator):
+class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Base class; a subclass adds `__init__`, `_check_parameters` and `_module`.
 
     Arrays are computed, clip by clip, and arrays come out. What is yet to be computed, a
@@ -28,6 +29,7 @@ class FrontEndTransformer(TransformerMixin, BaseEstimator):
     memmap_dir: Any
     _before_resampling = True  # whether frames must still be even
 
+    @one_step
     def fit(self, X: Any, y: Any = None) -> Any:
         """Check the parameters and settle the number of channels and of mel bands.
 

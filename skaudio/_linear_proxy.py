@@ -25,7 +25,7 @@ class LinearProxy(SpectrogramClassifier):
     precision, compile = "fp32", False
     optimizer, schedule, warmup, lr_step_size, lr_gamma = "adamw", "cosine", 0.1, 1, 1.0
     backbone_lr, frontend_lr, weight_decay, label_smoothing = None, None, 1e-2, 0.0
-    time_shift, time_mask, freq_mask, mixup = 0.0, 0.0, 0.0, 0.0
+    augment, sampling, callbacks, threshold = None, None, None, 0.5
     freeze, gradient_clip_value, ema_decay = None, None, None
     class_weight, validation_fraction, n_iter_no_change, tol = None, None, 1, 0.0
 

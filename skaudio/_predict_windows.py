@@ -254,19 +254,20 @@ def _cut(
     The window that reaches the end is the last one: no later window would hold anything new. One
     of less than `shortest` samples is left out, unless it is the only one.
     """
-    buffer, offset = None, 0
+    buffer: np.ndarray = np.zeros(0, dtype=np.float32)
+    offset = 0
     number = start = reached = 0
     for block in blocks:  # (n_samples,) or (n_channels, n_samples)
-        buffer = block[..., :0] if buffer is None else buffer
+        buffer = buffer if buffer.size else block[..., :0]
         passed = min(start - offset, buffer.shape[-1])
         buffer, offset = np.concatenate([buffer[..., passed:], block], axis=-1), offset + passed
         while start + length <= offset + buffer.shape[-1]:
             yield start, buffer[..., start - offset : start - offset + length]
             number, reached = number + 1, start + length
             start = round(number * step)
-    rest = buffer[start - offset :]
+    rest = buffer[..., start - offset :]
     enough = max(1, shortest if number else 1)
-    if reached < offset + len(buffer) and len(rest) >= enough:
+    if reached < offset + buffer.shape[-1] and rest.shape[-1] >= enough:
         yield start, rest
 
 
@@ -280,7 +281,7 @@ def _predict(
     bounds: list[tuple[int, int]] = []
     proba = []
     while batch := list(islice(windows, batch_size)):
-        bounds += [(start, start + len(wave)) for start, wave in batch]
+        bounds += [(start, start + wave.shape[-1]) for start, wave in batch]
         proba.append(predict([wave for _, wave in batch]))
         bar.update(len(batch))
     starts, ends = np.array(bounds).T

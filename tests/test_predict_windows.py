@@ -400,3 +400,23 @@ def test_labels_of_an_indicator_matrix_have_rows_by_name(tmp_path):
     )
     np.testing.assert_allclose(table[["hum", "hiss"]], pipe.predict_proba(clips[:4]), atol=1e-6)
     assert ((table[["hum", "hiss"]] > 0.5) == tags[:4].to_numpy()).all(axis=None)
+
+
+def test_an_image_channel_per_audio_channel_slides_too(tmp_path):
+    """A tone in the left channel or in the right one, in the second or in another."""
+    rng = np.random.default_rng(0)
+    clips = rng.normal(scale=0.01, size=(20, 2, 1600)).astype(np.float32)
+    sides = np.arange(20) % 2
+    clips[np.arange(20), sides] += 0.3 * np.sin(2 * np.pi * 500 * np.arange(1600) / RATE)
+    clf = PretrainedCNN(tiny_cnn, weights=None, max_epochs=15, lr=1e-2, batch_size=4,
+                        random_state=0)  # fmt: skip
+    pipe = make_pipeline(small_mel(channel="all"), clf).fit(clips, sides)
+    recording = np.concatenate(clips[:5], axis=1).T
+    soundfile.write(tmp_path / "long.wav", recording[:-300], RATE, subtype="FLOAT")
+    table = predict_windows(pipe, tmp_path / "long.wav")
+    right = table[table["class"] == 1]
+    np.testing.assert_allclose(right["end"].to_numpy()[-1], 1.0 - 300 / RATE)
+    np.testing.assert_allclose(
+        right["probability"][:-1], pipe.predict_proba(clips[:4])[:, 1], atol=1e-6
+    )
+    assert (right["probability"].to_numpy() > 0.5).tolist() == [False, True, False, True, False]
