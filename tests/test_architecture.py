@@ -39,7 +39,7 @@ LAYERS = {
     "_mel_inversion": 2,
     "nn.cnn": 2, "nn.diffres": 2, "nn.pooling": 2, "nn.mvit": 2, "nn.layers": 1, "nn.logmel": 1,
     "nn.frontend": 0, "nn.merging": 0, "nn.attention": 0, "nn.weights": 0, "nn.augment": 1,
-    "dsp": 0, "_validation": 0, "_torchaudio": 0, "_device": 0, "_temporary_memmap": 0,
+    "dsp": 0, "_validation": 0, "_torchaudio": 0, "_device": 0, "_temporary_memmap": 1,
     "nn.pcen": 1,
     "nn.cepstrum": 1,
     "nn.derivatives": 1,
