@@ -17,6 +17,9 @@ from skaudio.nn.frontend import FrontEnd, FrontEndChain, TemporalResampler
 
 __all__ = ["FrontEndTransformer"]
 
+# Cells of spectrograms that are computed at a time: few enough for a processor's cache.
+CELLS = 262_144
+
 
 class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Base class; a subclass adds `__init__`, `_check_parameters` and `_module`.
@@ -141,6 +144,8 @@ class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator)
         several = has_channels or array.shape[1] > 1
         shape = array.shape if several else (len(array), *array.shape[2:])
         features = new_features(shape, self.memmap_dir, type(self).__name__)
-        for clip, row in enumerate(array):
-            features[clip] = row.reshape(shape[1:])
+        size = max(1, CELLS // array.inputs[0].size)
+        for start in range(0, len(array), size):
+            part = np.asarray(array[start : start + size])
+            features[start : start + size] = part.reshape(-1, *shape[1:])
         return features

@@ -39,7 +39,7 @@ class MFCC(FrontEndTransformer):
     -----
     The cosine transform is orthonormal, of type II. On the same spectrogram the result is that of
     `librosa.feature.mfcc` times ``ln(10) / 10 = 0.2303``, which takes decibels where this takes
-    natural logarithms. A cepstrum has no frequency axis: networks for images see less in it.
+    natural logarithms.
 
     References
     ----------

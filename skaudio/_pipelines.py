@@ -21,6 +21,7 @@ __all__ = [
     "check_classifier",
     "check_pipeline",
     "label_names",
+    "first_log_mel",
     "resample",
     "run_transformers",
     "trained_resampler",
@@ -73,6 +74,31 @@ def trained_resampler(pipe: Any, X: Any, owner: str) -> tuple[np.ndarray, FrontE
             f"{type(resampler).__name__}, to which all frames matter alike."
         )
     return images, FrontEndChain(chain[: found[0]]), resampler
+
+
+def first_log_mel(pipe: Pipeline, X: Any, images: np.ndarray) -> np.ndarray:
+    """The log-mel of clips before any other step has changed it.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted.
+    X : array-like of shape (n_clips, ...)
+        Clips.
+    images : ndarray of shape (n_clips, 1, n_mels, n_frames)
+        What `trained_resampler` gave for them; the result where no step is a `MelSpectrogram`.
+
+    Returns
+    -------
+    log_mel : ndarray of shape (n_clips, n_mels, n_frames)
+        Natural logarithm of mel power.
+    """
+    known = ("n_samples_", "mel_scale")  # of a fitted MelSpectrogram, which is imported later
+    places = [
+        n for n, (_, step) in enumerate(pipe.steps) if all(hasattr(step, name) for name in known)
+    ]
+    log_mel = np.asarray(pipe[: places[0] + 1].transform(X)) if places else images
+    return log_mel[:, 0] if log_mel.ndim == 4 else log_mel
 
 
 def resample(pipe: Pipeline, X: Any, *, fit: bool = False) -> Any:

@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import PCEN, Deltas, DiffResResampler, MelSpectrogram, PretrainedCNN
-from skaudio.inspection import kept_log_mel
+from skaudio.inspection import FrameImportanceDisplay, frame_importance, kept_log_mel
 
 MEL = {"sample_rate": 8000, "duration": 0.5, "n_fft": 256, "hop_length": 64, "n_mels": 40}
 NEPER_DB = 10 / np.log(10)  # of a natural logarithm of power
@@ -208,6 +208,21 @@ def test_the_trained_network_is_asked_and_not_the_step():
         events[clip, :, start[clip] : start[clip] + 3] = True
     ours, theirs = (np.abs(kept - X)[events].mean() for kept in (asked, evenly))
     assert ours < 0.8 * theirs
+
+
+def test_the_display_shows_log_mel_also_where_the_network_sees_something_else(tone_clips):
+    pytest.importorskip("matplotlib").use("Agg")
+    from matplotlib import pyplot as plt
+
+    paths, labels, _ = tone_clips
+    pipe = make_pipe(("pcen", PCEN(duration=0.2))).set_params(clf__max_epochs=1)
+    pipe.fit(paths, labels)
+    display = FrameImportanceDisplay.from_estimator(pipe, paths[0])
+    plt.close(display.figure_)
+    np.testing.assert_array_equal(display.log_mel, pipe["mel"].transform(paths[:1])[0])
+    assert display.resampled.shape == (16, 6)
+    assert display.resampled.mean() == pytest.approx(display.log_mel.mean(), abs=1)
+    np.testing.assert_allclose(display.importance, frame_importance(pipe, paths[:1])[0], atol=1e-5)
 
 
 def test_a_pipeline_without_resampler_is_refused(tone_clips):

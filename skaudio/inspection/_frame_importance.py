@@ -11,9 +11,10 @@ from sklearn.pipeline import Pipeline
 from skaudio import dsp
 from skaudio._device import limited_threads
 from skaudio._differentiable import BATCH_SIZE
-from skaudio._pipelines import trained_resampler
+from skaudio._pipelines import first_log_mel, trained_resampler
 from skaudio._validation import is_path
 from skaudio.inspection._drawing import COLORS, make_axes
+from skaudio.nn.merging import merge_by
 
 __all__ = ["FrameImportanceDisplay", "frame_importance"]
 
@@ -134,11 +135,12 @@ class FrameImportanceDisplay:
             got = type(path).__name__
             raise ValueError(f"path of {cls.__name__} must be one path or one array, got {got}.")
         images, before, resampler = trained_resampler(pipe, [path], cls.__name__)
+        log_mel = first_log_mel(pipe, [path], images)[0]
         with torch.inference_mode(), limited_threads(1):
             image = before(torch.from_numpy(images[:1].copy()))[0]
             importance = resampler.scores(image[:, 0])[0].numpy()
-            resampled = resampler(image)[0][0, 0].contiguous().numpy()
-        log_mel = image[0, 0].numpy()
+            merged = merge_by(torch.from_numpy(log_mel[None].copy()), resampler.shares(image))
+            resampled = merged[0].numpy()
         display = cls(log_mel, importance, resampled, **_units(pipe, log_mel.shape))
         return display.plot(axes)
 

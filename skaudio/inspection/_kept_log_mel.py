@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 
 from skaudio._device import limited_threads
 from skaudio._differentiable import BATCH_SIZE
-from skaudio._pipelines import trained_resampler
+from skaudio._pipelines import first_log_mel, trained_resampler
 from skaudio.nn.merging import merge_by, spread
 
 __all__ = ["kept_log_mel"]
@@ -47,7 +47,7 @@ def kept_log_mel(pipe: Pipeline, X: Any) -> np.ndarray:
     skaudio.MelSpectrogram.inverse_transform : From log-mel to waveforms.
     """
     images, before, resampler = trained_resampler(pipe, X, "kept_log_mel")
-    log_mel = _log_mel(pipe, X, images)
+    log_mel = first_log_mel(pipe, X, images)
     kept = np.empty_like(log_mel)
     with torch.inference_mode(), limited_threads(1):
         for start in range(0, len(images), BATCH_SIZE):
@@ -56,13 +56,3 @@ def kept_log_mel(pipe: Pipeline, X: Any) -> np.ndarray:
             merged = merge_by(torch.from_numpy(log_mel[rows].copy()), weights)
             kept[rows] = spread(merged, weights).numpy()
     return kept
-
-
-def _log_mel(pipe: Pipeline, X: Any, images: np.ndarray) -> np.ndarray:
-    """Spectrograms of a step that makes them of sound, else those that come in."""
-    known = ("n_samples_", "mel_scale")  # of a fitted MelSpectrogram
-    places = [
-        n for n, (_, step) in enumerate(pipe.steps) if all(hasattr(step, name) for name in known)
-    ]
-    log_mel = np.asarray(pipe[: places[0] + 1].transform(X)) if places else images
-    return log_mel[:, 0] if log_mel.ndim == 4 else log_mel

@@ -113,15 +113,14 @@ def smooth(energy: Tensor, b: Tensor) -> Tensor:
         It starts at the first frame: ``M[0] = E[0]``.
     """
     n_frames = energy.shape[-1]
-    b = b.expand(*energy.shape[1:3], 1)
     terms = torch.cat([energy[..., :1], b * energy[..., 1:]], dim=-1)
     size = math.ceil(math.sqrt(n_frames))
     n_blocks = math.ceil(n_frames / size)
     blocks = pad(terms, (0, n_blocks * size - n_frames)).unflatten(-1, (n_blocks, size))
-    decay = (1.0 - b)[..., None]  # (n_channels, n_mels, 1, 1)
-    inside = blocks @ _decays(decay, size)
-    ends = inside[..., -1:].transpose(-1, -2) @ _decays(decay**size, n_blocks)
-    before = pad(ends[..., :-1], (1, 0)).transpose(-1, -2)  # what reaches a block from the left
+    decay = (1.0 - b).reshape(*(b.shape or (1, 1, 1)), 1)  # (n_channels, n_mels, 1, 1)
+    inside = torch.einsum("bcmki,cmij->bcmkj", blocks, _decays(decay, size))
+    ends = torch.einsum("bcmk,cmkl->bcml", inside[..., -1], _decays(decay**size, n_blocks))
+    before = pad(ends[..., :-1], (1, 0))[..., None]  # what reaches a block from the left
     fading = decay ** torch.arange(1, size + 1, device=b.device)
     return (inside + before * fading).flatten(-2)[..., :n_frames]
 
