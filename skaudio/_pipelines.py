@@ -24,6 +24,7 @@ __all__ = [
     "first_log_mel",
     "resample",
     "run_transformers",
+    "spectrograms",
     "trained_resampler",
     "transformers",
     "uncached_transform",
@@ -124,6 +125,43 @@ def run_transformers(pipe: Pipeline, X: Any) -> Any:
     for step in transformers(pipe):
         X = step.transform(X)
     return X
+
+
+def spectrograms(pipe: Any, X: Any, owner: str) -> np.ndarray:
+    """What clips look like in a fitted pipeline: the first images that it makes of them.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted.
+    X : array-like of shape (n_clips, ...)
+        Clips.
+    owner : str
+        Whose argument `pipe` is, for messages.
+
+    Returns
+    -------
+    log_mel : ndarray of shape (n_clips, n_channels, n_mels, n_frames)
+        What leaves the first step that makes images, or `X` itself where it holds such.
+
+    Raises
+    ------
+    ValueError
+        If the pipeline is not fitted or never makes images.
+    """
+    check_pipeline(pipe, owner)
+    steps = iter(transformers(pipe))
+    while getattr(X, "ndim", 0) not in (3, 4):
+        step = next(steps, None)
+        if step is None:
+            names = ", ".join(type(step).__name__ for _, step in pipe.steps)
+            raise ValueError(
+                f"pipe of {owner} must have a step that makes spectrograms, such as "
+                f"MelSpectrogram, got {names}."
+            )
+        X = step.transform(X)
+    images = np.asarray(X)
+    return images if images.ndim == 4 else images[:, None]
 
 
 def check_pipeline(pipe: Any, owner: str) -> Any:

@@ -128,6 +128,12 @@ def is_path(value: object) -> bool:
     return isinstance(value, str | os.PathLike)
 
 
+def check_one_clip(clip: object, label: str) -> None:
+    """Check that `clip` is a path or an array; messages call it `label`."""
+    if not is_path(clip) and not isinstance(clip, np.ndarray):
+        raise ValueError(f"{label} must be one path or one array, got {type(clip).__name__}.")
+
+
 def _is_waveform(value: object, ndim: int) -> bool:
     return isinstance(value, np.ndarray) and value.ndim == ndim and value.dtype.kind in "fiu"
 

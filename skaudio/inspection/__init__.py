@@ -1,15 +1,21 @@
-"""For people: which frames matter, what a budget costs, and how well embeddings tell classes."""
+"""For people: what networks hear, which parts matter, how training went, what a budget costs."""
 
 from skaudio.inspection._budget_curve import BudgetCurveDisplay
 from skaudio.inspection._cluster_report import cluster_report
 from skaudio.inspection._embedding import EmbeddingDisplay
 from skaudio.inspection._frame_importance import FrameImportanceDisplay, frame_importance
 from skaudio.inspection._kept_log_mel import kept_log_mel
+from skaudio.inspection._learning_curve import LearningCurveDisplay
+from skaudio.inspection._saliency import SaliencyDisplay
+from skaudio.inspection._spectrogram import SpectrogramDisplay
 
 __all__ = [
     "BudgetCurveDisplay",
     "EmbeddingDisplay",
     "FrameImportanceDisplay",
+    "LearningCurveDisplay",
+    "SaliencyDisplay",
+    "SpectrogramDisplay",
     "cluster_report",
     "frame_importance",
     "kept_log_mel",

@@ -18,6 +18,7 @@ def make_axes(
     owner: Any,
     size: tuple[float, float],
     *,
+    n_panels: int | None = None,
     heights: Any = None,
     name: str = "axes",
 ) -> np.ndarray:
@@ -28,11 +29,13 @@ def make_axes(
     axes : matplotlib.axes.Axes, array-like of such or None
         What the user gave.
     shape : tuple of int
-        Rows and columns of panels, one of them 1.
+        Rows and columns of panels.
     owner : object
         The display whose name appears in messages.
     size : tuple of float
         Width and height of a new figure, in inches.
+    n_panels : int or None, default=None
+        Number of panels where the last row is not full; None fills all rows.
     heights : tuple of float or None, default=None
         Heights of the rows relative to each other; None makes them equal.
     name : str, default='axes'
@@ -55,10 +58,14 @@ def make_axes(
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as err:
         raise ImportError("skaudio draws with matplotlib: pip install 'skaudio[plot]'.") from err
+    n_panels = shape[0] * shape[1] if n_panels is None else n_panels
     if axes is None:
         layout = ConstrainedLayoutEngine(h_pad=0.04, hspace=0.0)
-        axes = plt.subplots(*shape, figsize=size, layout=layout, height_ratios=heights)[1]
+        axes = np.ravel(plt.subplots(*shape, figsize=size, layout=layout, height_ratios=heights)[1])
+        for ax in axes[n_panels:]:
+            ax.remove()
+        axes = axes[:n_panels]
     axes = np.ravel(axes)
-    if len(axes) != max(shape):
-        raise ValueError(f"{name} of {type(owner).__name__} must be {max(shape)}, got {len(axes)}.")
+    if len(axes) != n_panels:
+        raise ValueError(f"{name} of {type(owner).__name__} must be {n_panels}, got {len(axes)}.")
     return axes

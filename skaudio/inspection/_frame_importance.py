@@ -8,20 +8,21 @@ import numpy as np
 import torch
 from sklearn.pipeline import Pipeline
 
-from skaudio import dsp
 from skaudio._device import limited_threads
 from skaudio._differentiable import BATCH_SIZE
 from skaudio._pipelines import first_log_mel, trained_resampler
-from skaudio._validation import is_path
+from skaudio._validation import check_one_clip
 from skaudio.inspection._drawing import COLORS, make_axes
+from skaudio.inspection._spectrogram_axes import (
+    draw_level_bar,
+    draw_spectrogram,
+    level_range,
+    units_of,
+)
 from skaudio.nn.merging import merge_by
 
 __all__ = ["FrameImportanceDisplay", "frame_importance"]
 
-NEPER_DB = 20.0 / np.log(10.0)  # decibels per natural logarithm of an amplitude
-DYNAMIC_RANGE_DB = 80.0  # colours end so far below the loudest cell
-TICKS_HZ = 62.5 * 2.0 ** np.arange(9)
-TICK_DISTANCE = 0.07  # least distance of two labels, as a share of the axis
 MAX_BANDS = 48  # drawn between the two spectrograms
 
 
@@ -131,9 +132,7 @@ class FrameImportanceDisplay:
         ValueError
             As from `frame_importance`, or if `path` is neither or `axes` are not four.
         """
-        if not is_path(path) and not isinstance(path, np.ndarray):
-            got = type(path).__name__
-            raise ValueError(f"path of {cls.__name__} must be one path or one array, got {got}.")
+        check_one_clip(path, f"path of {cls.__name__}")
         images, before, resampler = trained_resampler(pipe, [path], cls.__name__)
         log_mel = first_log_mel(pipe, [path], images)[0]
         with torch.inference_mode(), limited_threads(1):
@@ -141,7 +140,7 @@ class FrameImportanceDisplay:
             importance = resampler.scores(image[:, 0])[0].numpy()
             merged = merge_by(torch.from_numpy(log_mel[None].copy()), resampler.shares(image))
             resampled = merged[0].numpy()
-        display = cls(log_mel, importance, resampled, **_units(pipe, log_mel.shape))
+        display = cls(log_mel, importance, resampled, **units_of(pipe, log_mel.shape))
         return display.plot(axes)
 
     def plot(self, axes: Any = None):
@@ -179,19 +178,11 @@ class FrameImportanceDisplay:
         return self
 
     def _draw_spectrogram(self, ax: Any, log_mel: np.ndarray, extent: tuple[float, float]) -> None:
-        scale, zero, label = 1.0, 0.0, "Log power (nat)"
-        if self.power is not None:
-            scale, zero, label = NEPER_DB / self.power, self.log_mel.max(), "Level (dB re loudest)"
-        low, high = (scale * (value - zero) for value in (self.log_mel.min(), self.log_mel.max()))
-        image = ax.imshow(
-            scale * (log_mel - zero), extent=(*extent, 0, len(log_mel)), origin="lower",
-            vmin=max(low, high - DYNAMIC_RANGE_DB), vmax=high, aspect="auto", cmap="magma",
+        image = draw_spectrogram(
+            ax, log_mel, extent, frequencies=self.frequencies, power=self.power,
+            levels=level_range(self.log_mel, self.power),
         )  # fmt: skip
-        ax.figure.colorbar(image, cax=ax.inset_axes((1.015, 0.0, 0.02, 1.0)), label=label)
-        ax.set_ylabel("Mel band")
-        if self.frequencies is not None:
-            ax.set_yticks(*_frequency_ticks(self.frequencies))
-            ax.set_ylabel("Frequency (Hz)")
+        draw_level_bar(ax, image, self.power)
 
     def _draw_importance(self, ax: Any, edges: np.ndarray) -> None:
         share = float(np.mean(self.importance))
@@ -225,38 +216,3 @@ class FrameImportanceDisplay:
         colors = [to_rgba(COLORS[0], np.sqrt(share)) for share in shares]
         ax.add_collection(PolyCollection(corners, facecolors=colors, edgecolors="0.3", lw=0.5))
         ax.set(ylim=(0, 1), yticks=[], ylabel="Merging")
-
-
-def _units(pipe: Pipeline, shape: tuple[int, int]) -> dict[str, Any]:
-    """Seconds, Hz and the exponent of spectrograms that a step of the pipeline made."""
-    known = ("n_samples_", "mel_scale")  # of a fitted MelSpectrogram
-    mel = next((s for _, s in pipe.steps if all(hasattr(s, name) for name in known)), None)
-    if mel is None or mel.n_mels != shape[0]:
-        return {}
-    hop = mel.hop_length[0] if isinstance(mel.hop_length, list | tuple) else mel.hop_length
-    natural = dsp.count_frames(mel.n_samples_, mel.n_fft, hop, center=mel.center)
-    if shape[1] != (mel.n_frames or natural):
-        return {}
-    # Frame i of `n_frames` stands for a stretch of the natural ones; these are centred on samples.
-    centre = 0.0 if mel.center else mel.n_fft / 2
-    edges = hop * (np.arange(shape[1] + 1) * natural / shape[1] - 0.5) + centre
-    fmax = mel.sample_rate / 2 if mel.fmax is None else mel.fmax
-    low, high = dsp.hz_to_mel(np.array([mel.fmin, fmax]), mel_scale=mel.mel_scale)
-    bands = np.linspace(low, high, mel.n_mels + 2)[1:-1]
-    return {
-        "frame_edges": edges / mel.sample_rate,
-        "duration": mel.n_samples_ / mel.sample_rate,
-        "frequencies": dsp.mel_to_hz(bands, mel_scale=mel.mel_scale),
-        "power": mel.power,
-    }
-
-
-def _frequency_ticks(frequencies: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Places of round frequencies on an axis of mel bands, the highest ones first to be kept."""
-    inside = TICKS_HZ[(frequencies[0] <= TICKS_HZ) & (frequencies[-1] >= TICKS_HZ)]
-    places = np.interp(inside, frequencies, np.arange(len(frequencies)) + 0.5)
-    kept: list[int] = []
-    for n in reversed(range(len(places))):
-        if not kept or places[kept[-1]] - places[n] >= TICK_DISTANCE * len(frequencies):
-            kept.append(n)
-    return places[kept], [f"{inside[n]:g}" for n in kept]

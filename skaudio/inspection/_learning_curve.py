@@ -1,0 +1,231 @@
+"""How training went, epoch by epoch, as a picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from skaudio._validation import is_int
+from skaudio.inspection._drawing import COLORS, make_axes
+
+__all__ = ["LearningCurveDisplay"]
+
+LINES = {"train_loss": "Training", "valid_loss": "Validation", "valid_accuracy": "Validation"}
+PANELS = {"loss": "Loss", "accuracy": "Accuracy"}
+
+
+class LearningCurveDisplay:
+    """Loss of every epoch on training and validation clips, and accuracy on the latter.
+
+    A dot marks the epoch whose weights were kept, where early stopping went back to them. Several
+    fits, such as those of the folds of a cross-validation, are lines of the same colours.
+    `from_estimator` and `from_history` make the display; parameters are kept as attributes.
+
+    Parameters
+    ----------
+    histories : list of list of dict
+        One list per fit with a dict per epoch: 'epoch' and 'train_loss', perhaps 'valid_loss' and
+        'valid_accuracy', as in `history_` of the classifiers.
+    best_epochs : list of int or None, default=None
+        Epoch whose weights were kept, one entry per fit; None, or an entry None, marks nothing.
+
+    Attributes
+    ----------
+    figure_ : matplotlib.figure.Figure
+        What the panels are part of; present after `plot`.
+    ax_ : matplotlib.axes.Axes, or ndarray of such of shape (2,)
+        The loss, and the accuracy where there is one.
+
+    Examples
+    --------
+    >>> from skaudio.inspection import LearningCurveDisplay
+    >>> history = [{"epoch": 1, "train_loss": 0.7}, {"epoch": 2, "train_loss": 0.4}]
+    >>> LearningCurveDisplay.from_history(history).ax_.get_ylabel()
+    'Loss'
+    """
+
+    def __init__(self, histories, *, best_epochs=None):
+        self.histories = histories
+        self.best_epochs = best_epochs
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, *, ax: Any = None):
+        """Draw how one or several classifiers were trained.
+
+        Parameters
+        ----------
+        estimator : classifier, Pipeline, search, or list of these
+            Fitted, each with or as a skaudio classifier: of a pipeline the last step with a
+            `history_` counts, of a search its `best_estimator_`. A list is drawn fit by fit, such
+            as ``cross_validate(..., return_estimator=True)["estimator"]``.
+        ax : matplotlib.axes.Axes, array-like of such or None, default=None
+            Where to draw: one for the loss, and one for the accuracy where there is one; None
+            makes a figure.
+
+        Returns
+        -------
+        display : LearningCurveDisplay
+            With the figure as `figure_`.
+
+        Raises
+        ------
+        ValueError
+            If an estimator is not fitted or has no `history_`, or the list is empty.
+
+        Notes
+        -----
+        The epoch that early stopping went back to is the last one that improved by more than
+        `tol`. With `warm_start`, where the history spans several calls of `fit`, none is marked.
+        """
+        several = isinstance(estimator, list | tuple)
+        classifiers = [_trained(item) for item in (estimator if several else [estimator])]
+        if not classifiers:
+            raise ValueError(f"estimator of {cls.__name__} must hold at least one, got [].")
+        histories = [classifier.history_ for classifier in classifiers]
+        return cls(histories, best_epochs=[_best_epoch(c) for c in classifiers]).plot(ax)
+
+    @classmethod
+    def from_history(
+        cls, history: list[dict[str, Any]], *, best_epoch: int | None = None, ax: Any = None
+    ):
+        """Draw a history.
+
+        Parameters
+        ----------
+        history : list of dict
+            As `history_` of a classifier: 'epoch' and 'train_loss', perhaps 'valid_loss' and
+            'valid_accuracy'.
+        best_epoch : int or None, default=None
+            Epoch to mark, >= 1.
+        ax : matplotlib.axes.Axes, array-like of such or None, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : LearningCurveDisplay
+            With the figure as `figure_`.
+
+        Raises
+        ------
+        ValueError
+            If `history` is no such list, or has no such epoch.
+        """
+        return cls([history], best_epochs=[best_epoch]).plot(ax)
+
+    def plot(self, ax: Any = None):
+        """Draw the panels.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, array-like of such or None, default=None
+            Where to draw: one for the loss, and one for the accuracy where there is one; None
+            makes a figure.
+
+        Returns
+        -------
+        display : LearningCurveDisplay
+            This display, with the figure as `figure_`.
+        """
+        for history in self.histories:
+            _check_history(history)
+        best_epochs = self.best_epochs or [None] * len(self.histories)
+        names = [name for name in LINES if any(name in row for h in self.histories for row in h)]
+        panels = list(dict.fromkeys(name.partition("_")[2] for name in names))
+        axes = make_axes(ax, (1, len(panels)), self, (3.8 * len(panels) + 0.6, 3.4), name="ax")
+        for panel, quantity in zip(axes, panels, strict=True):
+            for name in (name for name in names if name.endswith(quantity)):
+                for history, best_epoch in zip(self.histories, best_epochs, strict=True):
+                    self._draw_line(panel, history, name, best_epoch)
+            self._finish(panel, quantity)
+        self.ax_, self.figure_ = axes if len(panels) > 1 else axes[0], axes[0].figure
+        return self
+
+    def _draw_line(
+        self, ax: Any, history: list[dict[str, Any]], name: str, best_epoch: int | None
+    ) -> None:
+        rows = [(row["epoch"], row[name]) for row in history if name in row]
+        if not rows:
+            return
+        valid = name.startswith("valid")
+        epochs, values = np.array(rows).T
+        color, only = COLORS[1 if valid else 0], len(self.histories) == 1
+        ax.plot(
+            epochs, values, color=color, alpha=1.0 if only else 0.6, linewidth=1.6 if only else 1.0,
+            marker="." if len(rows) == 1 else None,
+        )  # fmt: skip
+        watched = valid or not any("valid_loss" in row for row in history)
+        if best_epoch is not None and watched:
+            if best_epoch not in epochs:
+                raise ValueError(
+                    f"best_epoch of {type(self).__name__} must be one of the {len(epochs)} epochs "
+                    f"of the history, got {best_epoch!r}."
+                )
+            place = int(np.flatnonzero(epochs == best_epoch)[0])
+            ax.plot(epochs[place], values[place], "o", color=color, markersize=6, zorder=3)
+
+    def _finish(self, ax: Any, quantity: str) -> None:
+        from matplotlib.lines import Line2D
+        from matplotlib.ticker import MaxNLocator
+
+        ax.set(xlabel="Epoch", ylabel=PANELS[quantity])
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if quantity == "loss":
+            ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+        ax.grid(color="0.9", linewidth=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+        used = {line.get_color() for line in ax.lines}
+        pairs = (("Training", COLORS[0]), ("Validation", COLORS[1]))
+        handles = [Line2D([], [], color=c, label=label) for label, c in pairs if c in used]
+        if any(line.get_marker() == "o" for line in ax.lines):
+            handles.append(
+                Line2D([], [], color="0.3", linestyle="", marker="o", label="weights kept")
+            )
+        ax.legend(handles=handles, frameon=False, loc="best")
+
+
+def _trained(estimator: Any) -> Any:
+    """The classifier with a history in a search, a pipeline, or by itself."""
+    owner = "estimator of LearningCurveDisplay"
+    check_is_fitted(estimator)
+    if hasattr(estimator, "cv_results_"):
+        if not hasattr(estimator, "best_estimator_"):
+            raise ValueError(f"{owner} must be a search with refit=True, got refit=False.")
+        estimator = estimator.best_estimator_
+    steps = (
+        [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
+    )
+    found = [step for step in steps if hasattr(step, "history_")]
+    if not found:
+        names = ", ".join(type(step).__name__ for step in steps)
+        raise ValueError(f"{owner} must have history_, as classifiers of skaudio do, got {names}.")
+    return found[-1]
+
+
+def _best_epoch(classifier: Any) -> int | None:
+    """The epoch that early stopping went back to, by the rule of `skorch.EarlyStopping`."""
+    history = classifier.history_
+    name = "valid_loss" if any("valid_loss" in row for row in history) else "train_loss"
+    stopping = getattr(classifier, "early_stopping", False)
+    if not stopping or classifier.warm_start or not all(name in row for row in history):
+        return None  # `partial_fit` went on after `fit` where rows lack what was watched
+    best, lowest = None, np.inf
+    for row in history:
+        if row[name] < lowest - classifier.tol:
+            best, lowest = row["epoch"], row[name]
+    return best
+
+
+def _check_history(history: Any) -> None:
+    good = isinstance(history, list) and len(history) > 0
+    good = good and all(
+        isinstance(row, dict) and {"epoch", "train_loss"} <= set(row) for row in history
+    )
+    good = good and all(is_int(row["epoch"], 1) for row in history)
+    if not good:
+        raise ValueError(
+            "history of LearningCurveDisplay must be a list of dicts with 'epoch' and "
+            f"'train_loss', as history_ of a classifier, got {history!r:.60}."
+        )

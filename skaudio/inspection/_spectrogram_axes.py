@@ -1,0 +1,167 @@
+"""Spectrograms as pictures: in seconds, hertz and decibels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from skaudio import dsp
+from skaudio._mel_parameters import windows_of
+
+__all__ = [
+    "channel_names",
+    "draw_level_bar",
+    "draw_spectrogram",
+    "label_bands",
+    "level_range",
+    "units_of",
+    "units_of_mel",
+]
+
+NEPER_DB = 20.0 / np.log(10.0)  # decibels per natural logarithm of an amplitude
+DYNAMIC_RANGE_DB = 80.0  # colours end so far below the loudest cell
+TICKS_HZ = 62.5 * 2.0 ** np.arange(9)
+TICK_DISTANCE = 0.07  # least distance of two labels, as a share of the axis
+
+
+def units_of(pipe: Pipeline, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Units of spectrograms that a step of a pipeline made, as from `units_of_mel`.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted.
+    shape : tuple of int
+        Mel bands and frames of the spectrograms.
+
+    Returns
+    -------
+    units : dict
+        Empty where no step is a `MelSpectrogram` that makes spectrograms of this shape.
+    """
+    known = ("n_samples_", "mel_scale")  # of a fitted MelSpectrogram
+    mel = next((s for _, s in pipe.steps if all(hasattr(s, name) for name in known)), None)
+    if mel is None or mel.n_mels != shape[0] or shape[1] != (mel.n_frames or _n_natural(mel)):
+        return {}
+    return units_of_mel(mel, shape[1])
+
+
+def units_of_mel(mel: Any, n_frames: int) -> dict[str, Any]:
+    """Units of the spectrograms of a fitted `MelSpectrogram`, as the displays call them.
+
+    Parameters
+    ----------
+    mel : MelSpectrogram
+        Fitted.
+    n_frames : int
+        Number of frames of its spectrograms.
+
+    Returns
+    -------
+    units : dict
+        'frame_edges', ndarray of shape (n_frames + 1,), in seconds; 'duration' in seconds;
+        'frequencies', centres of the bands in Hz; 'power', the exponent of the magnitude.
+    """
+    # Frame i of `n_frames` stands for a stretch of the natural ones; these are centred on samples.
+    centre = 0.0 if mel.center else mel.n_fft / 2
+    hop = windows_of(mel)[0][0]
+    edges = hop * (np.arange(n_frames + 1) * _n_natural(mel) / n_frames - 0.5) + centre
+    fmax = mel.sample_rate / 2 if mel.fmax is None else mel.fmax
+    low, high = dsp.hz_to_mel(np.array([mel.fmin, fmax]), mel_scale=mel.mel_scale)
+    bands = np.linspace(low, high, mel.n_mels + 2)[1:-1]
+    return {
+        "frame_edges": edges / mel.sample_rate,
+        "duration": mel.n_samples_ / mel.sample_rate,
+        "frequencies": dsp.mel_to_hz(bands, mel_scale=mel.mel_scale),
+        "power": mel.power,
+    }
+
+
+def channel_names(mel: Any) -> list[str]:
+    """What tells the channels of a `MelSpectrogram` apart: window and hop in milliseconds."""
+    windows = windows_of(mel)
+    milliseconds = 1e3 / mel.sample_rate
+    return [
+        f"window {milliseconds * (win or mel.n_fft):.3g} ms, hop {milliseconds * hop:.3g} ms"
+        for hop, win in windows
+    ]
+
+
+def level_range(log_mel: np.ndarray, power: float | None) -> tuple[float, float]:
+    """Lowest and highest value that get colours of their own, as natural logarithms."""
+    low, high = float(log_mel.min()), float(log_mel.max())
+    if power is None:
+        return low, high
+    return max(low, high - DYNAMIC_RANGE_DB * power / NEPER_DB), high
+
+
+def draw_spectrogram(
+    ax: Any,
+    log_mel: np.ndarray,
+    extent: tuple[float, float],
+    *,
+    frequencies: np.ndarray | None,
+    power: float | None,
+    levels: tuple[float, float],
+) -> Any:
+    """Draw one spectrogram, its bands labelled.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    log_mel : ndarray of shape (n_mels, n_frames)
+        Natural logarithm of mel power.
+    extent : tuple of float
+        Where the first frame begins and the last ends.
+    frequencies : ndarray of shape (n_mels,) or None
+        Centres of the bands in Hz; None numbers the bands.
+    power : float or None
+        Exponent of the magnitude; None shows natural logarithms instead of decibels.
+    levels : tuple of float
+        Values with the first and the last colour, as from `level_range`; the last is 0 dB.
+
+    Returns
+    -------
+    image : matplotlib.image.AxesImage
+        For `draw_level_bar`.
+    """
+    low, high = levels
+    scale, zero = (1.0, 0.0) if power is None else (NEPER_DB / power, high)
+    image = ax.imshow(
+        scale * (log_mel - zero), extent=(*extent, 0, len(log_mel)), origin="lower",
+        vmin=scale * (low - zero), vmax=scale * (high - zero), aspect="auto", cmap="magma",
+    )  # fmt: skip
+    label_bands(ax, frequencies)
+    return image
+
+
+def draw_level_bar(ax: Any, image: Any, power: float | None) -> None:
+    """Draw the scale of colours beside a panel."""
+    label = "Log power (nat)" if power is None else "Level (dB re loudest)"
+    ax.figure.colorbar(image, cax=ax.inset_axes((1.015, 0.0, 0.02, 1.0)), label=label)
+
+
+def label_bands(ax: Any, frequencies: np.ndarray | None) -> None:
+    """Label an axis of mel bands with round frequencies, where these are known."""
+    ax.set_ylabel("Mel band")
+    if frequencies is not None:
+        ax.set_yticks(*_frequency_ticks(frequencies))
+        ax.set_ylabel("Frequency (Hz)")
+
+
+def _n_natural(mel: Any) -> int:
+    return dsp.count_frames(mel.n_samples_, mel.n_fft, windows_of(mel)[0][0], center=mel.center)
+
+
+def _frequency_ticks(frequencies: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Places of round frequencies on an axis of mel bands, the highest ones first to be kept."""
+    inside = TICKS_HZ[(frequencies[0] <= TICKS_HZ) & (frequencies[-1] >= TICKS_HZ)]
+    places = np.interp(inside, frequencies, np.arange(len(frequencies)) + 0.5)
+    kept: list[int] = []
+    for n in reversed(range(len(places))):
+        if not kept or places[kept[-1]] - places[n] >= TICK_DISTANCE * len(frequencies):
+            kept.append(n)
+    return places[kept], [f"{inside[n]:g}" for n in kept]
