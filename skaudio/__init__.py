@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from skaudio._pcen import PCEN
     from skaudio._predict_windows import predict_windows
     from skaudio._pretrained_cnn import PretrainedCNN
+    from skaudio._report.report import report
     from skaudio._show_versions import show_versions
     from skaudio.audio import AudioError
 
@@ -31,6 +32,7 @@ __all__ = [
     "PretrainedCNN",
     "cost",
     "predict_windows",
+    "report",
     "show_versions",
     "windows_to_events",
     "write_audacity_labels",
@@ -51,6 +53,7 @@ _HOMES = {
     "PretrainedCNN": "skaudio._pretrained_cnn",
     "cost": "skaudio._cost",
     "predict_windows": "skaudio._predict_windows",
+    "report": "skaudio._report.report",
     "show_versions": "skaudio._show_versions",
     "windows_to_events": "skaudio._events",
     "write_audacity_labels": "skaudio._events",

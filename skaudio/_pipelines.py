@@ -22,6 +22,7 @@ __all__ = [
     "check_pipeline",
     "label_names",
     "first_log_mel",
+    "first_images",
     "resample",
     "run_transformers",
     "spectrograms",
@@ -150,15 +151,23 @@ def spectrograms(pipe: Any, X: Any, owner: str) -> np.ndarray:
         If the pipeline is not fitted or never makes images.
     """
     check_pipeline(pipe, owner)
+    images = first_images(pipe, X)
+    if images is None:
+        names = ", ".join(type(step).__name__ for _, step in pipe.steps)
+        raise ValueError(
+            f"pipe of {owner} must have a step that makes spectrograms, such as MelSpectrogram, "
+            f"got {names}."
+        )
+    return images
+
+
+def first_images(pipe: Pipeline, X: Any) -> np.ndarray | None:
+    """As `spectrograms`, and None where the pipeline never makes images."""
     steps = iter(transformers(pipe))
     while getattr(X, "ndim", 0) not in (3, 4):
         step = next(steps, None)
         if step is None:
-            names = ", ".join(type(step).__name__ for _, step in pipe.steps)
-            raise ValueError(
-                f"pipe of {owner} must have a step that makes spectrograms, such as "
-                f"MelSpectrogram, got {names}."
-            )
+            return None
         X = step.transform(X)
     images = np.asarray(X)
     return images if images.ndim == 4 else images[:, None]

@@ -23,8 +23,8 @@ LAYERS = {
     "_labels": 2, "_augmenter": 2, "_augmentation": 1, "_callback_support": 0,
     "_differentiable": 3, "_pretrained_weights": 3, "metrics": 0, "nn.losses": 0,
     "_predict_windows": 10,
-    "_cli": 11,
-    "__main__": 12,
+    "_cli": 15,
+    "__main__": 16,
     "_cli_options": 0,
     "_events": 2,
     "_atomic_file": 1,
@@ -37,6 +37,16 @@ LAYERS = {
     "inspection._saliency": 10,
     "inspection._spectrogram": 10,
     "inspection._spectrogram_axes": 9,
+    "_report": 14,
+    "_report.report": 14,
+    "_report.sections": 13,
+    "_report.cards": 12,
+    "_report.pictures": 11,
+    "_report.clips": 10,
+    "_report.examples": 1,
+    "_report.evaluation": 0,
+    "_report.page": 0,
+    "_report.encoding": 1,
     "nn.mvit_weights": 3, "nn.masked": 3,
     "datasets": 2, "audio": 1, "feature_store": 1, "_sound_events": 1, "_download": 1,
     "_clip_weights": 1, "_training_parameters": 1, "_mel_parameters": 1, "_clip_extractor": 2,
@@ -51,7 +61,7 @@ LAYERS = {
 }  # fmt: skip
 DOORS = {
     "skorch": {"_training", "_training_callbacks"},
-    "soundfile": {"audio", "datasets"},
+    "soundfile": {"audio", "datasets", "_report.encoding"},
     "soxr": {"audio"},
 }
 LATE = {

@@ -1,0 +1,79 @@
+"""The sound of clips, as a model heard it, and what to call them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from skaudio._mel_spectrogram import MelSpectrogram
+from skaudio._report.encoding import encode_clip
+from skaudio._validation import as_clip_list
+from skaudio.audio import AudioError, fit_length, load_clip
+
+__all__ = ["MAX_SECONDS", "Sound", "clip_names", "clip_sound", "mel_step"]
+
+MAX_SECONDS = 10.0  # of sound per player, so that a page can be sent around
+DEFAULT_RATE = 22_050  # in Hz, where no step of the pipeline says how files are read
+
+Sound = tuple[bytes, float]  # a FLAC file, and the length of the clip in seconds
+
+
+def mel_step(pipe: Pipeline) -> MelSpectrogram | None:
+    """The step that turns clips into spectrograms."""
+    return next((step for _, step in pipe.steps if isinstance(step, MelSpectrogram)), None)
+
+
+def clip_names(X: Any, rows: np.ndarray) -> list[str]:
+    """What to call clips: their paths below the folder that all have in common, or their row."""
+    clips = as_clip_list(X, MelSpectrogram())
+    if clips is None or not isinstance(clips[0], str):
+        return [f"row {row}" for row in rows]
+    paths = [os.path.abspath(str(path)) for path in clips]
+    folder = os.path.dirname(os.path.commonprefix(paths))
+    return [f"{paths[row][len(folder) :].lstrip(os.sep)}, row {row}" for row in rows]
+
+
+def clip_sound(pipe: Pipeline, X: Any, row: int) -> Sound | str:
+    """A clip as the pipeline heard it: mono, resampled, cut or filled.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted.
+    X : array-like of shape (n_clips, ...)
+        Clips.
+    row : int
+        Which one.
+
+    Returns
+    -------
+    sound : (bytes, float) or str
+        A FLAC file of at most `MAX_SECONDS`, and the length of the whole clip in seconds; or the
+        reason why there is none.
+    """
+    mel, clips = mel_step(pipe), as_clip_list(X, MelSpectrogram())
+    clip: Any = np.asarray(X)[row] if clips is None else clips[row]
+    if mel is None and not isinstance(clip, str):
+        return "These rows hold no sound: pass paths, or waveforms to a MelSpectrogram, to listen."
+    rate = DEFAULT_RATE if mel is None else mel.sample_rate
+    try:
+        wave = _wave(clip, mel)
+    except AudioError as err:
+        return f"Could not be read: {err.failures[0][1]}."
+    heard = wave[..., : round(MAX_SECONDS * rate)]
+    return encode_clip(heard, sample_rate=rate), wave.shape[-1] / rate
+
+
+def _wave(clip: Any, mel: MelSpectrogram | None) -> np.ndarray:
+    if mel is None:
+        return load_clip(clip, sample_rate=DEFAULT_RATE)
+    shape = {"pad_mode": mel.pad_mode, "crop": mel.crop}
+    if not isinstance(clip, str):
+        return fit_length(np.asarray(clip, dtype=np.float32), mel.n_samples_, **shape)
+    duration = mel.n_samples_ / mel.sample_rate
+    return load_clip(
+        clip, sample_rate=mel.sample_rate, duration=duration, channel=mel.channel, **shape
+    )

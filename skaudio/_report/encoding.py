@@ -1,0 +1,59 @@
+"""Waveforms to what a browser plays."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import soundfile
+
+from skaudio._validation import check_waveform, is_int
+
+__all__ = ["encode_clip"]
+
+# What the format allows.
+MAX_FLAC_RATE, MAX_FLAC_CHANNELS = 655_350, 8
+
+
+def encode_clip(wave: np.ndarray, *, sample_rate: int) -> bytes:
+    """Encode a waveform as a FLAC file of 16 bits, which all browsers play.
+
+    Parameters
+    ----------
+    wave : ndarray of shape (n_samples,) or (n_channels, n_samples)
+        Samples in [-1, 1]; what lies beyond is cut. At most 8 channels.
+    sample_rate : int
+        Rate in Hz, 1 to 655350.
+
+    Returns
+    -------
+    file : bytes
+        The content of the file.
+
+    Raises
+    ------
+    ValueError
+        If the waveform is empty, has another shape or is not finite, or the rate is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaudio._report.encoding import encode_clip
+    >>> encode_clip(np.zeros(800), sample_rate=8000)[:4]
+    b'fLaC'
+    """
+    if not is_int(sample_rate, 1) or sample_rate > MAX_FLAC_RATE:
+        raise ValueError(
+            f"sample_rate of encode_clip must be an int in [1, {MAX_FLAC_RATE}], got "
+            f"{sample_rate!r}."
+        )
+    wave = np.asarray(wave)
+    if wave.ndim not in (1, 2) or (wave.ndim == 2 and not 1 <= len(wave) <= MAX_FLAC_CHANNELS):
+        raise ValueError(
+            "wave of encode_clip must have shape (n_samples,) or (n_channels, n_samples) with at "
+            f"most {MAX_FLAC_CHANNELS} channels, got {wave.shape}."
+        )
+    wave = check_waveform(wave, "wave of encode_clip")
+    file = io.BytesIO()
+    soundfile.write(file, np.clip(wave, -1.0, 1.0).T, int(sample_rate), "PCM_16", format="FLAC")
+    return file.getvalue()

@@ -1,0 +1,177 @@
+"""What a model, or the models of several folds, made of clips with known labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score
+from sklearn.metrics import precision_recall_fscore_support as precision_recall_f1
+from sklearn.model_selection import check_cv
+from sklearn.pipeline import Pipeline
+from sklearn.utils.multiclass import type_of_target
+
+__all__ = ["Evaluation", "check_targets", "evaluate", "take"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Clips, their labels and what was predicted.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_clips,)
+        Places of the clips in the `X` that was passed; all, or those that some fold tested.
+    truth, predicted : ndarray of shape (n_clips,) or (n_clips, n_labels)
+        Numbers of classes; an indicator matrix each with several labels per clip.
+    proba : ndarray of shape (n_clips, n_classes) or None
+        Probabilities, where the model gives such.
+    names : list of str
+        Names of the classes or labels.
+    models : list of Pipeline
+        Fitted; one, or one per fold.
+    fold : ndarray of shape (n_clips,)
+        Which of the models was asked.
+    """
+
+    rows: np.ndarray
+    truth: np.ndarray
+    predicted: np.ndarray
+    proba: np.ndarray | None
+    names: list[str]
+    models: list[Pipeline]
+    fold: np.ndarray
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a clip can have several labels, or none."""
+        return self.truth.ndim == 2
+
+    @property
+    def score_name(self) -> str:
+        """The one number that folds are compared by."""
+        return "micro F1" if self.multilabel else "accuracy"
+
+    def score(self, fold: int | None = None) -> float:
+        """That number, of one fold or of all clips."""
+        chosen = slice(None) if fold is None else self.fold == fold
+        truth, predicted = self.truth[chosen], self.predicted[chosen]
+        if self.multilabel:
+            return float(f1_score(truth, predicted, average="micro", zero_division=0.0))
+        return float(accuracy_score(truth, predicted))
+
+    def macro_f1(self) -> float:
+        """Mean over the classes that occur, as labels or as predictions."""
+        scores = self.per_class()
+        occur = (scores["clips"] > 0) | (scores["predicted"] > 0)
+        return float(np.nan_to_num(scores["F1"][occur]).mean()) if occur.any() else np.nan
+
+    def per_class(self) -> dict[str, np.ndarray]:
+        """Columns of a table with a row per class; NaN where there is nothing to divide by."""
+        numbers = None if self.multilabel else np.arange(len(self.names))
+        precision, recall, f1, clips = precision_recall_f1(
+            self.truth, self.predicted, labels=numbers, zero_division=np.nan
+        )
+        predicted = self.predicted if self.multilabel else self.predicted[:, None] == numbers
+        columns = {"precision": precision, "recall": recall, "F1": f1}
+        if self.multilabel and self.proba is not None:
+            columns["average precision"] = np.array([
+                average_precision_score(truth, proba) if truth.any() else np.nan
+                for truth, proba in zip(self.truth.T, self.proba.T, strict=True)
+            ])  # fmt: skip
+        return columns | {"clips": clips, "predicted": predicted.sum(axis=0)}
+
+
+def check_targets(y: Any, n_clips: int) -> tuple[np.ndarray, list[str] | None]:
+    """Check labels; give them as an array, and the names of the columns of a table."""
+    columns = getattr(y, "columns", None)
+    names = None if columns is None else [str(name) for name in columns]
+    targets = np.asarray(y)
+    if len(targets) != n_clips:
+        raise ValueError(
+            f"y of report must have one entry per clip of X, {n_clips}, got {len(targets)}."
+        )
+    kind = type_of_target(targets, input_name="y")
+    if kind not in ("binary", "multiclass", "multilabel-indicator"):
+        raise ValueError(f"y of report must be labels or an indicator matrix, got {kind} values.")
+    return (targets if kind.startswith("multilabel") else targets.ravel()), names
+
+
+def take(X: Any, rows: Any) -> Any:
+    """Some clips of a list, array, Series or DataFrame."""
+    if hasattr(X, "iloc"):
+        return X.iloc[rows]
+    return X[rows] if hasattr(X, "shape") else [X[row] for row in rows]
+
+
+def evaluate(
+    pipe: Pipeline, X: Any, targets: np.ndarray, names: list[str] | None, cv: Any
+) -> Evaluation:
+    """Predict clips, with `pipe` itself or with clones trained on the other folds.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted, or not where `cv` is given.
+    X : array-like of shape (n_clips, ...)
+        Clips.
+    targets : ndarray of shape (n_clips,) or (n_clips, n_labels)
+        Labels.
+    names : list of str or None
+        Names of the labels of an indicator matrix; None numbers them.
+    cv : int, splitter, iterable of splits, or None
+        Folds, as in scikit-learn; None asks `pipe` itself.
+
+    Returns
+    -------
+    evaluation : Evaluation
+        In the order of `X`.
+    """
+    if cv is None:
+        parts, models = [np.arange(len(targets))], [pipe]
+    else:
+        splits = list(check_cv(cv, targets, classifier=True).split(X, targets))
+        parts = [np.asarray(test) for _, test in splits]
+        models = [clone(pipe).fit(take(X, train), targets[train]) for train, _ in splits]
+    outcomes = [_predict(model, take(X, part)) for model, part in zip(models, parts, strict=True)]
+    rows = np.concatenate(parts)
+    order = np.argsort(rows, kind="stable")
+    predicted = np.concatenate([outcome[0] for outcome in outcomes])[order]
+    truth = targets[rows[order]]
+    if truth.ndim == 2:
+        probas = [outcome[1] for outcome in outcomes]
+        names = names or [f"label {n}" for n in range(truth.shape[1])]
+    else:
+        classes = np.unique(np.concatenate([targets, predicted, *(m.classes_ for m in models)]))
+        probas = [
+            None if proba is None else _spread(proba, model.classes_, classes)
+            for (_, proba), model in zip(outcomes, models, strict=True)
+        ]
+        truth, predicted = (np.searchsorted(classes, labels) for labels in (truth, predicted))
+        names = [str(name) for name in classes]
+    given = [proba for proba in probas if proba is not None]
+    known = np.concatenate(given)[order] if len(given) == len(probas) else None
+    fold = np.repeat(np.arange(len(parts)), [len(part) for part in parts])[order]
+    return Evaluation(rows[order], truth, predicted, known, names, models, fold)
+
+
+def _predict(model: Pipeline, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Labels and probabilities, for which clips are transformed once only."""
+    last = model[-1]
+    features = model[:-1].transform(X) if len(model) > 1 else X
+    predicted = np.asarray(last.predict(features))
+    if not hasattr(last, "predict_proba"):
+        return predicted, None
+    proba = last.predict_proba(features)
+    if isinstance(proba, list):  # one table per label, as from a forest
+        proba = np.stack([table[:, -1] for table in proba], axis=1)
+    return predicted, np.asarray(proba)
+
+
+def _spread(proba: np.ndarray, own: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Columns of a model that knows some of the classes, among those of all."""
+    spread = np.zeros((len(proba), len(classes)))
+    spread[:, np.searchsorted(classes, own)] = proba
+    return spread

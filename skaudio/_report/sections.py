@@ -1,0 +1,282 @@
+"""Sections of the report, from the headline to the parameters."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import confusion_matrix
+from sklearn.pipeline import Pipeline
+
+from skaudio._classifier import SpectrogramClassifier
+from skaudio._cost import cost
+from skaudio._report.cards import cards
+from skaudio._report.evaluation import Evaluation, take
+from skaudio._report.examples import choose_examples
+from skaudio._report.page import (
+    Cell,
+    charts,
+    confusion,
+    note,
+    section,
+    side_by_side,
+    table,
+    tiles,
+)
+from skaudio._report.pictures import budget_charts, learning_charts
+
+__all__ = [
+    "classes_section",
+    "folds_section",
+    "headline",
+    "mistakes_section",
+    "model_section",
+    "search_sections",
+    "training_section",
+]
+
+MAX_MATRIX = 40  # classes of a confusion matrix; with more, its largest entries are listed
+MAX_FOLDS = 10  # columns of the table of candidates
+MAX_VALUE = 60  # letters of a parameter's value
+
+
+def headline(evaluation: Evaluation, search: Any, X: Any, *, held_out: bool) -> str:
+    """The numbers to remember, and what they are worth."""
+    n_clips, right = len(evaluation.rows), (evaluation.truth == evaluation.predicted)
+    if evaluation.multilabel:
+        scores = evaluation.per_class()
+        items = [("Micro F1", f"{evaluation.score():.3f}", "over all pairs of clip and label")]
+        if "average precision" in scores:
+            mean = np.nanmean(scores["average precision"])
+            items.append(("Mean average precision", f"{mean:.3f}", "over labels that occur"))
+        exact = int(right.all(axis=1).sum())
+        items.append(("All labels right", f"{exact / n_clips:.3f}", f"{exact} of {n_clips} clips"))
+    else:
+        low, high = _wilson(int(right.sum()), n_clips)
+        detail = f"{right.sum()} of {n_clips} clips; 95% interval {low:.2f} to {high:.2f}"
+        items = [("Accuracy", f"{evaluation.score():.3f}", detail)]
+        items.append(("Macro F1", f"{evaluation.macro_f1():.3f}", "mean over the classes"))
+    if search is not None:
+        metric, name = _metric(search)
+        mean, std = (
+            search.cv_results_[f"{part}_test_{metric}"][search.best_index_]
+            for part in ("mean", "std")
+        )
+        count = len(search.cv_results_["params"])
+        detail = f"\N{PLUS-MINUS SIGN} {std:.3f} over folds; best of {count}"
+        items.append((f"Search, {name}", f"{mean:.3f}", detail))
+    return tiles(items + _cost_tiles(evaluation.models[0], X)) + _worth(evaluation, held_out)
+
+
+def folds_section(evaluation: Evaluation, search: Any) -> str:
+    """Scores per fold, of the cross-validation or of the best candidate of a search."""
+    if len(evaluation.models) > 1:
+        counts = np.bincount(evaluation.fold)
+        scores = [evaluation.score(n) for n in range(len(counts))]
+        names = ["fold", "clips", evaluation.score_name]
+        rows = [
+            [
+                Cell(f"Fold {n + 1}", float(n + 1)),
+                Cell.number(count, 0),
+                Cell.number(score, bar=True),
+            ]
+            for n, (count, score) in enumerate(zip(counts, scores, strict=True))
+        ]
+        text = "Every clip was predicted by a model that was trained on the other folds"
+    elif search is not None:
+        metric, name = _metric(search)
+        scores = [column[search.best_index_] for column in _splits(search, metric)]
+        names = ["fold", name]
+        rows = [
+            [Cell(f"Fold {n + 1}", float(n + 1)), Cell.number(score, bar=True)]
+            for n, score in enumerate(scores)
+        ]
+        text = "The best candidate of the search, on the clips that each fold left out"
+    else:
+        return ""
+    caption = f"{text}: mean {np.mean(scores):.3f}, standard deviation {np.std(scores):.3f}."
+    return section("folds", "Scores per fold", "", table(names, rows, caption=caption))
+
+
+def classes_section(evaluation: Evaluation) -> str:
+    """How well every class is recognised, and what it is taken for."""
+    scores = evaluation.per_class()
+    counted = ("clips", "predicted")
+    rows = [
+        [
+            Cell(name),
+            *(
+                Cell.number(column[n], 0 if key in counted else 3, bar=key == "F1")
+                for key, column in scores.items()
+            ),
+        ]
+        for n, name in enumerate(evaluation.names)
+    ]
+    what = "label" if evaluation.multilabel else "class"
+    caption = (
+        f"Precision: the share of predictions of a {what} that are right. Recall: the share of its "
+        "clips that are found. Click a column's name to sort."
+    )
+    parts = [table([what, *scores], rows, caption=caption)]
+    if not evaluation.multilabel:
+        parts.append(_confusions(evaluation))
+    title = "Labels" if evaluation.multilabel else "Classes"
+    return section("classes", title, "", side_by_side(*parts))
+
+
+def mistakes_section(evaluation: Evaluation, X: Any, n_mistakes: int) -> str:
+    """The clips that went most wrong, to listen to."""
+    examples, n_wrong = choose_examples(evaluation, n_mistakes)
+    if n_mistakes == 0 or not examples:
+        return ""
+    body = cards(evaluation, X, examples)
+    what = "pairs of clip and label" if evaluation.multilabel else "clips"
+    order = "the most confident first" if evaluation.proba is not None else "in the order of X"
+    text = f"{len(examples)} of {n_wrong} {what} that are wrong, {order}. "
+    title = "The worst mistakes"
+    if not n_wrong:
+        title = "The least certain right answers"
+        text = "There is no mistake among these clips. "
+    return section("mistakes", title, text + "Play a clip to follow it in its picture.", body)
+
+
+def search_sections(search: Any, X: Any) -> str:
+    """What a budget costs, and all candidates of the search."""
+    parts = []
+    drawn = budget_charts(search, X)
+    if drawn:
+        text = "Test scores of the search against what a clip costs; bars are standard deviations."
+        parts.append(section("budget", "What a budget costs", text, charts(drawn)))
+    metric, name = _metric(search)
+    results, splits = search.cv_results_, _splits(search, metric)
+    order = np.argsort(-results[f"mean_test_{metric}"], kind="stable")  # NaN comes last
+    names = list(dict.fromkeys(key for params in results["params"] for key in params))
+    folds = [f"fold {n + 1}" for n in range(len(splits))] if len(splits) <= MAX_FOLDS else []
+    rows = [
+        [
+            Cell.number(rank + 1, 0),
+            Cell.number(results[f"mean_test_{metric}"][n], bar=True),
+            Cell.number(results[f"std_test_{metric}"][n]),
+            *(_value(results["params"][n].get(key, "")) for key in names),
+            *(Cell.number(split[n]) for split, _ in zip(splits, folds, strict=False)),
+            Cell.number(results["mean_fit_time"][n], 1),
+        ]
+        for rank, n in enumerate(order)
+    ]
+    columns = ["#", name, "SD", *names, *folds, "fit (s)"]
+    best = int(np.flatnonzero(order == search.best_index_)[0])
+    caption = f"{len(order)} candidates by their mean over the folds; the one chosen is shaded."
+    body = table(columns, rows, caption=caption, best=best)
+    return "\n".join([*parts, section("candidates", "Candidates", "", body)])
+
+
+def training_section(evaluation: Evaluation) -> str:
+    """How training went, where the classifier kept a history."""
+    drawn = learning_charts(evaluation.models)
+    if not drawn:
+        return ""
+    several = len(evaluation.models) > 1
+    text = "One line per fold. " if several else ""
+    text += "A dot marks the epoch whose weights were kept, where training stopped early."
+    return section("training", "Training", text, charts(drawn))
+
+
+def model_section(pipe: Pipeline) -> str:
+    """The steps and their parameters."""
+    with_parameters = f"<pre>{escape(repr(pipe))}</pre>"
+    return section(
+        "model", "The model", "",
+        f"<details><summary>Steps and parameters</summary>{with_parameters}</details>",
+    )  # fmt: skip
+
+
+def _worth(evaluation: Evaluation, held_out: bool) -> str:
+    n_clips, n_models = len(evaluation.rows), len(evaluation.models)
+    if n_models > 1:
+        return note(
+            f"All {n_clips} clips were predicted by models that did not see them, in {n_models} "
+            "folds. Where cut-outs of one recording lie in several folds, the numbers are "
+            "optimistic nevertheless.", calm=True,
+        )  # fmt: skip
+    if held_out:
+        return note(
+            f"Computed on {n_clips} clips that were held out from training, as stated by "
+            "held_out=True.", calm=True,
+        )  # fmt: skip
+    return note(
+        f"Was the model trained on these {n_clips} clips? Then accuracy, classes and mistakes "
+        "on this page are optimistic, and say little about new recordings. Pass clips that "
+        "were held out, with held_out=True, or let cv= train on some folds and test on others.",
+        calm=False,
+    )
+
+
+def _cost_tiles(pipe: Pipeline, X: Any) -> list[tuple[str, str, str]]:
+    if not isinstance(pipe[-1], SpectrogramClassifier):
+        return []
+    needed = cost(pipe, take(X, [0]), n_repeats=1)
+    frames = f"{needed.n_frames_out} frames per clip"
+    if needed.n_frames_in != needed.n_frames_out:
+        frames = f"{needed.n_frames_out} of {needed.n_frames_in} frames per clip"
+    macs = f"{_with_unit(needed.macs)} multiply-accumulates, {frames}"
+    return [("Parameters", _with_unit(needed.parameters), macs)]
+
+
+def _confusions(evaluation: Evaluation) -> str:
+    names = evaluation.names
+    counts = confusion_matrix(evaluation.truth, evaluation.predicted, labels=range(len(names)))
+    if len(names) <= MAX_MATRIX:
+        return confusion(counts, names)
+    np.fill_diagonal(counts, 0)
+    largest = np.argsort(-counts, axis=None, kind="stable")[:MAX_MATRIX]
+    pairs = np.stack(np.unravel_index(largest, counts.shape), axis=1)
+    rows = [
+        [Cell(names[i]), Cell(names[j]), Cell.number(counts[i, j], 0)]
+        for i, j in pairs
+        if counts[i, j]
+    ]
+    return table(["true", "predicted", "clips"], rows, caption="The most frequent mistakes.")
+
+
+def _metric(search: Any) -> tuple[str, str]:
+    """Name of the scores in `cv_results_`, and for people."""
+    if not search.multimetric_:
+        named = isinstance(search.scoring, str)
+        return "score", search.scoring.replace("_", " ") if named else (
+            "accuracy" if search.scoring is None else "score"
+        )
+    name = search.refit if isinstance(search.refit, str) else next(iter(search.scorer_))
+    return name, name.replace("_", " ")
+
+
+def _splits(search: Any, metric: str) -> list[np.ndarray]:
+    """Scores of the candidates, fold by fold."""
+    columns = (search.cv_results_.get(f"split{n}_test_{metric}") for n in range(search.n_splits_))
+    return [column for column in columns if column is not None]
+
+
+def _value(value: Any) -> Cell:
+    """A parameter: numbers sort as such."""
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        return Cell(f"{value:g}", float(value))
+    text = value if isinstance(value, str) else repr(value)
+    return Cell(
+        text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 1]}\N{HORIZONTAL ELLIPSIS}"
+    )
+
+
+def _wilson(right: int, count: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share."""
+    z = 1.96
+    share, weight = right / count, z**2 / count
+    centre = (share + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * np.sqrt(share * (1 - share) / count + weight / (4 * count))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _with_unit(number: int) -> str:
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{number / limit:.3g} {unit}"
+    return str(number)
