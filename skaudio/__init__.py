@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from skaudio._deltas import Deltas
     from skaudio._diffres_resampler import DiffResResampler
     from skaudio._events import windows_to_events, write_audacity_labels, write_raven_table
+    from skaudio._export_onnx import export_onnx
     from skaudio._mast import MAST
     from skaudio._mel_spectrogram import MelSpectrogram
     from skaudio._mfcc import MFCC
@@ -33,6 +34,7 @@ __all__ = [
     "cost",
     "predict_windows",
     "report",
+    "export_onnx",
     "show_versions",
     "windows_to_events",
     "write_audacity_labels",
@@ -54,6 +56,7 @@ _HOMES = {
     "cost": "skaudio._cost",
     "predict_windows": "skaudio._predict_windows",
     "report": "skaudio._report.report",
+    "export_onnx": "skaudio._export_onnx",
     "show_versions": "skaudio._show_versions",
     "windows_to_events": "skaudio._events",
     "write_audacity_labels": "skaudio._events",

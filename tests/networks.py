@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from skaudio import MelSpectrogram
@@ -117,3 +118,25 @@ class AttentionNetwork(nn.Module):
 
 def attention_network(in_channels, n_classes):
     return AttentionNetwork(16, n_classes)
+
+
+class BranchingCNN(nn.Module):
+    """A network that decides in Python, by its input, what to do."""
+
+    def __init__(self, in_channels, n_classes):
+        super().__init__()
+        self.network = tiny_cnn(in_channels, n_classes)
+
+    def forward(self, x):
+        return self.network(x if x.mean() > 0 else -x)
+
+
+class DrawingCNN(nn.Module):
+    """A network whose answer depends on what numpy draws, which an exporter sees once."""
+
+    def __init__(self, in_channels, n_classes):
+        super().__init__()
+        self.network = tiny_cnn(in_channels, n_classes)
+
+    def forward(self, x):
+        return self.network(x) * float(np.random.default_rng().normal())

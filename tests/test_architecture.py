@@ -47,6 +47,7 @@ LAYERS = {
     "_report.evaluation": 0,
     "_report.page": 0,
     "_report.encoding": 1,
+    "_export_onnx": 10,
     "nn.mvit_weights": 3, "nn.masked": 3,
     "datasets": 2, "audio": 1, "feature_store": 1, "_sound_events": 1, "_download": 1,
     "_clip_weights": 1, "_training_parameters": 1, "_mel_parameters": 1, "_clip_extractor": 2,
@@ -75,6 +76,8 @@ LATE = {
     "librosa",
     "tqdm",
     "safetensors",
+    "onnx",
+    "onnxruntime",
 }
 
 

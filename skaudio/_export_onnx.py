@@ -1,0 +1,281 @@
+"""export_onnx: the network of a fitted pipeline as a file that runs without Python's packages."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.pipeline import Pipeline
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from skaudio._diffres_resampler import DiffResResampler
+from skaudio._mel_parameters import image_shape
+from skaudio._mel_spectrogram import MelSpectrogram
+from skaudio._pipelines import check_classifier, check_pipeline, transformers, uncached_transform
+from skaudio._validation import is_path
+from skaudio.nn.frontend import FrontEndChain
+from skaudio.nn.logmel import LogMel
+
+__all__ = ["export_onnx"]
+
+# The first that has a resize with antialiasing (18) and a Fourier transform (17).
+OPSET = 18
+# Probabilities of the file and of the network may differ by this.
+TOLERANCE = 1e-4
+# Parameters of MelSpectrogram that say how it computes, not what.
+NOT_IN_METADATA = ("on_error", "cache_dir", "cache_waveforms", "memmap_dir", "in_network",
+                   "device", "n_jobs", "verbose")  # fmt: skip
+
+
+def export_onnx(pipe: Pipeline, path: str | os.PathLike, *, from_waveform: bool = False) -> None:
+    """Write the network of a fitted pipeline as an ONNX file.
+
+    The file runs in onnxruntime, on machines and in languages that have neither torch nor skaudio.
+    Before it takes its place it is run once and compared with the network.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted: `MelSpectrogram`, perhaps `DiffResResampler`, and a classifier of skaudio; or
+        without the first, if spectrograms come from elsewhere. A budget that was changed after
+        fitting, by `set_params`, is exported as it is now.
+    path : str or PathLike
+        The file, usually with the ending ``.onnx``; one that is there is replaced.
+    from_waveform : bool, default=False
+        Where the network begins: at what `MelSpectrogram` gives, or at waveforms of
+        ``sample_rate`` and ``duration``, in which case the spectrogram is computed in the file, in
+        float32.
+
+    Raises
+    ------
+    ImportError
+        If onnx, onnxscript or onnxruntime is missing: ``pip install "skaudio[onnx]"``.
+    ValueError
+        If `pipe` is not fitted, has other steps, or has no `MelSpectrogram` to begin with for
+        ``from_waveform=True``; if `path` is no path in an existing folder; or if the network has
+        operations that ONNX does not have, or gives something else there. No file is written then.
+
+    Notes
+    -----
+    The input is ``spectrogram`` of shape (n_clips, n_mels, n_frames), with several windows
+    (n_clips, n_windows, n_mels, n_frames), or ``waveform`` of shape (n_clips, n_samples); float32,
+    any number of clips, of one length. The outputs are ``probabilities`` and ``logits`` of shape
+    (n_clips, n_classes), float32.
+
+    What else a program must know is JSON under the key ``"skaudio"`` of the file's metadata:
+    ``classes``, the labels in the order of the columns; ``activation``, what makes probabilities of
+    logits; ``mel``, the arguments of a `MelSpectrogram` that makes the input; and ``version``, of
+    skaudio.
+
+    The file has operators of opset 18, the Fourier transform is the operator STFT [1]_;
+    onnxruntime 1.18 or newer runs it.
+
+    References
+    ----------
+    .. [1] ONNX, "Operator schemas", https://onnx.ai/onnx/operators/.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skaudio import MelSpectrogram, PretrainedCNN, export_onnx
+    >>> waves = np.random.default_rng(0).normal(scale=0.1, size=(8, 8_000)).astype("float32")
+    >>> clf = PretrainedCNN("test_resnet", weights=None, max_epochs=1, random_state=0)
+    >>> pipe = make_pipeline(MelSpectrogram(sample_rate=8_000, n_fft=512, n_mels=32), clf)
+    >>> pipe = pipe.fit(waves, ["dog", "rain"] * 4)
+    >>> export_onnx(pipe, "model.onnx", from_waveform=True)  # doctest: +SKIP
+    """
+    _check_packages()
+    target = _check_path(path)
+    mel = _check_steps(pipe, from_waveform)
+    network, shape = _network(pipe, mel, from_waveform)
+    name = "waveform" if from_waveform else "spectrogram"
+    program = _to_onnx(network, name, shape, type(pipe[-1]).__name__)
+    program.model.metadata_props["skaudio"] = json.dumps(
+        _metadata(pipe[-1], mel), default=np.generic.item
+    )
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        program.save(part, external_data=False)
+        _compare(part, network, name, shape)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class _Exported(nn.Module):
+    """Clips to probabilities and logits.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Images (batch, n_channels, height, width) to logits.
+    activation : callable
+        Logits to probabilities.
+    """
+
+    def __init__(self, network: nn.Module, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.network = network
+        self.activation = activation
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        while clips.ndim < 4:
+            clips = clips.unsqueeze(1)
+        logits = self.network(clips)
+        return self.activation(logits), logits
+
+
+def _activation(classifier: Any) -> tuple[str, Callable[[Tensor], Tensor]]:
+    """Name, for people, and function of what `predict_proba` does with logits."""
+    return "softmax", nn.Softmax(dim=1)
+
+
+def _network(
+    pipe: Pipeline, mel: MelSpectrogram | None, from_waveform: bool
+) -> tuple[_Exported, tuple[int, ...]]:
+    """The network on the CPU, in evaluation mode, and the shape of a clip that enters it."""
+    classifier = copy.deepcopy(pipe[-1]).set_params(compile=False, device="cpu")
+    first = (
+        np.zeros((1, *classifier.input_shape_), dtype=np.float32)
+        if mel is None
+        else [np.zeros(mel.n_samples_, dtype=np.float32)]
+    )
+    images, chain = classifier._check_X(uncached_transform(pipe)(first))
+    parts = chain.parts()[len(chain.waveform_parts()) :]
+    if mel is None:
+        channels, *image = images.shape[1:]
+        shape = tuple(image) if channels == 1 else (channels, *image)
+    elif from_waveform:
+        parts, shape = [LogMel(**mel._layer_config()), *parts], (mel.n_samples_,)
+    else:
+        shape = image_shape(mel)
+    module = classifier.net_.module_.cpu().with_frontend(FrontEndChain(parts).cpu())
+    return _Exported(module, _activation(classifier)[1]).eval(), shape
+
+
+def _to_onnx(network: _Exported, name: str, shape: tuple[int, ...], owner: str) -> Any:
+    clips = torch.from_numpy(_noise(2, shape))
+    with torch.no_grad():
+        network(clips)  # makes the constants of LogMel, which must not be made while tracing
+    try:
+        # The exporter takes fused attention apart, for layouts that differ from the fused one's.
+        with sdpa_kernel(SDPBackend.MATH), _quiet():
+            program = torch.onnx.export(
+                network,
+                (clips,),
+                input_names=[name],
+                output_names=["probabilities", "logits"],
+                dynamic_shapes=({0: torch.export.Dim("n_clips")},),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as err:
+        reason = " ".join(str(err.__cause__ or err).split())[:500]
+        raise ValueError(
+            f"The network of {owner} cannot be exported by export_onnx: {reason}. Write its "
+            "backbone in operations of torch that do not depend on values or on the number of "
+            "clips."
+        ) from err
+    assert program is not None  # None is for the older exporter
+    for node in program.model.graph.all_nodes():  # type: ignore[union-attr]
+        node.metadata_props.clear()  # where in which file on this machine an operation stands
+    return program
+
+
+def _compare(path: Path, network: _Exported, name: str, shape: tuple[int, ...]) -> None:
+    """Run the file on clips of its own, and as many as the exporter has not seen."""
+    import onnxruntime
+
+    clips = _noise(3, shape)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = session.run(["probabilities"], {name: clips})[0]
+    with torch.no_grad():
+        expected = network(torch.from_numpy(clips))[0].numpy()
+    error = float(np.abs(found - expected).max())
+    if not error <= TOLERANCE:
+        raise ValueError(
+            f"The file of export_onnx must give the network's probabilities to {TOLERANCE:g}, got "
+            f"a difference of {error:.3g}: the backbone decides something in Python, which the "
+            "export fixes."
+        )
+
+
+def _noise(n_clips: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(n_clips).normal(size=(n_clips, *shape)).astype(np.float32)
+
+
+def _metadata(classifier: Any, mel: MelSpectrogram | None) -> dict[str, Any]:
+    arguments = None
+    if mel is not None:
+        arguments = {k: v for k, v in mel.get_params().items() if k not in NOT_IN_METADATA}
+        arguments["duration"] = mel.n_samples_ / mel.sample_rate
+    return {
+        "classes": classifier.classes_.tolist(),
+        "activation": _activation(classifier)[0],
+        "mel": arguments,
+        "version": version("skaudio"),
+    }
+
+
+def _check_steps(pipe: Pipeline, from_waveform: bool) -> MelSpectrogram | None:
+    """Check that the network does all the work behind the spectrograms; give what makes them."""
+    check_pipeline(pipe, "export_onnx")
+    check_classifier(pipe, "export_onnx")
+    steps = transformers(pipe)
+    mel = steps[0] if steps and isinstance(steps[0], MelSpectrogram) else None
+    for step in steps if mel is None else steps[1:]:
+        if not isinstance(step, DiffResResampler):
+            raise ValueError(
+                "pipe of export_onnx must have no steps but MelSpectrogram, DiffResResampler and "
+                f"a classifier of skaudio, got {type(step).__name__}, whose work would be missing "
+                "in the file."
+            )
+    if from_waveform and mel is None:
+        raise ValueError(
+            "pipe of export_onnx must begin with MelSpectrogram for from_waveform=True, got "
+            f"{type(pipe[0]).__name__}."
+        )
+    return mel
+
+
+def _check_path(path: Any) -> Path:
+    target = Path(path) if is_path(path) else None
+    if target is None or target.is_dir() or not target.parent.is_dir():
+        raise ValueError(
+            f"path of export_onnx must be a str or PathLike of a file in an existing folder, got "
+            f"{path!r}."
+        )
+    return target
+
+
+def _check_packages() -> None:
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            f"export_onnx needs {', '.join(missing)}: install with 'pip install \"skaudio[onnx]\"'."
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter tells of each operator that it leaves as it is."""
+    logger = logging.getLogger("onnxscript")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
