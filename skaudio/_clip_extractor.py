@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from skaudio import dsp
+from skaudio._clips import EncodedClip, SampledClip
 from skaudio._scratch import scratch
 from skaudio.audio import AudioError, fit_length, load_clip, probe_channels, probe_length
 from skaudio.feature_store import FeatureStore
 
 __all__ = [
     "ClipExtractor",
+    "Failures",
     "check_channels",
     "count_channels",
     "log_mel_images",
@@ -23,7 +25,7 @@ __all__ = [
     "longest_clip",
 ]
 
-Clip = str | np.ndarray
+Clip = str | EncodedClip | SampledClip | np.ndarray
 Failures = list[tuple[str, str]]
 
 
@@ -73,8 +75,8 @@ class ClipExtractor:
         ----------
         features : ndarray of shape (n_clips, *shape), float32
             Overwritten, in the order of `clips`.
-        clips : sequence of str or ndarray
-            Paths or waveforms.
+        clips : sequence of str, EncodedClip and SampledClip, or of ndarray
+            Files or waveforms.
 
         Returns
         -------
@@ -119,7 +121,7 @@ class ClipExtractor:
                 failures.extend(err.failures)
                 return None
 
-        are_files = isinstance(clips[0], str)
+        are_files = not isinstance(clips[0], np.ndarray)
         if self.waveform_store is not None and are_files:
             results = self.waveform_store.collect(clips, load)
         else:
@@ -128,10 +130,11 @@ class ClipExtractor:
             waves[i] = 0.0 if wave is None else wave
 
     def _load(self, clip: Clip) -> np.ndarray:
-        if isinstance(clip, str):
+        if not isinstance(clip, np.ndarray):
             wave = load_clip(clip, **self.loading)
             if wave.shape != self.wave_shape:
-                raise AudioError([(clip, _other_count(len(wave), self.n_channels))])
+                name = clip if isinstance(clip, str) else clip.name
+                raise AudioError([(name, _other_count(len(wave), self.n_channels))])
             return wave
         pad_mode, crop = self.loading["pad_mode"], self.loading["crop"]
         return fit_length(clip, self.n_samples, pad_mode=pad_mode, crop=crop)
@@ -151,9 +154,9 @@ def longest_clip(clips: Sequence[Clip] | np.ndarray, *, sample_rate: int, strict
     for clip in clips:
         try:
             lengths.append(
-                probe_length(clip, sample_rate=sample_rate)
-                if isinstance(clip, str)
-                else clip.shape[-1]
+                clip.shape[-1]
+                if isinstance(clip, np.ndarray)
+                else probe_length(clip, sample_rate=sample_rate)
             )
         except AudioError as err:
             failures += err.failures
@@ -172,7 +175,7 @@ def count_channels(clips: Sequence[Clip], *, strict: bool) -> int:
     """
     failures: Failures = []
     for clip in clips:
-        if not isinstance(clip, str):
+        if isinstance(clip, np.ndarray):
             return len(clip)
         try:
             return probe_channels(clip)
@@ -186,7 +189,7 @@ def count_channels(clips: Sequence[Clip], *, strict: bool) -> int:
 def check_channels(clips: Sequence[Clip], n_channels: int) -> None:
     """Check that waveforms have so many channels; files are checked when they are read."""
     for i, clip in enumerate(clips):
-        if not isinstance(clip, str) and len(clip) != n_channels:
+        if isinstance(clip, np.ndarray) and len(clip) != n_channels:
             raise ValueError(f"X[{i}] of MelSpectrogram {_other_count(len(clip), n_channels)}.")
 
 

@@ -211,11 +211,13 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : sequence of str or PathLike, of ndarray of shape (n_samples,), or array-like of shape \
-(n_clips, n_samples)
+        X : sequence of str or PathLike, of ndarray of shape (n_samples,), of dict, or array-like \
+of shape (n_clips, n_samples)
             Paths (also as a Series, an ``(n, 1)`` array or a one-column DataFrame), waveforms of
             any lengths, or a table of waveforms at `sample_rate`. For ``channel='all'`` waveforms
-            have the shape (n_channels, n_samples), and a table has three axes.
+            have the shape (n_channels, n_samples), and a table has three axes. Dicts are what audio
+            columns of Hugging Face datasets hold: 'bytes' or 'path' of a file, or 'array' and
+            'sampling_rate'.
         y : ignored
             Present for API consistency.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from skaudio._clips import EncodedClip, SampledClip
 
 # No sound: full scale is 1, and the power of larger samples would come near what float32 holds.
 MAX_AMPLITUDE = 1e6
@@ -138,14 +140,12 @@ def _is_waveform(value: object, ndim: int) -> bool:
     return isinstance(value, np.ndarray) and value.ndim == ndim and value.dtype.kind in "fiu"
 
 
-def as_clip_list(
-    X: Any, owner: object, *, with_channels: bool = False
-) -> list[str] | list[np.ndarray] | None:
-    """Sort out paths and ragged waveforms from everything else.
+def as_clip_list(X: Any, owner: object, *, with_channels: bool = False) -> list[Any] | None:
+    """Sort out files and ragged waveforms from everything else.
 
     Parameters
     ----------
-    X : list, tuple, ndarray, Series or one-column DataFrame
+    X : sequence, ndarray, Series or one-column DataFrame
         What the user passed.
     owner : object
         The estimator whose name appears in messages.
@@ -154,42 +154,57 @@ def as_clip_list(
 
     Returns
     -------
-    clips : list of str, list of ndarray of shape (n_samples,), or None
-        Paths, or waveforms of any lengths; None when `X` is neither and has to be checked as a
+    clips : list of str, EncodedClip and SampledClip, list of ndarray of shape (n_samples,), or None
+        Files, or waveforms of any lengths; None when `X` is neither and has to be checked as a
         numeric table.
 
     Raises
     ------
     ValueError
-        If `X` is a single path, is empty, mixes paths with other things, has more than one column
-        of paths, or holds a waveform that `check_waveform` refuses.
+        If `X` is a single path, is empty, mixes files with other things, has more than one column
+        of files, or holds a waveform that `check_waveform` refuses.
     """
     name = type(owner).__name__
     if is_path(X):
         raise ValueError(f"X of {name} must be a list of paths, got one path, {X!r}: pass [path].")
-    if not isinstance(X, list | tuple | np.ndarray) and not hasattr(X, "iloc"):
+    if not isinstance(X, Sequence | np.ndarray) and not hasattr(X, "iloc"):
         return None
     if (X.shape if hasattr(X, "shape") else (len(X),))[:1] == (0,):
         raise ValueError(f"X of {name} must hold at least one clip, got none.")
+    items = _items(X, name, with_channels)
+    if any(is_path(item) for item in items):
+        return _check_paths(items, name)
+    if any(isinstance(item, Mapping) for item in items):
+        return [_from_mapping(item, f"X[{i}] of {name}") for i, item in enumerate(items)]
+    if len(items) and all(_is_waveform(item, 1 + with_channels) for item in items):
+        return [check_waveform(item, f"X[{i}] of {name}") for i, item in enumerate(items)]
+    if any(hasattr(item, "get_all_samples") for item in items):
+        raise ValueError(
+            f"X of {name} must hold files, not decoders of torchcodec: pass "
+            "dataset.cast_column('audio', Audio(decode=False))['audio']."
+        )
+    return None
+
+
+def _items(X: Any, name: str, with_channels: bool) -> Sequence[Any]:
+    """The entries of a sequence, or of a column; none where `X` has numbers in it."""
     if hasattr(X, "iloc") or (isinstance(X, np.ndarray) and X.dtype.kind in "UO"):
         table = np.asarray(X, dtype=object) if hasattr(X, "iloc") else X
         # The first row and column tell: a table of numbers need not be looked through.
-        if table.ndim == 2 and any(map(is_path, (*table[:1].ravel(), *table[:, :1].ravel()))):
+        if table.ndim == 2 and any(map(_is_file, (*table[:1].ravel(), *table[:, :1].ravel()))):
             if table.shape[1] != 1:
                 raise ValueError(
                     f"X of {name} must have one column of paths, got {table.shape[1]}."
                 )
             table = table[:, 0]
-        items: Sequence[Any] = list(table) if table.ndim == 1 else []
-    elif isinstance(X, np.ndarray) and not (with_channels and X.ndim == 3):
-        return None
-    else:
-        items = X
-    if any(is_path(item) for item in items):
-        return _check_paths(items, name)
-    if len(items) and all(_is_waveform(item, 1 + with_channels) for item in items):
-        return [check_waveform(item, f"X[{i}] of {name}") for i, item in enumerate(items)]
-    return None
+        return list(table) if table.ndim == 1 else []
+    if isinstance(X, np.ndarray):
+        return list(X) if with_channels and X.ndim == 3 else []
+    return X if isinstance(X, list | tuple) else list(X)  # a column of a data set reads its file
+
+
+def _is_file(item: object) -> bool:
+    return is_path(item) or isinstance(item, Mapping)
 
 
 def _check_paths(items: Sequence[Any], name: str) -> list[str]:
@@ -200,6 +215,28 @@ def _check_paths(items: Sequence[Any], name: str) -> list[str]:
                 f"{item!r} of type {type(item).__name__} at position {i}."
             )
     return [os.fsdecode(item) for item in items]
+
+
+def _from_mapping(item: Any, label: str) -> str | EncodedClip | SampledClip:
+    """The clip of one entry of an audio column."""
+    keys: Mapping[str, Any] = item if isinstance(item, Mapping) else {}
+    path, content, array = (keys.get(key) for key in ("path", "bytes", "array"))
+    row = label.partition(" of ")[0]
+    name = f"{row} ({path})" if path else row
+    if array is not None and is_int(keys.get("sampling_rate"), 1):
+        wave = np.asarray(array)
+        if _is_waveform(wave, 1):
+            wave = check_waveform(wave, f"'array' in {label}")
+            return SampledClip(name, wave, int(keys["sampling_rate"]))
+    elif isinstance(content, bytes):
+        return EncodedClip(name, content)
+    elif content is None and isinstance(path, str | os.PathLike):
+        return os.fsdecode(path)
+    got = f"the keys {sorted(map(str, keys))}" if keys else f"{type(item).__name__}"
+    raise ValueError(
+        f"{label} must have 'bytes', or 'path', or a one-dimensional 'array' and its "
+        f"'sampling_rate', like an audio column of Hugging Face datasets, got {got}."
+    )
 
 
 def check_waveform(wave: np.ndarray, label: str) -> np.ndarray:

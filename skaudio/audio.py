@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from numbers import Real
@@ -13,6 +15,7 @@ import soundfile
 import soxr
 from joblib import Parallel, delayed
 
+from skaudio._clips import EncodedClip, SampledClip
 from skaudio._validation import MAX_AMPLITUDE, is_int, peak_of
 
 __all__ = [
@@ -61,7 +64,7 @@ class AudioError(ValueError):
 
 
 def load_clip(
-    path: str | os.PathLike,
+    path: str | os.PathLike | EncodedClip | SampledClip,
     *,
     sample_rate: int = 22_050,
     duration: float | None = None,
@@ -78,7 +81,7 @@ def load_clip(
     Parameters
     ----------
     path : str or PathLike
-        The file.
+        The file; inside the package also one that is in memory, or a waveform with its rate.
     sample_rate : int, default=22050
         Rate of the result, in Hz.
     duration : float or None, default=None
@@ -105,9 +108,9 @@ def load_clip(
     """
     _check_options(sample_rate, duration, channel, pad_mode, crop)
     n_samples = None if duration is None else max(1, round(duration * sample_rate))
-    name = os.fsdecode(path)
+    source, name = _named(path)
     try:
-        wave = _read(name, sample_rate, n_samples, channel, crop)
+        wave = _read(source, sample_rate, n_samples, channel, crop)
     except (soundfile.SoundFileError, OSError, TypeError, ValueError) as err:
         raise AudioError([(name, _reason(name, err))]) from err
     return wave if n_samples is None else fit_length(wave, n_samples, pad_mode=pad_mode, crop=crop)
@@ -241,7 +244,7 @@ def fit_length(
     return filled
 
 
-def probe_length(path: str | os.PathLike, *, sample_rate: int) -> int:
+def probe_length(path: str | os.PathLike | EncodedClip | SampledClip, *, sample_rate: int) -> int:
     """Number of samples a file has at `sample_rate`, from its header alone.
 
     Raises
@@ -249,15 +252,17 @@ def probe_length(path: str | os.PathLike, *, sample_rate: int) -> int:
     AudioError
         If the header cannot be read.
     """
-    name = os.fsdecode(path)
+    source, name = _named(path)
+    if isinstance(source, SampledClip):
+        return max(1, round(len(source.wave) * sample_rate / source.sample_rate))
     try:
-        with _open(name) as file:
+        with _open(source) as file:
             return max(1, round(file.frames * sample_rate / file.samplerate))
     except (soundfile.SoundFileError, OSError, TypeError, ValueError) as err:
         raise AudioError([(name, _reason(name, err))]) from err
 
 
-def probe_channels(path: str | os.PathLike) -> int:
+def probe_channels(path: str | os.PathLike | EncodedClip | SampledClip) -> int:
     """Number of channels of a file, from its header alone.
 
     Raises
@@ -265,9 +270,11 @@ def probe_channels(path: str | os.PathLike) -> int:
     AudioError
         If the header cannot be read.
     """
-    name = os.fsdecode(path)
+    source, name = _named(path)
+    if isinstance(source, SampledClip):
+        return 1
     try:
-        with _open(name) as file:
+        with _open(source) as file:
             return file.channels
     except (soundfile.SoundFileError, OSError, TypeError, ValueError) as err:
         raise AudioError([(name, _reason(name, err))]) from err
@@ -306,32 +313,50 @@ def _check_options(
             raise ValueError(f"{name} of {owner} must be {rule}, got {value!r}.")
 
 
-def _open(path: str) -> soundfile.SoundFile:
-    # Opening a FIFO would wait for ever, so the kind of file is looked at first.
-    mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
-        raise ValueError(f"is {kind}, not a file")
-    file = soundfile.SoundFile(path)
-    if not MIN_SAMPLE_RATE <= file.samplerate <= MAX_SAMPLE_RATE:
+def _named(
+    path: str | os.PathLike | EncodedClip | SampledClip,
+) -> tuple[str | EncodedClip | SampledClip, str]:
+    """What is read, and what messages call it."""
+    if isinstance(path, EncodedClip | SampledClip):
+        return path, path.name
+    return os.fsdecode(path), os.fsdecode(path)
+
+
+def _open(path: str | EncodedClip) -> soundfile.SoundFile:
+    if isinstance(path, EncodedClip):
+        file = soundfile.SoundFile(io.BytesIO(path.content))
+    else:
+        # Opening a FIFO would wait for ever, so the kind of file is looked at first.
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+            raise ValueError(f"is {kind}, not a file")
+        file = soundfile.SoundFile(path)
+    try:
+        _check_rate(file.samplerate)
+    except ValueError:
         file.close()
-        raise ValueError(f"claims a sample rate of {file.samplerate} Hz")
+        raise
     return file
 
 
+def _check_rate(sample_rate: int) -> None:
+    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+        raise ValueError(f"claims a sample rate of {sample_rate} Hz")
+
+
 def _read(
-    path: str, sample_rate: int, n_samples: int | None, channel: str | int, crop: str
+    path: str | EncodedClip | SampledClip,
+    sample_rate: int,
+    n_samples: int | None,
+    channel: str | int,
+    crop: str,
 ) -> np.ndarray:
-    with _open(path) as file:
-        start, count = 0, -1
-        if n_samples is not None:
-            start, count = _part(file, sample_rate, n_samples, crop)
-        lead = min(start, MPEG_MARGIN) if file.subtype.startswith("MPEG") else 0
-        if start > lead:
-            file.seek(start - lead)
-        count = count if count < 0 else count + lead
-        frames = file.read(count, dtype="float32", always_2d=True)[lead:]  # (n_frames, n_channels)
-        rate = file.samplerate
+    if isinstance(path, SampledClip):
+        _check_rate(path.sample_rate)
+        frames, rate = path.wave[:, None], path.sample_rate
+    else:
+        frames, rate = _decode(path, sample_rate, n_samples, crop)
     if len(frames) == 0:
         raise ValueError("holds no samples")
     wave = _resample(_chosen(frames, channel), rate, sample_rate)
@@ -404,6 +429,21 @@ def _resample(wave: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
     return resampled
 
 
+def _decode(
+    path: str | EncodedClip, sample_rate: int, n_samples: int | None, crop: str
+) -> tuple[np.ndarray, int]:
+    """The frames of a file that are needed, (n_frames, n_channels), and their rate."""
+    with _open(path) as file:
+        start, count = 0, -1
+        if n_samples is not None:
+            start, count = _part(file, sample_rate, n_samples, crop)
+        lead = min(start, MPEG_MARGIN) if file.subtype.startswith("MPEG") else 0
+        if start > lead:
+            file.seek(start - lead)
+        count = count if count < 0 else count + lead
+        return file.read(count, dtype="float32", always_2d=True)[lead:], file.samplerate
+
+
 def _average(frames: np.ndarray) -> np.ndarray:
     """Mean over channels; `frames.mean(axis=1)` takes 20 times as long for few channels."""
     if frames.shape[1] == 1:
@@ -435,6 +475,7 @@ def _reason(path: str, err: Exception) -> str:
         return "no such file"
     if isinstance(err, soundfile.SoundFileError):
         text = str(err).replace(f"Error opening {path!r}: ", "").strip()
+        text = re.sub(r"^Error opening <_io.BytesIO .*?>: ", "", text)  # a file in memory
         return f"libsndfile says: {text}"
     if isinstance(err, TypeError):  # soundfile takes headerless raw data for raw PCM
         return "has no header that tells rate and format"

@@ -30,9 +30,9 @@ class FeatureStore:
     """A folder of features: one checksummed ``.npy`` per clip, written atomically.
 
     Entries are found by the parameters that change the numbers and by the clip: real path, size
-    and modification time of a file, content of an array. Any number of threads and processes may
-    use one folder at the same time; a clip that several of them miss is computed by one only. A
-    damaged entry counts as missing.
+    and modification time of a file, content of an array or of a file in memory. Any number of
+    threads and processes may use one folder at the same time; a clip that several of them miss is
+    computed by one only. A damaged entry counts as missing.
 
     Parameters
     ----------
@@ -51,15 +51,15 @@ class FeatureStore:
 
     def collect(
         self,
-        clips: Sequence[str | np.ndarray],
-        compute: Callable[[str | np.ndarray], np.ndarray | None],
+        clips: Sequence[Any],
+        compute: Callable[[Any], np.ndarray | None],
     ) -> Iterator[tuple[int, np.ndarray | None]]:
         """Look up or compute the features of every clip.
 
         Parameters
         ----------
-        clips : sequence of str or ndarray
-            Paths or waveforms.
+        clips : sequence of str, ndarray, or objects with an attribute `identity`
+            Paths, waveforms, or what tells by some bytes that it is the same clip again.
         compute : callable
             Makes the features of one clip, or returns None where it cannot; None is not stored.
 
@@ -166,11 +166,13 @@ class FeatureStore:
         )
 
 
-def _key(clip: str | np.ndarray, real_folder: Callable[[str], str]) -> str | None:
+def _key(clip: Any, real_folder: Callable[[str], str]) -> str | None:
     """Name of a clip in the store, None for a file that cannot be looked at."""
     if isinstance(clip, np.ndarray):
         header = f"{clip.dtype.str}{clip.shape}".encode()
         return _digest(header, np.ascontiguousarray(clip).data)
+    if not isinstance(clip, str):
+        return _digest(*clip.identity)
     try:
         folder, name = os.path.split(clip)
         path = os.path.join(real_folder(folder), name)
