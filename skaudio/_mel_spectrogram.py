@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from functools import partial
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
-from joblib.parallel import get_active_backend
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio import dsp
@@ -23,6 +20,7 @@ from skaudio._clip_extractor import (
     log_mel_images_on_device,
     longest_clip,
 )
+from skaudio._clip_workers import work_through
 from skaudio._mel_inversion import invert_mel
 from skaudio._mel_parameters import (
     check_mel_folders,
@@ -35,14 +33,7 @@ from skaudio._mel_parameters import (
 )
 from skaudio._temporary_memmap import new_features
 from skaudio._validation import as_clip_list, check_folder, check_waveform
-from skaudio.audio import AudioError
 from skaudio.feature_store import FeatureStore
-
-# A worker does clips with waveforms and features of so many bytes at a time: enough to hide the
-# cost of a task, little enough for a progress bar, and the same memory for any number of clips.
-TASK_BYTES = 3_000_000
-# The same where torch computes: enough to keep a GPU busy.
-DEVICE_TASK_BYTES = 60_000_000
 
 
 class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -318,6 +309,42 @@ of shape (n_clips, n_samples)
         settled = self.channel != "all" or hasattr(self, "n_channels_")
         return settled and hasattr(self, "n_samples_")
 
+    def warm(self, X: Any) -> MelSpectrogram:
+        """Fill the cache, so that a search that follows decodes no file.
+
+        By as many workers as `n_jobs` and `joblib.parallel_config` name, which keep and send no
+        spectrogram: memory does not grow with the number of clips.
+
+        Parameters
+        ----------
+        X : as for `fit`
+            All clips of the search.
+
+        Returns
+        -------
+        self : MelSpectrogram
+            As it was; it need not be fitted where `duration` is set.
+
+        Raises
+        ------
+        ValueError
+            If `cache_dir` is None or cannot be written to, or if `duration` is None before `fit`.
+        AudioError
+            If files cannot be read and `on_error` is 'raise'; all others are in the cache then.
+        """
+        if self.cache_dir is None:
+            raise ValueError("cache_dir of MelSpectrogram must be a folder for warm, got None.")
+        if self.duration is None and not hasattr(self, "n_samples_"):
+            raise ValueError(
+                "duration of MelSpectrogram must be set for warm before fit, got None: the longest "
+                "clip of every fold would decide what the cache needs."
+            )
+        mel = self if self.duration is None else clone(self).fit(X)
+        check_mel_parameters(mel)
+        check_mel_folders(mel)
+        work_through(mel, mel._extractor(), mel._check_clips(X, reset=False), None)
+        return self
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
@@ -340,30 +367,7 @@ of shape (n_clips, n_samples)
     def _run(self, clips: Any, extractor: ClipExtractor) -> np.ndarray:
         """Features of all clips, by several workers."""
         features = new_features((len(clips), *extractor.shape), self.memmap_dir, "MelSpectrogram")
-        most = TASK_BYTES if self.device == "cpu" else DEVICE_TASK_BYTES
-        size = max(1, most // (features[0].nbytes + 4 * math.prod(extractor.wave_shape)))
-        size = min(size, -(-len(clips) // effective_n_jobs(self.n_jobs)))
-        starts = range(0, len(clips), size)
-        failures: list[tuple[str, str]] = []
-        # Threads write their results where they belong; processes have to send them.
-        threads = getattr(get_active_backend(prefer="threads")[0], "supports_sharedmem", False)
-        tasks = (
-            delayed(extractor.fill)(features[start : start + size], clips[start : start + size])
-            if threads
-            else delayed(extractor)(clips[start : start + size])
-            for start in starts
-        )
-        with self._progress(len(clips)) as done:
-            parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
-            for start, result in zip(starts, parallel(tasks), strict=True):
-                if not threads:
-                    features[start : start + size], result = result
-                failures += result
-                done.update(min(size, len(clips) - start))
-        if failures and self.on_error == "raise":
-            raise AudioError(failures)
-        if failures:
-            warnings.warn(f"{AudioError(failures)}\nTheir rows hold silence.", stacklevel=3)
+        work_through(self, extractor, clips, features)
         return features
 
     def _extractor(self) -> ClipExtractor:
@@ -415,8 +419,3 @@ of shape (n_clips, n_samples)
             # `fit` raises; here the model may have moved to a machine without that folder.
             warnings.warn(f"Computing without the cache: {err}", stacklevel=4)
             return None
-
-    def _progress(self, total: int) -> Any:
-        from tqdm.auto import tqdm
-
-        return tqdm(total=total, unit="clip", desc="MelSpectrogram", disable=not self.verbose)

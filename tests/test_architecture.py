@@ -59,6 +59,8 @@ LAYERS = {
     "nn.cepstrum": 1,
     "nn.derivatives": 1,
     "_scratch": -1,
+    "_clip_workers": 3,
+    "_clips": -1,
 }  # fmt: skip
 DOORS = {
     "skorch": {"_training", "_training_callbacks"},
