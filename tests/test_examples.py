@@ -139,3 +139,13 @@ def test_the_recipe_averages_logits_not_probabilities():
     probabilities = np.mean([np.exp(network.predict_log_proba(None)) for network in networks], 0)
     assert probabilities.argmax() == 0
     assert load_example("paper_recipe").predict_together(networks, None) == ["rain"]
+
+
+def test_a_process_without_torch_answers_like_the_pipeline(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    pytest.importorskip("onnxscript", reason="needs onnxscript")
+    run_main(load_example("deploy_onnx"), monkeypatch, "--out", tmp_path)
+    printed = capsys.readouterr().out
+    assert "Heavy packages in the second process: none." in printed
+    assert printed.count("truth: ") == 4
+    assert float(printed.split("predict_proba: ")[1]) < 1e-4
