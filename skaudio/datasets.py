@@ -184,11 +184,11 @@ def fetch_esc50(
     known_hash: str | None = None,
     progress: bool = True,
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Download ESC-50: 2,000 environmental sounds of 5 s at 44.1 kHz, 50 classes [1]_.
+    """Download ESC-50: 2,000 environmental sounds of 5 s at 44.1 kHz, 50 classes.
 
-    645 MB, CC BY-NC; ESC-10 is CC BY. A broken download goes on where it stopped, a second call
-    does not download. The SHA-256 of the archive is checked; GitHub packs it on demand, so should
-    its bytes change one day, pass the `known_hash` of a copy you trust.
+    645 MB, CC BY-NC; ESC-10 is CC BY [1]_. A broken download goes on where it stopped, a second
+    call does not download. The SHA-256 of the archive is checked; GitHub packs it on demand, so
+    should its bytes change one day, pass the `known_hash` of a copy you trust.
 
     Parameters
     ----------
@@ -232,9 +232,9 @@ def fetch_fsdd(
     known_hash: str | None = None,
     progress: bool = True,
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Download the Free Spoken Digit Dataset 1.0.10: 3,000 digits by 6 speakers at 8 kHz [1]_.
+    """Download the Free Spoken Digit Dataset 1.0.10: 3,000 digits by 6 speakers at 8 kHz.
 
-    16 MB, CC BY-SA. GitHub packs the archive on demand, so not its bytes are checked but names
+    16 MB, CC BY-SA [1]_. GitHub packs the archive on demand, so not its bytes are checked but names
     and bytes of all recordings, with one SHA-256; a `known_hash` of the archive replaces that.
 
     Parameters
@@ -275,9 +275,9 @@ def fetch_speech_commands(
     known_hash: str | None = None,
     progress: bool = True,
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Download Speech Commands 0.02: 105,829 words of 1 s at 16 kHz, 35 classes [1]_.
+    """Download Speech Commands 0.02: 105,829 words of 1 s at 16 kHz, 35 classes.
 
-    2.4 GB, CC BY. The SHA-256 of the archive is checked. Background noise is left out.
+    2.4 GB, CC BY [1]_. The SHA-256 of the archive is checked. Background noise is left out.
 
     Parameters
     ----------

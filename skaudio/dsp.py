@@ -24,10 +24,10 @@ __all__ = [
     "resize_time",
 ]
 
-# Added to every mel power before the logarithm, so that digital silence is log(LOG_FLOOR) = -13.8.
-# About the power of noise at -80 dB of full scale. Lower floors spread the range below that, where
-# there is nothing to hear: a linear probe of ImageNet features on ESC-10 fell from 0.875 at 1e-6
-# to 0.860 at 1e-8 and 0.853 at 1e-10.
+#: Added to every mel power before the logarithm, so that digital silence is log(LOG_FLOOR) = -13.8.
+#: About the power of noise at -80 dB of full scale. Lower floors spread the range below that, where
+#: there is nothing to hear: a linear probe of ImageNet features on ESC-10 fell from 0.875 at 1e-6
+#: to 0.860 at 1e-8 and 0.853 at 1e-10.
 LOG_FLOOR = 1e-6
 # Samples transformed at a time: few enough for the cache, and enough that threads, which release
 # Python's lock inside numpy only, seldom wait for each other. Two threads on 10 s clips took 0.9 of

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 __all__ = ["NORM_EPS", "Grid", "PoolingAttention", "as_tokens", "relative_index"]
 
+#: Added to a variance by every layer normalisation.
 NORM_EPS = 1e-6
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import embedding_bag, pad
 
 __all__ = ["ENERGY_FLOOR", "extents", "in_double", "merge", "merge_by", "spread"]
 
-# Added to an energy before its logarithm: an output frame that received nothing is log(1e-12).
+#: Added to an energy before its logarithm: an output frame that received nothing is log(1e-12).
 ENERGY_FLOOR = 1e-12
 # Frames that the backward works on at a time on a CPU, in whole clips.
 GROUP_FRAMES = 2048

@@ -18,6 +18,7 @@ __all__ = [
     "default_kv_stride",
 ]  # fmt: skip
 
+#: Factors by which the stem and the stages may shorten an axis.
 STRIDES = (1, 2, 4, 8, 16)
 MLP_RATIO = 4
 HIDDEN_AT_ONCE = 2**20  # numbers in the hidden layer of a perceptron; 4 MB in float32
@@ -35,6 +36,7 @@ class Size:
     stem: str
 
 
+#: The networks by name: what `build_mast` builds.
 SIZES = {
     "pico": Size((1, 1, 2, 1), 32, 0.0, "conv"),
     "nano": Size((1, 1, 3, 1), 48, 0.05, "conv"),

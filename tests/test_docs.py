@@ -1,0 +1,147 @@
+"""Pages: every public name is listed, links lead somewhere, and the code that is shown runs."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import soundfile
+from safetensors.torch import save_file
+
+import skaudio
+from skaudio.datasets import make_sound_events, write_clips
+from skaudio.nn.cnn import build_cnn
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+# What the code on the pages takes for granted. Everything else it must import or make itself.
+PREAMBLE = """
+import joblib
+import numpy as np
+import sklearn
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+import skaudio
+from skaudio import *
+from skaudio.datasets import load_folder
+from skaudio.inspection import *
+
+paths, labels, groups = load_folder("recordings")
+train_paths, test_paths, more_paths = paths[:24], paths[24:], paths[:8]
+train_labels, test_labels = labels[:24], labels[24:]
+mel = MelSpectrogram(sample_rate=22_050, duration=1.0, n_mels=32)
+pipe = Pipeline([("mel", mel), ("clf", PretrainedCNN("test_efficientnet", random_state=0))])
+pipe.fit(paths, labels)
+"""
+
+
+def load_api_pages():
+    """The module that writes the pages of the API reference."""
+    spec = importlib.util.spec_from_file_location("api_pages", DOCS / "api_pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_api_pages_list_every_public_name(tmp_path):
+    load_api_pages().write_api_pages(tmp_path)
+    index, networks = ((tmp_path / f"{stem}.rst").read_text() for stem in ("index", "nn"))
+    for name in skaudio.__all__:
+        assert f"   {name}\n" in index
+    for path in sorted((ROOT / "skaudio").rglob("[!_]*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        text = networks if ".nn." in module else index
+        assert f".. module:: {module}\n" in text
+        for name in set(importlib.import_module(module).__all__) - set(skaudio.__all__):
+            assert f"   {name}\n" in text, f"{module}.{name}"
+
+
+def prose(page):
+    """Text of a page without blocks of code."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.M)
+
+
+def anchors(page):
+    """Names by which headings of a page can be linked, made as git hosts make them."""
+    for heading in re.findall(r"^#+ (.+)$", prose(page), flags=re.M):
+        yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def broken_links(page):
+    """Links to files or headings that do not exist; addresses of the web are not followed."""
+    for link in LINK.findall(prose(page)):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        web = re.match(r"https?://|mailto:", link)
+        if not web and not (target.exists() and (not anchor or anchor in anchors(target))):
+            yield link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    assert not list(broken_links(page))
+
+
+def test_broken_links_are_found(tmp_path):
+    (tmp_path / "other.md").write_text("# Speed & memory\n")
+    page = tmp_path / "page.md"
+    page.write_text("# A\n[1](gone.md) [2](other.md#speed) [3](other.md#speed--memory) [4](#a)\n")
+    assert list(broken_links(page)) == ["gone.md", "other.md#speed"]
+
+
+def sections(page):
+    """Heading and joined Python blocks of every section that has some.
+
+    A block after the comment ``<!-- not run: REASON -->`` is left out.
+    """
+    for section in re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.M):
+        blocks = re.findall(
+            r"(<!-- not run: .+? -->\n)?^```python\n(.*?)^```", section, flags=re.DOTALL | re.M
+        )
+        code = "\n".join(block for skipped, block in blocks if not skipped)
+        if code:
+            yield section.splitlines()[0], code
+
+
+def shown_code():
+    for page in (ROOT / "README.md", DOCS / "user_guide.md"):
+        yield from (pytest.param(code, id=f"{page.name}-{title}") for title, code in sections(page))
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """A working folder with what the pages call recordings, new.wav and model.safetensors."""
+    folder = tmp_path_factory.mktemp("guide")
+    waves, labels, folds = make_sound_events(
+        48, 2, duration=0.8, n_folds=2, sample_rate=22_050, random_state=0
+    )
+    write_clips(folder / "recordings", waves, labels, folds, sample_rate=22_050)
+    soundfile.write(folder / "new.wav", waves[0], 22_050)
+    network = build_cnn("test_efficientnet", in_channels=3, n_classes=1000)
+    save_file(network.state_dict(), folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("code", shown_code())
+def test_code_on_the_pages_runs(code, recordings, monkeypatch):
+    """As printed, but for one epoch, and with the smallest network of MobileNet's family."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("Agg")
+    for cls in (skaudio.PretrainedCNN, skaudio.MAST):
+        short = {name: 1 for name in cls.__init__.__kwdefaults__ if name.endswith("_epochs")}
+        monkeypatch.setattr(cls.__init__, "__kwdefaults__", cls.__init__.__kwdefaults__ | short)
+    monkeypatch.setattr(
+        "skaudio._pretrained_weights.fetch_imagenet",
+        lambda name, options: build_cnn(name, in_channels=3, n_classes=1000).state_dict(),
+    )
+    monkeypatch.chdir(recordings)
+    code = code.replace("mobilenetv2_100", "test_efficientnet")
+    code = re.sub(r"_epochs=\d+", "_epochs=1", code)
+    exec(compile(PREAMBLE + code, "page", "exec"), {"__name__": "page"})
+    plt.close("all")
