@@ -55,6 +55,7 @@ sphinx_gallery_conf = {
     "min_reported_time": 1,
 }
 
+html_context = {"default_mode": "auto"}
 html_theme = "pydata_sphinx_theme"
 html_title = "skaudio"
 html_static_path = ["_static"]

@@ -127,11 +127,13 @@ class SpectrogramClassifier(
 
         Parameters
         ----------
-        X, y, sample_weight : as for `fit`
+        X, y : as for `fit`
             One chunk of the data, at least two clips; it need not hold every class.
         classes : array-like of shape (n_classes,) or None, default=None
             All classes that will ever occur; needed in the first call only, and not for an
             indicator matrix.
+        sample_weight : as for `fit`
+            Weights of the clips of this chunk.
 
         Returns
         -------
@@ -203,7 +205,18 @@ class SpectrogramClassifier(
         return self._labels.probabilities(logits).numpy()
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithm of `predict_proba`, exact for tiny probabilities too."""
+        """Logarithm of `predict_proba`, exact for tiny probabilities too.
+
+        Parameters
+        ----------
+        X : array-like
+            As for `fit`.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_clips, n_classes)
+            Columns as those of `predict_proba`.
+        """
         logits = self._logits(X)
         return self._labels.log_probabilities(logits).numpy()
 

@@ -1,11 +1,12 @@
 """Pages: every public name is listed, links lead somewhere, and the code that is shown runs."""
 
-import importlib.util
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 import soundfile
+from api_pages import write_api_pages
 from safetensors.torch import save_file
 
 import skaudio
@@ -41,16 +42,8 @@ pipe.fit(paths, labels)
 """
 
 
-def load_api_pages():
-    """The module that writes the pages of the API reference."""
-    spec = importlib.util.spec_from_file_location("api_pages", DOCS / "api_pages.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_api_pages_list_every_public_name(tmp_path):
-    load_api_pages().write_api_pages(tmp_path)
+    write_api_pages(tmp_path)
     index, networks = ((tmp_path / f"{stem}.rst").read_text() for stem in ("index", "nn"))
     for name in skaudio.__all__:
         assert f"   {name}\n" in index

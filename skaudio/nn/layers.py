@@ -40,6 +40,7 @@ class Standardize(nn.Module):
         self.register_buffer("std", torch.where(std > 0, std, 1.0)[:, None, None])
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images ``(batch, n_channels, height, width)`` to images of the same shape."""
         return (x - self.mean) / self.std
 
 
@@ -53,6 +54,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
     """
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Normalise ``(batch, num_features, time)``; frames where `mask` is False do not count."""
         if mask is None:
             return super().forward(x)
         keep = mask[:, None].to(x.dtype)
@@ -95,6 +97,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = MaskedBatchNorm(out_channels)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Frames ``(batch, in_channels, time)`` to ``(batch, out_channels, time)``."""
         x = self.norm1(self.conv1(x).relu(), mask)
         return x + self.norm2(self.conv2(x).relu(), mask)
 

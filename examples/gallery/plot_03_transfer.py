@@ -23,9 +23,12 @@ from skaudio.datasets import make_sound_events
 waves, labels, _ = make_sound_events(1200, 12, duration=1.0, difficulty=0.1, random_state=0)
 is_source = np.isin(labels, np.unique(labels)[::2])
 target, new, y_target, y_new = train_test_split(
-    waves[~is_source], labels[~is_source], train_size=48, stratify=labels[~is_source],
+    waves[~is_source],
+    labels[~is_source],
+    train_size=48,
+    stratify=labels[~is_source],
     random_state=0,
-)  # fmt: skip
+)
 print(f"source: {is_source.sum()} clips of", ", ".join(np.unique(labels[is_source])))
 print(f"target: {len(target)} clips of", ", ".join(np.unique(y_target)))
 
@@ -43,7 +46,7 @@ from sklearn.pipeline import make_pipeline
 from skaudio import MelSpectrogram, PretrainedCNN
 
 mel = MelSpectrogram(sample_rate=16_000, n_fft=512, hop_length=200, n_mels=40)
-cnn = PretrainedCNN("test_resnet", weights=None, lr=3e-3, max_epochs=15, random_state=0)
+cnn = PretrainedCNN("test_resnet", weights=None, lr=3e-3, max_epochs=10, random_state=0)
 source = make_pipeline(mel, cnn).fit(waves[is_source], labels[is_source])
 
 weights = f"{tempfile.mkdtemp()}/source.pt"
@@ -60,10 +63,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 frozen = PretrainedCNN("test_resnet", weights=weights, freeze="backbone", max_epochs=1)
-tuned = PretrainedCNN("test_resnet", weights=weights, lr=3e-3, backbone_lr=1e-3, max_epochs=30,
-                      batch_size=16, random_state=0)  # fmt: skip
-scratch = PretrainedCNN("test_resnet", weights=None, lr=3e-3, max_epochs=30, batch_size=16,
-                        random_state=0)  # fmt: skip
+tuned = PretrainedCNN(
+    "test_resnet",
+    weights=weights,
+    lr=3e-3,
+    backbone_lr=1e-3,
+    max_epochs=30,
+    batch_size=16,
+    random_state=0,
+)
+scratch = PretrainedCNN(
+    "test_resnet", weights=None, lr=3e-3, max_epochs=30, batch_size=16, random_state=0
+)
 ways = {
     "from scratch": make_pipeline(mel, scratch),
     "frozen features": make_pipeline(
@@ -79,7 +90,7 @@ scores = {name: pipe.fit(target, y_target).score(new, y_new) for name, pipe in w
 
 import matplotlib.pyplot as plt
 
-fig, ax = plt.subplots(figsize=(6, 2.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(5.6, 3), layout="constrained")
 bars = ax.barh(list(scores), list(scores.values()), color=["0.7", "C0", "C1"])
 ax.bar_label(bars, fmt="%.2f", padding=4)
 ax.axvline(1 / 6, color="0.4", linestyle=":")

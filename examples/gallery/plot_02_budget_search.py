@@ -28,24 +28,41 @@ from skaudio.datasets import make_sound_events, write_clips
 def small_cnn(in_channels, n_classes):
     """Two convolutions, and a linear layer that knows roughly where in time something was."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.AdaptiveMaxPool2d((4, 6)), nn.Flatten(), nn.Linear(16 * 24, n_classes),
-    )  # fmt: skip
+        nn.Conv2d(in_channels, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.AdaptiveMaxPool2d((4, 6)),
+        nn.Flatten(),
+        nn.Linear(16 * 24, n_classes),
+    )
 
 
 waves, labels, folds = make_sound_events(
-    160, 3, duration=1.0, difficulty=0.3, n_folds=3, random_state=0
+    150, 3, duration=1.0, difficulty=0.2, n_folds=3, random_state=0
 )
 folder = tempfile.mkdtemp()
 paths = write_clips(folder, waves, labels, folds, sample_rate=16_000)
-pipe = Pipeline([
-    ("mel", MelSpectrogram(sample_rate=16_000, duration=1.0, n_fft=512, n_mels=32,
-                           cache_dir=f"{folder}/cache")),
-    ("diffres", DiffResResampler(random_state=0)),
-    ("clf", PretrainedCNN(small_cnn, weights=None, lr=5e-3, max_epochs=12, batch_size=16,
-                          random_state=0)),
-])  # fmt: skip
+pipe = Pipeline(
+    [
+        (
+            "mel",
+            MelSpectrogram(
+                sample_rate=16_000, duration=1.0, n_fft=512, n_mels=32, cache_dir=f"{folder}/cache"
+            ),
+        ),
+        ("diffres", DiffResResampler(random_state=0)),
+        (
+            "clf",
+            PretrainedCNN(
+                small_cnn, weights=None, lr=5e-3, max_epochs=12, batch_size=16, random_state=0
+            ),
+        ),
+    ]
+)
 
 # %%
 # One search for everything
@@ -79,3 +96,4 @@ from skaudio.inspection import FrameImportanceDisplay
 
 pipe.set_params(mel__hop_length=160, diffres__budget=0.25).fit(paths, labels)
 display = FrameImportanceDisplay.from_estimator(pipe, paths[4])
+# sphinx_gallery_thumbnail_number = 2

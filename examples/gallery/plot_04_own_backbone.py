@@ -21,10 +21,17 @@ from torch import nn
 def small_cnn(in_channels, n_classes):
     """Two convolutions, and a linear layer that knows roughly where in time something was."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.AdaptiveMaxPool2d((4, 6)), nn.Flatten(), nn.Linear(16 * 24, n_classes),
-    )  # fmt: skip
+        nn.Conv2d(in_channels, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.AdaptiveMaxPool2d((4, 6)),
+        nn.Flatten(),
+        nn.Linear(16 * 24, n_classes),
+    )
 
 
 class RecurrentNetwork(nn.Module):
@@ -33,9 +40,13 @@ class RecurrentNetwork(nn.Module):
     def __init__(self, in_channels, n_classes):
         super().__init__()
         self.conv = nn.Sequential(
-            nn.Conv2d(in_channels, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
-            nn.MaxPool2d((4, 2)), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
-        )  # fmt: skip
+            nn.Conv2d(in_channels, 16, 3, padding=1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.MaxPool2d((4, 2)),
+            nn.Conv2d(16, 16, 3, padding=1),
+            nn.ReLU(),
+        )
         self.rnn = nn.GRU(16 * 10, 32, batch_first=True, bidirectional=True)
         self.head = nn.Linear(64, n_classes)
 
@@ -60,10 +71,12 @@ from skaudio import MelSpectrogram, PretrainedCNN
 from skaudio.datasets import make_sound_events
 
 waves, labels, _ = make_sound_events(160, 4, duration=1.0, difficulty=0.2, random_state=0)
-pipe = Pipeline([
-    ("mel", MelSpectrogram(sample_rate=16_000, n_fft=512, hop_length=200, n_mels=40)),
-    ("clf", PretrainedCNN(weights=None, lr=3e-3, max_epochs=20, batch_size=16, random_state=0)),
-])  # fmt: skip
+pipe = Pipeline(
+    [
+        ("mel", MelSpectrogram(sample_rate=16_000, n_fft=512, hop_length=200, n_mels=40)),
+        ("clf", PretrainedCNN(weights=None, lr=3e-3, max_epochs=20, batch_size=16, random_state=0)),
+    ]
+)
 backbones = [small_cnn, RecurrentNetwork, "test_resnet"]
 search = GridSearchCV(pipe, {"clf__backbone": backbones}, cv=2).fit(waves, labels)
 
@@ -89,12 +102,12 @@ for name, backbone in zip(names, backbones, strict=True):
 # %%
 import matplotlib.pyplot as plt
 
-fig, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
 results = search.cv_results_
 for name, cost, mean, std in zip(
     names, costs, results["mean_test_score"], results["std_test_score"], strict=True
 ):
     ax.errorbar(cost.macs / 1e6, mean, std, marker="o", capsize=3, label=name)
-ax.set(xscale="log", xlabel="Multiply-accumulates per clip (M)", ylabel="Accuracy, mean ± SD")
+ax.set(xlim=(0, None), xlabel="Multiply-accumulates per clip (M)", ylabel="Accuracy, mean ± SD")
 ax.legend(frameon=False)
 ax.spines[["top", "right"]].set_visible(False)
