@@ -36,6 +36,8 @@ from skaudio.inspection import *
 paths, labels, groups = load_folder("recordings")
 train_paths, test_paths, more_paths = paths[:24], paths[24:], paths[:8]
 train_labels, test_labels = labels[:24], labels[24:]
+val_paths, val_labels, new_paths = test_paths, test_labels, test_paths
+grid = {"clf__lr": [1e-3, 3e-3]}
 mel = MelSpectrogram(sample_rate=22_050, duration=1.0, n_mels=32)
 pipe = Pipeline([("mel", mel), ("clf", PretrainedCNN("test_efficientnet", random_state=0))])
 pipe.fit(paths, labels)

@@ -94,5 +94,7 @@ def test_the_ci_runs_the_test_command_of_the_readme():
     assert commands == [
         "python -m pip install . && python examples/quickstart.py",
         'python -m pip install ".[test]" && python -m pytest',
+        'python -m pip install ".[docs]" && python -m sphinx -W -b html docs docs/_build',
     ]
-    assert "README.md" in (ROOT / ".ci" / "run").read_text()
+    run = (ROOT / ".ci" / "run").read_text().replace("\\", "")
+    assert all(f"readme_command '{command.split(' -W')[0]}'" in run for command in commands[1:])

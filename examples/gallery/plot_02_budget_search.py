@@ -46,23 +46,14 @@ waves, labels, folds = make_sound_events(
 )
 folder = tempfile.mkdtemp()
 paths = write_clips(folder, waves, labels, folds, sample_rate=16_000)
-pipe = Pipeline(
-    [
-        (
-            "mel",
-            MelSpectrogram(
-                sample_rate=16_000, duration=1.0, n_fft=512, n_mels=32, cache_dir=f"{folder}/cache"
-            ),
-        ),
-        ("diffres", DiffResResampler(random_state=0)),
-        (
-            "clf",
-            PretrainedCNN(
-                small_cnn, weights=None, lr=5e-3, max_epochs=12, batch_size=16, random_state=0
-            ),
-        ),
-    ]
+
+mel = MelSpectrogram(
+    sample_rate=16_000, duration=1.0, n_fft=512, n_mels=32, cache_dir=f"{folder}/cache"
 )
+cnn = PretrainedCNN(
+    small_cnn, weights=None, lr=5e-3, max_epochs=12, batch_size=16, random_state=0
+)
+pipe = Pipeline([("mel", mel), ("diffres", DiffResResampler(random_state=0)), ("clf", cnn)])
 
 # %%
 # One search for everything
