@@ -10,6 +10,7 @@ from conftest import SHARED
 from networks import tiny_cnn
 from signals import tone
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -287,6 +288,10 @@ def test_pipelines_that_cannot_do_this_are_named(pipe, recording, tone_clips):
     svc = make_pipeline(small_mel(), flat, SVC()).fit(paths, labels)
     with pytest.raises(ValueError, match="must end with a classifier that has predict_proba.* SVC"):
         predict_windows(svc, recording)
+    forest = RandomForestClassifier(2, random_state=0)
+    lists = make_pipeline(small_mel(), flat, forest).fit(paths, np.eye(2)[[0, 1] * 15])
+    with pytest.raises(ValueError, match="one probability per clip and class.* RandomForestClass"):
+        predict_windows(lists, recording)
     with pytest.raises(ValueError, match="Pipeline, got GridSearchCV|pass its best_estimator_"):
         predict_windows(GridSearchCV(pipe, {}), recording)
     with pytest.raises(NotFittedError, match="not fitted"):
