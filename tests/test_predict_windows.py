@@ -227,8 +227,8 @@ def test_memory_does_not_grow_with_the_recording(tmp_path, tone_clips):
         predict_windows(pipe, tmp_path / f"{minutes}.wav")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    whole = 4 * 20 * 60 * 16_000
-    assert peaks[1] < peaks[0] + 1e6 < whole / 2
+    grown = 4 * 18 * 60 * 16_000  # bytes of float32 that the longer one has more
+    assert peaks[1] - peaks[0] < grown / 10
 
 
 def test_bad_recordings_are_named_before_anything_is_computed(tmp_path, pipe, recording):
