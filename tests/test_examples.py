@@ -149,3 +149,33 @@ def test_a_process_without_torch_answers_like_the_pipeline(tmp_path, monkeypatch
     assert "Heavy packages in the second process: none." in printed
     assert printed.count("truth: ") == 4
     assert float(printed.split("predict_proba: ")[1]) < 1e-4
+
+
+def test_the_report_is_written(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib").use("Agg")
+    example = load_example("report")
+    short = make_sound_events(12, 2, duration=0.5, n_folds=2, random_state=0)
+    make_pipeline = example.make_pipeline
+    monkeypatch.setattr(example, "make_sound_events", lambda *args, **options: short)
+    monkeypatch.setattr(
+        example, "make_pipeline", lambda *args: make_pipeline(*args).set_params(clf__max_epochs=1)
+    )
+    run_main(example, monkeypatch, "--out", tmp_path / "report.html")
+    assert "Best: {'diffres__budget'" in capsys.readouterr().out
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").count("<audio") > 1
+
+
+def test_the_pictures_of_the_inside_are_drawn(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib").use("Agg")
+    pytest.importorskip("captum")
+    example = load_example("look_inside")
+    short = make_sound_events(24, 2, duration=0.5, n_folds=2, random_state=0)
+    make_pipeline = example.make_pipeline
+    monkeypatch.setattr(example, "make_sound_events", lambda *args, **options: short)
+    monkeypatch.setattr(
+        example, "make_pipeline", lambda *args: make_pipeline(*args).set_params(clf__max_epochs=2)
+    )
+    run_main(example, monkeypatch, "--out", tmp_path)
+    assert capsys.readouterr().out.count("Saved") == 3
+    for name in ("spectrograms", "saliency", "learning_curve"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 5000
