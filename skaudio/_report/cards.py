@@ -50,13 +50,16 @@ def cards(evaluation: Evaluation, X: Any, examples: Sequence[Example]) -> str:
     return f'<div class="cards">{"".join(parts)}</div>'
 
 
-def _card(example: Example, where: str, sound: Sound | str, picture: ClipPicture | None) -> str:
-    right = " right" if example.verdict.endswith("rightly") else ""
+def _card(
+    example: Example, where: str, sound: Sound | str | None, picture: ClipPicture | None
+) -> str:
+    right = " right" if example.right else ""
     bars = "".join(_bar(*bar) for bar in example.bars)
+    more = f'<p class="muted">{escape(example.detail)}</p>' if example.detail else ""
     seen = "" if picture is None else _picture(picture, f"Spectrogram of {where}")
     return (
         f'<article class="card{right}"><h3>{escape(example.verdict)}</h3><dl>{bars}</dl>'
-        f'{seen}{_player(sound, where)}<p class="muted">{escape(where)}</p></article>'
+        f'{seen}{_player(sound, where)}{more}<p class="muted">{escape(where)}</p></article>'
     )
 
 
@@ -68,7 +71,9 @@ def _bar(role: str, name: str, probability: float | None) -> str:
     )
 
 
-def _player(sound: Sound | str, where: str) -> str:
+def _player(sound: Sound | str | None, where: str) -> str:
+    if sound is None:
+        return ""
     if isinstance(sound, str):
         return f'<p class="muted">{escape(sound)}</p>'
     file, seconds = sound

@@ -36,7 +36,7 @@ def clip_names(X: Any, rows: np.ndarray) -> list[str]:
     return [f"{paths[row][len(folder) :].lstrip(os.sep)}, row {row}" for row in rows]
 
 
-def clip_sound(pipe: Pipeline, X: Any, row: int) -> Sound | str:
+def clip_sound(pipe: Pipeline, X: Any, row: int) -> Sound | str | None:
     """A clip as the pipeline heard it: mono, resampled, cut or filled.
 
     Parameters
@@ -50,14 +50,14 @@ def clip_sound(pipe: Pipeline, X: Any, row: int) -> Sound | str:
 
     Returns
     -------
-    sound : (bytes, float) or str
-        A FLAC file of at most `MAX_SECONDS`, and the length of the whole clip in seconds; or the
-        reason why there is none.
+    sound : (bytes, float), str or None
+        A FLAC file of at most `MAX_SECONDS`, and the length of the whole clip in seconds; the
+        reason why a file cannot be read; or None where rows are no clips, but features.
     """
     mel, clips = mel_step(pipe), as_clip_list(X, MelSpectrogram())
     clip: Any = np.asarray(X)[row] if clips is None else clips[row]
     if mel is None and not isinstance(clip, str):
-        return "These rows hold no sound: pass paths, or waveforms to a MelSpectrogram, to listen."
+        return None
     rate = DEFAULT_RATE if mel is None else mel.sample_rate
     try:
         wave = _wave(clip, mel)

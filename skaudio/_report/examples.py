@@ -23,11 +23,17 @@ class Example:
         What was predicted, in words.
     bars : list of (str, str, float or None)
         Role ('predicted', 'true' or 'next'), name and probability of the classes to show.
+    right : bool
+        Whether that is true.
+    detail : str, default=''
+        More in words.
     """
 
     place: int
     verdict: str
     bars: list[tuple[str, str, float | None]]
+    right: bool
+    detail: str = ""
 
 
 def choose_examples(evaluation: Evaluation, count: int) -> tuple[list[Example], int]:
@@ -75,7 +81,7 @@ def _describe(evaluation: Evaluation, place: int) -> Example:
     verdict = (
         f"{names[said]}, rightly" if said == truth else f"{names[truth]} taken for {names[said]}"
     )
-    return Example(int(place), verdict, bars)
+    return Example(int(place), verdict, bars, said == truth)
 
 
 def _label_examples(evaluation: Evaluation, count: int) -> tuple[list[Example], int]:
@@ -91,11 +97,18 @@ def _label_examples(evaluation: Evaluation, count: int) -> tuple[list[Example], 
     for place, label in pairs:
         name, present = evaluation.names[label], truth[place, label]
         words = {
-            (True, False): f"{name} missed", (False, True): f"{name} where there is none",
+            (True, False): f"{name} missed", (False, True): f"{name} heard where there is none",
             (True, True): f"{name}, rightly", (False, False): f"no {name}, rightly",
         }  # fmt: skip
         value = None if evaluation.proba is None else float(proba[place, label])
         role = "true" if present else "predicted"
         verdict = words[bool(present), bool(predicted[place, label])]
-        examples.append(Example(int(place), verdict, [(role, name, value)]))
+        detail = f"True: {_list(evaluation, truth[place])}. "
+        detail += f"Predicted: {_list(evaluation, predicted[place])}."
+        right = bool(present == predicted[place, label])
+        examples.append(Example(int(place), verdict, [(role, name, value)], right, detail))
     return examples, int(wrong.sum())
+
+
+def _list(evaluation: Evaluation, present: np.ndarray) -> str:
+    return ", ".join(evaluation.names[n] for n in np.flatnonzero(present)) or "none"

@@ -138,7 +138,11 @@ def mistakes_section(evaluation: Evaluation, X: Any, n_mistakes: int) -> str:
     if not n_wrong:
         title = "The least certain right answers"
         text = "There is no mistake among these clips. "
-    return section("mistakes", title, text + "Play a clip to follow it in its picture.", body)
+    if "<audio" in body:
+        text += "Play a clip to follow it in its picture."
+    else:
+        text += "To listen, pass paths, or waveforms to a MelSpectrogram."
+    return section("mistakes", title, text, body)
 
 
 def search_sections(search: Any, X: Any) -> str:
