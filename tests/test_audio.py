@@ -270,9 +270,7 @@ def test_check_audio_looks_at_the_end_of_a_file_too(tmp_path):
 def test_bad_arguments_of_checking_and_streaming_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"paths of check_audio must be a list, got one path"):
         check_audio("a.wav")
-    with pytest.raises(
-        ValueError, match="channel of check_audio must be 'mean', 'all' or an"
-    ):
+    with pytest.raises(ValueError, match="channel of check_audio must be 'mean', 'all' or an"):
         check_audio([], channel="left")
     with pytest.raises(ValueError, match="sample_rate of stream_blocks must be an int >= 1, got 0"):
         stream_blocks(tmp_path / "a.wav", sample_rate=0)
