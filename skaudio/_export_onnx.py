@@ -15,16 +15,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from skaudio._atomic_file import atomic_file
+from skaudio._differentiable import DifferentiableArray
 from skaudio._diffres_resampler import DiffResResampler
-from skaudio._mel_parameters import image_shape
+from skaudio._front_end_transformer import FrontEndTransformer
+from skaudio._mel_parameters import image_shape, layer_settings
 from skaudio._mel_spectrogram import MelSpectrogram
-from skaudio._pipelines import check_classifier, check_pipeline, transformers, uncached_transform
-from skaudio._validation import is_path
-from skaudio.nn.frontend import FrontEndChain
+from skaudio._pipelines import check_classifier, check_pipeline, transformers
+from skaudio.nn.frontend import FrontEnd, FrontEndChain
 from skaudio.nn.logmel import LogMel
 
 __all__ = ["export_onnx"]
@@ -47,9 +50,9 @@ def export_onnx(pipe: Pipeline, path: str | os.PathLike, *, from_waveform: bool 
     Parameters
     ----------
     pipe : Pipeline
-        Fitted: `MelSpectrogram`, perhaps `DiffResResampler`, and a classifier of skaudio; or
-        without the first, if spectrograms come from elsewhere. A budget that was changed after
-        fitting, by `set_params`, is exported as it is now.
+        Fitted: `MelSpectrogram`, perhaps `PCEN`, `MFCC`, `Deltas` and `DiffResResampler`, and a
+        classifier of skaudio; if spectrograms come from elsewhere, without all but the last two.
+        A budget that was changed after fitting, by `set_params`, is exported as it is now.
     path : str or PathLike
         The file, usually with the ending ``.onnx``; one that is there is replaced.
     from_waveform : bool, default=False
@@ -68,15 +71,15 @@ def export_onnx(pipe: Pipeline, path: str | os.PathLike, *, from_waveform: bool 
 
     Notes
     -----
-    The input is ``spectrogram`` of shape (n_clips, n_mels, n_frames), with several windows
-    (n_clips, n_windows, n_mels, n_frames), or ``waveform`` of shape (n_clips, n_samples); float32,
-    any number of clips, of one length. The outputs are ``probabilities`` and ``logits`` of shape
-    (n_clips, n_classes), float32.
+    The input is ``spectrogram`` of shape (n_clips, n_mels, n_frames), with several windows or
+    channels (n_clips, n_windows, n_mels, n_frames), or ``waveform`` of shape (n_clips, n_samples),
+    with channels (n_clips, n_channels, n_samples); float32, any number of clips, of one length. The
+    outputs are ``probabilities`` and ``logits`` of shape (n_clips, n_classes), float32.
 
     What else a program must know is JSON under the key ``"skaudio"`` of the file's metadata:
     ``classes``, the labels in the order of the columns; ``activation``, what makes probabilities of
-    logits; ``mel``, the arguments of a `MelSpectrogram` that makes the input; and ``version``, of
-    skaudio.
+    logits, softmax or, where a clip has any number of labels, sigmoid; ``mel``, the arguments of a
+    `MelSpectrogram` that makes the input; and ``version``, of skaudio.
 
     The file has operators of opset 18, the Fourier transform is the operator STFT [1]_;
     onnxruntime 1.18 or newer runs it.
@@ -97,21 +100,16 @@ def export_onnx(pipe: Pipeline, path: str | os.PathLike, *, from_waveform: bool 
     >>> export_onnx(pipe, "model.onnx", from_waveform=True)  # doctest: +SKIP
     """
     _check_packages()
-    target = _check_path(path)
-    mel = _check_steps(pipe, from_waveform)
-    network, shape = _network(pipe, mel, from_waveform)
-    name = "waveform" if from_waveform else "spectrogram"
-    program = _to_onnx(network, name, shape, type(pipe[-1]).__name__)
-    program.model.metadata_props["skaudio"] = json.dumps(
-        _metadata(pipe[-1], mel), default=np.generic.item
-    )
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
+    with atomic_file(path, "path of export_onnx") as part:
+        mel = _check_steps(pipe, from_waveform)
+        network, shape = _network(pipe, mel, from_waveform)
+        name = "waveform" if from_waveform else "spectrogram"
+        program = _to_onnx(network, name, shape, type(pipe[-1]).__name__)
+        program.model.metadata_props["skaudio"] = json.dumps(
+            _metadata(pipe[-1], mel), default=np.generic.item
+        )
         program.save(part, external_data=False)
         _compare(part, network, name, shape)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class _Exported(nn.Module):
@@ -123,23 +121,25 @@ class _Exported(nn.Module):
         Images (batch, n_channels, height, width) to logits.
     activation : callable
         Logits to probabilities.
+    from_waveform : bool
+        Whether clips have no axis of bands.
     """
 
-    def __init__(self, network: nn.Module, activation: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self, network: nn.Module, activation: Callable[[Tensor], Tensor], from_waveform: bool
+    ) -> None:
         super().__init__()
         self.network = network
         self.activation = activation
+        self.from_waveform = from_waveform
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        if self.from_waveform:
+            clips = clips.unsqueeze(-2)
         while clips.ndim < 4:
             clips = clips.unsqueeze(1)
         logits = self.network(clips)
         return self.activation(logits), logits
-
-
-def _activation(classifier: Any) -> tuple[str, Callable[[Tensor], Tensor]]:
-    """Name, for people, and function of what `predict_proba` does with logits."""
-    return "softmax", nn.Softmax(dim=1)
 
 
 def _network(
@@ -147,22 +147,38 @@ def _network(
 ) -> tuple[_Exported, tuple[int, ...]]:
     """The network on the CPU, in evaluation mode, and the shape of a clip that enters it."""
     classifier = copy.deepcopy(pipe[-1]).set_params(compile=False, device="cpu")
-    first = (
-        np.zeros((1, *classifier.input_shape_), dtype=np.float32)
-        if mel is None
-        else [np.zeros(mel.n_samples_, dtype=np.float32)]
-    )
-    images, chain = classifier._check_X(uncached_transform(pipe)(first))
-    parts = chain.parts()[len(chain.waveform_parts()) :]
-    if mel is None:
-        channels, *image = images.shape[1:]
-        shape = tuple(image) if channels == 1 else (channels, *image)
-    elif from_waveform:
-        parts, shape = [LogMel(**mel._layer_config()), *parts], (mel.n_samples_,)
-    else:
-        shape = image_shape(mel)
+    shape = classifier.input_shape_ if mel is None else image_shape(mel)
+    chain, own = _modules(pipe, mel, shape), classifier.frontend_
+    # What the classifier has trained stands for the last modules, with their settings of now.
+    first = len(chain) - len(own)
+    parts = [*chain[:first], *own.like(FrontEndChain(chain[first:])).parts()]
+    parts = parts[len(FrontEndChain(parts).waveform_parts()) :]
+    if from_waveform:
+        parts = [LogMel(**layer_settings(mel)), *parts]
+        shape = (*_channels(mel), mel.n_samples_)  # type: ignore[union-attr]
+    elif mel is None and shape[0] == 1:
+        shape = shape[1:]
     module = classifier.net_.module_.cpu().with_frontend(FrontEndChain(parts).cpu())
-    return _Exported(module, _activation(classifier)[1]).eval(), shape
+    activation = classifier._labels.probabilities
+    return _Exported(module, activation, from_waveform).eval(), shape
+
+
+def _modules(pipe: Pipeline, mel: MelSpectrogram | None, shape: tuple[int, ...]) -> list[FrontEnd]:
+    """The steps behind the spectrograms, and what makes those in a network, as modules."""
+    images = np.zeros((1, *[1] * (3 - len(shape)), *shape), dtype=np.float32)
+    clips: Any = DifferentiableArray(images, [])
+    steps = transformers(pipe)
+    if mel is not None and mel.in_network:
+        first = clone(mel).set_params(cache_dir=None, memmap_dir=None)
+        silence = [np.zeros((*_channels(mel), mel.n_samples_), dtype=np.float32)]
+        clips = first.fit(silence).transform(silence)
+    for step in steps if mel is None else steps[1:]:
+        clips = step.transform(clips)
+    return clips.frontend.parts()
+
+
+def _channels(mel: Any) -> tuple[int, ...]:
+    return (mel.n_channels_,) if mel.channel == "all" else ()
 
 
 def _to_onnx(network: _Exported, name: str, shape: tuple[int, ...], owner: str) -> Any:
@@ -223,8 +239,8 @@ def _metadata(classifier: Any, mel: MelSpectrogram | None) -> dict[str, Any]:
         arguments = {k: v for k, v in mel.get_params().items() if k not in NOT_IN_METADATA}
         arguments["duration"] = mel.n_samples_ / mel.sample_rate
     return {
-        "classes": classifier.classes_.tolist(),
-        "activation": _activation(classifier)[0],
+        "classes": classifier.label_names_.tolist(),
+        "activation": classifier._labels.activation,
         "mel": arguments,
         "version": version("skaudio"),
     }
@@ -236,12 +252,13 @@ def _check_steps(pipe: Pipeline, from_waveform: bool) -> MelSpectrogram | None:
     check_classifier(pipe, "export_onnx")
     steps = transformers(pipe)
     mel = steps[0] if steps and isinstance(steps[0], MelSpectrogram) else None
+    kinds = DiffResResampler if mel is None else DiffResResampler | FrontEndTransformer
     for step in steps if mel is None else steps[1:]:
-        if not isinstance(step, DiffResResampler):
+        if not isinstance(step, kinds):
             raise ValueError(
-                "pipe of export_onnx must have no steps but MelSpectrogram, DiffResResampler and "
-                f"a classifier of skaudio, got {type(step).__name__}, whose work would be missing "
-                "in the file."
+                "pipe of export_onnx must have no steps but MelSpectrogram, others of skaudio "
+                f"behind it, and a classifier of skaudio, got {type(step).__name__}, whose work "
+                "would be missing in the file."
             )
     if from_waveform and mel is None:
         raise ValueError(
@@ -249,16 +266,6 @@ def _check_steps(pipe: Pipeline, from_waveform: bool) -> MelSpectrogram | None:
             f"{type(pipe[0]).__name__}."
         )
     return mel
-
-
-def _check_path(path: Any) -> Path:
-    target = Path(path) if is_path(path) else None
-    if target is None or target.is_dir() or not target.parent.is_dir():
-        raise ValueError(
-            f"path of export_onnx must be a str or PathLike of a file in an existing folder, got "
-            f"{path!r}."
-        )
-    return target
 
 
 def _check_packages() -> None:

@@ -30,6 +30,7 @@ class SingleLabel:
     """
 
     names: np.ndarray
+    activation = "softmax"
 
     @property
     def classes(self) -> np.ndarray:
@@ -93,6 +94,7 @@ class MultiLabel:
     """
 
     names: np.ndarray
+    activation = "sigmoid"
 
     @property
     def classes(self) -> list[np.ndarray]:

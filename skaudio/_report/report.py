@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +12,7 @@ from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skaudio._atomic_file import atomic_file
 from skaudio._report.evaluation import check_targets, evaluate
 from skaudio._report.page import page
 from skaudio._report.sections import (
@@ -138,7 +138,9 @@ def report(
     ]
     steps = " \N{RIGHTWARDS ARROW} ".join(type(step).__name__ for _, step in pipe.steps)
     subtitle = f"{steps}, {date.today():%d %B %Y}".replace(", 0", ", ")
-    _write(target, page(title=title, subtitle=subtitle, version=version("skaudio"), body=body))
+    text = page(title=title, subtitle=subtitle, version=version("skaudio"), body=body)
+    with atomic_file(target, "path of report") as part:
+        part.write_text(text, encoding="utf-8")
     return target
 
 
@@ -177,14 +179,3 @@ def _check_matplotlib() -> None:
         import matplotlib.pyplot  # noqa: F401
     except ImportError as err:
         raise ImportError("report draws with matplotlib: pip install 'skaudio[plot]'.") from err
-
-
-def _write(target: Path, text: str) -> None:
-    """Put a complete file in place at once."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, target)
-    finally:
-        with suppress(OSError):
-            part.unlink()

@@ -131,8 +131,8 @@ class SaliencyDisplay:
             One clip: a path, a waveform ``(n_samples,)``, or a spectrogram where the pipeline
             starts with those.
         target : object or None, default=None
-            Label of the class to explain, one of the classifier's `classes_`; None takes the one
-            with the highest logit.
+            Label of the class to explain, one of the classifier's `label_names_`; None takes the
+            one with the highest logit.
         baseline : float or None, default=None
             What silence is: a value of log-mel, such as ``np.log(skaudio.dsp.LOG_FLOOR)``. None
             takes the clip's lowest value, channel by channel.
@@ -167,10 +167,10 @@ class SaliencyDisplay:
         ).expand_as(log_mel)
         with torch.no_grad(), limited_threads(1):
             logits, baseline_logits = network(log_mel)[0], network(silent)[0]
-        index = int(logits.argmax()) if target is None else _index(classifier.classes_, target)
+        index = int(logits.argmax()) if target is None else _index(classifier.label_names_, target)
         attribution = _integrate(network, log_mel, silent, index, n_steps)
         return cls(
-            log_mel[0].numpy(), attribution[0].numpy(), classifier.classes_[index],
+            log_mel[0].numpy(), attribution[0].numpy(), classifier.label_names_[index],
             logit=float(logits[index]), baseline_logit=float(baseline_logits[index]),
             **units_of(pipe, tuple(log_mel.shape[-2:])),
         ).plot(ax)  # fmt: skip

@@ -101,7 +101,9 @@ class LogMel(FixedFrontEnd):
         n_frames = self.output_shape(tuple(images.shape[1:]))[-1]  # type: ignore[arg-type]
         channels = [self._channel(waves, hop, win, filters, n_frames) for hop, win in self.windows]
         log_mel = torch.stack(channels, dim=1)  # (batch * n_channels, n_windows, n_mels, n_frames)
-        return log_mel.view(len(images), -1, *log_mel.shape[2:]), waves.new_zeros(())
+        # Not by the number of clips, which exporters would take for a constant.
+        log_mel = log_mel.unflatten(0, (-1, images.shape[1])).flatten(1, 2)
+        return log_mel, waves.new_zeros(())
 
     def _channel(
         self, waves: Tensor, hop: int, win: int | None, filters: Tensor, n_frames: int
