@@ -121,6 +121,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     See Also
     --------
     PretrainedCNN : Classifier for these spectrograms.
+    PCEN, MFCC, Deltas : Other features, made of these.
 
     Notes
     -----
