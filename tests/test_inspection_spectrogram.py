@@ -1,5 +1,6 @@
 """Pictures of spectrograms, and of what their cells contribute to a class."""
 
+import doctest
 import sys
 
 import numpy as np
@@ -15,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import MAST, AudioError, DiffResResampler, MelSpectrogram, PretrainedCNN
 from skaudio.datasets import make_sound_events
-from skaudio.inspection import SaliencyDisplay, SpectrogramDisplay
+from skaudio.inspection import LearningCurveDisplay, SaliencyDisplay, SpectrogramDisplay
 
 RATE, DURATION = 8000, 0.6
 MEL = {"sample_rate": RATE, "duration": DURATION, "n_fft": 256, "hop_length": 80, "n_mels": 32}
@@ -248,6 +249,15 @@ class TestSaliency:
             call(pipe, [wave])
         with pytest.raises(ValueError, match="must end with a classifier of skaudio"):
             call(make_pipeline(LogisticRegression()).fit(*clips), wave)
+
+
+@pytest.mark.usefixtures("_captum")
+@pytest.mark.parametrize("display", [SpectrogramDisplay, SaliencyDisplay, LearningCurveDisplay])
+def test_examples_in_docstrings_run(display):
+    examples = doctest.DocTestFinder(recurse=False).find(display, globs={})
+    results = [doctest.DocTestRunner().run(example) for example in examples]
+    assert sum(result.attempted for result in results) > 1
+    assert sum(result.failed for result in results) == 0
 
 
 def test_a_missing_captum_is_named_with_the_remedy(pipe, clips, monkeypatch):

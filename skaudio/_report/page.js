@@ -26,7 +26,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
 // Players: one at a time, with a line in the spectrogram where it is; a click there jumps.
 const players = [...document.querySelectorAll(".card audio")];
 for (const player of players) {
-  const view = player.closest(".card").querySelector(".view");
+  const view = player.closest(".card").querySelector(".view[data-seconds]");
   player.addEventListener("play", () => {
     players.filter((other) => other !== player).forEach((other) => other.pause());
     if (!view) return;
@@ -38,7 +38,7 @@ for (const player of players) {
     follow();
   });
   player.addEventListener("ended", () => view && view.classList.remove("playing"));
-  if (view && view.dataset.seconds) {
+  if (view) {
     view.style.cursor = "pointer";
     view.addEventListener("click", (event) => {
       const box = view.getBoundingClientRect();

@@ -97,8 +97,9 @@ def report(
     Notes
     -----
     Sound is stored as FLAC of 16 bits, as the model heard it: mono, resampled, cut or filled; of
-    long clips the first 10 s. Five seconds at 22 kHz take some 150 kB, so that a page with twelve
-    mistakes has 2 MB.
+    long clips the first 10 s. Five seconds at 22 kHz take some 180 kB of the page with their
+    picture, so that twelve mistakes of ESC-10 make 2.4 MB. Clips of 10 s at 44 kHz take four times
+    that.
 
     Examples
     --------
