@@ -105,7 +105,7 @@ def table(
 
 
 def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
-    """A confusion matrix, true classes in rows; colours are shares of a row.
+    """A confusion matrix, true classes in rows; colours are shares of a row, mistakes enhanced.
 
     Parameters
     ----------
@@ -120,6 +120,7 @@ def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
         A table that scrolls sideways where it is too wide.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = np.where(np.eye(len(names), dtype=bool), shares, np.sqrt(shares))
     head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
     rows = []
     for i, name in enumerate(names):
