@@ -37,6 +37,7 @@ default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!skaudio\.).*")]
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 autosummary_ignore_module_all = False
 autodoc_typehints = "none"  # numpydoc's docstrings say more
 numpydoc_show_class_members = False
@@ -51,6 +52,7 @@ sphinx_gallery_conf = {
     "doc_module": ("skaudio",),
     "reference_url": {"skaudio": None},
     "download_all_examples": False,
+    "remove_config_comments": True,
     "show_memory": False,
     "min_reported_time": 1,
 }

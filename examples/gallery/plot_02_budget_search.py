@@ -42,7 +42,7 @@ def small_cnn(in_channels, n_classes):
 
 
 waves, labels, folds = make_sound_events(
-    150, 3, duration=1.0, difficulty=0.2, n_folds=3, random_state=0
+    160, 3, duration=1.0, difficulty=0.3, n_folds=3, random_state=0
 )
 folder = tempfile.mkdtemp()
 paths = write_clips(folder, waves, labels, folds, sample_rate=16_000)
