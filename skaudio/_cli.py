@@ -143,6 +143,19 @@ def _scores(
     """Name, sizes and accuracy of every fold, one after the other."""
     import numpy as np
     from sklearn.base import clone
+
+    X = np.array(paths, dtype=object)
+    for name, train, test in _folds(labels, groups, args):
+        with redirect_stdout(sys.stderr):
+            score = clone(pipe).fit(X[train], labels[train]).score(X[test], labels[test])
+        yield name, len(train), len(test), score
+
+
+def _folds(
+    labels: np.ndarray, groups: Any, args: argparse.Namespace
+) -> list[tuple[Any, np.ndarray, np.ndarray]]:
+    """Name of every fold, and the clips to train and to test on."""
+    import numpy as np
     from sklearn.model_selection import GroupKFold, PredefinedSplit, StratifiedKFold
 
     n_folds = 5 if groups is None else len(np.unique(groups))
@@ -156,11 +169,8 @@ def _scores(
         cv = PredefinedSplit(groups)
     else:
         cv = GroupKFold(min(5, n_folds))
-    X = np.array(paths, dtype=object)
-    for name, (train, test) in zip(names, cv.split(X, labels, groups), strict=False):
-        with redirect_stdout(sys.stderr):
-            score = clone(pipe).fit(X[train], labels[train]).score(X[test], labels[test])
-        yield name, len(train), len(test), score
+    splits = cv.split(labels, labels, groups)
+    return [(name, *split) for name, split in zip(names, splits, strict=False)]
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -253,9 +263,10 @@ def _report(args: argparse.Namespace) -> int:
     from skaudio.datasets import load_folder
 
     pipe = _load_model(args)
-    paths, labels, _ = load_folder(args.data)
+    paths, labels, groups = load_folder(args.data, group=args.group)
+    cv = [fold[1:] for fold in _folds(labels, groups, args)] if args.cv else None
     with redirect_stdout(sys.stderr):
-        skaudio.report(pipe, paths, labels, args.output)
+        skaudio.report(pipe, paths, labels, args.output, cv=cv, held_out=args.held_out)
     _say(f"wrote {args.output}")
     return FINE
 

@@ -13,7 +13,7 @@ examples:
   skaudio fit recordings --model birds.joblib --duration 3 --cv
   skaudio predict birds.joblib new/*.wav > labels.csv
   skaudio predict birds.joblib night.flac --window 3 --hop 1 --events 0.8
-  skaudio report birds.joblib recordings -o report.html
+  skaudio report birds.joblib recordings --cv -o report.html
 
 Results go to standard output, everything else to standard error.
 
@@ -66,6 +66,18 @@ def _add_device(parser: Any) -> None:
     )
 
 
+def _add_folds(parser: Any, what: str) -> None:
+    parser.add_argument(
+        "--cv", action="store_true",
+        help=f"{what}: the folds of meta.csv, or five that do not split groups, or five alike in "
+        "classes",
+    )  # fmt: skip
+    parser.add_argument(
+        "--group", default="fold", metavar="COLUMN",
+        help="column of meta.csv with what must not be split; default: fold",
+    )  # fmt: skip
+
+
 def _add_check(commands: Any) -> None:
     parser = _command(
         commands, "check", "Say which clips cannot be read, and why",
@@ -112,15 +124,7 @@ def _add_fit(commands: Any) -> None:
     network.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     _add_device(network)
     scores = parser.add_argument_group("scores")
-    scores.add_argument(
-        "--cv", action="store_true",
-        help="cross-validate first and print the accuracy of every fold: the folds of meta.csv, "
-        "or five that do not split groups, or five alike in classes",
-    )  # fmt: skip
-    scores.add_argument(
-        "--group", default="fold", metavar="COLUMN",
-        help="column of meta.csv with what must not be split; default: fold",
-    )  # fmt: skip
+    _add_folds(scores, "cross-validate first and print the accuracy of every fold")
     _add_format(scores)
 
 
@@ -157,3 +161,12 @@ def _add_report(commands: Any) -> None:
     parser.add_argument("model", metavar="FILE", help="what fit has saved")
     parser.add_argument("data", metavar="DATA", help="clips with labels, as for fit")
     parser.add_argument("-o", "--output", required=True, metavar="HTML", help="the page")
+    seed_help = "decides folds that meta.csv does not; default: 0"
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help=seed_help)
+    clips = parser.add_argument_group("which clips the model has not heard (one of these)")
+    _add_folds(clips, "train a copy of the model on every fold's other clips, and judge those")
+    clips.add_argument(
+        "--held-out", action="store_true", help="the model was trained without these clips"
+    )
+    _add_jobs(parser)
+    _add_device(parser)

@@ -16,7 +16,6 @@ from signals import tone
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-import skaudio
 from skaudio import MelSpectrogram, PretrainedCNN, _cli
 from skaudio._cli import main
 
@@ -218,15 +217,20 @@ def test_bad_clips_may_be_left_out_of_training(run, data, tmp_path):
     assert sum(int(row[2]) for row in rows[1:]) == 19
 
 
-def test_report_gets_pipeline_clips_and_labels(run, model, data, tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(skaudio, "report", lambda *args: calls.append(args), raising=False)
-    status, rows, err = run("report", model, data, "-o", tmp_path / "report.html")
+@pytest.mark.parametrize("how", [[], ["--held-out"], ["--cv"]])
+def test_report_says_which_clips_the_model_was_judged_on(run, model, data, tmp_path, how):
+    status, rows, err = run("report", model, data, "-o", tmp_path / "report.html", *how)
     assert (status, rows) == (0, [])
-    assert err == f"skaudio: wrote {tmp_path / 'report.html'}\n"
-    ((pipe, paths, labels, path),) = calls
-    assert pipe.predict(paths[:1])[0] in set(labels) == {"low", "high"}
-    assert path == str(tmp_path / "report.html")
+    assert err.endswith(f"skaudio: wrote {tmp_path / 'report.html'}\n")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    said = {
+        "[]": "say little about new recordings",
+        "['--held-out']": "held out",
+        "['--cv']": "Fold 5",
+    }[str(how)]
+    assert said in page
+    assert ("say little about new recordings" in page) == (how == [])
+    assert page.count("<audio") > 0
 
 
 @pytest.mark.parametrize(
