@@ -312,6 +312,18 @@ def test_several_labels_per_clip_are_scored_label_by_label(clips, tmp_path):
     assert EVIL not in text
 
 
+def test_a_classifier_of_ours_names_its_labels_and_draws_its_curves(clips, tmp_path):
+    tags = pd.DataFrame(make_multilabel(clips)[:, :2], columns=["dog", "other"])
+    pipe = make_pipe(DiffResResampler(0.5, random_state=0)).fit(clips[0], tags)
+    text, page = write(tmp_path, pipe, clips[0], tags.to_numpy())
+    rows = page.table("label", "average precision", "F1")
+    assert [row["label"] for row in rows] == ["dog", "other"]
+    expected = average_precision_score(tags["dog"], pipe.predict_proba(clips[0])[:, 0])
+    assert float(rows[0]["average precision"]) == pytest.approx(expected, abs=5e-4)
+    assert "Loss over the epochs" in text
+    assert len(page.all("audio")) > 0
+
+
 def test_waveforms_can_be_heard_and_features_cannot(clips, tmp_path):
     waves = np.stack([soundfile.read(path)[0] for path in clips[0]])
     pipe = make_pipe(in_network=True).fit(waves, clips[1])

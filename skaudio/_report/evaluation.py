@@ -142,7 +142,8 @@ def evaluate(
     truth = targets[rows[order]]
     if truth.ndim == 2:
         probas = [outcome[1] for outcome in outcomes]
-        names = names or [f"label {n}" for n in range(truth.shape[1])]
+        known = getattr(models[0][-1], "label_names_", range(truth.shape[1]))
+        names = names or [str(k) if isinstance(k, str) else f"label {k}" for k in known]
     else:
         classes = np.unique(np.concatenate([targets, predicted, *(m.classes_ for m in models)]))
         probas = [
