@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import warnings
@@ -18,6 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import MelSpectrogram, PretrainedCNN, _cli
 from skaudio._cli import main
+from skaudio._cli_options import make_parser
 
 RATE = 8000
 # timm's smallest network, without a download.
@@ -340,3 +342,13 @@ def test_it_ends_quietly_when_nobody_reads_on(tmp_path):
     assert process.stderr.read() == ""
     assert process.wait(timeout=60) == 141
     process.stderr.close()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/user_guide.md"])
+def test_command_lines_on_the_pages_are_understood(page):
+    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("skaudio ")]
+    assert len(lines) >= 4
+    for line in lines:
+        words = shlex.split(line.partition(" > ")[0], comments=True)
+        assert make_parser().parse_args(words[1:]).command == words[1]

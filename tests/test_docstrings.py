@@ -92,6 +92,7 @@ def test_examples_in_docstrings_run(name):
 
 def test_the_ci_runs_the_test_command_of_the_readme():
     commands = re.findall(r"```bash\n(.+?)\n```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert commands.pop().startswith('python -m pip install ".[plot,table]"\nskaudio ')
     assert commands == [
         "python -m pip install . && python examples/quickstart.py",
         'python -m pip install ".[test]" && python -m pytest',
