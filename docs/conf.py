@@ -63,7 +63,11 @@ html_title = "skaudio"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
-html_sidebars = {"which_tool": [], "benchmarks": [], "changelog": []}
+# Pages without pages below them have an empty navigation.
+html_sidebars = {
+    name: []
+    for name in ("user_guide", "which_tool", "benchmarks", "scaling", "design", "changelog")
+}
 html_theme_options = {
     "logo": {"text": "skaudio"},
     "header_links_before_dropdown": 5,
