@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,13 +33,15 @@ def atomic_file(path: str | os.PathLike, label: str) -> Iterator[Path]:
     Raises
     ------
     ValueError
-        If `path` is no path, is a folder, or lies in a folder that cannot be written to.
+        If `path` is no path, is something else than a file, or lies in a folder that cannot be
+        written to.
     """
-    if not is_path(path):
-        raise ValueError(f"{label} must be a str or PathLike, got {path!r}.")
+    if not is_path(path) or "\0" in os.fsdecode(path):
+        raise ValueError(f"{label} must be a str or PathLike without NUL, got {path!r}.")
     target = Path(os.path.realpath(os.fsdecode(path)))  # through a link, not in its place
-    if target.is_dir():
-        raise ValueError(f"{label} must be a file, got the folder {os.fspath(path)!r}.")
+    if target.exists() and not target.is_file():
+        kind = "folder" if target.is_dir() else "device, pipe or socket"
+        raise ValueError(f"{label} must be a file, got the {kind} {os.fspath(path)!r}.")
     # The name ends as the target's does: some writers choose the format by it.
     part = target.with_name(f".{uuid.uuid4().hex[:8]}-{target.name}")
     try:
@@ -50,6 +53,8 @@ def atomic_file(path: str | os.PathLike, label: str) -> Iterator[Path]:
         ) from err
     try:
         yield part
+        if target.exists():
+            shutil.copymode(target, part)
         os.replace(part, target)
     finally:
         with suppress(OSError):

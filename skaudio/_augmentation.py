@@ -15,7 +15,8 @@ __all__ = ["Augmentation", "as_augmentation"]
 class Augmentation(BaseEstimator):
     """Random changes to the clips of every training batch, so that a network sees none twice.
 
-    For `augment` of a classifier, where a search finds its parameters: `clf__augment__mixup`.
+    For `augment` of a classifier; once it is there, a search finds its parameters by names such as
+    `clf__augment__mixup`.
     Clips are changed on the classifier's device, each in its own way, in the order of the
     parameters; in `fit` and `partial_fit` only.
 
@@ -23,10 +24,10 @@ class Augmentation(BaseEstimator):
     ----------
     custom : callable or None, default=None
         Called first with the clips of a batch, a `torch.Tensor` of shape ``(n_clips, n_channels,
-        n_mels, n_frames)``, or ``(n_clips, 1, n_samples)`` where they are waveforms, as with
-        ``MelSpectrogram(in_network=True)``; gives clips of the same shape, or an object that has
-        them as `samples`: any transform of torch-audiomentations. Training seeds torch, whose
-        generators it may use.
+        n_mels, n_frames)``, or ``(n_clips, n_channels, n_samples)`` where they are waveforms, as
+        with ``MelSpectrogram(in_network=True)``; gives clips of the same shape and type, or an
+        object that has them as `samples`: any transform of torch-audiomentations. Training seeds
+        torch, whose generators it may use.
     time_shift : float, default=0.0
         Roll clips by up to this share of their length, in [0, 1]. Helps where the place of a sound
         in the clip means nothing.

@@ -65,10 +65,13 @@ def _call(custom: Any, x: Tensor) -> Tensor:
     clips = x.flatten(1, 2) if x.shape[-2] == 1 else x
     changed = custom(clips)
     changed = getattr(changed, "samples", changed)
-    if not isinstance(changed, Tensor) or changed.shape != clips.shape:
-        got = getattr(changed, "shape", type(changed).__name__)
+    alike = isinstance(changed, Tensor) and changed.shape == clips.shape
+    if not alike or changed.dtype != clips.dtype:
+        got = type(changed).__name__
+        if isinstance(changed, Tensor):
+            got = f"{tuple(changed.shape)} of {changed.dtype}"
         raise ValueError(
-            f"custom of Augmentation must give a torch.Tensor of shape {tuple(clips.shape)}, as it "
-            f"was given, got {tuple(got) if isinstance(got, tuple) else got}."
+            f"custom of Augmentation must give a torch.Tensor of shape {tuple(clips.shape)} of "
+            f"{clips.dtype}, as it was given, got {got}."
         )
     return changed.reshape(x.shape)

@@ -60,10 +60,10 @@ class SpectrogramClassifier(
             Weights of the clips in the loss, >= 0. None means one each.
         X_val, y_val : array-like or None, default=None
             Clips and labels to validate on after every epoch, as `X` and `y`: early stopping
-            watches them instead of clips set aside, and `history_` records their loss and
-            accuracy. In a pipeline `X_val` may be paths: see `transform_input` of scikit-learn's
-            `Pipeline`. A search splits them as it splits `X` if they are as many, and hands on
-            all of them otherwise.
+            watches them instead of clips set aside, and `history_` records their loss, with
+            `class_weight` as in training, and their accuracy. In a pipeline `X_val` may be paths:
+            see `transform_input` of scikit-learn's `Pipeline`. A search splits them as it splits
+            `X` if they are as many, and hands on all of them otherwise.
         groups : array-like of shape (n_clips,) or None, default=None
             Where clips are set aside for early stopping, those of a group, as of a recording or a
             speaker, stay together.
@@ -80,12 +80,7 @@ class SpectrogramClassifier(
             or hold NaN; `y` has one class only; the network does not fit `X`; validation clips do
             not go with the others; or training diverges.
         """
-        self._check_parameters()
-        progress = FitProgress(self, X, y, sample_weight, max_epochs=self.max_epochs)
-        with unchanged_on_error(self):
-            self._fit(X, y, sample_weight, X_val, y_val, groups, progress)
-        progress.end()
-        return self
+        return self._fit(X, y, sample_weight, X_val, y_val, groups)
 
     def _fit(
         self,
@@ -95,29 +90,46 @@ class SpectrogramClassifier(
         X_val: Any,
         y_val: Any,
         groups: Any,
-        progress: FitProgress,
         start: Start | None = None,
-    ) -> None:
+    ) -> Any:
+        """`fit`; `start` is done to a fresh network before it learns labels."""
+        self._check_parameters()
+        progress = FitProgress(self, X, y, sample_weight, max_epochs=self.max_epochs)
+        with unchanged_on_error(self):
+            self._train(self._task(X, y, sample_weight, X_val, y_val, groups, start, progress))
+        progress.end()
+        return self
+
+    def _task(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        X_val: Any,
+        y_val: Any,
+        groups: Any,
+        start: Start | None,
+        progress: FitProgress,
+    ) -> TrainingTask:
         going_on = self.warm_start and hasattr(self, "classes_")
         images, y, labels, frontend = self._check_X_y(X, y, reset=not going_on)
-        if going_on and not _same(labels, self._labels):
+        if going_on and not self._labels.match(labels):
             raise ValueError(
                 f"y of {type(self).__name__} must have the classes of the earlier fit when "
-                f"warm_start=True, {self._labels.names.tolist()}, got {labels.names.tolist()}."
+                f"warm_start=True, {self._labels.describe()}, got {labels.describe()}."
             )
+        labels = self._labels if going_on else labels
         labels.check(self, f"y of {type(self).__name__}")
-        self._train(
-            TrainingTask(
-                data=self._dataset(images, y, labels, sample_weight),
-                labels=labels,
-                criterion=labels.criterion(self, y),
-                frontend=frontend,
-                fresh=not going_on,
-                valid=self._validation_clips(X_val, y_val, labels, frontend),
-                groups=check_groups(groups, len(images), self),
-                start=start,
-                progress=progress,
-            )
+        return TrainingTask(
+            data=self._dataset(images, y, labels, sample_weight),
+            labels=labels,
+            criterion=labels.criterion(self, y),
+            frontend=frontend,
+            fresh=not going_on,
+            valid=self._validation_clips(X_val, y_val, y, labels, frontend),
+            groups=check_groups(groups, len(images), self),
+            start=start,
+            progress=progress,
         )
 
     def partial_fit(
@@ -165,11 +177,12 @@ class SpectrogramClassifier(
                     f"classes of {owner} must list all classes in the first call, got None."
                 )
             labels = SingleLabel(self._labels.names if classes is None else np.unique(classes))
-        if not first and not _same(labels, self._labels):
+        if not first and not self._labels.match(labels):
             raise ValueError(
                 f"classes of {owner} must be those of the first call, "
-                f"{self._labels.names.tolist()}, or None, got {labels.names.tolist()}."
+                f"{self._labels.describe()}, or None, got {labels.describe()}."
             )
+        labels = labels if first else self._labels
         labels.check(self, f"classes of {owner}")
         unknown = labels.unknown(y)
         if unknown:
@@ -288,7 +301,7 @@ class SpectrogramClassifier(
         inputs, y = validate_data(
             self, inputs, y, reset=reset, dtype=np.float32, allow_nd=True, multi_output=True
         )
-        y, labels = labels_of(y, names, type(self).__name__)
+        y, labels = labels_of(y, names, f"y of {type(self).__name__}")
         images = self._as_images(inputs)
         if reset:
             self.input_shape_ = images.shape[1:]
@@ -304,20 +317,25 @@ class SpectrogramClassifier(
         """
         try:
             inputs, chain = take_apart(X)
-            inputs = check_array(inputs, dtype=np.float32, allow_nd=True)
+            inputs = validate_data(self, inputs, reset=False, dtype=np.float32, allow_nd=True)
             images = self._as_images(inputs)
             self._check_image_shape(images, name)
             frontend.like(chain).output_shape(images.shape[1:])
         except (ValueError, TypeError) as err:
             raise ValueError(
                 f"{name} of {type(self).__name__}.fit must be spectrograms as X is, through the "
-                f"same steps: {err}. In a pipeline, name it in transform_input, and the steps are "
-                "done."
+                f"same steps: {str(err).rstrip('.')}. In a pipeline, name it in transform_input, "
+                "and the steps are done."
             ) from err
         return images
 
     def _validation_clips(
-        self, X_val: Any, y_val: Any, labels: SingleLabel | MultiLabel, frontend: FrontEndChain
+        self,
+        X_val: Any,
+        y_val: Any,
+        y: np.ndarray,
+        labels: SingleLabel | MultiLabel,
+        frontend: FrontEndChain,
     ) -> ClipDataset | None:
         owner = f"{type(self).__name__}.fit"
         if X_val is None and y_val is None:
@@ -327,21 +345,23 @@ class SpectrogramClassifier(
             raise ValueError(f"{missing} of {owner} must be given with {given}, got None.")
         images = self._check_more(X_val, "X_val", frontend)
         names = getattr(y_val, "columns", None)
-        y_val = check_array(y_val, accept_sparse="csr", ensure_2d=False, dtype=None)
-        y_val, theirs = labels_of(y_val, names, owner)
+        y_val = check_array(
+            y_val, accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y_val"
+        )
+        y_val, theirs = labels_of(y_val, names, f"y_val of {owner}")
         if len(y_val) != len(images):
             raise ValueError(
                 f"y_val of {owner} must have a label for every clip of X_val, {len(images)}, got "
                 f"{len(y_val)}."
             )
-        unknown = theirs.names.tolist() if type(theirs) is not type(labels) else []
-        unknown = unknown or labels.unknown(y_val)
-        if unknown or (y_val.ndim == 2 and y_val.shape[1] != len(labels.names)):
+        same = isinstance(labels, SingleLabel) and not labels.unknown(theirs.names)
+        if not (same and isinstance(theirs, SingleLabel)) and not labels.match(theirs):
             raise ValueError(
-                f"y_val of {owner} must hold labels of y, {labels.names.tolist()}, got "
-                f"{unknown or theirs.names.tolist()}."
+                f"y_val of {owner} must hold what y holds, {labels.describe()}, got "
+                f"{theirs.describe()}."
             )
-        return ClipDataset(images, labels.targets(y_val), np.ones(len(images), dtype=np.float32))
+        weights = labels.validation_weights(self, y, y_val)
+        return ClipDataset(images, labels.targets(y_val), weights)
 
     def _check_X(self, X: Any) -> tuple[np.ndarray, FrontEndChain]:
         if not len(self.frontend_):
@@ -403,7 +423,3 @@ def unchanged_on_error(estimator: Any) -> Iterator[None]:
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
-
-
-def _same(labels: SingleLabel | MultiLabel, others: SingleLabel | MultiLabel) -> bool:
-    return type(labels) is type(others) and np.array_equal(labels.names, others.names)

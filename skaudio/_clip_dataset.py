@@ -65,6 +65,19 @@ class ClipDataset(torch.utils.data.Dataset):
         scarce = (targets > 0) / np.maximum(counts, 1)
         return np.where(targets.any(axis=1), scarce.argmax(axis=1), targets.shape[1])
 
+    def has_weight(self) -> np.ndarray:
+        """Whether a clip counts in the loss."""
+        return self.weights[self.rows] > 0
+
+    def keep_labels(self, held: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+        """What is set aside, without clips that are the last ones of a label, or their groups."""
+        held, present = held.copy(), self.targets[self.rows] > 0
+        for label in np.flatnonzero(present.any(axis=0)):
+            if not present[~held, label].any():
+                first = np.flatnonzero(held & present[:, label])[0]
+                held[groups == groups[first] if groups is not None else first] = False
+        return held
+
     def balanced_chances(self) -> np.ndarray:
         """Chance of every clip where each label is drawn equally often, then one of its clips."""
         targets = self.targets[self.rows]

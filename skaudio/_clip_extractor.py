@@ -23,6 +23,7 @@ __all__ = [
     "log_mel_images",
     "log_mel_images_on_device",
     "longest_clip",
+    "other_count",
 ]
 
 Clip = str | EncodedClip | SampledClip | np.ndarray
@@ -134,7 +135,7 @@ class ClipExtractor:
             wave = load_clip(clip, **self.loading)
             if wave.shape != self.wave_shape:
                 name = clip if isinstance(clip, str) else clip.name
-                raise AudioError([(name, _other_count(len(wave), self.n_channels))])
+                raise AudioError([(name, other_count(len(wave), self.n_channels))])
             return wave
         pad_mode, crop = self.loading["pad_mode"], self.loading["crop"]
         return fit_length(clip, self.n_samples, pad_mode=pad_mode, crop=crop)
@@ -190,10 +191,11 @@ def check_channels(clips: Sequence[Clip], n_channels: int) -> None:
     """Check that waveforms have so many channels; files are checked when they are read."""
     for i, clip in enumerate(clips):
         if isinstance(clip, np.ndarray) and len(clip) != n_channels:
-            raise ValueError(f"X[{i}] of MelSpectrogram {_other_count(len(clip), n_channels)}.")
+            raise ValueError(f"X[{i}] of MelSpectrogram {other_count(len(clip), n_channels)}.")
 
 
-def _other_count(found: int, wanted: int | None) -> str:
+def other_count(found: int, wanted: int | None) -> str:
+    """What is wrong with a clip of another number of channels, in words."""
     return (
         f"has {found} channel(s), the first clip in fit had {wanted}: with channel='all' every "
         "clip must have as many; channel='mean' mixes them"

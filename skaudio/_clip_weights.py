@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from skaudio._validation import check_sample_weight
 
-__all__ = ["clip_weights", "label_weights"]
+__all__ = ["clip_weights", "label_weights", "validation_weights"]
 
 
 def clip_weights(owner: Any, y: np.ndarray, classes: np.ndarray, sample_weight: Any) -> np.ndarray:
@@ -46,6 +48,30 @@ def clip_weights(owner: Any, y: np.ndarray, classes: np.ndarray, sample_weight: 
             f"clip, got {owner.class_weight!r}."
         )
     return (weights / weights.mean()).astype(np.float32)
+
+
+def validation_weights(
+    owner: Any, y: np.ndarray, y_val: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
+    """Weights of clips to validate on, one on average: those that their classes have in training.
+
+    Parameters
+    ----------
+    owner : SpectrogramClassifier
+        Its `class_weight` counts.
+    y, y_val : ndarray of shape (n_clips,)
+        Labels to train and to validate on.
+    classes : ndarray of shape (n_classes,)
+        All labels, sorted.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_clips,), float32
+        Ones if all would be zero.
+    """
+    weights = _class_weights(owner, y, classes)[np.searchsorted(classes, y_val)]
+    mean = weights.mean()
+    return (weights / mean if mean > 0 else np.ones(len(y_val))).astype(np.float32)
 
 
 def label_weights(owner: Any, y: np.ndarray, names: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -89,9 +115,9 @@ def label_weights(owner: Any, y: np.ndarray, names: np.ndarray) -> tuple[Tensor,
 def _check_class_weight(owner: Any) -> dict[Any, float] | str | None:
     given = owner.class_weight
     values = list(given.values()) if isinstance(given, dict) else []
-    if not (given is None or isinstance(given, dict) or given == "balanced") or not all(
-        np.isfinite(value) and value >= 0 for value in values
-    ):
+    balanced = isinstance(given, str) and given == "balanced"
+    numbers = all(isinstance(value, Real) and 0 <= float(value) < math.inf for value in values)
+    if not numbers or not (balanced or given is None or isinstance(given, dict)):
         raise ValueError(
             f"class_weight of {type(owner).__name__} must be a dict of finite numbers >= 0, "
             f"'balanced' or None, got {given!r}."

@@ -23,7 +23,12 @@ DEVICE_TASK_BYTES = 60_000_000
 
 
 def work_through(
-    owner: Any, extractor: ClipExtractor, clips: Any, features: np.ndarray | None
+    owner: Any,
+    extractor: ClipExtractor,
+    clips: Any,
+    features: np.ndarray | None,
+    *,
+    stacklevel: int = 3,
 ) -> None:
     """Compute the features of all clips, or only fill the extractor's stores.
 
@@ -37,6 +42,8 @@ def work_through(
         Files or waveforms.
     features : ndarray of shape (n_clips, *shape) or None
         Overwritten, in the order of `clips`. None: nothing is kept in memory or sent.
+    stacklevel : int, default=3
+        How far above this function the user's code is, for warnings.
 
     Raises
     ------
@@ -70,7 +77,7 @@ def work_through(
         raise AudioError(failures)
     if failures:
         rest = "They are not in the cache." if features is None else "Their rows hold silence."
-        warnings.warn(f"{AudioError(failures)}\n{rest}", stacklevel=3)
+        warnings.warn(f"{AudioError(failures)}\n{rest}", stacklevel=stacklevel)
 
 
 # Functions of the module: Dask looks at what it is to call, and an extractor has no hash.

@@ -22,9 +22,10 @@ from skaudio._differentiable import (
 )
 from skaudio._linear_proxy import LinearProxy
 from skaudio._validation import check_choice, check_int, check_real, is_int
+from skaudio.nn.cepstrum import Cepstrum
 from skaudio.nn.diffres import DiffRes
 from skaudio.nn.frontend import FrontEndChain, TemporalResampler, plain_budget
-from skaudio.nn.merging import spread
+from skaudio.nn.merging import ENERGY_FLOOR, spread
 from skaudio.nn.pooling import AverageMaxPooling, AveragePooling, ConvAveragePooling
 
 METHODS: dict[str, type[TemporalResampler]] = {
@@ -34,6 +35,8 @@ METHODS: dict[str, type[TemporalResampler]] = {
     "conv-average": ConvAveragePooling,
 }
 SEED_LIMIT = np.iinfo(np.int32).max
+# Logarithms of energies: exponentials of larger numbers come near what float32 holds.
+HIGHEST = 80.0
 
 
 class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -279,6 +282,8 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 f"X of DiffResResampler must have {self.module_.n_mels} mel bands as in fit, got "
                 f"{n_mels}."
             )
+        if self.method == "diffres":
+            _check_energies(images, before)
         return images, before
 
     def _array(self, images: np.ndarray, frontend: list[Any]) -> DifferentiableArray:
@@ -320,3 +325,16 @@ def _put_back(
             batch = torch.from_numpy(np.array(X.inputs[start : start + BATCH_SIZE])).to(device)
             images = before(batch)[0]
             yield spread(resampler(images)[0][:, 0], resampler.shares(images)).cpu().numpy()
+
+
+def _check_energies(images: np.ndarray, before: FrontEndChain) -> None:
+    """Check that merging energies, the exponentials of the images, makes sense."""
+    cepstra = [module for module in before if isinstance(module, Cepstrum)]
+    low, high = (0.0, 0.0) if len(before) else (float(images.min()), float(images.max()))
+    if cepstra or low < np.log(ENERGY_FLOOR) or high > HIGHEST:
+        got = "cepstral coefficients" if cepstra else f"values from {low:.4g} to {high:.4g}"
+        raise ValueError(
+            "X of DiffResResampler must hold logarithms of energies, such as log-mel, between "
+            f"{np.log(ENERGY_FLOOR):.3g} and {HIGHEST:g}, for method='diffres', got {got}: put it "
+            "behind MelSpectrogram, or choose method='average'."
+        )

@@ -244,6 +244,13 @@ def _check_columns(table: Any, owner: str, name: str) -> list[str]:
             f"{name} of {owner} must be a DataFrame with columns {', '.join(COLUMNS)}, got "
             f"{type(table).__name__} with {columns}."
         )
+    for column in ("start", "end", "probability"):
+        values = table[column].to_numpy()
+        if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+            raise ValueError(
+                f"{name} of {owner} must hold finite numbers as {column!r}, got {values.dtype} "
+                f"values such as {values[:3].tolist()}."
+            )
     return ["path"] * ("path" in columns) + list(COLUMNS)
 
 

@@ -148,10 +148,15 @@ def _network(
     """The network on the CPU, in evaluation mode, and the shape of a clip that enters it."""
     classifier = copy.deepcopy(pipe[-1]).set_params(compile=False, device="cpu")
     shape = classifier.input_shape_ if mel is None else image_shape(mel)
-    chain, own = _modules(pipe, mel, shape), classifier.frontend_
+    chain, last = _modules(pipe, mel, shape)
+    try:
+        _, own = classifier._check_X(last)
+    except ValueError as err:
+        raise ValueError(
+            f"pipe of export_onnx must be as it was fitted: {err} Fit it again."
+        ) from err
     # What the classifier has trained stands for the last modules, with their settings of now.
-    first = len(chain) - len(own)
-    parts = [*chain[:first], *own.like(FrontEndChain(chain[first:])).parts()]
+    parts = [*chain[: len(chain) - len(own)], *own.parts()]
     parts = parts[len(FrontEndChain(parts).waveform_parts()) :]
     if from_waveform:
         parts = [LogMel(**layer_settings(mel)), *parts]
@@ -163,18 +168,23 @@ def _network(
     return _Exported(module, activation, from_waveform).eval(), shape
 
 
-def _modules(pipe: Pipeline, mel: MelSpectrogram | None, shape: tuple[int, ...]) -> list[FrontEnd]:
-    """The steps behind the spectrograms, and what makes those in a network, as modules."""
-    images = np.zeros((1, *[1] * (3 - len(shape)), *shape), dtype=np.float32)
-    clips: Any = DifferentiableArray(images, [])
+def _modules(
+    pipe: Pipeline, mel: MelSpectrogram | None, shape: tuple[int, ...]
+) -> tuple[list[FrontEnd], Any]:
+    """All steps but the last as modules, and what these steps make of a clip without sound."""
+    clips: Any = np.zeros((1, *[1] * (3 - len(shape)), *shape), dtype=np.float32)
     steps = transformers(pipe)
     if mel is not None and mel.in_network:
         first = clone(mel).set_params(cache_dir=None, memmap_dir=None)
         silence = [np.zeros((*_channels(mel), mel.n_samples_), dtype=np.float32)]
         clips = first.fit(silence).transform(silence)
+    modules: list[FrontEnd] = clips.frontend.parts() if hasattr(clips, "frontend") else []
     for step in steps if mel is None else steps[1:]:
+        # Computed arrays carry no modules, so each step is also asked what it would be in a chain.
+        lifted = clips if hasattr(clips, "frontend") else DifferentiableArray(clips, [])
+        modules += step.transform(lifted).frontend.parts()[len(lifted.frontend) :]
         clips = step.transform(clips)
-    return clips.frontend.parts()
+    return modules, clips
 
 
 def _channels(mel: Any) -> tuple[int, ...]:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from scipy.sparse import issparse
 from sklearn.utils import column_or_1d
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor, nn
 
-from skaudio._clip_weights import clip_weights, label_weights
+from skaudio._clip_weights import clip_weights, label_weights, validation_weights
 from skaudio._validation import check_sample_weight
 from skaudio.nn.losses import SigmoidLoss, SoftmaxLoss
 
@@ -37,6 +37,14 @@ class SingleLabel:
         """What scikit-learn calls `classes_`."""
         return self.names
 
+    def describe(self) -> str:
+        """For messages."""
+        return f"labels among {self.names.tolist()}"
+
+    def match(self, others: SingleLabel | MultiLabel) -> bool:
+        """Whether others are the same labels."""
+        return isinstance(others, SingleLabel) and np.array_equal(others.names, self.names)
+
     def targets(self, y: np.ndarray) -> np.ndarray:
         """Labels ``(n_clips,)`` to class probabilities ``(n_clips, n_classes)``, float32."""
         return np.eye(len(self.names), dtype=np.float32)[np.searchsorted(self.names, y)]
@@ -44,6 +52,10 @@ class SingleLabel:
     def weights(self, owner: Any, y: np.ndarray, sample_weight: Any) -> np.ndarray:
         """Weights of the clips in the loss, one on average, by clip and by class."""
         return clip_weights(owner, y, self.names, sample_weight)
+
+    def validation_weights(self, owner: Any, y: np.ndarray, y_val: np.ndarray) -> np.ndarray:
+        """Weights of clips to validate on, one on average, by class."""
+        return validation_weights(owner, y, y_val, self.names)
 
     def criterion(self, owner: Any, y: np.ndarray) -> nn.Module:
         """The loss of every clip."""
@@ -63,6 +75,7 @@ class SingleLabel:
 
     def decide(self, owner: Any, logits: Tensor) -> np.ndarray:
         """The most probable class of every clip."""
+        _check_no_threshold(owner)
         return self.names[logits.argmax(dim=1).numpy()]
 
     def check(self, owner: Any, label: str) -> None:
@@ -71,12 +84,7 @@ class SingleLabel:
             raise ValueError(
                 f"{label} must have at least 2 classes, got 1 class: {self.names.tolist()[0]!r}."
             )
-        if not np.isscalar(owner.threshold) or owner.threshold != 0.5:
-            raise ValueError(
-                f"threshold of {type(owner).__name__} must be 0.5 unless y is an indicator "
-                f"matrix, got {owner.threshold!r}: for two classes there is scikit-learn's "
-                "FixedThresholdClassifier."
-            )
+        _check_no_threshold(owner)
 
     def unknown(self, y: np.ndarray) -> list[Any]:
         """Labels that are not among the classes."""
@@ -97,9 +105,20 @@ class MultiLabel:
     activation = "sigmoid"
 
     @property
-    def classes(self) -> list[np.ndarray]:
+    def classes(self) -> np.ndarray:
         """What scikit-learn calls `classes_`: of every label, whether it is absent or present."""
-        return [np.array([0, 1])] * len(self.names)
+        return np.tile([0, 1], (len(self.names), 1))
+
+    def describe(self) -> str:
+        """For messages."""
+        return f"an indicator matrix of {len(self.names)} columns, {self.names.tolist()}"
+
+    def match(self, others: SingleLabel | MultiLabel) -> bool:
+        """Whether others are the same labels; columns without names may have any."""
+        if not isinstance(others, MultiLabel) or len(others.names) != len(self.names):
+            return False
+        unnamed = others.names.dtype.kind == "i" or self.names.dtype.kind == "i"
+        return unnamed or np.array_equal(others.names, self.names)
 
     def targets(self, y: np.ndarray) -> np.ndarray:
         """Indicator matrix ``(n_clips, n_labels)`` as float32."""
@@ -109,6 +128,10 @@ class MultiLabel:
         """Weights of the clips in the loss, one on average."""
         weights = check_sample_weight(sample_weight, len(y), owner)
         return (weights / weights.mean()).astype(np.float32)
+
+    def validation_weights(self, owner: Any, y: np.ndarray, y_val: np.ndarray) -> np.ndarray:
+        """Ones: the weights of labels are part of the loss."""
+        return np.ones(len(y_val), dtype=np.float32)
 
     def criterion(self, owner: Any, y: np.ndarray) -> nn.Module:
         """The loss of every clip, with the weights of labels."""
@@ -141,7 +164,7 @@ class MultiLabel:
         return []
 
 
-def labels_of(y: Any, names: Any, owner: str) -> tuple[np.ndarray, SingleLabel | MultiLabel]:
+def labels_of(y: Any, names: Any, label: str) -> tuple[np.ndarray, SingleLabel | MultiLabel]:
     """What kind of labels `y` holds.
 
     Parameters
@@ -150,8 +173,8 @@ def labels_of(y: Any, names: Any, owner: str) -> tuple[np.ndarray, SingleLabel |
         Labels, or an indicator matrix of zeros and ones.
     names : sequence of shape (n_labels,) or None
         Names of the columns, if they have any.
-    owner : str
-        Whose argument it is, for messages.
+    label : str
+        How messages call it.
 
     Returns
     -------
@@ -165,18 +188,27 @@ def labels_of(y: Any, names: Any, owner: str) -> tuple[np.ndarray, SingleLabel |
     ValueError
         If `y` is neither.
     """
-    kind = type_of_target(y, input_name="y")
-    if kind == "multilabel-indicator":
-        y = y.toarray() if issparse(y) else y
+    y = y.toarray() if issparse(y) else y
+    if y.ndim == 2 and y.shape[1] > 1:
+        if not np.isin(y, (0, 1)).all():
+            raise ValueError(
+                f"{label} must be labels of shape (n_clips,) or an indicator matrix of zeros "
+                f"and ones, got shape {y.shape} with other values, such as "
+                f"{y[~np.isin(y, (0, 1))][0]!r}: pass one column, or y > 0."
+            )
         return y, MultiLabel(np.arange(y.shape[1]) if names is None else np.asarray(names))
-    if kind == "multiclass-multioutput":
+    try:
+        check_classification_targets(y)
+        y = column_or_1d(y, warn=True)
+        return y, SingleLabel(np.unique(y))
+    except ValueError as err:
+        raise ValueError(f"{label} must hold labels: {err}") from err
+    except TypeError as err:  # labels that have no order
+        kinds = sorted({type(one).__name__ for one in np.ravel(y)})
         raise ValueError(
-            f"y of {owner} must be labels of shape (n_clips,) or an indicator matrix of zeros and "
-            f"ones, got shape {y.shape} with other values: pass one column."
-        )
-    check_classification_targets(y)
-    y = column_or_1d(y, warn=True)
-    return y, SingleLabel(np.unique(y))
+            f"{label} must hold labels of one type, none missing, got {', '.join(kinds)}: drop "
+            "such clips or convert their labels."
+        ) from err
 
 
 def check_threshold(owner: Any, n_labels: int) -> np.ndarray:
@@ -194,3 +226,12 @@ def check_threshold(owner: Any, n_labels: int) -> np.ndarray:
             f"them, one per label, got {owner.threshold!r}."
         )
     return threshold
+
+
+def _check_no_threshold(owner: Any) -> None:
+    if not np.isscalar(owner.threshold) or owner.threshold != 0.5:
+        raise ValueError(
+            f"threshold of {type(owner).__name__} must be 0.5 unless y is an indicator matrix, got "
+            f"{owner.threshold!r}: for two classes there is scikit-learn's "
+            "FixedThresholdClassifier."
+        )

@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skaudio._callback_support import FitProgress, with_callbacks
-from skaudio._classifier import SpectrogramClassifier, unchanged_on_error
+from skaudio._callback_support import with_callbacks
+from skaudio._classifier import SpectrogramClassifier
 from skaudio._clip_dataset import ClipDataset
 from skaudio._masked_pretraining import pretrain_masked
 from skaudio._mast_parameters import check_mast_parameters
@@ -304,7 +304,6 @@ list or None, int, default='auto', 1, 'fp32', False, None, 0
         UserWarning
             If `X_unlabeled` is given with `pretrain=None`.
         """
-        self._check_parameters()
         if X_unlabeled is not None and self.pretrain is None:
             warnings.warn("MAST.fit leaves X_unlabeled aside: pretrain=None.", stacklevel=3)
             X_unlabeled = None
@@ -321,12 +320,8 @@ list or None, int, default='auto', 1, 'fp32', False, None, 0
                 clips.append((images, np.arange(len(images))))
             self.pretrain_history_ = pretrain_masked(module, clips, self, rng)
 
-        progress = FitProgress(self, X, y, sample_weight, max_epochs=self.max_epochs)
         first = None if self.pretrain is None else start
-        with unchanged_on_error(self):
-            self._fit(X, y, sample_weight, X_val, y_val, groups, progress, first)
-        progress.end()
-        return self
+        return self._fit(X, y, sample_weight, X_val, y_val, groups, first)
 
     def transform_stages(self, X: Any) -> list[np.ndarray]:
         """Embedding of every clip from every stage: the mean over the stage's tokens.

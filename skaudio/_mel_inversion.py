@@ -15,6 +15,9 @@ from skaudio._validation import is_int
 
 __all__ = ["invert_mel"]
 
+# Exponentials of larger numbers are no power of any sound.
+HIGHEST = 80.0
+
 
 def invert_mel(owner: Any, X: Any, *, n_iter: int, random_state: Any) -> np.ndarray:
     """Waveforms of log-mel, by several threads.
@@ -75,8 +78,9 @@ def _check_log_mel(owner: Any, X: Any) -> np.ndarray:
             "X of MelSpectrogram.inverse_transform must have the shape that transform gives, "
             f"({wanted}), got {log_mel.shape}."
         )
-    if not np.isfinite(log_mel).all():
+    if not (log_mel <= HIGHEST).all() or np.isneginf(log_mel).any():
         raise ValueError(
-            "X of MelSpectrogram.inverse_transform must be finite, got NaN or infinity."
+            "X of MelSpectrogram.inverse_transform must be log-mel, finite and at most "
+            f"{HIGHEST:g}, got {log_mel.min():.4g} to {log_mel.max():.4g}."
         )
     return log_mel

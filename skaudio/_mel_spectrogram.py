@@ -329,12 +329,18 @@ of shape (n_clips, n_samples)
         Raises
         ------
         ValueError
-            If `cache_dir` is None or cannot be written to, or if `duration` is None before `fit`.
+            If `cache_dir` is None or cannot be written to, `duration` is None before `fit`, or
+            nothing is to be kept: `in_network` without `cache_waveforms`.
         AudioError
             If files cannot be read and `on_error` is 'raise'; all others are in the cache then.
         """
         if self.cache_dir is None:
             raise ValueError("cache_dir of MelSpectrogram must be a folder for warm, got None.")
+        if self.in_network and not self.cache_waveforms:
+            raise ValueError(
+                "cache_waveforms of MelSpectrogram must be True for warm with in_network=True, "
+                "where waveforms are all there is to keep, got False."
+            )
         if self.duration is None and not hasattr(self, "n_samples_"):
             raise ValueError(
                 "duration of MelSpectrogram must be set for warm before fit, got None: the longest "
@@ -368,7 +374,7 @@ of shape (n_clips, n_samples)
     def _run(self, clips: Any, extractor: ClipExtractor) -> np.ndarray:
         """Features of all clips, by several workers."""
         features = new_features((len(clips), *extractor.shape), self.memmap_dir, "MelSpectrogram")
-        work_through(self, extractor, clips, features)
+        work_through(self, extractor, clips, features, stacklevel=6)
         return features
 
     def _extractor(self) -> ClipExtractor:
@@ -382,7 +388,9 @@ of shape (n_clips, n_samples)
             # Keys of clips that are mixed must stay as they are: they have entries on disks.
             count = {} if n_channels is None else {"n_channels": n_channels}
             waveforms = {**cut, "n_samples": self.n_samples_, **count}
-            stores = {"feature_store": FeatureStore(folder, self._key(waveforms))}
+            stores = {}
+            if not self.in_network:
+                stores["feature_store"] = FeatureStore(folder, self._key(waveforms))
             if self.cache_waveforms:
                 stores["waveform_store"] = FeatureStore(folder, {"waveforms": waveforms})
         lead = () if n_channels is None else (n_channels,)
@@ -418,5 +426,5 @@ of shape (n_clips, n_samples)
             return check_folder(self.cache_dir, "cache_dir of MelSpectrogram")
         except ValueError as err:
             # `fit` raises; here the model may have moved to a machine without that folder.
-            warnings.warn(f"Computing without the cache: {err}", stacklevel=4)
+            warnings.warn(f"Computing without the cache: {err}", stacklevel=5)
             return None

@@ -22,8 +22,8 @@ class PCEN(FrontEndTransformer):
     Parameters
     ----------
     gain : float, default=0.98
-        Exponent of the moving average that energies are divided by, >= 0: 0 leaves levels alone,
-        1 takes them away.
+        Exponent of the moving average that energies are divided by, >= 0, and > 0 if `trainable`:
+        0 leaves levels alone, 1 takes them away.
     bias : float, default=2.0
         Added to the ratio before compression, >= 0, and > 0 if `trainable`.
     power : float, default=0.5
@@ -31,7 +31,8 @@ class PCEN(FrontEndTransformer):
     time_constant : float, default=0.4
         Of the moving average, in seconds, > 0.
     b : float or None, default=None
-        Weight of the new frame in the moving average, in (0, 1]; None takes `time_constant`.
+        Weight of the new frame in the moving average, in (0, 1], and < 1 if `trainable`; None
+        takes `time_constant`.
     eps : float, default=1e-6
         Added to the moving average, > 0: energies far below it stay silent.
     sample_rate : int, default=22050
@@ -114,11 +115,12 @@ class PCEN(FrontEndTransformer):
 
     def _check_parameters(self) -> None:
         check_bool(self, "trainable")
-        check_real(self, "gain", low=0)
-        check_real(self, "bias", low=0, low_open=bool(self.trainable))
+        trained = bool(self.trainable)  # what is multiplied by a factor could never leave zero
+        check_real(self, "gain", low=0, low_open=trained)
+        check_real(self, "bias", low=0, low_open=trained)
         for name in ("power", "time_constant", "eps"):
             check_real(self, name, low=0, low_open=True)
-        check_real(self, "b", low=0, high=1, low_open=True, optional=True)
+        check_real(self, "b", low=0, high=1, low_open=True, high_open=trained, optional=True)
         check_real(self, "duration", low=0, low_open=True, optional=True)
         check_int(self, "sample_rate", low=1)
         check_int(self, "hop_length", low=1)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
+from skaudio._clip_extractor import other_count
 from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._pipelines import check_pipeline, label_names, uncached_transform
 from skaudio._validation import is_int, is_path
-from skaudio.audio import AudioError, probe_length, stream_blocks
+from skaudio.audio import AudioError, probe_channels, probe_length, stream_blocks
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -130,12 +131,12 @@ def predict_windows(
         raise ValueError(f"batch_size of {OWNER} must be an int >= 1, got {batch_size!r}.")
     if on_error not in ("raise", "warn"):
         raise ValueError(f"on_error of {OWNER} must be 'raise' or 'warn', got {on_error!r}.")
-    lengths, failures = _probe(paths, mel.sample_rate)
+    lengths, failures = _probe(paths, mel)
     if failures and on_error == "raise":
         raise AudioError(failures)
     predict, results = _predictor(pipe), []
-    with _progress(lengths.values(), length, step, verbose) as bar:
-        for name in lengths:
+    with _progress([n for _, n in lengths], length, step, verbose) as bar:
+        for name, _ in lengths:
             blocks = stream_blocks(name, sample_rate=mel.sample_rate, channel=mel.channel)
             windows = _cut(blocks, length, step, min_last * length)
             try:
@@ -210,12 +211,17 @@ def _is_time(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _probe(paths: Sequence[str], sample_rate: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Lengths of recordings according to their headers, and those that have none."""
-    lengths, failures = {}, []
+def _probe(
+    paths: Sequence[str], mel: MelSpectrogram
+) -> tuple[list[tuple[str, int]], list[tuple[str, str]]]:
+    """Lengths of recordings according to their headers, and those that cannot be used."""
+    lengths, failures = [], []
     for name in paths:
         try:
-            lengths[name] = probe_length(name, sample_rate=sample_rate)
+            lengths.append((name, probe_length(name, sample_rate=mel.sample_rate)))
+            if mel.channel == "all" and probe_channels(name) != mel.n_channels_:
+                lengths.pop()
+                failures.append((name, other_count(probe_channels(name), mel.n_channels_)))
         except AudioError as err:
             failures += err.failures
     return lengths, failures

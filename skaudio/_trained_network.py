@@ -182,9 +182,11 @@ class TrainedNetwork(BaseEstimator):
     def _attributes_so_far(self, net: Any, task: TrainingTask) -> dict[str, Any]:
         """The same in the middle of training; later steps do not change them."""
         module = copy.deepcopy(net.module_).eval()
+        viewer = copy.copy(self)
+        viewer.compile = False  # for a look it is not worth it
         settings = self._parameter_settings(module)
-        blank = make_net(self, module, settings, device=torch.device(net.device))
-        return self._attributes(blank, net.history, task)
+        blank = make_net(viewer, module, settings, device=torch.device(net.device))
+        return {**self._attributes(blank, net.history, task), "compile": False}
 
     def _augmenter(self, task: TrainingTask, rng: np.random.RandomState) -> Augmenter:
         how = as_augmentation(self)
@@ -198,8 +200,10 @@ class TrainedNetwork(BaseEstimator):
         with compile_errors(self):
             try:
                 net.partial_fit(data, None)
-            except ValueError as err:  # normalisation of a single clip without extent
-                raise ValueError(
+            except ValueError as err:
+                if min(self.batch_size, len(data)) > 1:
+                    raise
+                raise ValueError(  # normalisation of a single clip without extent
                     f"Training of {type(self).__name__} failed with batch_size={self.batch_size} "
                     f"on {len(data)} clip(s): {err}."
                 ) from err
@@ -224,7 +228,10 @@ class TrainedNetwork(BaseEstimator):
         if task.valid is not None:
             return task
         data, groups = task.data, task.groups
-        held = draw_validation(data.rarest(), self.validation_fraction, rng, groups)
+        held = data.has_weight()  # clips without weight can validate nothing
+        own = None if groups is None else groups[held]
+        held[held] = draw_validation(data.rarest()[held], self.validation_fraction, rng, own)
+        held = data.keep_labels(held, groups)
         if not held.any():
             reason = "has one clip only" if groups is None else "lies in one group"
             warnings.warn(

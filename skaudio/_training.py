@@ -15,7 +15,8 @@ from torch import nn
 from skaudio._augmenter import Augmenter
 from skaudio._clip_dataset import Batches
 from skaudio._device import AMP_DTYPES, make_scaler
-from skaudio._training_callbacks import StopTraining, training_callbacks
+from skaudio._interrupts import watched_interrupts
+from skaudio._training_callbacks import PROGRESS, StopTraining, training_callbacks
 from skaudio._training_task import TrainingTask
 from skaudio.nn.layers import ImageClassifier
 
@@ -43,19 +44,31 @@ class _Net(NeuralNet):
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         # skorch takes every KeyboardInterrupt for a wish to stop early, so that one could not
         # interrupt a search. Here Ctrl-C is passed on.
-        self.notify("on_train_begin", X=X, y=y)
-        with suppress(StopTraining):
-            self.fit_loop(X, y, **fit_params)
-        self.notify("on_train_end", X=X, y=y)
+        with watched_interrupts() as self.interrupted:
+            self.notify("on_train_begin", X=X, y=y)
+            with suppress(StopTraining):
+                self.fit_loop(X, y, **fit_params)
+            self.notify("on_train_end", X=X, y=y)
         return self
 
     def notify(self, method_name, **kwargs):
-        try:
+        if method_name != "on_epoch_end":
             super().notify(method_name, **kwargs)
-        except KeyboardInterrupt as stop:
-            if method_name != "on_epoch_end":
-                raise
-            raise StopTraining from stop  # this is how callbacks of skorch end training
+            return
+        # All callbacks hear of the end of an epoch, also if one of them wants to stop there.
+        self.on_epoch_end(self, **kwargs)
+        stop = False
+        for name, callback in self.callbacks_:
+            try:
+                callback.on_epoch_end(self, **kwargs)
+            except StopTraining:
+                stop = True
+            except KeyboardInterrupt:  # this is how callbacks of skorch ask for it
+                if self.interrupted() or name == PROGRESS:
+                    raise
+                stop = True
+        if stop:
+            raise StopTraining
 
     def get_params_for_optimizer(self, prefix, named_parameters):
         # Parameters with the same settings form a group: one group for each would be slow.

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from skorch.callbacks import (
+    BatchScoring,
     Callback,
     EarlyStopping,
+    EpochScoring,
     GradientNormClipping,
     LRScheduler,
     PassthroughScoring,
@@ -19,10 +21,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from skaudio._training_task import TrainingTask
 
-__all__ = ["USERS", "Schedule", "StopTraining", "check_callbacks", "training_callbacks"]
+__all__ = ["PROGRESS", "USERS", "Schedule", "StopTraining", "check_callbacks", "training_callbacks"]
 
 # How the names of callbacks begin that a user gave.
 USERS = "user_"
+# The name of the callback that speaks with those of scikit-learn.
+PROGRESS = "progress"
 
 
 class StopTraining(Exception):
@@ -129,7 +133,7 @@ def training_callbacks(owner: Any, task: TrainingTask) -> list[tuple[str, Callba
     # Copies, so that one object can serve many fits, in threads too.
     callbacks += [(f"{USERS}{n}", copy.deepcopy(c)) for n, c in enumerate(owner.callbacks or [])]
     if task.progress is not None:
-        callbacks.append(("progress", _Progress(task, owner)))
+        callbacks.append((PROGRESS, _Progress(task, owner)))
     if task.scheduled and owner.early_stopping:
         stopping = EarlyStopping(
             "train_loss" if task.valid is None else "valid_loss",
@@ -152,6 +156,15 @@ def check_callbacks(owner: Any) -> None:
             f"callbacks of {type(owner).__name__} must be a list of skorch.callbacks.Callback "
             f"objects or None, got {given!r}: those of scikit-learn go through set_callbacks."
         )
+    for callback in given:
+        by_epoch = isinstance(callback, EpochScoring)
+        alone = by_epoch and callable(callback.scoring) and not callback.use_caching
+        if isinstance(callback, BatchScoring) or (by_epoch and not alone):
+            raise ValueError(
+                f"callbacks of {type(owner).__name__} must not score targets, which are "
+                f"probabilities and weights here, got {type(callback).__name__}: take "
+                "scikit-learn's ScoringMonitor through set_callbacks, or X_val and history_."
+            )
 
 
 @dataclass

@@ -325,8 +325,11 @@ def check_sample_weight(sample_weight: Any, n_clips: int, owner: object) -> np.n
     """
     if sample_weight is None:
         return np.ones(n_clips)
-    weights = np.asarray(sample_weight, dtype=np.float64)
     rule = f"sample_weight of {type(owner).__name__} must"
+    try:
+        weights = np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError) as err:
+        raise ValueError(f"{rule} hold numbers, got {sample_weight!r}.") from err
     if weights.shape != (n_clips,):
         raise ValueError(f"{rule} have shape ({n_clips},), got {weights.shape}.")
     if not np.isfinite(weights).all() or (weights < 0).any():
@@ -337,12 +340,12 @@ def check_sample_weight(sample_weight: Any, n_clips: int, owner: object) -> np.n
 
 
 def check_groups(groups: Any, n_clips: int, owner: object) -> np.ndarray | None:
-    """Check the groups of clips: None, or one for every clip.
+    """Check the groups of clips: None, or one of any type for every clip; give their numbers.
 
     Raises
     ------
     ValueError
-        If the shape is wrong.
+        If the shape is wrong or a group is missing.
     """
     if groups is None:
         return None
@@ -351,7 +354,14 @@ def check_groups(groups: Any, n_clips: int, owner: object) -> np.ndarray | None:
         raise ValueError(
             f"groups of {type(owner).__name__} must have shape ({n_clips},), got {groups.shape}."
         )
-    return groups
+    missing = sum(map(_is_missing, groups.tolist()))
+    if missing:
+        raise ValueError(
+            f"groups of {type(owner).__name__} must name a group for every clip, got none for "
+            f"{missing}: give such clips groups of their own."
+        )
+    codes = {group: code for code, group in enumerate(dict.fromkeys(groups.tolist()))}
+    return np.array([codes[group] for group in groups.tolist()])
 
 
 def check_embedding(embedding: Any, y: Any, owner: str) -> tuple[np.ndarray, np.ndarray]:

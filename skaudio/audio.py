@@ -18,7 +18,7 @@ from skaudio._decoding import (
     read_waveform,
     reason_of,
 )
-from skaudio._validation import is_int
+from skaudio._validation import is_int, is_path
 
 __all__ = [
     "AudioError",
@@ -167,7 +167,7 @@ def check_audio(
 
     Parameters
     ----------
-    paths : sequence of str or PathLike
+    paths : iterable of str or PathLike
         The files.
     channel : 'mean', 'all' or int, default='mean'
         What will be asked of them: a file may lack the channel of this index.
@@ -184,7 +184,7 @@ def check_audio(
     Raises
     ------
     ValueError
-        If `paths` is a single path, or `channel` is out of range.
+        If `paths` is a single path or holds other things, or `channel` is out of range.
 
     Examples
     --------
@@ -194,8 +194,12 @@ def check_audio(
     """
     from tqdm.auto import tqdm
 
-    if isinstance(paths, str | os.PathLike):
+    if is_path(paths):
         raise ValueError(f"paths of check_audio must be a list, got one path: pass [{paths!r}].")
+    paths = list(paths)
+    for path in paths:
+        if not is_path(path):
+            raise ValueError(f"paths of check_audio must hold str or PathLike, got {path!r}.")
     _check_options(1, None, channel, "constant", "start", owner="check_audio")
     parallel = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
     results = parallel(delayed(_failures_of)(path, channel) for path in paths)

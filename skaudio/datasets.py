@@ -164,7 +164,7 @@ def list_audio(folder: str | os.PathLike) -> list[str]:
     Returns
     -------
     paths : list of str
-        Sorted files that are wav, flac, ogg, opus, mp3, aiff or aif by name, each starting with
+        Sorted files that are wav, flac, ogg, opus, mp3, aiff or aif by name, as paths below
         `folder`; hidden files and what is in hidden folders left out.
 
     Raises

@@ -48,11 +48,12 @@ def mean_average_precision(y_true: Any, y_score: Any, sample_weight: Any = None)
     0.8333333333333333
     """
     present, scores = _check_labels(y_true, y_score, "mean_average_precision")
-    known = present.any(axis=0)
+    counts = np.ones(len(present)) if sample_weight is None else np.asarray(sample_weight)
+    known = present[counts > 0].any(axis=0)
     if not known.any():
         raise ValueError(
-            "y_true of mean_average_precision must hold at least one label of a clip, got zeros "
-            f"only in {len(present)} clips."
+            "y_true of mean_average_precision must hold at least one label of a clip that has "
+            f"weight, got none in {len(present)} clips."
         )
     return float(
         average_precision_score(
@@ -87,7 +88,7 @@ def f1_thresholds(y_true: Any, y_score: Any) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the shapes differ.
+        If the shapes differ, or `y_score` holds no probabilities.
 
     Examples
     --------
@@ -96,6 +97,11 @@ def f1_thresholds(y_true: Any, y_score: Any) -> np.ndarray:
     array([0.2])
     """
     present, scores = _check_labels(y_true, y_score, "f1_thresholds")
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise ValueError(
+            "y_score of f1_thresholds must be probabilities in [0, 1], got "
+            f"{scores.min():.4g} to {scores.max():.4g}: pass what predict_proba gives."
+        )
     return np.array([_f1_threshold(*label) for label in zip(present.T, scores.T, strict=True)])
 
 

@@ -102,6 +102,7 @@ def test_a_custom_change_gets_spectrograms_or_waveforms_in_the_shape_of_its_conv
 @pytest.mark.parametrize(
     ("wrong", "got"), [(lambda clips: clips[:, :, :4], r"got \(8, 1, 4, 20\)"),
                        (lambda clips: clips.numpy(), "shape .* as it was given, got"),
+                       (lambda clips: clips.double(), "of torch.float64"),
                        (lambda clips: None, "got NoneType")]
 )  # fmt: skip
 def test_a_custom_change_that_gives_something_else_is_refused(images, wrong, got):
@@ -152,5 +153,10 @@ def test_changes_come_in_the_order_of_the_parameters():
 
 
 def test_a_module_may_be_the_custom_change(images):
-    clf = make_classifier(augment=nn.Dropout(0.5)).fit(*images)
-    assert clf.score(*images) > 0.5
+    X, y = images
+    plain, dropped, again = (
+        make_classifier(max_epochs=1, augment=how).fit(X, y).predict_proba(X)
+        for how in (None, nn.Dropout(0.5), nn.Dropout(0.5))
+    )
+    assert not np.array_equal(plain, dropped)
+    np.testing.assert_array_equal(dropped, again)

@@ -1,5 +1,10 @@
 """Callbacks of scikit-learn and of skorch, and silence without them."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import joblib
 import numpy as np
 import pytest
@@ -7,7 +12,7 @@ import sklearn
 from networks import tiny_cnn
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
 
 from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN
 
@@ -160,9 +165,6 @@ def test_without_callbacks_nothing_is_printed(images, capfd):
 
 def test_older_versions_of_scikit_learn_have_no_callbacks_and_fit_all_the_same(tmp_path):
     """Without `sklearn.callback` the estimators lack `set_callbacks`, and nothing else."""
-    import subprocess
-    import sys
-
     code = """
 import sys
 import numpy as np
@@ -177,3 +179,62 @@ print(pipe.fit(X, [0, 1] * 3).predict(X).shape, hasattr(pipe[-1], "set_callbacks
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "(6,) False"
+
+
+class Press(Callback):
+    """Somebody presses Ctrl-C at the end of an epoch, or something raises what that raises."""
+
+    def __init__(self, really):
+        self.really = really
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.really:
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_at_the_end_of_an_epoch_is_passed_on(images):
+    before = signal.getsignal(signal.SIGINT)
+    clf = make_classifier(callbacks=[Press(True)])
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*images)
+    assert not hasattr(clf, "classes_")
+    assert make_classifier(callbacks=[Press(False)]).fit(*images).n_iter_ == 1
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_all_callbacks_hear_of_the_epoch_in_which_one_stops(images):
+    """The epoch that a callback ends is the best one, and early stopping knows it."""
+    X, y = images
+    clf = make_classifier(
+        max_epochs=8, early_stopping=True, schedule=None, callbacks=[Counter(stop_after=3)]
+    ).fit(X, y, X_val=X, y_val=y)
+    losses = [row["valid_loss"] for row in clf.history_]
+    assert losses == sorted(losses, reverse=True)
+    proba = clf.predict_proba(X)
+    loss = -np.log(proba[np.arange(48), np.searchsorted(clf.classes_, y)]).mean()
+    assert loss == pytest.approx(losses[-1], rel=1e-5)
+
+
+@needs_callbacks
+def test_callbacks_of_scikit_learn_hear_of_the_epoch_in_which_one_of_skorch_stops(images):
+    recorder = Recorder()
+    clf = make_classifier(callbacks=[Counter(stop_after=2)]).set_callbacks(recorder)
+    clf.fit(*images)
+    assert recorder.told.count("end epoch") == recorder.told.count("begin epoch") == 2
+
+
+@pytest.mark.parametrize("callback", [EpochScoring("accuracy"), BatchScoring("accuracy")])
+def test_callbacks_that_score_targets_are_refused_with_the_way_out(images, callback):
+    with pytest.raises(ValueError, match=r"must not score targets.* ScoringMonitor through"):
+        make_classifier(callbacks=[callback]).fit(*images)
+
+
+def test_what_a_callback_raises_is_left_as_it_is(images):
+    class Broken(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise ValueError("my own bug")
+
+    with pytest.raises(ValueError, match="^my own bug$"):
+        make_classifier(callbacks=[Broken()]).fit(*images)

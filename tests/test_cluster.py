@@ -145,3 +145,9 @@ def test_warm_names_bad_files_and_keeps_the_good_ones(tmp_path):
     work_of(tmp_path / "cache")
     mel.fit_transform([good])
     assert work_of(tmp_path / "cache") == []
+
+
+def test_warm_refuses_what_would_keep_nothing(tone_clips, tmp_path):
+    mel = MelSpectrogram(duration=0.2, cache_dir=tmp_path, in_network=True, cache_waveforms=False)
+    with pytest.raises(ValueError, match="cache_waveforms .* True for warm with in_network=True"):
+        mel.warm(tone_clips[0])

@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_s
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio import MFCC, DiffResResampler, MelSpectrogram, PretrainedCNN
 from skaudio._differentiable import DifferentiableArray
 from skaudio.nn.diffres import DiffRes
 
@@ -447,3 +447,14 @@ def test_bad_data_are_refused(events):
     with pytest.raises(ValueError, match="budget .* at most 40, the number of frames of X, got 50"):
         fitted.transform(X[..., :40])
     assert isinstance(fitted.transform(X), DifferentiableArray)
+
+
+def test_what_is_no_logarithm_of_energies_is_not_merged_as_such(tone_clips):
+    mel = MelSpectrogram(sample_rate=8000, duration=0.2, n_fft=256, hop_length=64, n_mels=16)
+    cepstra = make_pipeline(mel, MFCC(8)).fit_transform(tone_clips[0])
+    with pytest.raises(ValueError, match=r"logarithms of energies.* got values from -.*'average'"):
+        DiffResResampler(0.5).fit(cepstra)
+    chained = make_pipeline(clone(mel).set_params(in_network=True), MFCC(8), DiffResResampler(0.5))
+    with pytest.raises(ValueError, match="got cepstral coefficients: put it behind MelSpectrogram"):
+        chained.fit(tone_clips[0])
+    assert DiffResResampler(1.0, method="average").fit_transform(cepstra).shape[2:] == (8, 26)

@@ -223,3 +223,23 @@ def test_examples_in_docstrings_run(function):
     result = doctest.DocTestRunner().run(example)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_tables_without_numbers_are_refused(tmp_path, events):
+    bad = events.assign(start=np.nan)
+    with pytest.raises(
+        ValueError, match="events of write_audacity_labels must hold finite numbers"
+    ):
+        write_audacity_labels(bad, tmp_path / "a.txt")
+    with pytest.raises(ValueError, match=r"table of windows_to_events .* finite numbers as 'prob"):
+        windows_to_events(events.assign(probability="high"))
+
+
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path, events):
+    path = tmp_path / "a.txt"
+    path.touch(mode=0o600)
+    write_audacity_labels(events.iloc[:0], path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match=r"path .* must be a file, got the device, pipe or socket"):
+        write_audacity_labels(events.iloc[:0], tmp_path / "pipe")

@@ -123,9 +123,17 @@ def test_other_spectrograms_are_exported(tone_clips, tmp_path, mel, from_wavefor
 
 @pytest.mark.parametrize("from_waveform", [False, True])
 @pytest.mark.parametrize(
-    "between", [[PCEN(sample_rate=8000, hop_length=64, trainable=True), DiffResResampler(0.5)],
-                [PCEN(sample_rate=8000, hop_length=64), Deltas(1)], [MFCC(8)]], ids=str
-)  # fmt: skip
+    "between",
+    [
+        [PCEN(duration=0.2, trainable=True), DiffResResampler(0.5)],
+        [PCEN(duration=0.2), Deltas(1)],
+        [MFCC(8), Deltas()],
+        [Deltas(), MFCC(8)],
+        [MFCC(8), DiffResResampler(0.5, method="average")],
+        [PCEN(duration=0.2, trainable=True), Deltas(1), MFCC(8)],
+    ],
+    ids=str,
+)
 def test_steps_between_spectrogram_and_network_are_in_the_file(
     tone_clips, tmp_path, from_waveform, between
 ):
@@ -189,6 +197,18 @@ def test_a_pipeline_without_front_end_takes_its_spectrograms(images, tmp_path):
     assert metadata(tmp_path / "m.onnx")["mel"] is None
     with pytest.raises(ValueError, match=r"begin with MelSpectrogram .* got PretrainedCNN"):
         export_onnx(pipe, tmp_path / "m.onnx", from_waveform=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [({}, {"mel__n_mels": 20}), ({"in_network": True}, {"mel__in_network": 0})]
+)
+def test_a_pipeline_that_no_longer_predicts_has_no_file(tone_clips, tmp_path, before, after):
+    paths, labels, _ = tone_clips
+    pipe = make_pipe(**before).fit(paths, labels)
+    pipe.set_params(**{name: value or False for name, value in after.items()})
+    with pytest.raises(ValueError, match=r"pipe of export_onnx must be as it was fitted: .*again"):
+        export_onnx(pipe, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_pipelines_that_are_more_than_a_network_are_refused(images, tmp_path):

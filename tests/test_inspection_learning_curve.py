@@ -7,6 +7,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
+from skorch.callbacks import Callback
 
 from skaudio import PretrainedCNN
 from skaudio.inspection import LearningCurveDisplay
@@ -49,6 +50,13 @@ def test_without_validation_only_the_training_loss_is_drawn(images):
     assert (legend(display.ax_), marks(display.ax_)) == (["Training"], [])
 
 
+class Look(Callback):
+    """Remembers which epoch early stopping goes back to."""
+
+    def on_train_end(self, net, **kwargs):
+        self.best_epoch_ = dict(net.callbacks_)["stopping"].best_epoch_
+
+
 def test_with_validation_both_losses_and_the_accuracy_are_drawn(images):
     pipe = make_pipeline(make_clf(early_stopping=True)).fit(*images)
     display = LearningCurveDisplay.from_estimator(pipe)
@@ -63,17 +71,17 @@ def test_with_validation_both_losses_and_the_accuracy_are_drawn(images):
 @pytest.mark.parametrize("lr", [1e-3, 0.5])
 @pytest.mark.parametrize("tol", [1e-4, 0.05])
 def test_the_mark_is_where_early_stopping_went_back_to(images, lr, tol):
-    clf = make_clf(early_stopping=True, lr=lr, tol=tol, max_epochs=6, n_iter_no_change=3)
+    clf = make_clf(early_stopping=True, lr=lr, tol=tol, max_epochs=6, n_iter_no_change=3,
+                   callbacks=[Look()])  # fmt: skip
     clf.fit(*images)
-    stopping = dict(clf.net_.callbacks_)["stopping"]
     loss, accuracy = LearningCurveDisplay.from_estimator(clf).ax_
-    assert marks(loss) == marks(accuracy) == [stopping.best_epoch_]
+    assert marks(loss) == marks(accuracy) == [dict(clf.net_.callbacks_)["user_0"].best_epoch_]
 
 
 def test_the_training_loss_is_marked_where_that_is_what_was_watched(images):
-    clf = make_clf(early_stopping=True, validation_fraction=None).fit(*images)
+    clf = make_clf(early_stopping=True, validation_fraction=None, callbacks=[Look()]).fit(*images)
     ax = LearningCurveDisplay.from_estimator(clf).ax_
-    assert marks(ax) == [dict(clf.net_.callbacks_)["stopping"].best_epoch_]
+    assert marks(ax) == [dict(clf.net_.callbacks_)["user_0"].best_epoch_]
 
 
 def test_nothing_is_marked_where_nothing_was_gone_back_to(images):

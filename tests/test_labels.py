@@ -8,7 +8,12 @@ from networks import tiny_cnn
 from scipy.sparse import csr_array
 from sklearn import config_context
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
+from sklearn.model_selection import (
+    GridSearchCV,
+    cross_val_predict,
+    cross_val_score,
+    cross_validate,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -137,7 +142,9 @@ def test_partial_fit_needs_no_classes_but_the_same_labels(tagged):
     for _ in range(8):
         clf.partial_fit(X[:48], y[:48]).partial_fit(X[48:], y[48:])
     assert (clf.predict(X) == y).mean() > 0.9
-    with pytest.raises(ValueError, match=r"must be those of the first call, \[0, 1, 2\]"):
+    with pytest.raises(
+        ValueError, match=r"must be those of the first call, .*3 columns.* 2 columns"
+    ):
         clf.partial_fit(X, y[:, :2])
     with pytest.raises(ValueError, match="classes of the earlier fit when warm_start=True"):
         clf.fit(X, y[:, 0])
@@ -234,3 +241,77 @@ def test_balanced_weights_make_the_loss_that_of_equal_classes(images):
     assert log_loss(y[keep], balanced, sample_weight=equal) < log_loss(
         y[keep], plain, sample_weight=equal
     )
+
+
+@pytest.mark.parametrize("wrong", [lambda y: 2 * y - 1, lambda y: 5 * y, lambda y: y + 1])
+def test_two_values_that_are_not_zero_and_one_are_no_indicators(tagged, wrong):
+    X, y = tagged
+    with pytest.raises(ValueError, match=r"an indicator matrix of zeros and ones.*or y > 0"):
+        make_classifier().fit(X, wrong(y))
+
+
+@pytest.mark.parametrize("n_labels", [2, 3])
+def test_predictions_of_all_folds_come_together(tagged, n_labels):
+    X, y = tagged
+    proba = cross_val_predict(
+        make_classifier(max_epochs=1), X, y[:, :n_labels], cv=2, method="predict_proba"
+    )
+    assert proba.shape == (96, n_labels)
+
+
+@pytest.mark.parametrize("labels", [["dog", None] * 24, [1, "a"] * 24, [0.5, 1.5] * 24])
+def test_labels_that_are_none_are_named(images, labels):
+    with pytest.raises(ValueError, match=r"y of PretrainedCNN must hold labels|contains NaN"):
+        make_classifier().fit(images[0], np.array(labels, dtype=object))
+
+
+def test_a_threshold_set_later_on_single_labels_is_refused_too(images):
+    clf = make_classifier(max_epochs=1).fit(*images)
+    with pytest.raises(ValueError, match=r"threshold .* 0.5 unless y is an indicator matrix"):
+        clf.set_params(threshold=0.9).predict(images[0])
+
+
+def test_an_unnamed_matrix_goes_on_where_a_named_one_began(tagged):
+    X, y = tagged
+    table = pd.DataFrame(y, columns=["rain", "dog", "siren"])
+    clf = make_classifier(max_epochs=1).fit(X, table).partial_fit(X, y)
+    assert clf.label_names_.tolist() == ["rain", "dog", "siren"]
+    with pytest.raises(ValueError, match=r"first call, .*'rain', 'dog'.* got .*'dog', 'rain'"):
+        clf.partial_fit(X, table[["dog", "rain", "siren"]])
+
+
+def test_a_label_keeps_a_clip_to_train_on(tagged):
+    """The third label stands on four clips that have the others, too."""
+    X, y = tagged
+    y = np.tile([[1, 0, 0], [0, 1, 0], [1, 1, 1], [1, 1, 0]], (6, 1))
+    y[:12, 2] = 0
+    data = ClipDataset(np.zeros((24, 1)), y.astype(np.float32), np.ones(24))
+    for groups in (None, np.arange(24) // 2):
+        for held in (y[:, 2] == 1, np.arange(24) >= 12):
+            kept = data.keep_labels(held, groups)
+            assert y[~kept].any(axis=0).all()
+            assert kept.sum() >= held.sum() - 2
+            if groups is not None:
+                assert not set(groups[kept]) & set(groups[~kept & held])
+
+
+@pytest.mark.parametrize("weight", [np.array([1, 2]), {"dog": "x"}, {"dog": True - 2}])
+def test_class_weights_of_other_types_are_named(images, weight):
+    with pytest.raises(ValueError, match=r"class_weight of PretrainedCNN must be a dict of finite"):
+        make_classifier(class_weight=weight).fit(*images)
+
+
+def test_sample_weights_that_are_no_numbers_are_named(images):
+    with pytest.raises(ValueError, match="sample_weight of PretrainedCNN must hold numbers, got"):
+        make_classifier().fit(*images, sample_weight=["heavy"] * 48)
+
+
+def test_clips_without_weight_are_not_set_aside(images):
+    X, y = images
+    weight = np.zeros(48)
+    weight[:12] = 1.0
+    for seed in range(4):
+        clf = make_classifier(
+            max_epochs=2, early_stopping=True, validation_fraction=0.05, random_state=seed
+        ).fit(X, y, sample_weight=weight)
+        assert clf.history_[0]["valid_loss"] > 0

@@ -30,6 +30,16 @@ def test_perfect_scores_give_one_and_weights_count(scored):
     )
 
 
+def test_labels_of_clips_without_weight_do_not_count():
+    y, scores = [[1, 0], [0, 0], [1, 1], [0, 0]], [[0.9, 0.1], [0.2, 0.3], [0.8, 0.2], [0.1, 0.1]]
+    assert mean_average_precision(y, scores, [1, 1, 0, 1]) == 1.0
+
+
+def test_thresholds_are_for_probabilities():
+    with pytest.raises(ValueError, match=r"probabilities in \[0, 1\], got -3 to -1"):
+        f1_thresholds([[1], [1]], [[-1.0], [-3.0]])
+
+
 def test_no_other_threshold_has_a_better_f1(scored):
     y, scores = scored
     best = f1_thresholds(y, scores)
@@ -43,7 +53,11 @@ def test_no_other_threshold_has_a_better_f1(scored):
 @pytest.mark.parametrize(
     ("y", "scores", "rule"),
     [
-        (np.zeros((3, 2)), np.zeros((3, 2)), "at least one label of a clip, got zeros only in 3"),
+        (
+            np.zeros((3, 2)),
+            np.zeros((3, 2)),
+            "at least one label of a clip that has weight, got none in 3",
+        ),
         (np.array([0, 1]), np.array([0, 1]), r"a matrix of zeros and ones, .* shape \(2,\)"),
         (np.full((2, 2), 3), np.zeros((2, 2)), "a matrix of zeros and ones"),
         (np.eye(2), np.zeros((2, 3)), r"the shape of y_true, \(2, 2\), got \(2, 3\)"),

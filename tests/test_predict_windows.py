@@ -161,7 +161,7 @@ def test_windows_do_not_drift_when_the_hop_is_no_whole_number_of_samples(tmp_pat
 
 def test_the_table_does_not_depend_on_the_size_of_blocks_and_batches(pipe, recording, monkeypatch):
     expected = predict_windows(pipe, recording, 0.2, 0.05)
-    monkeypatch.setattr(skaudio.audio, "BLOCK_SAMPLES", 777)
+    monkeypatch.setattr("skaudio._decoding.BLOCK_SAMPLES", 777)
     found = predict_windows(pipe, recording, 0.2, 0.05, batch_size=3)
     pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
 
@@ -306,7 +306,7 @@ def hostile_files():
 def test_blocks_are_the_whole_file_or_the_same_error(sample_rate, monkeypatch):
     if not hostile_files():
         pytest.skip("needs the hostile files, which are not here")
-    monkeypatch.setattr(skaudio.audio, "BLOCK_SAMPLES", 9000)
+    monkeypatch.setattr("skaudio._decoding.BLOCK_SAMPLES", 9000)
     for path in hostile_files():
         if path.name in ("long_10min.wav", "corrupt_mid.opus"):  # damage sounds as it likes to
             continue
@@ -327,7 +327,7 @@ def test_blocks_are_the_whole_file_or_the_same_error(sample_rate, monkeypatch):
 def test_blocks_are_the_resampled_file_bit_for_bit(tmp_path, monkeypatch, rate, new_rate, channel):
     wave = np.random.default_rng(0).normal(scale=0.1, size=(rate + 123, 2))
     soundfile.write(tmp_path / "a.flac", wave, rate)
-    monkeypatch.setattr(skaudio.audio, "BLOCK_SAMPLES", 5001)
+    monkeypatch.setattr("skaudio._decoding.BLOCK_SAMPLES", 5001)
     found = list(stream_blocks(tmp_path / "a.flac", sample_rate=new_rate, channel=channel))
     assert len(found) > 3
     expected = load_clip(tmp_path / "a.flac", sample_rate=new_rate, channel=channel)
@@ -340,7 +340,7 @@ def test_blocks_are_the_resampled_file_bit_for_bit(tmp_path, monkeypatch, rate, 
 def test_blocks_of_lossy_files_fit_together(tmp_path, monkeypatch, name, subtype):
     wave = np.random.default_rng(0).normal(scale=0.1, size=3 * 48_000)
     soundfile.write(tmp_path / name, wave, 48_000, subtype=subtype)
-    monkeypatch.setattr(skaudio.audio, "BLOCK_SAMPLES", 9000)
+    monkeypatch.setattr("skaudio._decoding.BLOCK_SAMPLES", 9000)
     found = np.concatenate(list(stream_blocks(tmp_path / name, sample_rate=16_000)))
     # libsndfile is sent to where it stands after every block; mp3 is rounded otherwise then.
     np.testing.assert_allclose(found, load_clip(tmp_path / name, sample_rate=16_000), atol=1e-6)
@@ -425,3 +425,26 @@ def test_an_image_channel_per_audio_channel_slides_too(tmp_path):
         right["probability"][:-1], pipe.predict_proba(clips[:4])[:, 1], atol=1e-6
     )
     assert (right["probability"].to_numpy() > 0.5).tolist() == [False, True, False, True, False]
+
+
+def test_a_recording_of_another_number_of_channels_is_one_that_cannot_be_read(tmp_path):
+    rng = np.random.default_rng(0)
+    clf = PretrainedCNN(tiny_cnn, weights=None, max_epochs=1, random_state=0)
+    pipe = make_pipeline(small_mel(channel="all"), clf)
+    pipe.fit(rng.normal(scale=0.1, size=(8, 2, 1600)).astype(np.float32), [0, 1] * 4)
+    paths = [tmp_path / "stereo.wav", tmp_path / "mono.wav"]
+    for path, count in zip(paths, (2, 1), strict=True):
+        soundfile.write(path, rng.normal(scale=0.1, size=(3200, count)), RATE)
+    with pytest.raises(
+        AudioError, match=r"mono.wav.*has 1 channel\(s\), the first clip in fit had 2"
+    ):
+        predict_windows(pipe, paths)
+    with pytest.warns(UserWarning, match=r"mono.wav.*They have no rows"):
+        table = predict_windows(pipe, paths, on_error="warn")
+    assert set(table["path"]) == {str(paths[0])}
+
+
+def test_a_recording_named_twice_has_its_rows_twice(pipe, tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(4000), RATE)
+    once = predict_windows(pipe, [tmp_path / "a.wav"])
+    assert len(predict_windows(pipe, [tmp_path / "a.wav"] * 2)) == 2 * len(once)

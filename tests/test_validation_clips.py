@@ -117,13 +117,17 @@ def test_clips_to_validate_on_come_with_their_labels(images, given, rule):
 def test_clips_to_validate_on_must_go_with_the_others(images, routing):
     X, y = images
     fit = make_classifier().fit
-    with pytest.raises(ValueError, match=r"X_val .* spectrograms as X is.* got 1 of 8"):
+    with pytest.raises(ValueError, match=r"X_val .* spectrograms as X is.* 8 features, but"):
         fit(X, y, X_val=X[:, :8], y_val=y)
     with pytest.raises(ValueError, match=r"X_val .* spectrograms as X is.* transform_input"):
         fit(X, y, X_val=["a.wav"] * 48, y_val=y)
-    with pytest.raises(ValueError, match=r"y_val .* labels of y, \['dog', 'rain'\], got \['cat'\]"):
+    with pytest.raises(
+        ValueError, match=r"y_val .* among \['dog', 'rain'\], got .*\['cat', 'dog'\]"
+    ):
         fit(X, y, X_val=X[:2], y_val=["dog", "cat"])
-    with pytest.raises(ValueError, match=r"y_val .* labels of y, \['dog', 'rain'\], got \[0, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"y_val .* among \['dog', 'rain'\], got an indicator matrix"
+    ):
         fit(X, y, X_val=X[:2], y_val=[[0, 1], [1, 0]])
 
 
@@ -178,3 +182,30 @@ def test_classes_of_one_group_each_cannot_be_set_aside(images):
     X, y = images
     with pytest.warns(UserWarning, match="every class lies in one group: it watches the training"):
         make_classifier(early_stopping=True).fit(X, y, groups=y)
+
+
+def test_columns_of_labels_to_validate_on_are_compared_by_name(images):
+    X, y = images
+    table = pd.get_dummies(pd.Series(y)).astype(int)
+    with pytest.raises(ValueError, match=r"y_val .* \['dog', 'rain'\], got .* \['rain', 'dog'\]"):
+        make_classifier().fit(X, table, X_val=X, y_val=table[["rain", "dog"]])
+
+
+def test_class_weights_count_in_the_loss_of_given_clips(images):
+    X, y = images
+    noise = np.random.default_rng(0).normal(size=X.shape).astype(np.float32)
+    clf = make_classifier(class_weight={"dog": 9.0, "rain": 1.0}, max_epochs=2)
+    clf.fit(noise, y, X_val=noise[:9], y_val=y[:9])
+    proba = clf.predict_proba(noise[:9])[np.arange(9), np.searchsorted(clf.classes_, y[:9])]
+    loss = np.average(-np.log(proba), weights=np.where(y[:9] == "dog", 9.0, 1.0))
+    assert clf.history_[-1]["valid_loss"] == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", [str, lambda n: n if n % 2 else f"s{n}"])
+def test_groups_may_be_of_any_type_but_not_missing(images, kind):
+    X, y = images
+    groups = np.array([kind(n // 6) for n in range(48)], dtype=object)
+    make_classifier(early_stopping=True, max_epochs=1).fit(X, y, groups=groups)
+    groups[3] = None
+    with pytest.raises(ValueError, match="groups of PretrainedCNN must name a group for"):
+        make_classifier(early_stopping=True).fit(X, y, groups=groups)
