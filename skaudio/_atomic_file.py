@@ -36,8 +36,10 @@ def atomic_file(path: str | os.PathLike, label: str) -> Iterator[Path]:
         If `path` is no path, is something else than a file, or lies in a folder that cannot be
         written to.
     """
-    if not is_path(path) or "\0" in os.fsdecode(path):
-        raise ValueError(f"{label} must be a str or PathLike without NUL, got {path!r}.")
+    if not is_path(path):
+        raise ValueError(f"{label} must be a str or PathLike, got {path!r}.")
+    if "\0" in os.fsdecode(path):
+        raise ValueError(f"{label} must not hold a NUL, got {path!r}.")
     target = Path(os.path.realpath(os.fsdecode(path)))  # through a link, not in its place
     if target.exists() and not target.is_file():
         kind = "folder" if target.is_dir() else "device, pipe or socket"

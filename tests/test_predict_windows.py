@@ -439,7 +439,7 @@ def test_a_recording_of_another_number_of_channels_is_one_that_cannot_be_read(tm
         AudioError, match=r"mono.wav.*has 1 channel\(s\), the first clip in fit had 2"
     ):
         predict_windows(pipe, paths)
-    with pytest.warns(UserWarning, match=r"mono.wav.*They have no rows"):
+    with pytest.warns(UserWarning, match=r"(?s)mono.wav.*They have no rows"):
         table = predict_windows(pipe, paths, on_error="warn")
     assert set(table["path"]) == {str(paths[0])}
 
