@@ -121,9 +121,8 @@ class PretrainedCNN(SpectrogramClassifier):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,), or list of ndarray
-        The labels, sorted. Of an indicator matrix, as elsewhere in scikit-learn, a list: zero and
-        one for every label.
+    classes_ : ndarray of shape (n_classes,) or (n_labels, 2)
+        The labels, sorted. Of an indicator matrix, zero and one for every label.
     label_names_ : ndarray of shape (n_classes,)
         Names of the columns of `predict_proba`.
     history_ : list of dict

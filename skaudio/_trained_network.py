@@ -41,7 +41,7 @@ SEED_LIMIT = np.iinfo(np.int32).max
 class TrainedNetwork(BaseEstimator):
     """Base class of what owns a network; knows images and targets, but neither `X` nor labels."""
 
-    classes_: np.ndarray | list[np.ndarray]
+    classes_: np.ndarray
     history_: list[dict[str, Any]]
     n_iter_: int
     input_shape_: tuple[int, int, int]

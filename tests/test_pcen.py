@@ -52,9 +52,7 @@ def make_pipe(pcen=None, between=(), **mel):
 def test_it_is_the_pcen_of_librosa(log_mel, options, trainable):
     pcen = PCEN(**FRAMES, trainable=trainable, **options)
     if trainable and (options.get("gain") == 0.0 or options.get("b") == 1.0):
-        with pytest.raises(
-            ValueError, match=r"(gain|b) of PCEN must be a number (> 0|in \(0, 1\))"
-        ):
+        with pytest.raises(ValueError, match=r"(gain|b) of PCEN must be a number (>|in)"):
             pcen.fit(log_mel)  # where these values are, no step of training leads away
         return
     ours = np.asarray(pcen.fit_transform(log_mel)).reshape(log_mel.shape)
