@@ -354,8 +354,7 @@ class SpectrogramClassifier(
                 f"y_val of {owner} must have a label for every clip of X_val, {len(images)}, got "
                 f"{len(y_val)}."
             )
-        same = isinstance(labels, SingleLabel) and not labels.unknown(theirs.names)
-        if not (same and isinstance(theirs, SingleLabel)) and not labels.match(theirs):
+        if not labels.cover(theirs):
             raise ValueError(
                 f"y_val of {owner} must hold what y holds, {labels.describe()}, got "
                 f"{theirs.describe()}."

@@ -45,6 +45,10 @@ class SingleLabel:
         """Whether others are the same labels."""
         return isinstance(others, SingleLabel) and np.array_equal(others.names, self.names)
 
+    def cover(self, others: SingleLabel | MultiLabel) -> bool:
+        """Whether others are among these."""
+        return isinstance(others, SingleLabel) and not self.unknown(others.names)
+
     def targets(self, y: np.ndarray) -> np.ndarray:
         """Labels ``(n_clips,)`` to class probabilities ``(n_clips, n_classes)``, float32."""
         return np.eye(len(self.names), dtype=np.float32)[np.searchsorted(self.names, y)]
@@ -119,6 +123,10 @@ class MultiLabel:
             return False
         unnamed = others.names.dtype.kind == "i" or self.names.dtype.kind == "i"
         return unnamed or np.array_equal(others.names, self.names)
+
+    def cover(self, others: SingleLabel | MultiLabel) -> bool:
+        """Whether others are among these: a matrix has a column for each."""
+        return self.match(others)
 
     def targets(self, y: np.ndarray) -> np.ndarray:
         """Indicator matrix ``(n_clips, n_labels)`` as float32."""
