@@ -317,9 +317,11 @@ class SpectrogramClassifier(
         """
         try:
             inputs, chain = take_apart(X)
-            inputs = validate_data(self, inputs, reset=False, dtype=np.float32, allow_nd=True)
+            inputs = check_array(inputs, dtype=np.float32, allow_nd=True)
             images = self._as_images(inputs)
             self._check_image_shape(images, name)
+            if inputs.ndim == 2 and inputs.shape[1] != self.n_features_in_:
+                raise ValueError(f"tables must have {self.n_features_in_} columns")
             frontend.like(chain).output_shape(images.shape[1:])
         except (ValueError, TypeError) as err:
             raise ValueError(

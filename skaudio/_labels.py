@@ -39,7 +39,7 @@ class SingleLabel:
 
     def describe(self) -> str:
         """For messages."""
-        return f"labels among {self.names.tolist()}"
+        return f"{self.names.tolist()}"
 
     def match(self, others: SingleLabel | MultiLabel) -> bool:
         """Whether others are the same labels."""
