@@ -144,6 +144,11 @@ def write(tmp_path, *args, **options):
     return text, Page(text)
 
 
+def rows_of_cards(text):
+    """Numbers in the paths of the clips that are shown."""
+    return [int(n) for n in re.findall(r'<p class="muted">&lt;b&gt;(\d+)/a\.wav</p>', text)]
+
+
 def test_the_page_needs_nothing_but_itself(file):
     text = read(file)
     page = Page(text)
@@ -219,9 +224,7 @@ def test_mistakes_are_the_most_confident_ones_and_can_be_heard(search, clips, wr
     proba, predicted = search.predict_proba(clips[0]), search.predict(clips[0])
     bad = np.flatnonzero(predicted != wrong)
     worst = bad[np.argsort(-proba[bad].max(axis=1), kind="stable")][:3]
-    assert [
-        int(n) for n in re.findall(r'<p class="muted">[^<]*, row (\d+)</p>', text)
-    ] == worst.tolist()
+    assert rows_of_cards(text) == worst.tolist()
     shown = re.findall(r'<dd class="predicted">.*?<span>([\d.]+)</span></dd>', text)
     assert [float(p) for p in shown] == pytest.approx(proba[worst].max(axis=1), abs=1e-3)
     sounds = [
@@ -245,15 +248,58 @@ def test_without_mistakes_the_least_certain_right_answers_are_shown(plain, clips
     predicted, certainty = plain.predict(clips[0]), plain.predict_proba(clips[0]).max(axis=1)
     text, _ = write(tmp_path, plain, clips[0], predicted, n_mistakes=2)
     assert "The least certain right answers" in text
-    rows = [int(n) for n in re.findall(r'<p class="muted">[^<]*, row (\d+)</p>', text)]
-    assert rows == np.argsort(certainty, kind="stable")[:2].tolist()
+    assert rows_of_cards(text) == np.argsort(certainty, kind="stable")[:2].tolist()
 
 
 def test_the_page_says_what_its_numbers_are_worth(plain, clips, tmp_path):
     assert "Was the model trained on these 24 clips?" in write(tmp_path, plain, *clips)[0]
     text, _ = write(tmp_path, plain, *clips, held_out=True)
-    assert "24 clips that were held out" in text
+    assert "24 clips that were held out from training, as you stated." in text
     assert "Was the model trained" not in text
+
+
+def test_labels_that_the_model_does_not_know_are_named(plain, clips, tmp_path):
+    strange = clips[1].copy()
+    strange[:3] = "cat"
+    with pytest.warns(UserWarning, match="The model does not know 'cat': clips with such a label"):
+        text, page = write(tmp_path, plain, clips[0], strange)
+    assert "does not know &#x27;cat&#x27;: 3 clips with such a label count as mistakes." in text
+    (row,) = [row for row in page.table("class", "recall") if row["class"] == "cat"]
+    assert (float(row["recall"]), row["clips"], row["predicted"]) == (0.0, "3", "0")
+    (tmp_path / "report.html").unlink()
+    match = r"y of report must have labels that the model knows, '<script.*'dog', .*, got 0, 1\."
+    with pytest.raises(ValueError, match=match):
+        skaudio.report(plain, clips[0], [0, 1] * 12, tmp_path / "report.html")
+    with pytest.raises(ValueError, match=r"got 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 14 more\."):
+        skaudio.report(plain, clips[0], range(24), tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_subtitle_counts_clips_and_classes(file):
+    steps = "MelSpectrogram \N{RIGHTWARDS ARROW} DiffResResampler"
+    assert f'<p class="muted">24 clips of 3 classes; {steps}' in read(file)
+
+
+def test_of_files_and_folders_only_the_names_are_shown(clips, tmp_path):
+    cache = tmp_path / "cache"
+    search = GridSearchCV(
+        make_plain().set_params(memory=str(tmp_path / "memory")),
+        {"melspectrogram__cache_dir": [cache]}, cv=2,
+    ).fit(*clips)  # fmt: skip
+    text, page = write(tmp_path, search, *clips, n_mistakes=0)
+    assert str(tmp_path) not in text
+    assert page.table("#", "melspectrogram__cache_dir")[0]["melspectrogram__cache_dir"] == "cache"
+    assert "cache_dir=&#x27;cache&#x27;" in text
+    assert "memory=&#x27;memory&#x27;" in text
+    assert search.best_estimator_["melspectrogram"].cache_dir == cache
+
+
+def test_the_dot_is_explained_where_one_is_drawn(clips, file, tmp_path):
+    assert "A dot marks the epoch" in read(file)
+    pipe = make_pipe().set_params(pretrainedcnn__early_stopping=False).fit(*clips)
+    text, _ = write(tmp_path, pipe, *clips, n_mistakes=0)
+    assert "Loss over the epochs" in text
+    assert "A dot marks the epoch" not in text
 
 
 def test_with_folds_every_clip_is_predicted_by_a_model_that_did_not_see_it(clips, tmp_path):
@@ -265,7 +311,7 @@ def test_with_folds_every_clip_is_predicted_by_a_model_that_did_not_see_it(clips
     rows = page.table("fold", "clips", "accuracy")
     assert [int(row["clips"]) for row in rows] == [8, 8, 8]
     assert {float(row["accuracy"]) for row in rows} == {0.0}  # it knows the clips it has seen only
-    assert re.search(r"row \d+, fold 1</p>", text)
+    assert re.search(r"/a\.wav, fold 1</p>", text)
 
 
 class Recorder(DummyClassifier):
@@ -358,7 +404,7 @@ def test_classifiers_without_probabilities_are_reported_on(clips, tmp_path, wron
     pipe = make_plain(RidgeClassifier()).fit(*clips)
     text, page = write(tmp_path, pipe, clips[0], wrong)
     assert "in the order of X" in text
-    rows = [int(n) for n in re.findall(r'<p class="muted">[^<]*, row (\d+)</p>', text)]
+    rows = rows_of_cards(text)
     assert rows == np.flatnonzero(pipe.predict(clips[0]) != wrong)[:12].tolist()
     assert len(page.all("audio")) == len(rows)
 
@@ -534,6 +580,43 @@ def test_in_a_browser_nothing_is_wider_than_the_screen(tab, width):
     page = tab(viewport={"width": width, "height": 800})
     page.locator("details summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_in_a_browser_the_table_of_classes_fits_a_phone(tab):
+    page = tab(viewport={"width": 390, "height": 800})
+    box = "document.querySelector('#classes .scroll')"
+    assert page.evaluate(f"{box}.scrollWidth") <= page.evaluate(f"{box}.clientWidth") <= 358
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_in_a_browser_counts_in_the_confusion_matrix_can_be_read(tab, scheme):
+    page = tab(color_scheme=scheme)
+    back = parse_color(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    for kind in ("hit", "miss"):
+        for share in np.linspace(0, 1, 11):
+            found = page.locator(f"#classes td.{kind}").first.evaluate(
+                "(cell, share) => { cell.style.setProperty('--share', share);"
+                "const { color, backgroundColor } = getComputedStyle(cell);"
+                "return [color, backgroundColor]; }",
+                float(share),
+            )
+            text, cell = map(parse_color, found)
+            shown = cell[:3] * cell[3] + back[:3] * (1 - cell[3])
+            levels = sorted(luminance(color) for color in (text[:3], shown))
+            assert (levels[1] + 0.05) / (levels[0] + 0.05) >= 4.5, (kind, share)
+
+
+def parse_color(text):
+    """Red, green, blue and opacity in [0, 1]."""
+    values = np.array([float(n) for n in re.findall(r"[\d.]+(?:e-\d+)?", text)])
+    values[:3] /= 1 if text.startswith("color") else 255
+    return values if len(values) == 4 else np.append(values, 1.0)
+
+
+def luminance(color):
+    """Relative luminance of WCAG 2."""
+    linear = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
 
 
 def test_in_a_browser_the_page_follows_the_colours_of_the_system(tab):

@@ -27,13 +27,13 @@ def mel_step(pipe: Pipeline) -> MelSpectrogram | None:
 
 
 def clip_names(X: Any, rows: np.ndarray) -> list[str]:
-    """What to call clips: their paths below the folder that all have in common, or their row."""
+    """What to call clips: their paths below the folder that all have in common, else their row."""
     clips = as_clip_list(X, MelSpectrogram())
     if clips is None or not isinstance(clips[0], str):
         return [f"row {row}" for row in rows]
     paths = [os.path.abspath(str(path)) for path in clips]
     folder = os.path.dirname(os.path.commonprefix(paths))
-    return [f"{paths[row][len(folder) :].lstrip(os.sep)}, row {row}" for row in rows]
+    return [paths[row][len(folder) :].lstrip(os.sep) for row in rows]
 
 
 def clip_sound(pipe: Pipeline, X: Any, row: int) -> Sound | str | None:

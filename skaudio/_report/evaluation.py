@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,9 @@ from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
 
-__all__ = ["Evaluation", "check_targets", "evaluate", "take"]
+__all__ = ["Evaluation", "check_targets", "evaluate", "join_names", "take"]
+
+MAX_NAMED = 10  # labels in a message
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Evaluation:
         Fitted; one, or one per fold.
     fold : ndarray of shape (n_clips,)
         Which of the models was asked.
+    unknown : list of str, default=()
+        Labels that the model, asked for clips that others labelled, cannot give.
     """
 
     rows: np.ndarray
@@ -43,6 +49,7 @@ class Evaluation:
     names: list[str]
     models: list[Pipeline]
     fold: np.ndarray
+    unknown: Sequence[str] = ()
 
     @property
     def multilabel(self) -> bool:
@@ -128,7 +135,13 @@ def evaluate(
     -------
     evaluation : Evaluation
         In the order of `X`.
+
+    Raises
+    ------
+    ValueError
+        If `pipe` knows none of the labels.
     """
+    unknown = _unknown_labels(pipe, targets) if cv is None and targets.ndim == 1 else []
     if cv is None:
         parts, models = [np.arange(len(targets))], [pipe]
     else:
@@ -155,7 +168,30 @@ def evaluate(
     given = [proba for proba in probas if proba is not None]
     known = np.concatenate(given)[order] if len(given) == len(probas) else None
     fold = np.repeat(np.arange(len(parts)), [len(part) for part in parts])[order]
-    return Evaluation(rows[order], truth, predicted, known, names, models, fold)
+    return Evaluation(rows[order], truth, predicted, known, names, models, fold, unknown)
+
+
+def join_names(names: Sequence[Any]) -> str:
+    """Labels as a list to read, shortened."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(repr(name) for name in names[:MAX_NAMED]) + more
+
+
+def _unknown_labels(pipe: Pipeline, targets: np.ndarray) -> list[str]:
+    """Labels that are none of the classes of a fitted model; not all may be."""
+    known, given = np.unique(pipe.classes_).tolist(), np.unique(targets).tolist()
+    unknown = [label for label in given if label not in known]
+    if len(unknown) == len(given):
+        raise ValueError(
+            f"y of report must have labels that the model knows, {join_names(known)}, got "
+            f"{join_names(unknown)}."
+        )
+    if unknown:
+        warnings.warn(
+            f"The model does not know {join_names(unknown)}: clips with such a label count as "
+            "mistakes.", UserWarning, stacklevel=4,
+        )  # fmt: skip
+    return [str(label) for label in unknown]
 
 
 def _predict(model: Pipeline, X: Any) -> tuple[np.ndarray, np.ndarray | None]:

@@ -125,7 +125,7 @@ def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
     rows = []
     for i, name in enumerate(names):
         cells = "".join(
-            f'<td class="{"hit" if i == j else "miss"}{" strong" if shares[i, j] > 0.6 else ""}" '
+            f'<td class="{"hit" if i == j else "miss"}" '
             f'style="--share:{shares[i, j]:.3f}" title="{escape(name)} taken for '
             f'{escape(names[j])}: {counts[i, j]}">{counts[i, j] or ""}</td>'
             for j in range(len(names))

@@ -95,15 +95,19 @@ def clip_pictures(pipe: Pipeline, X: Any, rows: np.ndarray) -> list[ClipPicture]
     ]
 
 
-def learning_charts(models: list[Pipeline]) -> list[tuple[str, str]]:
-    """Loss and accuracy over the epochs: SVG and what it shows; none without a history."""
+def learning_charts(models: list[Pipeline]) -> tuple[list[tuple[str, str]], bool]:
+    """Loss and accuracy over the epochs, and whether an epoch is marked; none without a history.
+
+    Each is SVG and what it shows.
+    """
     if not all(any(hasattr(step, "history_") for _, step in model.steps) for model in models):
-        return []
+        return [], False
     with _Charts() as charts:
         display = LearningCurveDisplay.from_estimator(models)
         names = [ax.get_ylabel() for ax in np.ravel(display.ax_)]
         display.plot(charts.axes([CHART_SIZE] * len(names)))
-        return charts.svg([f"{name} over the epochs of training." for name in names])
+        drawn = charts.svg([f"{name} over the epochs of training." for name in names])
+    return drawn, any(epoch is not None for epoch in display.best_epochs)
 
 
 def budget_charts(search: Any, X: Any) -> list[tuple[str, str]]:

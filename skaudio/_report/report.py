@@ -85,8 +85,9 @@ def report(
     NotFittedError
         If `estimator` is not fitted.
     ValueError
-        If `estimator` is no classifier or a search without `refit`, `y` has another length or is
-        no classification target, `path` cannot be written to, or an argument is out of range.
+        If `estimator` is no classifier or a search without `refit`, `y` has another length, is no
+        classification target or has no label that the estimator knows, `path` cannot be written
+        to, or an argument is out of range.
     AudioError
         If clips cannot be read.
 
@@ -138,7 +139,10 @@ def report(
         model_section(pipe),
     ]
     steps = " \N{RIGHTWARDS ARROW} ".join(type(step).__name__ for _, step in pipe.steps)
-    subtitle = f"{steps}, {date.today():%d %B %Y}".replace(", 0", ", ")
+    what = "labels" if evaluation.multilabel else "classes"
+    counts = f"{len(evaluation.rows)} clips of {len(evaluation.names)} {what}"
+    day = f"{date.today():%d %B %Y}".removeprefix("0")
+    subtitle = f"{counts}; {steps}; {day}"
     text = page(title=title, subtitle=subtitle, version=version("skaudio"), body=body)
     with atomic_file(target, "path of report") as part:
         part.write_text(text, encoding="utf-8")

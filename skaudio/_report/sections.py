@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.metrics import confusion_matrix
 from sklearn.pipeline import Pipeline
 
 from skaudio._classifier import SpectrogramClassifier
 from skaudio._cost import cost
 from skaudio._report.cards import cards
-from skaudio._report.evaluation import Evaluation, take
+from skaudio._report.evaluation import Evaluation, join_names, take
 from skaudio._report.examples import choose_examples
 from skaudio._report.page import (
     Cell,
@@ -25,6 +28,7 @@ from skaudio._report.page import (
     tiles,
 )
 from skaudio._report.pictures import budget_charts, learning_charts
+from skaudio._validation import is_path
 
 __all__ = [
     "classes_section",
@@ -66,7 +70,8 @@ def headline(evaluation: Evaluation, search: Any, X: Any, *, held_out: bool) -> 
         count = len(search.cv_results_["params"])
         detail = f"\N{PLUS-MINUS SIGN} {std:.3f} over folds; best of {count}"
         items.append((f"Search, {name}", f"{mean:.3f}", detail))
-    return tiles(items + _cost_tiles(evaluation.models[0], X)) + _worth(evaluation, held_out)
+    notes = _unknown(evaluation) + _worth(evaluation, held_out)
+    return tiles(items + _cost_tiles(evaluation.models[0], X)) + notes
 
 
 def folds_section(evaluation: Evaluation, search: Any) -> str:
@@ -177,21 +182,41 @@ def search_sections(search: Any, X: Any) -> str:
 
 def training_section(evaluation: Evaluation) -> str:
     """How training went, where the classifier kept a history."""
-    drawn = learning_charts(evaluation.models)
+    drawn, marked = learning_charts(evaluation.models)
     if not drawn:
         return ""
     several = len(evaluation.models) > 1
-    text = "One line per fold. " if several else ""
-    text += "A dot marks the epoch whose weights were kept, where training stopped early."
-    return section("training", "Training", text, charts(drawn))
+    text = ["One line per fold."] if several else []
+    if marked:
+        text.append("A dot marks the epoch whose weights were kept, where training stopped early.")
+    return section("training", "Training", " ".join(text), charts(drawn))
 
 
 def model_section(pipe: Pipeline) -> str:
     """The steps and their parameters."""
-    with_parameters = f"<pre>{escape(repr(pipe))}</pre>"
+    shown = clone(pipe)  # of files and folders the name alone: a page is sent around
+    names = {key: _file_name(value) for key, value in pipe.get_params().items()}
+    changed = {key: name for key, name in names.items() if name is not None}
+    with_parameters = f"<pre>{escape(repr(shown.set_params(**changed)))}</pre>"
     return section(
         "model", "The model", "",
         f"<details><summary>Steps and parameters</summary>{with_parameters}</details>",
+    )  # fmt: skip
+
+
+def _file_name(value: Any) -> str | None:
+    """The last part of an absolute path, None for all else."""
+    return Path(value).name if is_path(value) and os.path.isabs(value) else None
+
+
+def _unknown(evaluation: Evaluation) -> str:
+    if not evaluation.unknown:
+        return ""
+    names = evaluation.unknown
+    count = sum(evaluation.names[label] in names for label in evaluation.truth)
+    return note(
+        f"The model does not know {join_names(names)}: {count} {'clip' if count == 1 else 'clips'} "
+        "with such a label count as mistakes.", calm=False,
     )  # fmt: skip
 
 
@@ -205,9 +230,9 @@ def _worth(evaluation: Evaluation, held_out: bool) -> str:
         )  # fmt: skip
     if held_out:
         return note(
-            f"Computed on {n_clips} clips that were held out from training, as stated by "
-            "held_out=True.", calm=True,
-        )  # fmt: skip
+            f"Computed on {n_clips} clips that were held out from training, as you stated.",
+            calm=True,
+        )
     return note(
         f"Was the model trained on these {n_clips} clips? Then accuracy, classes and mistakes "
         "on this page are optimistic, and say little about new recordings. Pass clips that "
@@ -264,7 +289,7 @@ def _value(value: Any) -> Cell:
     """A parameter: numbers sort as such."""
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         return Cell(f"{value:g}", float(value))
-    text = value if isinstance(value, str) else repr(value)
+    text = _file_name(value) or (value if isinstance(value, str) else repr(value))
     return Cell(
         text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 1]}\N{HORIZONTAL ELLIPSIS}"
     )
