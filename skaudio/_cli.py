@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from skaudio._cli_options import make_parser
+from skaudio._cli_output import (
+    in_options,
+    is_verbose,
+    print_rows,
+    progress_bar,
+    say,
+    say_failures,
+    say_progress,
+    show_warning,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,74 +58,69 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default")
-            warnings.showwarning = _show_warning
+            warnings.showwarning = show_warning
+            _check_arguments(args)
             status = run[args.command](args)
             sys.stdout.flush()
     except AudioError as err:
-        _say_failures(err.failures)
-        if args.command == "fit":
-            _say("error: nothing was saved; --skip-bad leaves such clips out")
+        say_failures(err.failures)
+        if hasattr(args, "skip_bad"):
+            done = "saved" if args.command == "fit" else "written"
+            say(f"error: nothing was {done}; --skip-bad leaves such clips out")
         return SOME_FAILED
     except BrokenPipeError:
         # What is left in the buffer must not be written when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except KeyboardInterrupt:
-        _say("interrupted")
+        say("interrupted")
         return INTERRUPTED
     except (ValueError, OSError, ImportError) as err:
-        _say(f"error: {' '.join(str(err).split())}")
+        say(f"error: {in_options(str(err))}")
         return WRONG_USAGE
     return status
 
 
+def _check_arguments(args: argparse.Namespace) -> None:
+    """What Python would complain of late, or in words of another library."""
+    if getattr(args, "jobs", None) == 0:
+        raise ValueError("--jobs must be an int other than 0, got 0")
+    if not 0 <= getattr(args, "seed", 0) < 2**32:
+        raise ValueError(f"--seed must be an int in [0, {2**32 - 1}], got {args.seed}")
+
+
 def _check(args: argparse.Namespace) -> int:
+    from skaudio._cli_data import list_clips
     from skaudio.audio import check_audio
 
-    paths = _expand(args.clips)
-    failures = check_audio(paths, n_jobs=args.jobs, verbose=_verbose(args))
-    _print_rows(("path", "reason"), iter(failures), args.format)
-    _say(f"{len(failures)} of {len(paths)} files cannot be read")
+    paths = list_clips(args.clips)
+    failures = check_audio(paths, n_jobs=args.jobs, verbose=is_verbose(args))
+    print_rows(("path", "reason"), iter(failures), args.format)
+    say(f"{len(failures)} of {len(paths)} files cannot be read")
     return SOME_FAILED if failures else FINE
 
 
 def _fit(args: argparse.Namespace) -> int:
     import joblib
-    import numpy as np
 
     from skaudio._atomic_file import atomic_file
-    from skaudio.datasets import load_folder
+    from skaudio._cli_data import load_data, make_folds
 
-    paths, labels, groups = load_folder(args.data, group=args.group)
-    failures = _bad_clips(paths, args) if args.skip_bad else []
-    if failures:
-        good = np.array([path not in dict(failures) for path in paths])
-        paths, labels = list(np.array(paths)[good]), labels[good]
-        groups = None if groups is None else groups[good]
+    (paths, labels, groups), failures = load_data(args)
+    folds = make_folds(labels, groups, args) if args.cv else []
     pipe = _new_pipeline(args)
     # The file is opened now: a folder that cannot be written to must not cost a training.
     with atomic_file(args.model, "--model") as part:
-        if args.cv:
-            _print_rows(
-                ("fold", "n_train", "n_test", "accuracy"),
-                _scores(pipe, paths, labels, groups, args),
-                args.format,
-            )
+        if folds:
+            _cross_validate(pipe, paths, labels, folds, args)
+        say_progress(f"training on all {len(paths)} clips", args)
         with redirect_stdout(sys.stderr):
             pipe.fit(paths, labels)
         pipe.set_params(mel__verbose=0, clf__verbose=0)
         joblib.dump(pipe, part)
     n_classes = len(pipe.classes_)
-    _say(f"saved {args.model}, trained on {len(paths)} clips of {n_classes} classes")
+    say(f"saved {args.model}, trained on {len(paths)} clips of {n_classes} classes")
     return SOME_FAILED if failures else FINE
-
-
-def _bad_clips(paths: list[str], args: argparse.Namespace) -> list[tuple[str, str]]:
-    from skaudio.audio import check_audio
-
-    failures = check_audio(paths, n_jobs=args.jobs, verbose=_verbose(args))
-    _say_failures(failures)
-    return failures
 
 
 def _new_pipeline(args: argparse.Namespace) -> Pipeline:
@@ -127,59 +130,47 @@ def _new_pipeline(args: argparse.Namespace) -> Pipeline:
 
     mel = MelSpectrogram(
         sample_rate=args.sample_rate, duration=args.duration, cache_dir=args.cache_dir,
-        n_jobs=args.jobs, verbose=_verbose(args),
+        n_jobs=args.jobs, verbose=is_verbose(args),
     )  # fmt: skip
     clf = PretrainedCNN(
         args.backbone, weights=None if args.weights == "none" else args.weights,
         max_epochs=args.epochs, random_state=args.seed, device=args.device,
-        verbose=_verbose(args),
+        verbose=is_verbose(args),
     )  # fmt: skip
     return Pipeline([("mel", mel), ("clf", clf)])
 
 
-def _scores(
-    pipe: Pipeline, paths: list[str], labels: np.ndarray, groups: Any, args: argparse.Namespace
-) -> Iterator[tuple[Any, int, int, float]]:
-    """Name, sizes and accuracy of every fold, one after the other."""
+def _cross_validate(
+    pipe: Pipeline, paths: list[str], labels: np.ndarray, folds: list[Any], args: argparse.Namespace
+) -> None:
+    """Print name, sizes and accuracy of every fold, and say their mean."""
     import numpy as np
     from sklearn.base import clone
 
-    X = np.array(paths, dtype=object)
-    for name, train, test in _folds(labels, groups, args):
-        with redirect_stdout(sys.stderr):
-            score = clone(pipe).fit(X[train], labels[train]).score(X[test], labels[test])
-        yield name, len(train), len(test), score
+    X, scores = np.array(paths, dtype=object), []
 
+    def rows() -> Iterator[tuple[Any, int, int, float]]:
+        for number, (name, train, test) in enumerate(folds, start=1):
+            say_progress(f"fold {number} of {len(folds)}, {len(train)} clips", args)
+            with redirect_stdout(sys.stderr):
+                score = clone(pipe).fit(X[train], labels[train]).score(X[test], labels[test])
+            scores.append(score)
+            yield name, len(train), len(test), score
 
-def _folds(
-    labels: np.ndarray, groups: Any, args: argparse.Namespace
-) -> list[tuple[Any, np.ndarray, np.ndarray]]:
-    """Name of every fold, and the clips to train and to test on."""
-    import numpy as np
-    from sklearn.model_selection import GroupKFold, PredefinedSplit, StratifiedKFold
-
-    n_folds = 5 if groups is None else len(np.unique(groups))
-    if n_folds < 2:
-        raise ValueError(f"--cv needs two different values of {args.group}, got one")
-    names: Any = range(1, n_folds + 1)
-    if groups is None:
-        cv: Any = StratifiedKFold(n_folds, shuffle=True, random_state=args.seed)
-    elif args.group == "fold":
-        names, groups = np.unique(groups, return_inverse=True)
-        cv = PredefinedSplit(groups)
-    else:
-        cv = GroupKFold(min(5, n_folds))
-    splits = cv.split(labels, labels, groups)
-    return [(name, *split) for name, split in zip(names, splits, strict=False)]
+    print_rows(("fold", "n_train", "n_test", "accuracy"), rows(), args.format)
+    sys.stdout.flush()
+    say(f"accuracy {np.mean(scores):.3f}, standard deviation of folds {np.std(scores):.3f}")
 
 
 def _predict(args: argparse.Namespace) -> int:
+    from skaudio._cli_data import list_clips
+
     if args.top is not None and args.top < 0:
         raise ValueError(f"--top must be an int >= 0, got {args.top}")
     if args.top is not None and args.events is not None:
         raise ValueError("--top has no place beside --events: events are of all classes")
     pipe = _load_model(args)
-    paths = _expand(args.clips)
+    paths = list_clips(args.clips)
     failures: list[tuple[str, str]] = []
     if (args.window, args.hop, args.events) == (None, None, None):
         columns: tuple[str, ...] = ("path", "class", "probability")
@@ -187,8 +178,8 @@ def _predict(args: argparse.Namespace) -> int:
     else:
         columns = ("path", "start", "end", "class", "probability")
         rows = _window_rows(pipe, paths, failures, args)
-    _print_rows(columns, rows, args.format)
-    _say_failures(failures)
+    print_rows(columns, rows, args.format)
+    say_failures(failures)
     return SOME_FAILED if failures else FINE
 
 
@@ -199,7 +190,7 @@ def _clip_rows(
     from skaudio._pipelines import label_names
 
     names = label_names(pipe)
-    with _progress(len(paths), "clip", args) as bar:
+    with progress_bar(len(paths), "clip", args) as bar:
         for first in range(0, len(paths), CHUNK):
             chunk = paths[first : first + CHUNK]
             proba, bad = _probabilities(pipe, chunk)
@@ -230,11 +221,11 @@ def _window_rows(
     from skaudio.audio import AudioError
 
     alone = len(paths) == 1  # then its own windows are worth a bar
-    with _progress(0 if alone else len(paths), "file", args) as bar:
+    with progress_bar(0 if alone else len(paths), "file", args) as bar:
         for path in paths:
             try:
                 table = predict_windows(
-                    pipe, path, args.window, args.hop, verbose=alone and _verbose(args)
+                    pipe, path, args.window, args.hop, verbose=alone and is_verbose(args)
                 )
             except AudioError as err:
                 failures += err.failures
@@ -260,15 +251,21 @@ def _rows_of(
 
 def _report(args: argparse.Namespace) -> int:
     import skaudio
-    from skaudio.datasets import load_folder
+    from skaudio._cli_data import load_data, make_folds
 
     pipe = _load_model(args)
-    paths, labels, groups = load_folder(args.data, group=args.group)
-    cv = [fold[1:] for fold in _folds(labels, groups, args)] if args.cv else None
+    (paths, labels, groups), failures = load_data(args)
+    cv = [fold[1:] for fold in make_folds(labels, groups, args)] if args.cv else None
+    if cv:
+        say_progress(f"training {len(cv)} models, one per fold", args)
+    model, data = (os.path.basename(os.path.abspath(name)) for name in (args.model, args.data))
     with redirect_stdout(sys.stderr):
-        skaudio.report(pipe, paths, labels, args.output, cv=cv, held_out=args.held_out)
-    _say(f"wrote {args.output}")
-    return FINE
+        skaudio.report(
+            pipe, paths, labels, args.output, cv=cv, held_out=args.held_out,
+            title=f"{model} on {data}",
+        )  # fmt: skip
+    say(f"wrote {args.output}")
+    return SOME_FAILED if failures else FINE
 
 
 def _load_model(args: argparse.Namespace) -> Any:
@@ -281,7 +278,11 @@ def _load_model(args: argparse.Namespace) -> Any:
     except FileNotFoundError as err:
         raise ValueError(f"{args.model}: no such file") from err
     except Exception as err:  # whatever a file that is none makes of unpickling
-        raise ValueError(f"{args.model}: no saved model ({type(err).__name__}: {err})") from err
+        given = "CLIP ..." if args.command == "predict" else "DATA"
+        raise ValueError(
+            f"{args.model!r} is no model saved by skaudio fit or joblib ({type(err).__name__}: "
+            f"{err}); the model comes first: skaudio {args.command} MODEL {given}"
+        ) from err
     model = getattr(model, "best_estimator_", model)
     if not isinstance(model, Pipeline) or not hasattr(model, "predict_proba"):
         raise ValueError(
@@ -297,73 +298,7 @@ def _load_model(args: argparse.Namespace) -> Any:
     return model.set_params(**{name: value for name, value in wanted.items() if name in known})
 
 
-def _expand(clips: Sequence[str]) -> list[str]:
-    """Files as they are, folders as the audio files in them."""
-    from skaudio.datasets import list_audio
-
-    paths: list[str] = []
-    for clip in clips:
-        found = list_audio(clip) if os.path.isdir(clip) else [clip]
-        if not found:
-            raise ValueError(f"{clip}: no audio files in this folder")
-        paths += found
-    return paths
-
-
 def _best(classes: np.ndarray, proba: np.ndarray, top: int | None) -> list[tuple[Any, float]]:
     """The most probable classes and their probabilities."""
     order = proba.argsort(kind="stable")[::-1][: 1 if top is None else top or None]
     return [(classes[k], proba[k]) for k in order]
-
-
-def _print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str) -> None:
-    """Write rows to standard output as they come."""
-    plain = ([_plain(value) for value in row] for row in rows)
-    if form == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(plain)
-        return
-    opening = "["
-    for row in plain:
-        text = json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False)
-        sys.stdout.write(f"{opening}\n  {text}")
-        opening = ","
-    sys.stdout.write("[]\n" if opening == "[" else "\n]\n")
-
-
-def _plain(value: Any) -> Any:
-    """A number or text of Python; six digits behind the point are enough for every column."""
-    value = value.item() if hasattr(value, "item") else value
-    return round(value, 6) if isinstance(value, float) else value
-
-
-def _verbose(args: argparse.Namespace) -> int:
-    return int(not args.quiet and sys.stderr.isatty())
-
-
-def _progress(total: int, unit: str, args: argparse.Namespace) -> Any:
-    from tqdm.auto import tqdm
-
-    shown = total and _verbose(args)
-    return tqdm(total=total, unit=unit, desc="predict", disable=not shown)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"skaudio: {text}\n")
-
-
-def _say_failures(failures: Iterable[tuple[str, str]]) -> None:
-    for path, reason in failures:
-        _say(f"cannot read {path}: {reason}")
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    _say(f"warning: {' '.join(str(message).split())}")

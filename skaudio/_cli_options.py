@@ -44,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _command(commands: Any, name: str, text: str, more: str = "") -> Any:
     parser = commands.add_parser(name, help=text, description=f"{text}. {more}".strip())
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing of progress")
     return parser
 
 
@@ -54,23 +54,32 @@ def _add_format(parser: Any) -> None:
     )
 
 
-def _add_jobs(parser: Any) -> None:
+def _add_jobs(parser: Any, default: str = "1") -> None:
     parser.add_argument(
-        "-j", "--jobs", type=int, metavar="N", help="workers that read clips; -1: all cores"
-    )
+        "-j", "--jobs", type=int, metavar="N",
+        help=f"workers that read clips; -1: all cores; default: {default}",
+    )  # fmt: skip
+
+
+def _add_skip_bad(parser: Any) -> None:
+    parser.add_argument(
+        "--skip-bad", action="store_true",
+        help="leave out clips that cannot be read, instead of giving up",
+    )  # fmt: skip
 
 
 def _add_device(parser: Any) -> None:
     parser.add_argument(
-        "--device", default="auto", help="of the network: auto, cpu, cuda, cuda:1, mps ..."
-    )
+        "--device", default="auto",
+        help="of the network: auto (default), cpu, cuda, cuda:1, mps ...",
+    )  # fmt: skip
 
 
-def _add_folds(parser: Any, what: str) -> None:
-    parser.add_argument(
+def _add_folds(parser: Any, what: str, either: Any = None) -> None:
+    (either or parser).add_argument(
         "--cv", action="store_true",
-        help=f"{what}: the folds of meta.csv, or five that do not split groups, or five alike in "
-        "classes",
+        help=f"{what}: the folds of meta.csv, or five that do not split groups, or at most five "
+        "alike in classes",
     )  # fmt: skip
     parser.add_argument(
         "--group", default="fold", metavar="COLUMN",
@@ -107,10 +116,7 @@ def _add_fit(commands: Any) -> None:
     )  # fmt: skip
     sound.add_argument("--cache-dir", metavar="DIR", help="keep spectrograms there for next time")
     _add_jobs(sound)
-    sound.add_argument(
-        "--skip-bad", action="store_true",
-        help="leave out clips that cannot be read, instead of giving up",
-    )  # fmt: skip
+    _add_skip_bad(sound)
     network = parser.add_argument_group("network")
     network.add_argument(
         "--backbone", default="mobilenetv2_100", metavar="NAME",
@@ -118,7 +124,8 @@ def _add_fit(commands: Any) -> None:
     )  # fmt: skip
     network.add_argument(
         "--weights", default="imagenet", metavar="W",
-        help="imagenet (default; downloaded once), none, or a file",
+        help="imagenet (default; downloaded once), none, or a file; such as come from TensorFlow "
+        "need Python (backbone_options)",
     )  # fmt: skip
     network.add_argument("--epochs", type=int, default=20, metavar="N", help="default: 20")
     network.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
@@ -134,14 +141,14 @@ def _add_predict(commands: Any) -> None:
         "Prints path, class and probability, with start and end where there are windows. Open "
         "only model files that you trust: they can run code.",
     )  # fmt: skip
-    parser.add_argument("model", metavar="FILE", help="what fit has saved")
+    parser.add_argument("model", metavar="MODEL", help="what fit has saved")
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a file, or a folder of such")
     parser.add_argument(
         "--top", type=int, metavar="K",
         help="print the K most probable classes, 0 for all; default: 1",
     )  # fmt: skip
     _add_format(parser)
-    _add_jobs(parser)
+    _add_jobs(parser, "that of the model")
     _add_device(parser)
     windows = parser.add_argument_group("long recordings (one of these is enough)")
     windows.add_argument(
@@ -152,21 +159,25 @@ def _add_predict(commands: Any) -> None:
     )
     windows.add_argument(
         "--events", type=float, metavar="P",
-        help="join neighbouring windows of a class with at least this probability",
+        help="join neighbouring windows with at least this probability, of every class, "
+        "background too",
     )  # fmt: skip
 
 
 def _add_report(commands: Any) -> None:
     parser = _command(commands, "report", "Write a page about how good a model is")
-    parser.add_argument("model", metavar="FILE", help="what fit has saved")
+    parser.add_argument("model", metavar="MODEL", help="what fit has saved")
     parser.add_argument("data", metavar="DATA", help="clips with labels, as for fit")
     parser.add_argument("-o", "--output", required=True, metavar="HTML", help="the page")
     seed_help = "decides folds that meta.csv does not; default: 0"
     parser.add_argument("--seed", type=int, default=0, metavar="N", help=seed_help)
     clips = parser.add_argument_group("which clips the model has not heard (one of these)")
-    _add_folds(clips, "train a copy of the model on every fold's other clips, and judge those")
-    clips.add_argument(
+    either = clips.add_mutually_exclusive_group()
+    what = "train a copy of the model on every fold's other clips, and judge those"
+    _add_folds(clips, what, either)
+    either.add_argument(
         "--held-out", action="store_true", help="the model was trained without these clips"
     )
-    _add_jobs(parser)
+    _add_skip_bad(parser)
+    _add_jobs(parser, "that of the model")
     _add_device(parser)

@@ -26,6 +26,12 @@ __all__ = [
 ]
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
+# Formats that are not read: files of them are worth a word, where others just lie about.
+UNREAD_SUFFIXES = (
+    ".3gp", ".aac", ".ac3", ".aifc", ".amr", ".ape", ".au", ".caf", ".dsf", ".m4a", ".m4b", ".mka",
+    ".mp2", ".mp4", ".mpc", ".oga", ".ra", ".rf64", ".snd", ".spx", ".tta", ".w64", ".webm",
+    ".wma", ".wv",
+)  # fmt: skip
 
 _ESC50 = Source(  # the hash is reported alike by several unrelated public projects
     "esc50",
@@ -176,6 +182,12 @@ def list_audio(folder: str | os.PathLike) -> list[str]:
     return [str(root / name) for name in _audio_below(root, "**/*")]
 
 
+def list_unread_audio(folder: str | os.PathLike) -> list[str]:
+    """As `list_audio`, the audio files that it leaves out because of their format."""
+    root = _existing_folder(folder, "list_unread_audio")
+    return [str(root / name) for name in _audio_below(root, "**/*", UNREAD_SUFFIXES)]
+
+
 def fetch_esc50(
     folder: str | os.PathLike | None = None,
     *,
@@ -318,14 +330,13 @@ def _existing_folder(folder, owner):
     return root
 
 
-def _audio_below(root, pattern):
+def _audio_below(root, pattern, suffixes=AUDIO_SUFFIXES):
     """Sorted audio files that fit the pattern, relative to the folder; hidden ones left out."""
     names = [path.relative_to(root) for path in sorted(root.glob(pattern)) if path.is_file()]
     return [
         name
         for name in names
-        if name.suffix.lower() in AUDIO_SUFFIXES
-        and not any(part.startswith(".") for part in name.parts)
+        if name.suffix.lower() in suffixes and not any(part.startswith(".") for part in name.parts)
     ]
 
 
@@ -367,8 +378,21 @@ def _from_class_folders(root, *, skip=None):
     names = [name for name in _audio_below(root, "*/**/*") if name.parts[0] != skip]
     labels = np.array([name.parts[0] for name in names])
     if len(set(labels)) < 2:
-        raise ValueError(
-            f"{root} must hold a meta.csv or at least two class folders with audio files "
-            f"({', '.join(AUDIO_SUFFIXES)}), got {len(names)} files in {len(set(labels))} folders."
-        )
+        raise ValueError(_no_class_folders(root, len(names), len(set(labels))))
     return [str(root / name) for name in names], labels
+
+
+def _no_class_folders(root, n_files, n_folders):
+    loose = len(_audio_below(root, "*"))
+    if loose and not n_files:
+        parent = root.parent if root.name not in ("", "..") else root / ".."
+        files = "1 audio file" if loose == 1 else f"{loose} audio files"
+        return (
+            f"{str(root)!r} holds {files} but no folder per class and no meta.csv: did you mean "
+            f"{str(parent)!r}?"
+        )
+    return (
+        f"{str(root)!r} must hold a meta.csv or at least two class folders with audio files "
+        f"({', '.join(AUDIO_SUFFIXES)}), got {n_files} file{'s' * (n_files != 1)} in {n_folders} "
+        f"folder{'s' * (n_folders != 1)}."
+    )

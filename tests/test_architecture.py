@@ -27,7 +27,7 @@ LAYERS = {
     "_trained_network": 7,
     "_masked_pretraining": 6, "_training": 6,
     "_clip_workers": 5, "_training_callbacks": 5,
-    "_clip_extractor": 4, "_training_task": 4,
+    "_cli_data": 4, "_clip_extractor": 4, "_training_task": 4,
     "_augmenter": 3, "_events": 3, "_front_end_transformer": 3, "_labels": 3,
     "_mast_parameters": 3, "_mel_inversion": 3, "audio": 3, "datasets": 3,
     "inspection._spectrogram_axes": 3, "nn.masked": 3, "nn.mvit_weights": 3,
@@ -38,10 +38,10 @@ LAYERS = {
     "nn.pcen": 2, "nn.pooling": 2,
     "_clip_dataset": 1, "_differentiable": 1, "_show_versions": 1, "_validation": 1, "dsp": 1,
     "_report.examples": 1, "nn.cepstrum": 1, "nn.cnn": 1, "nn.derivatives": 1, "nn.layers": 1,
-    "_callback_support": 0, "_cli_options": 0, "_clips": 0, "_device": 0, "_interrupts": 0,
-    "_scratch": 0, "_torchaudio": 0, "feature_store": 0, "metrics": 0, "inspection._drawing": 0,
-    "_report": 0, "_report.evaluation": 0, "_report.page": 0, "nn.attention": 0, "nn.frontend": 0,
-    "nn.losses": 0, "nn.merging": 0, "nn.weights": 0,
+    "_callback_support": 0, "_cli_options": 0, "_cli_output": 0, "_clips": 0, "_device": 0,
+    "_interrupts": 0, "_scratch": 0, "_torchaudio": 0, "feature_store": 0, "metrics": 0,
+    "inspection._drawing": 0, "_report": 0, "_report.evaluation": 0, "_report.page": 0,
+    "nn.attention": 0, "nn.frontend": 0, "nn.losses": 0, "nn.merging": 0, "nn.weights": 0,
 }  # fmt: skip
 DOORS = {
     "skorch": {"_training", "_training_callbacks"},

@@ -2,7 +2,9 @@ import csv
 import io
 import json
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 import warnings
@@ -173,9 +175,10 @@ def write_table(folder, column, values, data):
 )
 def test_cross_validation_honours_folds_and_groups(run, data, tmp_path, column, values, sizes):
     write_table(tmp_path, column, values, data)
-    status, rows, _ = run("fit", tmp_path, "--model", tmp_path / "m.joblib", "--sample-rate", RATE,
-                          "--cv", "--group", column, *SMALL)  # fmt: skip
+    status, rows, err = run("fit", tmp_path, "--model", tmp_path / "m.joblib", "--sample-rate",
+                            RATE, "--cv", "--group", column, *SMALL)  # fmt: skip
     assert status == 0
+    assert "warning" not in err
     assert rows[0] == ["fold", "n_train", "n_test", "accuracy"]
     assert [(row[0], int(row[2])) for row in rows[1:]] == sizes
     assert all(0 <= float(row[3]) <= 1 and int(row[1]) + int(row[2]) == 20 for row in rows[1:])
@@ -186,9 +189,60 @@ def test_without_groups_there_are_five_folds(run, data, tmp_path, monkeypatch):
     monkeypatch.setattr(Pipeline, "fit", lambda self, X, y: fits.append(X) or self)
     monkeypatch.setattr(Pipeline, "score", lambda self, X, y: 1.0)
     monkeypatch.setattr(Pipeline, "classes_", ["a", "b"])
-    _, rows, _ = run("fit", data, "--model", tmp_path / "m.joblib", "--cv")
+    _, rows, err = run("fit", data, "--model", tmp_path / "m.joblib", "--cv")
     assert [row[1:3] for row in rows[1:]] == [["16", "4"]] * 5
     assert [len(X) for X in fits] == [16] * 5 + [20]
+    assert err.splitlines() == [
+        *(f"skaudio: fold {n} of 5, 16 clips" for n in range(1, 6)),
+        "skaudio: accuracy 1.000, standard deviation of folds 0.000",
+        "skaudio: training on all 20 clips",
+        f"skaudio: saved {tmp_path / 'm.joblib'}, trained on 20 clips of 2 classes",
+    ]
+    _, _, err = run("fit", data, "--model", tmp_path / "m.joblib", "-q")
+    assert err.count("\n") == 1
+
+
+def test_small_classes_make_fewer_folds_and_single_clips_none(run, data, tmp_path):
+    write_table(tmp_path, "kind", "x" * 20, data)
+    rows = (tmp_path / "meta.csv").read_text().splitlines()
+    fit = ("fit", tmp_path, "--model", tmp_path / "m.joblib", "--sample-rate", RATE, "--cv", *SMALL)
+    (tmp_path / "meta.csv").write_text("\n".join(rows[:14]))
+    status, out, err = run(*fit)
+    assert (status, len(out)) == (0, 4)
+    assert "skaudio: 3 folds, as class 'low' has 3 clips only\n" in err
+    assert "skaudio: fold 3 of 3, " in err
+    mean, std = (f([float(row[3]) for row in out[1:]]) for f in (np.mean, np.std))
+    assert f"skaudio: accuracy {mean:.3f}, standard deviation of folds {std:.3f}\n" in err
+    (tmp_path / "meta.csv").write_text("\n".join(rows[:12]))
+    error = "skaudio: error: --cv needs two clips of every class, but 'low' has one\n"
+    assert run(*fit) == (2, [], error)
+
+
+def test_an_error_before_the_first_row_leaves_the_output_empty(run, data, tmp_path):
+    fit = ("fit", data, "--model", tmp_path / "m", "--cv", *SMALL[:4], "--epochs", 0)
+    status, rows, err = run(*fit)
+    assert (status, rows) == (2, [])
+    assert err.endswith("error: --epochs must be an int >= 1, got 0.\n")
+
+
+def test_audio_of_other_formats_is_named(run, model, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    extra = [tmp_path / "data" / "low" / name for name in ("a.m4a", "b.WMA", "c.w64", "d.caf")]
+    extra[0].touch()
+    (tmp_path / "data" / "low" / "notes.txt").touch()
+    said = "skaudio: 1 file is no wav, flac, ogg, opus, mp3, aiff or aif and is left out: "
+    fit = ("fit", tmp_path / "data", "--model", tmp_path / "m", "--sample-rate", RATE, *SMALL)
+    report = ("report", model, tmp_path / "data", "-o", tmp_path / "r.html")
+    for command in (("check", tmp_path / "data"), fit, report):
+        status, _, err = run(*command)
+        assert status == 0
+        assert err.startswith(f"{said}{extra[0]}\n")
+    for path in extra:
+        path.touch()
+    names = ", ".join(map(str, extra[:3]))
+    err = run("check", tmp_path / "data")[2]
+    assert err.startswith("skaudio: 4 files are no wav")
+    assert f" and are left out: {names} and 1 more\n" in err
 
 
 def test_a_failed_fit_leaves_no_file_and_the_old_one_alone(run, data, tmp_path):
@@ -219,10 +273,59 @@ def test_bad_clips_may_be_left_out_of_training(run, data, tmp_path):
     assert sum(int(row[2]) for row in rows[1:]) == 19
 
 
+def test_bad_clips_may_be_left_out_of_a_report(run, model, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data" / "low" / "1.wav").write_text("no sound")
+    page = tmp_path / "r.html"
+    status, _, err = run("report", model, tmp_path / "data", "-o", page)
+    assert status == 1
+    assert "low/1.wav: libsndfile says" in err
+    assert err.endswith("error: nothing was written; --skip-bad leaves such clips out\n")
+    assert not page.exists()
+    status, _, err = run("report", model, tmp_path / "data", "-o", page, "--skip-bad")
+    assert status == 1
+    assert err.count("low/1.wav: libsndfile says") == 1
+    assert "19 clips of 2 classes" in page.read_text(encoding="utf-8")
+    for path in (tmp_path / "data").rglob("*.wav"):
+        path.write_text("no sound")
+    status, _, err = run("report", model, tmp_path / "data", "-o", page, "--skip-bad")
+    assert status == 2
+    assert err.endswith("data: none of its 20 clips can be read\n")
+
+
+def test_a_report_says_which_model_and_data_and_what_the_model_does_not_know(
+    run, model, data, tmp_path
+):
+    page = tmp_path / "r.html"
+    shutil.copytree(data, tmp_path / "birds")
+    (tmp_path / "birds" / "high").rename(tmp_path / "birds" / "owl")
+    status, _, err = run("report", model, tmp_path / "birds", "-o", page)
+    assert status == 0
+    assert err.startswith("skaudio: warning: The model does not know 'owl': ")
+    text = page.read_text(encoding="utf-8")
+    assert "<h1>model.joblib on birds</h1>" in text
+    assert "10 clips with such a label count as mistakes." in text
+    page.unlink()
+    (tmp_path / "birds" / "low").rename(tmp_path / "birds" / "jay")
+    status, _, err = run("report", model, tmp_path / "birds", "-o", page)
+    assert status == 2
+    known = "'high', 'low', got 'jay', 'owl'."
+    assert err == f"skaudio: error: DATA must have labels that the model knows, {known}\n"
+    assert not page.exists()
+
+
+def test_a_report_trains_folds_or_takes_your_word(model, data, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["report", model, str(data), "-o", str(tmp_path / "r"), "--cv", "--held-out"])
+    assert caught.value.code == 2
+    assert "--held-out: not allowed with argument --cv" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("how", [[], ["--held-out"], ["--cv"]])
 def test_report_says_which_clips_the_model_was_judged_on(run, model, data, tmp_path, how):
     status, rows, err = run("report", model, data, "-o", tmp_path / "report.html", *how)
     assert (status, rows) == (0, [])
+    assert ("skaudio: training 5 models, one per fold\n" in err) == (how == ["--cv"])
     assert err.endswith(f"skaudio: wrote {tmp_path / 'report.html'}\n")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     said = {
@@ -239,17 +342,34 @@ def test_report_says_which_clips_the_model_was_judged_on(run, model, data, tmp_p
     ("arguments", "message"),
     [
         (["predict", "missing.joblib", "a.wav"], "missing.joblib: no such file"),
-        (["predict", "TEXT", "a.wav"], "no saved model"),
+        (
+            ["predict", "TEXT", "a.wav"],
+            r"'text' is no model saved by skaudio fit or joblib \(.*\); the "
+            r"model comes first: skaudio predict MODEL CLIP \.\.\.$",
+        ),
+        (["report", "TEXT", "DATA", "-o", "r"], "comes first: skaudio report MODEL DATA$"),
         (["predict", "OTHER", "a.wav"], "holds no pipeline with predict_proba, but dict"),
         (["predict", "SCALER", "a.wav"], "holds no pipeline with predict_proba, but Pipeline"),
-        (["predict", "MODEL", "a.wav", "--window", "5"], r"window of predict_windows .* got 5\.0"),
+        (["predict", "MODEL", "SOME", "--window", "5"], r"--window must be .* got 5\.0"),
+        (["predict", "MODEL", "SOME", "--hop", "-1"], r"--hop must be .*8000\), got -1\.0"),
+        (["predict", "MODEL", "SOME", "--events", "2"], r"--events must be .* \[0, 1\], got 2\.0"),
+        (["predict", "MODEL", "SOME", "--device", "tpu"], "--device must be 'auto' or"),
+        (["check", "DATA", "-j", "0"], "--jobs must be an int other than 0, got 0"),
         (["predict", "MODEL", "a.wav", "--top", "-1"], "--top must be an int >= 0, got -1"),
         (["predict", "MODEL", "a.wav", "--top", "2", "--events", "0.5"], "--top has no place"),
         (["predict", "MODEL", "EMPTY"], "no audio files in this folder"),
-        (["fit", "missing", "--model", "m"], "folder of load_folder must exist, got 'missing'"),
+        (["fit", "missing", "--model", "m"], "DATA must exist, got 'missing'"),
         (["fit", "DATA", "--model", "missing/m"], "--model must be in a folder that can be writt"),
         (["fit", "DATA", "--model", "EMPTY"], "--model must be a file, got the folder"),
-        (["fit", "DATA", "--model", "m", "--epochs", "0"], "max_epochs of PretrainedCNN must be"),
+        (["fit", "DATA", "--model", "m", "--epochs", "0"], "--epochs must be an int >= 1, got 0"),
+        (["fit", "DATA", "--model", "m", "--seed", "-1"], r"--seed must be an int in .*, got -1"),
+        (["fit", "DATA", "--model", "m", "--duration", "0"], r"--duration must be .*, got 0\.0"),
+        (["fit", "DATA", "--model", "m", "--sample-rate", "0"], "--sample-rate must be .*, got 0"),
+        (["fit", "DATA", "--model", "m", "--group", "day"], "--group='day' needs a meta.csv"),
+        (
+            ["report", "MODEL", "DATA", "-o", "no/r"],
+            "--output must be a file in a folder .* 'no/r'",
+        ),
         (["report", "missing", "DATA", "-o", "r.html"], "missing: no such file"),
     ],
 )
@@ -260,10 +380,10 @@ def test_wrong_use_is_one_line(run, model, data, tmp_path, monkeypatch, argument
     joblib.dump({}, tmp_path / "other")
     joblib.dump(make_pipeline(FunctionTransformer()), tmp_path / "scaler")
     names = {"MODEL": model, "DATA": data, "TEXT": "text", "OTHER": "other", "SCALER": "scaler",
-             "EMPTY": tmp_path / "empty"}  # fmt: skip
-    weights = SMALL[:4] if arguments[0] == "fit" else []
-    status, rows, err = run(*(names.get(a, a) for a in arguments), *weights)
-    assert status == 2
+             "EMPTY": tmp_path / "empty", "SOME": data / "low" / "1.wav"}  # fmt: skip
+    more = [*SMALL[:4], "-q"] if arguments[0] == "fit" else []
+    status, rows, err = run(*(names.get(a, a) for a in arguments), *more)
+    assert (status, rows) == (2, [])
     assert err.count("\n") == 1
     with pytest.raises(ValueError, match=rf"^skaudio: error: .*{message}"):
         raise ValueError(err)
@@ -285,6 +405,9 @@ def test_help_explains_every_option(command, capsys):
     assert caught.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
+    assert re.search(
+        r"all cores; default: (1|that of the model)", " ".join(" ".join(lines).split())
+    )
     options = [n for n, line in enumerate(lines) if line.startswith("  -")]
     assert all("  " in lines[n].strip() or lines[n + 1].startswith(" " * 20) for n in options)
 
@@ -303,7 +426,7 @@ def test_an_interrupted_fit_leaves_no_file(run, data, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Pipeline, "fit", interrupt)
-    status, _, err = run("fit", data, "--model", tmp_path / "m")
+    status, _, err = run("fit", data, "--model", tmp_path / "m", "-q")
     assert (status, err) == (130, "skaudio: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 

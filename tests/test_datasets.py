@@ -201,6 +201,31 @@ def test_folders_that_are_no_data_set_are_refused(tmp_path):
         load_folder(tmp_path, group="speaker")
 
 
+def test_a_class_folder_in_place_of_the_data_set_gets_a_hint(tmp_path, monkeypatch):
+    for name in ("dog/1.wav", "dog/2.mp3", "rain/1.wav"):
+        (tmp_path / "set" / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / "set" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    match = r"^'set/dog' holds 2 audio files but no folder per class .*: did you mean 'set'\?"
+    with pytest.raises(ValueError, match=match):
+        load_folder("set/dog")
+    monkeypatch.chdir("set/rain")
+    with pytest.raises(ValueError, match=r"holds 1 audio file but .*: did you mean '\.\.'\?"):
+        load_folder(".")
+    (tmp_path / "set" / "rain" / "1.wav").unlink()
+    with pytest.raises(ValueError, match=r"^'\S+set' must hold .*, got 2 files in 1 folder\."):
+        load_folder(tmp_path / "set")
+
+
+def test_audio_of_formats_that_are_not_read_is_listed(tmp_path):
+    for name in ("a.M4A", "b.txt", "deep/c.wma", "deep/d.wav", ".hidden/e.aac", "f.jpg", "g.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [str(Path(path).relative_to(tmp_path)) for path in datasets.list_unread_audio(tmp_path)]
+    assert found == ["a.M4A", "deep/c.wma"]
+    assert not set(datasets.AUDIO_SUFFIXES) & set(datasets.UNREAD_SUFFIXES)
+
+
 @pytest.mark.parametrize(("header", "row"), [(["file", "label"], ["a.wav", "x"]),
                                              (["filename", "kind"], ["a.wav", "x"]),
                                              (["filename", "label"], ["a.wav", ""])])  # fmt: skip

@@ -1,0 +1,104 @@
+"""What the command line is given: files, folders of clips with labels, and their folds."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from skaudio._cli_output import is_verbose, say, say_failures
+
+__all__ = ["list_clips", "load_data", "make_folds"]
+
+MAX_FOLDS, MAX_NAMED = 5, 3
+
+Data = tuple[list[str], np.ndarray, Any]  # paths, labels, and groups or None
+
+
+def list_clips(clips: Sequence[str]) -> list[str]:
+    """Files as they are, folders as the audio files in them."""
+    from skaudio.datasets import list_audio
+
+    paths: list[str] = []
+    for clip in clips:
+        if not os.path.isdir(clip):
+            paths.append(clip)
+            continue
+        _say_left_out(clip)
+        found = list_audio(clip)
+        if not found:
+            raise ValueError(f"{clip}: no audio files in this folder")
+        paths += found
+    return paths
+
+
+def load_data(args: argparse.Namespace) -> tuple[Data, list[tuple[str, str]]]:
+    """Clips, labels and groups; and with `--skip-bad` the clips that cannot be read."""
+    from skaudio.audio import check_audio
+    from skaudio.datasets import load_folder
+
+    if not os.path.exists(os.path.join(args.data, "meta.csv")):
+        _say_left_out(args.data)
+    paths, labels, groups = load_folder(args.data, group=args.group)
+    if not args.skip_bad:
+        return (paths, labels, groups), []
+    failures = check_audio(paths, n_jobs=args.jobs, verbose=is_verbose(args))
+    say_failures(failures)
+    bad = dict(failures)
+    good = np.array([path not in bad for path in paths])
+    if not good.any():
+        raise ValueError(f"{args.data}: none of its {len(paths)} clips can be read")
+    kept = [path for path in paths if path not in bad]
+    return (kept, labels[good], None if groups is None else groups[good]), failures
+
+
+def make_folds(
+    labels: np.ndarray, groups: Any, args: argparse.Namespace
+) -> list[tuple[Any, np.ndarray, np.ndarray]]:
+    """Name of every fold, and the clips to train and to test on."""
+    from sklearn.model_selection import GroupKFold, PredefinedSplit, StratifiedKFold
+
+    n_folds = _count_folds(labels) if groups is None else len(np.unique(groups))
+    if n_folds < 2:
+        raise ValueError(f"--cv needs two different values of {args.group}, got one")
+    names: Any = range(1, n_folds + 1)
+    if groups is None:
+        cv: Any = StratifiedKFold(n_folds, shuffle=True, random_state=args.seed)
+    elif args.group == "fold":
+        names, numbers = np.unique(groups, return_inverse=True)
+        cv, groups = PredefinedSplit(numbers), None
+    else:
+        cv = GroupKFold(min(MAX_FOLDS, n_folds))
+    splits = cv.split(labels, labels, groups)
+    return [(name, *split) for name, split in zip(names, splits, strict=False)]
+
+
+def _count_folds(labels: np.ndarray) -> int:
+    """As many as the smallest class allows."""
+    names, counts = np.unique(labels, return_counts=True)
+    smallest, count = names[counts.argmin()], int(counts.min())
+    if count < 2:
+        raise ValueError(f"--cv needs two clips of every class, but {str(smallest)!r} has one")
+    if count < MAX_FOLDS:
+        say(f"{count} folds, as class {str(smallest)!r} has {count} clips only")
+    return min(MAX_FOLDS, count)
+
+
+def _say_left_out(folder: str) -> None:
+    """Name audio files that nothing here reads; other files belong in a folder too."""
+    from skaudio.datasets import AUDIO_SUFFIXES, list_unread_audio
+
+    names = list_unread_audio(folder) if os.path.isdir(folder) else []
+    if not names:
+        return
+    *formats, last = (suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES)
+    count = "1 file is" if len(names) == 1 else f"{len(names)} files are"
+    verb = "is" if len(names) == 1 else "are"
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    say(
+        f"{count} no {', '.join(formats)} or {last} and {verb} left out: "
+        f"{', '.join(names[:MAX_NAMED])}{more}"
+    )
