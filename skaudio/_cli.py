@@ -279,9 +279,10 @@ def _load_model(args: argparse.Namespace) -> Any:
         raise ValueError(f"{args.model}: no such file") from err
     except Exception as err:  # whatever a file that is none makes of unpickling
         given = "CLIP ..." if args.command == "predict" else "DATA"
+        reason = ": ".join(filter(None, (type(err).__name__, str(err))))
         raise ValueError(
-            f"{args.model!r} is no model saved by skaudio fit or joblib ({type(err).__name__}: "
-            f"{err}); the model comes first: skaudio {args.command} MODEL {given}"
+            f"{args.model!r} is no model saved by skaudio fit or joblib ({reason}); the model "
+            f"comes first: skaudio {args.command} MODEL {given}"
         ) from err
     model = getattr(model, "best_estimator_", model)
     if not isinstance(model, Pipeline) or not hasattr(model, "predict_proba"):

@@ -124,8 +124,8 @@ def _add_fit(commands: Any) -> None:
     )  # fmt: skip
     network.add_argument(
         "--weights", default="imagenet", metavar="W",
-        help="imagenet (default; downloaded once), none, or a file; such as come from TensorFlow "
-        "need Python (backbone_options)",
+        help="imagenet (default; downloaded once), none, or a file; weights that come from "
+        "TensorFlow need Python (backbone_options)",
     )  # fmt: skip
     network.add_argument("--epochs", type=int, default=20, metavar="N", help="default: 20")
     network.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")

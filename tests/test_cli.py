@@ -347,6 +347,7 @@ def test_report_says_which_clips_the_model_was_judged_on(run, model, data, tmp_p
             r"'text' is no model saved by skaudio fit or joblib \(.*\); the "
             r"model comes first: skaudio predict MODEL CLIP \.\.\.$",
         ),
+        (["predict", os.devnull, "a.wav"], r"joblib \(EOFError\); the model comes first"),
         (["report", "TEXT", "DATA", "-o", "r"], "comes first: skaudio report MODEL DATA$"),
         (["predict", "OTHER", "a.wav"], "holds no pipeline with predict_proba, but dict"),
         (["predict", "SCALER", "a.wav"], "holds no pipeline with predict_proba, but Pipeline"),
@@ -410,6 +411,20 @@ def test_help_explains_every_option(command, capsys):
     )
     options = [n for n, line in enumerate(lines) if line.startswith("  -")]
     assert all("  " in lines[n].strip() or lines[n + 1].startswith(" " * 20) for n in options)
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("fit", "weights that come from TensorFlow need Python (backbone_options)"),
+        ("predict", "of every class, background too"),
+        ("report", "auto (default)"),
+    ],
+)
+def test_help_says_what_would_surprise(command, text, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert text in " ".join(capsys.readouterr().out.split())
 
 
 def test_warnings_are_one_line_without_source(run, data, monkeypatch):
