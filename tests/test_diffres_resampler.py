@@ -453,7 +453,7 @@ def test_what_is_no_logarithm_of_energies_is_not_merged_as_such(tone_clips):
     mel = MelSpectrogram(sample_rate=8000, duration=0.2, n_fft=256, hop_length=64, n_mels=16)
     quiet = np.random.default_rng(0).normal(scale=1e-4, size=(4, 1600))
     cepstra = make_pipeline(mel, MFCC(8)).fit_transform(quiet)
-    with pytest.raises(ValueError, match=r"logarithms of energies.* got values down to -.*'average'"):
+    with pytest.raises(ValueError, match=r"logarithms of energies.* down to -.*'average'"):
         DiffResResampler(0.5).fit(cepstra)
     chained = make_pipeline(clone(mel).set_params(in_network=True), MFCC(8), DiffResResampler(0.5))
     with pytest.raises(ValueError, match="got cepstral coefficients: put it behind MelSpectrogram"):

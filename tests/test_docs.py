@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 from api_pages import write_api_pages
+from joblib.externals.loky import get_reusable_executor
 from safetensors.torch import save_file
 
 import skaudio
@@ -135,8 +136,19 @@ def recordings(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def fresh_workers():
+    """Workers of loky that start in the working folder, and none that are left for other tests.
+
+    One that has computed spectrograms grows when it loads torch, which loky takes for a leak.
+    """
+    get_reusable_executor().shutdown(wait=True)
+    yield
+    get_reusable_executor().shutdown(wait=True)
+
+
 @pytest.mark.parametrize("code", shown_code())
-def test_code_on_the_pages_runs(code, recordings, monkeypatch):
+def test_code_on_the_pages_runs(code, recordings, monkeypatch, fresh_workers):
     """As printed, but for one epoch, and with the smallest network of MobileNet's family."""
     plt = pytest.importorskip("matplotlib.pyplot")
     plt.switch_backend("Agg")
