@@ -16,9 +16,9 @@ class CountingExtractor(ClipExtractor):
         with open(Path(os.environ["COUNTS"]) / what, "ab") as file:
             file.write(b"." * number)
 
-    def _load(self, clip):
+    def load(self, clip):
         self._count("decoded")
-        return super()._load(clip)
+        return super().load(clip)
 
     def fill(self, features, clips):
         if self.feature_store is None:

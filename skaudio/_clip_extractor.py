@@ -117,7 +117,7 @@ class ClipExtractor:
     def _load_all(self, waves: np.ndarray, clips: Sequence[Clip], failures: Failures) -> None:
         def load(clip: Clip) -> np.ndarray | None:
             try:
-                return self._load(clip)
+                return self.load(clip)
             except AudioError as err:
                 failures.extend(err.failures)
                 return None
@@ -130,7 +130,8 @@ class ClipExtractor:
         for i, wave in results:
             waves[i] = 0.0 if wave is None else wave
 
-    def _load(self, clip: Clip) -> np.ndarray:
+    def load(self, clip: Clip) -> np.ndarray:
+        """Waveform of a clip, of shape `wave_shape`; `AudioError` if it cannot be read."""
         if not isinstance(clip, np.ndarray):
             wave = load_clip(clip, **self.loading)
             if wave.shape != self.wave_shape:

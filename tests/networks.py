@@ -86,9 +86,9 @@ class CountingExtractor(ClipExtractor):
         finally:
             os.close(log)
 
-    def _load(self, clip):
+    def load(self, clip):
         self._write("decoded", clip)
-        return super()._load(clip)
+        return super().load(clip)
 
     def _one(self, clip, failures):
         self._write(self.name, clip)

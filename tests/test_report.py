@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -381,6 +382,24 @@ def test_waveforms_can_be_heard_and_features_cannot(clips, tmp_path):
     text, page = write(tmp_path, LogisticRegression().fit(features, clips[1]), features, clips[1])
     assert page.all("audio") == page.all("img") == []
     assert "To listen, pass paths, or waveforms to a MelSpectrogram." in text
+
+
+@pytest.mark.parametrize("kind", ["bytes", "array", "channels"])
+def test_every_kind_of_clip_that_a_pipeline_takes_can_be_heard(clips, tmp_path, kind):
+    waves = [soundfile.read(path, dtype="float32")[0] for path in clips[0]]
+    if kind == "bytes":
+        X = [{"bytes": Path(path).read_bytes(), "path": None} for path in clips[0]]
+    elif kind == "array":
+        X = [{"array": wave, "sampling_rate": RATE} for wave in waves]
+    else:
+        X = [np.stack([wave, -wave]) for wave in waves]
+    pipe = make_pipe().set_params(melspectrogram__channel="all" if kind == "channels" else "mean")
+    _, page = write(tmp_path, pipe.fit(X, clips[1]), X, clips[1], n_mistakes=2)
+    assert len(page.all("audio")) == 2
+    sound = base64.b64decode(page.all("audio")[0]["src"].partition(",")[2])
+    heard, rate = soundfile.read(io.BytesIO(sound), always_2d=True)
+    assert rate == RATE
+    assert heard.shape == (len(heard), 2 if kind == "channels" else 1)
 
 
 def test_long_clips_are_cut(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from sklearn.pipeline import Pipeline
 
 from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._report.encoding import encode_clip
+from skaudio._report.evaluation import take
 from skaudio._validation import as_clip_list
-from skaudio.audio import AudioError, fit_length, load_clip
+from skaudio.audio import AudioError, load_clip
 
 __all__ = ["MAX_SECONDS", "Sound", "clip_names", "clip_sound", "mel_step"]
 
@@ -37,7 +39,7 @@ def clip_names(X: Any, rows: np.ndarray) -> list[str]:
 
 
 def clip_sound(pipe: Pipeline, X: Any, row: int) -> Sound | str | None:
-    """A clip as the pipeline heard it: mono, resampled, cut or filled.
+    """A clip as the pipeline heard it: mixed, resampled, cut or filled.
 
     Parameters
     ----------
@@ -54,26 +56,17 @@ def clip_sound(pipe: Pipeline, X: Any, row: int) -> Sound | str | None:
         A FLAC file of at most `MAX_SECONDS`, and the length of the whole clip in seconds; the
         reason why a file cannot be read; or None where rows are no clips, but features.
     """
-    mel, clips = mel_step(pipe), as_clip_list(X, MelSpectrogram())
-    clip: Any = np.asarray(X)[row] if clips is None else clips[row]
-    if mel is None and not isinstance(clip, str):
+    mel, one = mel_step(pipe), take(X, [row])
+    with_channels = mel is not None and mel.channel == "all"
+    clips = as_clip_list(one, mel or MelSpectrogram(), with_channels=with_channels)
+    clip: Any = np.asarray(one, dtype=np.float32)[0] if clips is None else clips[0]
+    if mel is None and isinstance(clip, np.ndarray):
         return None
     rate = DEFAULT_RATE if mel is None else mel.sample_rate
     try:
-        wave = _wave(clip, mel)
+        load = partial(load_clip, sample_rate=rate) if mel is None else mel._extractor().load
+        wave = load(clip)
     except AudioError as err:
         return f"Could not be read: {err.failures[0][1]}."
     heard = wave[..., : round(MAX_SECONDS * rate)]
     return encode_clip(heard, sample_rate=rate), wave.shape[-1] / rate
-
-
-def _wave(clip: Any, mel: MelSpectrogram | None) -> np.ndarray:
-    if mel is None:
-        return load_clip(clip, sample_rate=DEFAULT_RATE)
-    shape = {"pad_mode": mel.pad_mode, "crop": mel.crop}
-    if not isinstance(clip, str):
-        return fit_length(np.asarray(clip, dtype=np.float32), mel.n_samples_, **shape)
-    duration = mel.n_samples_ / mel.sample_rate
-    return load_clip(
-        clip, sample_rate=mel.sample_rate, duration=duration, channel=mel.channel, **shape
-    )
