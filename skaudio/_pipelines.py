@@ -99,7 +99,12 @@ def first_log_mel(pipe: Pipeline, X: Any, images: np.ndarray) -> np.ndarray:
     places = [
         n for n, (_, step) in enumerate(pipe.steps) if all(hasattr(step, name) for name in known)
     ]
-    log_mel = np.asarray(pipe[: places[0] + 1].transform(X)) if places else images
+    log_mel = images
+    if places:
+        mel, behind = (step for _, step in pipe.steps[places[0] : places[0] + 2])
+        # Where the resampler comes next, it was given log-mel, and no clip need be read again.
+        if mel.in_network or not hasattr(behind, "budget"):
+            log_mel = np.asarray(pipe[: places[0] + 1].transform(X))
     return log_mel[:, 0] if log_mel.ndim == 4 else log_mel
 
 

@@ -6,10 +6,11 @@ import pytest
 from networks import tiny_cnn
 from signals import tone
 from sklearn.base import clone
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import PCEN, Deltas, DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio._clip_extractor import ClipExtractor
 from skaudio.inspection import FrameImportanceDisplay, frame_importance, kept_log_mel
 
 MEL = {"sample_rate": 8000, "duration": 0.5, "n_fft": 256, "hop_length": 64, "n_mels": 40}
@@ -239,3 +240,20 @@ def test_a_saved_pipeline_keeps_the_same(tone_clips, tmp_path):
     joblib.dump(pipe.fit(paths, labels), tmp_path / "pipe.joblib")
     loaded = joblib.load(tmp_path / "pipe.joblib")
     np.testing.assert_array_equal(kept_log_mel(loaded, paths), kept_log_mel(pipe, paths))
+
+
+def test_what_was_kept_is_found_without_reading_a_clip_twice(tone_clips, monkeypatch):
+    paths, labels, _ = tone_clips
+    mel = MelSpectrogram(sample_rate=8000, duration=0.2, n_fft=256, hop_length=64, n_mels=16)
+    clf = PretrainedCNN(tiny_cnn, weights=None, max_epochs=1, random_state=0)
+    pipe = make_pipeline(mel, DiffResResampler(0.5, random_state=0), clf).fit(paths, labels)
+    expected, read = kept_log_mel(pipe, paths), []
+    load = ClipExtractor.load
+
+    def counted(extractor, clip):
+        read.append(clip)
+        return load(extractor, clip)
+
+    monkeypatch.setattr(ClipExtractor, "load", counted)
+    np.testing.assert_array_equal(kept_log_mel(pipe, paths), expected)
+    assert sorted(read) == sorted(paths)
