@@ -96,41 +96,30 @@ class SpectrogramClassifier(
         self._check_parameters()
         progress = FitProgress(self, X, y, sample_weight, max_epochs=self.max_epochs)
         with unchanged_on_error(self):
-            self._train(self._task(X, y, sample_weight, X_val, y_val, groups, start, progress))
+            going_on = self.warm_start and hasattr(self, "classes_")
+            images, y, labels, frontend = self._check_X_y(X, y, reset=not going_on)
+            if going_on and not self._labels.match(labels):
+                raise ValueError(
+                    f"y of {type(self).__name__} must have the classes of the earlier fit when "
+                    f"warm_start=True, {self._labels.describe()}, got {labels.describe()}."
+                )
+            labels = self._labels if going_on else labels
+            labels.check(self, f"y of {type(self).__name__}")
+            self._train(
+                TrainingTask(
+                    data=self._dataset(images, y, labels, sample_weight),
+                    labels=labels,
+                    criterion=labels.criterion(self, y),
+                    frontend=frontend,
+                    fresh=not going_on,
+                    valid=self._validation_clips(X_val, y_val, y, labels, frontend),
+                    groups=check_groups(groups, len(images), self),
+                    start=start,
+                    progress=progress,
+                )
+            )
         progress.end()
         return self
-
-    def _task(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        X_val: Any,
-        y_val: Any,
-        groups: Any,
-        start: Start | None,
-        progress: FitProgress,
-    ) -> TrainingTask:
-        going_on = self.warm_start and hasattr(self, "classes_")
-        images, y, labels, frontend = self._check_X_y(X, y, reset=not going_on)
-        if going_on and not self._labels.match(labels):
-            raise ValueError(
-                f"y of {type(self).__name__} must have the classes of the earlier fit when "
-                f"warm_start=True, {self._labels.describe()}, got {labels.describe()}."
-            )
-        labels = self._labels if going_on else labels
-        labels.check(self, f"y of {type(self).__name__}")
-        return TrainingTask(
-            data=self._dataset(images, y, labels, sample_weight),
-            labels=labels,
-            criterion=labels.criterion(self, y),
-            frontend=frontend,
-            fresh=not going_on,
-            valid=self._validation_clips(X_val, y_val, y, labels, frontend),
-            groups=check_groups(groups, len(images), self),
-            start=start,
-            progress=progress,
-        )
 
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skaudio._atomic_file import atomic_file
+from skaudio._validation import is_real
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -255,8 +255,7 @@ def _check_columns(table: Any, owner: str, name: str) -> list[str]:
 
 
 def _check_number(value: Any, label: str, *, high: float = math.inf) -> None:
-    real = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not real or not 0 <= float(value) <= high:
+    if not is_real(value) or not 0 <= float(value) <= high:
         rule = "a number >= 0" if high == math.inf else f"a number in [0, {high:g}]"
         raise ValueError(f"{label} must be {rule}, got {value!r}.")
 

@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from skaudio._clip_extractor import other_count
 from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._pipelines import check_pipeline, label_names, uncached_transform
-from skaudio._validation import is_int, is_path
+from skaudio._validation import is_int, is_path, is_real
 from skaudio.audio import AudioError, probe_channels, probe_length, stream_blocks
 
 if TYPE_CHECKING:
@@ -125,7 +124,7 @@ def predict_windows(
     mel = _check_pipe(pipe)
     paths = _check_paths(path)
     length, step = _check_times(window, hop, mel)
-    if not _is_time(min_last) or not 0 <= min_last <= 1:
+    if not is_real(min_last) or not 0 <= min_last <= 1:
         raise ValueError(f"min_last of {OWNER} must be a number in [0, 1], got {min_last!r}.")
     if not is_int(batch_size, 1):
         raise ValueError(f"batch_size of {OWNER} must be an int >= 1, got {batch_size!r}.")
@@ -192,23 +191,19 @@ def _check_times(window: Any, hop: Any, mel: MelSpectrogram) -> tuple[int, float
     """Length of a window and distance of two, in samples; the distance need not be whole."""
     longest = mel.n_samples_ / mel.sample_rate
     window = longest if window is None else window
-    length = round(window * mel.sample_rate) if _is_time(window) else 0
+    length = round(window * mel.sample_rate) if is_real(window) else 0
     if not 1 <= length <= mel.n_samples_:
         raise ValueError(
             f"window of {OWNER} must be a number of seconds, > 0 and at most {longest:g}, the "
             f"length of the clips that pipe takes (it would cut off the rest), got {window!r}."
         )
     hop = window if hop is None else hop
-    if not _is_time(hop) or hop * mel.sample_rate < 1:
+    if not is_real(hop) or hop * mel.sample_rate < 1:
         raise ValueError(
             f"hop of {OWNER} must be a number of seconds, at least one sample "
             f"(1 / {mel.sample_rate}), or None, got {hop!r}."
         )
     return length, float(hop) * mel.sample_rate
-
-
-def _is_time(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _probe(

@@ -29,6 +29,11 @@ def is_int(value: object, low: int) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= low
 
 
+def is_real(value: object) -> bool:
+    """Tell whether `value` is a finite number; booleans do not count."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def peak_of(wave: np.ndarray) -> float:
     """Largest absolute value; NaN where there is one."""
     return max(float(wave.max()), -float(wave.min()))  # no copy, and right for the lowest integer
@@ -84,7 +89,7 @@ def check_real(
     if high < math.inf:
         rule = f"a number in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
     rule += " or None" if optional else ""
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+    if not is_real(value):
         raise _reject(owner, name, rule)
     number = float(value)
     too_low = number <= low if low_open else number < low

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from skaudio._atomic_file import atomic_file
 from skaudio._download import Source, fetch
 from skaudio._sound_events import make_sound_events
 from skaudio._validation import is_int
@@ -109,12 +110,11 @@ def write_clips(
     paths = [table.parent / "audio" / f"clip_{row:04d}.wav" for row in range(len(waveforms))]
     for path, waveform in zip(paths, waveforms, strict=True):
         soundfile.write(path, waveform, sample_rate, subtype=subtype)
-    temporary = table.with_name(".meta.csv.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    label = f"folder of {owner}"
+    with atomic_file(table, label) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["filename", "fold", "category"])
         writer.writerows(zip([path.name for path in paths], folds, labels, strict=True))
-    os.replace(temporary, table)
     return [str(path) for path in paths]
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from torch import Tensor, nn
 
 from skaudio._device import limited_threads
 from skaudio._pipelines import check_classifier, check_pipeline, run_transformers
-from skaudio._validation import check_one_clip, is_int
+from skaudio._validation import check_one_clip, is_int, is_real
 from skaudio.inspection._drawing import COLORS, make_axes
 from skaudio.inspection._spectrogram_axes import (
     draw_level_bar,
@@ -236,8 +234,7 @@ class SaliencyDisplay:
 def _check_numbers(baseline: Any, n_steps: Any) -> None:
     if not is_int(n_steps, 1):
         raise ValueError(f"n_steps of SaliencyDisplay must be an int >= 1, got {n_steps!r}.")
-    number = isinstance(baseline, Real) and not isinstance(baseline, bool)
-    if baseline is not None and not (number and math.isfinite(baseline)):
+    if baseline is not None and not is_real(baseline):
         raise ValueError(
             f"baseline of SaliencyDisplay must be a finite number or None, got {baseline!r}."
         )
