@@ -1,10 +1,20 @@
-"""Tables of docs/benchmarks.md, each between two markers that carry its name."""
+"""Tables of the pages in docs, each between two markers that carry its name."""
 
+import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
 
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "benchmarks.md"
+RELIABILITY = DOCS / "reliability.md"
+SUMMARY = Path(__file__).parent / "results" / "reliability.json"
+# The rows of the table at the top of the page on reliability, in their order.
+ROWS = (
+    "hostile files", "mutants", "parameters", "kills", "full disk", "two processes",
+    "resumed fits", "model files", "seeds", "threads", "fits in a row", "ten thousand clips",
+    "dependencies", "lowest versions",
+)  # fmt: skip
 
 
 def write_block(name, lines, page=PAGE):
@@ -12,6 +22,20 @@ def write_block(name, lines, page=PAGE):
     start, end = f"<!-- {name} begin -->", f"<!-- {name} end -->"
     before, rest = page.read_text().split(start)
     page.write_text("\n".join([before + start, *lines, end + rest.split(end)[1]]))
+
+
+def write_row(name, tried, result, command):
+    """Keep a row of the table at the top of the page on reliability, and write the table anew.
+
+    `name` is one of `ROWS`; `tried` says what and how many, `result` what came of it.
+    """
+    rows = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {}
+    rows[name] = [tried, result, f"`{command}`"]
+    rows = {name: rows[name] for name in ROWS if name in rows}
+    SUMMARY.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    lines = ["| what | tried | result | command |", "|---|---|---|---|"]
+    lines += [f"| {' | '.join([name, *cells])} |" for name, cells in rows.items()]
+    write_block("summary", lines, RELIABILITY)
 
 
 def describe_machine():

@@ -59,7 +59,7 @@ def test_a_search_finds_its_parameters_and_clones_do_not_share_them(images):
     "parameters",
     [{"custom": brighten}, {"time_shift": 0.3}, {"gain_db": 9.0}, {"noise_snr_db": (0, 10)},
      {"mixup": 0.4}, {"time_mask": 0.3}, {"freq_mask": 0.3}],
-    ids=str,
+    ids=lambda parameters: next(iter(parameters)),
 )  # fmt: skip
 def test_every_change_changes_training_the_same_way_each_time_and_not_prediction(
     images, parameters

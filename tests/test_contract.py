@@ -8,7 +8,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from networks import CountingMel, tiny_cnn
+from networks import CountingMel, TinyCNN, tiny_cnn
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
@@ -38,7 +38,7 @@ from skaudio import (
     PretrainedCNN,
 )
 
-CLASSIFIER = PretrainedCNN(tiny_cnn, weights=None, max_epochs=25, lr=1e-2, random_state=0)
+CLASSIFIER = PretrainedCNN(TinyCNN, weights=None, max_epochs=25, lr=1e-2, random_state=0)
 TRANSFORMER = MAST(max_epochs=10, lr=3e-3, batch_size=32, random_state=0)
 # Every public estimator, and how many checks scikit-learn 1.6 or newer has for it at least.
 ESTIMATORS = [(MelSpectrogram(), 44), (DiffResResampler(), 44), (CLASSIFIER, 60),
