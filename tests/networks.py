@@ -11,26 +11,23 @@ from skaudio import MelSpectrogram
 from skaudio._clip_extractor import ClipExtractor
 
 
-class TinyCNN(nn.Sequential):
-    """One convolution, batch normalisation, pooling over bands, and a linear layer.
+def tiny_cnn(in_channels, n_classes):
+    """One convolution, batch normalisation, pooling over bands, and a linear layer."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d((4, 8)),
+        nn.Flatten(),
+        nn.Linear(16 * 32, n_classes),
+    )
 
-    A class is printed in the same way in every process, as names of tests must be.
-    """
+
+class TinyCNN(nn.Sequential):
+    """The same as a class, which prints alike in every process, as names of tests must."""
 
     def __init__(self, in_channels, n_classes):
-        super().__init__(
-            nn.Conv2d(in_channels, 16, 3, padding=1),
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d((4, 8)),
-            nn.Flatten(),
-            nn.Linear(16 * 32, n_classes),
-        )
-
-
-def tiny_cnn(in_channels, n_classes):
-    """The same from a function."""
-    return TinyCNN(in_channels, n_classes)
+        super().__init__(*tiny_cnn(in_channels, n_classes))
 
 
 def variable_cnn(in_channels, n_classes, width):

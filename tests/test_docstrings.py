@@ -95,7 +95,7 @@ def test_the_ci_runs_the_test_command_of_the_readme():
     assert commands.pop().startswith('python -m pip install ".[plot,table]"\nskaudio ')
     assert commands == [
         "python -m pip install . && python examples/quickstart.py",
-        'python -m pip install ".[test]" && python -m pytest',
+        'python -m pip install ".[test]" && python -m pytest -n 2',
         'python -m pip install ".[docs]" && python -m sphinx -W -b html docs docs/_build',
     ]
     run = (ROOT / ".ci" / "run").read_text().replace("\\", "")
