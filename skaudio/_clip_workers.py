@@ -11,6 +11,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 from joblib.parallel import get_active_backend
 
 from skaudio._clip_extractor import ClipExtractor, Failures
+from skaudio._progress_bar import progress_bar
 from skaudio.audio import AudioError
 
 __all__ = ["work_through"]
@@ -66,7 +67,7 @@ def work_through(
     # One result after the other where the backend can do that; Ray's cannot.
     return_as = "generator" if getattr(backend, "supports_return_generator", False) else "list"
     failures: Failures = []
-    with _progress(owner, len(clips)) as done:
+    with progress_bar(len(clips), "clip", type(owner).__name__, owner.verbose) as done:
         parallel = Parallel(n_jobs=owner.n_jobs, prefer="threads", return_as=return_as)
         for part, result in zip(parts, parallel(map(task, parts)), strict=True):
             if features is not None and not threads:
@@ -97,9 +98,3 @@ def _task_size(owner: Any, extractor: ClipExtractor, n_clips: int) -> int:
     most = TASK_BYTES if owner.device == "cpu" else DEVICE_TASK_BYTES
     size = max(1, most // (4 * (math.prod(extractor.shape) + math.prod(extractor.wave_shape))))
     return min(size, -(-n_clips // effective_n_jobs(owner.n_jobs)))
-
-
-def _progress(owner: Any, total: int) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, unit="clip", desc=type(owner).__name__, disable=not owner.verbose)

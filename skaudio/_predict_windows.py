@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 from skaudio._clip_extractor import other_count
 from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._pipelines import check_pipeline, label_names, uncached_transform
+from skaudio._progress_bar import progress_bar
 from skaudio._validation import is_int, is_path, is_real
 from skaudio.audio import AudioError, probe_channels, probe_length, stream_blocks
 
@@ -134,7 +135,8 @@ def predict_windows(
     if failures and on_error == "raise":
         raise AudioError(failures)
     predict, results = _predictor(pipe), []
-    with _progress([n for _, n in lengths], length, step, verbose) as bar:
+    total = _count_windows([n for _, n in lengths], length, step)
+    with progress_bar(total, "window", OWNER, verbose) as bar:
         for name, _ in lengths:
             blocks = stream_blocks(name, sample_rate=mel.sample_rate, channel=mel.channel)
             windows = _cut(blocks, length, step, min_last * length)
@@ -222,11 +224,8 @@ def _probe(
     return lengths, failures
 
 
-def _progress(lengths: Iterable[int], length: int, step: float, verbose: int) -> Any:
-    from tqdm.auto import tqdm
-
-    total = sum(1 + max(0, math.ceil((n - length) / step)) for n in lengths)
-    return tqdm(total=total, unit="window", desc=OWNER, disable=not verbose)
+def _count_windows(lengths: Iterable[int], length: int, step: float) -> int:
+    return sum(1 + max(0, math.ceil((n - length) / step)) for n in lengths)
 
 
 def _predictor(pipe: Pipeline) -> Callable[[list[np.ndarray]], np.ndarray]:
