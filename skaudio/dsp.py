@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 
 import numpy as np
@@ -35,6 +38,7 @@ LOG_FLOOR = 1e-6
 BLOCK_SAMPLES = 65_536
 SLANEY_KNEE_HZ, SLANEY_KNEE_MEL = 1000.0, 15.0
 SLANEY_LOG_STEP = np.log(6.4) / 27.0
+_FILTERS_LOCK = threading.Lock()
 
 
 def hz_to_mel(freq: np.ndarray | float, *, mel_scale: str = "slaney") -> np.ndarray:
@@ -276,14 +280,25 @@ def invert_log_mel(
         more = -(-(n_fft // 2) // hop_length)
         magnitude = np.pad(magnitude, [(0, 0), (more, more)], mode="edge")
         start, length = more * hop_length - n_fft // 2, (magnitude.shape[1] - 1) * hop_length
-    with warnings.catch_warnings():  # clips shorter than a window are filled with silence, as here
-        warnings.filterwarnings("ignore", "n_fft=.* is too large", UserWarning)
+    with _quiet_if(length < n_fft):
         wave = griffinlim(
             magnitude, n_iter=n_iter, n_fft=n_fft, hop_length=hop_length, win_length=win_length,
             length=length, random_state=random_state,
         )[start : start + n_samples]  # fmt: skip
     wave = np.pad(wave, (0, n_samples - len(wave)))  # frames need not reach the end
     return wave.astype(np.float32)
+
+
+@contextmanager
+def _quiet_if(short: bool) -> Iterator[None]:
+    """Keep librosa from warning that a clip is shorter than a window and filled with silence."""
+    if not short:
+        yield
+        return
+    # Warning filters belong to all threads: one at a time, or they are not put back in order.
+    with _FILTERS_LOCK, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "n_fft=.* is too large", UserWarning)
+        yield
 
 
 def resize_time(image: np.ndarray, n_frames: int) -> np.ndarray:
