@@ -16,6 +16,7 @@ from skaudio.nn.frontend import FrontEndChain
 __all__ = ["ImageClassifier", "MaskedBatchNorm", "ResidualBlock", "Standardize", "init_head"]
 
 HEAD_STD = 0.01
+_HOOK_LOCK = threading.Lock()
 
 
 class Standardize(nn.Module):
@@ -217,7 +218,8 @@ class ImageClassifier(nn.Module):
             if threading.get_ident() == caller:  # other threads may be in this module too
                 taken.append(inputs[0])
 
-        hook = self.head.register_forward_pre_hook(take)
+        with _HOOK_LOCK:  # two threads could get the same number for their hooks
+            hook = self.head.register_forward_pre_hook(take)
         try:
             x, _ = self.prepare(x)
             with self.autocast(x):
