@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skaudio._augmentation import as_augmentation
 from skaudio._callback_support import CallbackSupportMixin, FitProgress, with_callbacks
 from skaudio._clip_dataset import ClipDataset
+from skaudio._device import memory_errors
 from skaudio._differentiable import DifferentiableArray, take_apart
 from skaudio._labels import MultiLabel, SingleLabel, labels_of
 from skaudio._trained_network import TrainedNetwork
@@ -95,7 +96,7 @@ class SpectrogramClassifier(
         """`fit`; `start` is done to a fresh network before it learns labels."""
         self._check_parameters()
         progress = FitProgress(self, X, y, sample_weight, max_epochs=self.max_epochs)
-        with unchanged_on_error(self):
+        with unchanged_on_error(self), memory_errors(self, "fit"):
             going_on = self.warm_start and hasattr(self, "classes_")
             images, y, labels, frontend = self._check_X_y(X, y, reset=not going_on)
             if going_on and not self._labels.match(labels):
@@ -146,7 +147,7 @@ class SpectrogramClassifier(
         ValueError
             As for `fit`, or if `y` holds a label that is not among the classes.
         """
-        with unchanged_on_error(self):
+        with unchanged_on_error(self), memory_errors(self, "partial_fit"):
             self._partial_fit(X, y, classes, sample_weight)
         return self
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skaudio._device import place
 from skaudio.nn.frontend import FrontEndChain
 
 __all__ = ["Batches", "ClipDataset", "channel_statistics", "draw_validation", "random_batches"]
@@ -90,7 +91,7 @@ class ClipDataset(torch.utils.data.Dataset):
         for start in range(0, len(self), CLIPS_AT_A_TIME):
             images, _ = self[np.arange(start, min(start + CLIPS_AT_A_TIME, len(self)))]
             if through:
-                module = through.to(device).eval()
+                module = place(through, torch.device(device))
                 with torch.inference_mode():
                     images = module(images.to(device))[0].cpu()
             yield from images.numpy()

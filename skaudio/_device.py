@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["AMP_DTYPES", "device_of", "limited_threads", "make_scaler", "pick_device", "seeded"]
+__all__ = [
+    "AMP_DTYPES",
+    "OutOfMemoryError",
+    "device_of",
+    "is_out_of_memory",
+    "limited_threads",
+    "make_scaler",
+    "memory_errors",
+    "pick_device",
+    "place",
+    "seeded",
+]
+
+Module = TypeVar("Module", bound=torch.nn.Module)
+# torch calls it so from 2.5 on.
+OutOfMemoryError = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 
 # What an estimator's parameter `precision` may be: the type of products, None for the weights' own.
 AMP_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -19,11 +38,17 @@ FIRST_SCALE = 1024.0
 
 # Initialisation and dropout draw from torch's global generator, which all threads share.
 _GENERATOR_LOCK = threading.RLock()
+_COUNT_LOCK = threading.Lock()
+_PLACE_LOCK = threading.Lock()
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Give the block torch's generators to itself, started from `seed`; put them back after."""
+    """Give the block torch's generators, started from `seed`; put them back after.
+
+    Blocks in several threads take turns. Other code that draws from them at the same time in
+    another thread cannot be kept out: torch has one generator for all threads.
+    """
     on_cuda = device.type == "cuda"
     with _GENERATOR_LOCK, torch.random.fork_rng(devices=[device] if on_cuda else []):
         # Not torch.manual_seed, which would also seed devices that are not in use here.
@@ -31,23 +56,64 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         if on_cuda:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
-        elif device.type == "mps":
-            torch.mps.manual_seed(seed)
-        yield
+        if device.type != "mps":
+            yield
+            return
+        before = torch.mps.get_rng_state()
+        torch.mps.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.mps.set_rng_state(before)
 
 
 @contextmanager
 def limited_threads(n_threads: int | None) -> Iterator[None]:
     """Let torch use so many threads of the CPU inside the block; None changes nothing.
 
-    The count holds for the calling thread only, so fits in other threads are not disturbed.
+    The count holds for the calling thread only.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(before if n_threads is None else n_threads)
+    _set_own_threads(before if n_threads is None else n_threads)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _set_own_threads(before)
+
+
+def _set_own_threads(count: int) -> None:
+    """Set the count of the calling thread.
+
+    Every thread has its own, but the one that was set last, wherever that was, is also what new
+    threads start with. So that it stays as it was it is set once more, by a new thread.
+    """
+    if torch.get_num_threads() == count:
+        return
+    with _COUNT_LOCK:
+        theirs = _elsewhere(torch.get_num_threads)
+        torch.set_num_threads(count)
+        if theirs != count:
+            _elsewhere(torch.set_num_threads, theirs)
+        if torch.get_num_threads() != count:  # a build of torch with one count for all threads
+            torch.set_num_threads(count)
+
+
+def _elsewhere(function: Callable[..., Any], *args: Any) -> Any:
+    """What a function gives in a new thread."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *args).result()
+
+
+def place(module: Module, device: torch.device) -> Module:
+    """Bring a module to a device and into evaluation; other threads may be using it.
+
+    `module.to` assigns every weight anew even where nothing moves.
+    """
+    device = torch.empty(0, device=device).device  # with its number
+    with _PLACE_LOCK:
+        if any(tensor.device != device for tensor in chain(module.parameters(), module.buffers())):
+            module.to(device)
+        return module.eval()
 
 
 def device_of(owner: Any) -> torch.device:
@@ -88,3 +154,45 @@ def pick_device(device: str) -> torch.device:
 def make_scaler(device: torch.device, dtype: torch.dtype | None) -> torch.amp.GradScaler:
     """What scales the loss where gradients are in float16, and does nothing otherwise."""
     return torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE, enabled=dtype == torch.float16)
+
+
+@contextmanager
+def memory_errors(owner: Any, method: str) -> Iterator[None]:
+    """Say what to do where the memory of a device does not suffice for `method` of `owner`.
+
+    What the failed method had there is given back.
+    """
+    try:
+        yield
+    except RuntimeError as err:
+        if not is_out_of_memory(err):
+            raise
+        # The error holds the functions that failed, and these their networks and batches.
+        traceback.clear_frames(err.__traceback__)
+        gc.collect()
+        for backend in (torch.cuda, torch.mps):
+            if backend.is_available():
+                backend.empty_cache()
+        ways = [
+            "fewer frames per clip (a longer hop_length, or a DiffResResampler before it)",
+            "a smaller network",
+            f"another device than {owner.device!r}",
+        ]
+        if owner.precision == "fp32":
+            ways.insert(0, "precision='bf16'")
+        if owner.batch_size > 1:
+            ways.insert(0, f"batch_size={max(1, owner.batch_size // 2)}")
+        reason = str(err).split("\n")[0].rstrip(". ")
+        raise OutOfMemoryError(
+            f"batch_size of {type(owner).__name__} is too large for the memory of its device in "
+            f"{method}, got {owner.batch_size} ({reason}). Try {', '.join(ways[:-1])}, or "
+            f"{ways[-1]}."
+        ) from err
+
+
+def is_out_of_memory(err: BaseException) -> bool:
+    """Whether a device had too little memory; some say so only in words."""
+    told = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
+    return isinstance(err, OutOfMemoryError) or (
+        isinstance(err, RuntimeError) and any(words in str(err) for words in told)
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skaudio._device import limited_threads, pick_device
+from skaudio._device import limited_threads, pick_device, place
 from skaudio.nn.frontend import FrontEnd, FrontEndChain
 
 __all__ = ["DifferentiableArray", "as_module", "as_plain", "plain_arrays", "take_apart"]
@@ -73,7 +73,7 @@ class DifferentiableArray:
         device = pick_device(self.device)
         for start in range(0, len(self), BATCH_SIZE):
             batch = torch.from_numpy(np.array(self.inputs[start : start + BATCH_SIZE]))
-            module = self.frontend.to(device).eval()
+            module = place(self.frontend, device)
             with torch.inference_mode(), limited_threads(self.n_threads):
                 features = module(batch.to(device))[0].cpu().contiguous().numpy()
             yield from features

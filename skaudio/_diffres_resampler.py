@@ -12,7 +12,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio._callback_support import CallbackSupportMixin, one_step
-from skaudio._device import device_of, limited_threads, pick_device, seeded
+from skaudio._device import (
+    OutOfMemoryError,
+    device_of,
+    limited_threads,
+    pick_device,
+    place,
+    seeded,
+)
 from skaudio._differentiable import (
     BATCH_SIZE,
     DifferentiableArray,
@@ -306,9 +313,10 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         )
         try:
             trained = proxy.fit(array, y).frontend_.cpu().eval()
-        except ValueError as err:
+        except (ValueError, OutOfMemoryError) as err:
             told = str(err).replace(type(proxy).__name__, type(self).__name__)
-            raise ValueError(f"Pretraining failed. {told}") from err
+            kind = ValueError if isinstance(err, ValueError) else OutOfMemoryError
+            raise kind(f"Pretraining failed. {told}") from err
         return trained.parts()[-1]  # type: ignore[return-value]
 
 
@@ -318,7 +326,7 @@ def _put_back(
     """Log-mel on the original time axis, batch by batch."""
     device = pick_device(X.device)
     with torch.inference_mode(), limited_threads(X.n_threads):
-        before, resampler = before.to(device).eval(), resampler.to(device).eval()
+        before, resampler = place(before, device), place(resampler, device)
         for start in range(0, len(X), BATCH_SIZE):
             batch = torch.from_numpy(np.array(X.inputs[start : start + BATCH_SIZE])).to(device)
             images = before(batch)[0]

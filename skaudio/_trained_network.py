@@ -24,7 +24,15 @@ from skaudio._clip_dataset import (
     draw_validation,
     random_batches,
 )
-from skaudio._device import AMP_DTYPES, device_of, limited_threads, seeded
+from skaudio._device import (
+    AMP_DTYPES,
+    device_of,
+    is_out_of_memory,
+    limited_threads,
+    memory_errors,
+    place,
+    seeded,
+)
 from skaudio._differentiable import plain_arrays
 from skaudio._labels import MultiLabel, SingleLabel
 from skaudio._training import compile_errors, continue_optimizer, make_net
@@ -54,12 +62,10 @@ class TrainedNetwork(BaseEstimator):
     def net_(self) -> Any:
         """The skorch net; after loading it is rebuilt from plain arrays on first use."""
         check_is_fitted(self)
-        if self._net is not None and self._net.compiled != self.compile:  # `set_params` was called
-            self._arrays = plain_arrays(self._net.module_)
-            self._net = None
-        if self._net is None:
-            self._net = self._rebuild_net()
-        return self._net
+        net = self._net
+        if net is None or net.compiled != self.compile:
+            net = self._renew_net()
+        return net
 
     @property
     def frontend_(self) -> FrontEndChain:
@@ -257,6 +263,8 @@ class TrainedNetwork(BaseEstimator):
             with torch.no_grad():
                 logits = module(images)
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as err:
+            if is_out_of_memory(err):
+                raise
             raise ValueError(
                 f"The network of {type(self).__name__} cannot process clips of shape {shape} "
                 f"(channels, mel bands, frames): {err}"
@@ -273,35 +281,53 @@ class TrainedNetwork(BaseEstimator):
                 self._embedding_size = module.embed(images[:1]).shape[1]
         return module.to(memory_format=torch.channels_last)
 
+    def _renew_net(self) -> Any:
+        """Rebuild the net after loading, or after `set_params(compile=...)`.
+
+        By the first of several threads that need it; the others find it when their turn comes.
+        """
+        with seeded(0, torch.device("cpu")):
+            net = self._net
+            if net is not None and net.compiled != self.compile:
+                self._arrays = plain_arrays(net.module_)
+                net = None
+            if net is None:
+                net = self._net = self._rebuild_net()
+            return net
+
     def _rebuild_net(self) -> Any:
         """The net of a loaded estimator, its weights filled from plain arrays."""
-        device = torch.device("cpu")
-        with seeded(0, device):
-            # As it was fitted, whatever `set_params` has changed since.
-            builder = clone(self).set_params(**self._architecture)
-            frontend = FrontEndChain(kind(**config) for kind, config in self._frontend_plain)
-            channels = self._image_shape[0]
-            blank = Standardize(torch.zeros(channels), torch.ones(channels))
-            module = builder._build_module(
-                blank if builder.standardize else torch.nn.Identity(),
-                self._image_shape,
-                len(self._labels.names),
-                pretrained=False,
-            )
-            module.frontend = frontend
-            tensors = {name: torch.tensor(array) for name, array in self._arrays.items()}
-            module.load_state_dict(tensors)
-            module.to(memory_format=torch.channels_last)
-            return make_net(self, module, self._parameter_settings(module), device=device)
+        # As it was fitted, whatever `set_params` has changed since.
+        builder = clone(self).set_params(**self._architecture)
+        frontend = FrontEndChain(kind(**config) for kind, config in self._frontend_plain)
+        channels = self._image_shape[0]
+        blank = Standardize(torch.zeros(channels), torch.ones(channels))
+        module = builder._build_module(
+            blank if builder.standardize else torch.nn.Identity(),
+            self._image_shape,
+            len(self._labels.names),
+            pretrained=False,
+        )
+        module.frontend = frontend
+        tensors = {name: torch.tensor(array) for name, array in self._arrays.items()}
+        module.load_state_dict(tensors)
+        module.to(memory_format=torch.channels_last)
+        settings = self._parameter_settings(module)
+        return make_net(self, module, settings, device=torch.device("cpu"))
 
     def _forward(self, method: str, images: np.ndarray, frontend: FrontEndChain) -> torch.Tensor:
         """Results of a method of the network for all clips, batch by batch, on the CPU."""
         device = device_of(self)
         check_choice(self, "precision", tuple(AMP_DTYPES))
-        module = self.net_.module_.to(device).eval().with_frontend(frontend.to(device).eval())
-        module.amp_dtype = AMP_DTYPES[self.precision]
         parts = []
-        with torch.inference_mode(), limited_threads(self.n_threads), compile_errors(self):
+        with (
+            memory_errors(self, "predict"),
+            torch.inference_mode(),
+            limited_threads(self.n_threads),
+            compile_errors(self),
+        ):
+            module = place(self.net_.module_, device).with_frontend(place(frontend, device))
+            module.amp_dtype = AMP_DTYPES[self.precision]
             for start in range(0, len(images), self.batch_size):
                 batch = torch.from_numpy(images[start : start + self.batch_size].copy())
                 parts.append(getattr(module, method)(batch.to(device)).float().cpu())
