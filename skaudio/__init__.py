@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from importlib.metadata import version
+from threading import RLock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,11 +63,15 @@ _HOMES = {
     "write_audacity_labels": "skaudio._events",
     "write_raven_table": "skaudio._events",
 }
+# Threads that import scikit-learn by different doors at once may see half of it: its modules import
+# each other in circles.
+_LOCK = RLock()
 
 
 def __getattr__(name):
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        with _LOCK:
+            return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'skaudio' has no attribute {name!r}")
 
 

@@ -58,9 +58,8 @@ def make_mel(**parameters):
 
 def make_cnn(n_epochs, **parameters):
     """A tiny network with dropout."""
-    return PretrainedCNN(
-        DroppingCNN, weights=None, max_epochs=n_epochs, batch_size=8, random_state=0, **parameters
-    )
+    settings = {"weights": None, "batch_size": 8, "random_state": 0, **parameters}
+    return PretrainedCNN(DroppingCNN, max_epochs=n_epochs, **settings)
 
 
 def augmented(n_epochs):
