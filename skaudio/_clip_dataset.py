@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -137,15 +138,20 @@ def channel_statistics(images: Iterable[np.ndarray]) -> tuple[Tensor, Tensor, Te
     mean, std, low : Tensor of shape (n_channels,), float32
         Over all clips.
     """
-    means, variances, lows = [], [], []
-    for image in images:
-        means.append(image.mean(axis=(1, 2), dtype=np.float64))
-        centred = image - means[-1][:, None, None]
-        variances.append(np.square(centred).mean(axis=(1, 2)))
-        lows.append(image.min(axis=(1, 2)))
-    mean = np.mean(means, axis=0)
+    rows = map(_clip_statistics, images)
+    first = next(rows)
+    table = np.fromiter(chain([first], rows), np.dtype((np.float64, first.shape)))
+    means, variances, lows = (np.ascontiguousarray(table[:, column]) for column in range(3))
+    mean = means.mean(axis=0)
     std = np.sqrt(np.mean(variances + np.square(means - mean), axis=0))
-    return tuple(torch.from_numpy(v.astype(np.float32)) for v in (mean, std, np.min(lows, axis=0)))  # type: ignore[return-value]
+    return tuple(torch.from_numpy(v.astype(np.float32)) for v in (mean, std, lows.min(axis=0)))  # type: ignore[return-value]
+
+
+def _clip_statistics(image: np.ndarray) -> np.ndarray:
+    """Mean, variance and lowest value of every channel of a clip, of shape (3, n_channels)."""
+    mean = image.mean(axis=(1, 2), dtype=np.float64)
+    centred = image - mean[:, None, None]
+    return np.stack([mean, np.square(centred).mean(axis=(1, 2)), image.min(axis=(1, 2))])
 
 
 def draw_validation(
