@@ -42,7 +42,7 @@ class Ours:
     """`skaudio.feature_store.FeatureStore`."""
 
     def __init__(self, folder, paths, features):
-        self.store = FeatureStore(folder, SETTINGS)
+        self.store = FeatureStore(folder, SETTINGS, features[0].shape)
         self.paths = paths
         self.compute = dict(zip(paths, features, strict=True)).get
 

@@ -381,23 +381,24 @@ of shape (n_clips, n_samples)
         """What turns clips into spectrograms, or into waveforms if the network does the rest."""
         cut = {name: getattr(self, name) for name in ("sample_rate", "channel", "pad_mode", "crop")}
         n_channels = self.n_channels_ if self.channel == "all" else None
+        lead = () if n_channels is None else (n_channels,)
+        wave_shape = (*lead, self.n_samples_)
+        shape = wave_shape if self.in_network else image_shape(self)
         folder = self._cache_folder()
-        if folder is None:
-            stores: dict[str, FeatureStore] = {}
-        else:
+        stores: dict[str, FeatureStore] = {}
+        if folder is not None:
             # Keys of clips that are mixed must stay as they are: they have entries on disks.
             count = {} if n_channels is None else {"n_channels": n_channels}
             waveforms = {**cut, "n_samples": self.n_samples_, **count}
-            stores = {}
             if not self.in_network:
-                stores["feature_store"] = FeatureStore(folder, self._key(waveforms))
+                stores["feature_store"] = FeatureStore(folder, self._key(waveforms), shape)
             if self.cache_waveforms:
-                stores["waveform_store"] = FeatureStore(folder, {"waveforms": waveforms})
-        lead = () if n_channels is None else (n_channels,)
+                key = {"waveforms": waveforms}
+                stores["waveform_store"] = FeatureStore(folder, key, wave_shape)
         return ClipExtractor(
             n_samples=self.n_samples_,
             loading={**cut, "duration": self.n_samples_ / self.sample_rate},
-            shape=(*lead, self.n_samples_) if self.in_network else image_shape(self),
+            shape=shape,
             compute=None if self.in_network else self._arithmetic(),
             n_channels=n_channels,
             **stores,

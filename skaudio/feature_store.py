@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import json
+import math
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,10 +21,11 @@ from filelock import FileLock, Timeout
 __all__ = ["FeatureStore"]
 
 # Part of every key: raise it when the same parameters begin to give other numbers.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CHECKSUM_BYTES = 8
-# Magic string, version and length of the header that open a file of numpy's format 1.0.
-HEADER_PREFIX = 10
+ENTRY_TYPE = np.dtype("<f4")
+# How often to make a folder that others are deleting at the same time.
+ATTEMPTS = 10
 
 
 class FeatureStore:
@@ -32,7 +34,9 @@ class FeatureStore:
     Entries are found by the parameters that change the numbers and by the clip: real path, size
     and modification time of a file, content of an array or of a file in memory. Any number of
     threads and processes may use one folder at the same time; a clip that several of them miss is
-    computed by one only. A damaged entry counts as missing.
+    computed by one only. An entry that is not, byte for byte, one of this clip, these parameters
+    and this shape counts as missing: torn by a crash, damaged, moved, or made by somebody else.
+    Nothing in a file is taken for an instruction.
 
     Parameters
     ----------
@@ -40,14 +44,24 @@ class FeatureStore:
         Where the features are kept; made when the first entry is written.
     parameters : mapping of str to JSON values or numpy scalars
         Everything the features depend on besides the clip.
+    shape : tuple of int
+        Shape of the features of every clip, which are float32.
     """
 
-    def __init__(self, folder: str | os.PathLike, parameters: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: str | os.PathLike, parameters: Mapping[str, Any], shape: Sequence[int]
+    ) -> None:
         # Numbers of numpy, as a grid search hands them over, give the keys of Python's own.
         text = json.dumps(
             {"format": FORMAT_VERSION, **parameters}, sort_keys=True, default=np.generic.item
         )
         self.folder = Path(folder) / _digest(text.encode())
+        self.shape = tuple(shape)
+        header = io.BytesIO()
+        what = {"descr": ENTRY_TYPE.str, "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(header, what)
+        self._header = header.getvalue()
+        self._size = len(self._header) + 4 * math.prod(self.shape) + CHECKSUM_BYTES
 
     def collect(
         self,
@@ -75,6 +89,8 @@ class FeatureStore:
         ------
         OSError
             If an entry cannot be written, a full disk for instance.
+        ValueError
+            If `compute` gives features of another shape.
         """
         busy = []
         real_folder = functools.cache(os.path.realpath)  # clips of one folder share it
@@ -110,12 +126,9 @@ class FeatureStore:
     @contextmanager
     def _lock(self, key: str, *, wait: bool) -> Iterator[bool]:
         # One lock for each of 256 sub-folders: few files, and two workers rarely want the same.
-        folder = self.folder / key[:2]
+        lock = FileLock(self.folder / key[:2] / ".lock")
         try:
-            if not folder.is_dir():
-                folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / ".lock")
-            lock.acquire(timeout=-1 if wait else 0)
+            self._acquire(lock, timeout=-1 if wait else 0)
         except Timeout:
             yield False
             return
@@ -126,36 +139,64 @@ class FeatureStore:
         finally:
             lock.release()
 
+    def _acquire(self, lock: FileLock, timeout: float) -> None:
+        folder = Path(lock.lock_file).parent
+        for attempt in range(ATTEMPTS):
+            try:
+                if not folder.is_dir():
+                    folder.mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=timeout)
+                return
+            except FileNotFoundError:  # somebody is deleting the store
+                if attempt == ATTEMPTS - 1:
+                    raise
+
     def _read(self, key: str) -> np.ndarray | None:
         try:
-            content = self._path(key).read_bytes()
+            with open(self._path(key), "rb", buffering=0, opener=_open_at_once) as file:
+                if os.fstat(file.fileno()).st_size != self._size:
+                    return None
+                content = file.readall()
         except OSError:
             return None
         body, checksum = memoryview(content)[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
-        if len(content) <= CHECKSUM_BYTES or _checksum(body) != checksum:
+        if not content.startswith(self._header) or self._checksum(key, body) != checksum:
             return None
-        start = HEADER_PREFIX + int.from_bytes(content[HEADER_PREFIX - 2 : HEADER_PREFIX], "little")
-        shape, dtype = _parse_header(content[:start])
-        return np.frombuffer(body, dtype, offset=start).reshape(shape)
+        return np.frombuffer(body, ENTRY_TYPE, offset=len(self._header)).reshape(self.shape)
 
     def _write(self, key: str, features: np.ndarray) -> None:
+        features = np.ascontiguousarray(features, dtype=ENTRY_TYPE)
+        if features.shape != self.shape:
+            raise ValueError(
+                f"compute of FeatureStore must give features of shape {self.shape}, "
+                f"got {features.shape}."
+            )
         # numpy reads the file too: what follows the array's last byte does not disturb it.
-        features = np.ascontiguousarray(features)
-        header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(
-            header, np.lib.format.header_data_from_array_1_0(features)
-        )
-        parts = header.getvalue(), features.data.cast("B")
+        parts = self._header, features.data.cast("B")
         path = self._path(key)
-        part = path.with_suffix(".part")  # nobody else writes it: the caller holds the lock
+        # The caller holds the lock: nobody else writes here. One name, so that a killed process
+        # leaves no more than the next one overwrites. Not through a link that somebody put there.
+        part = path.with_name(".part")
         try:
-            with part.open("wb") as file:
-                file.writelines([*parts, _checksum(*parts)])
+            part.unlink(missing_ok=True)
+            with part.open("xb") as file:
+                file.writelines([*parts, self._checksum(key, *parts)])
             os.replace(part, path)
+        except (FileNotFoundError, FileExistsError):
+            # The store was deleted since, the lock with it, and perhaps another process writes to
+            # a new one. The clip is computed again when it is needed.
+            return
         except OSError as err:
             with suppress(OSError):
                 part.unlink()
             raise self._unwritable(err) from err
+
+    def _checksum(self, key: str, *parts: bytes | memoryview) -> bytes:
+        # Of the place too: an entry that came to lie at another clip's is none of that clip.
+        digest = xxhash.xxh3_64(f"{self.folder.name}/{key}".encode())
+        for part in parts:  # against damage, not malice; CRC-32 took as long as reading the file
+            digest.update(part)
+        return digest.digest()
 
     def _unwritable(self, err: OSError) -> OSError:
         return OSError(
@@ -185,20 +226,8 @@ def _key(clip: Any, real_folder: Callable[[str], str]) -> str | None:
     return _digest(f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="replace"))
 
 
-def _checksum(*parts: bytes | memoryview) -> bytes:
-    digest = xxhash.xxh3_64()  # of damage, not of malice; CRC-32 took as long as reading the file
-    for part in parts:
-        digest.update(part)
-    return digest.digest()
-
-
-@functools.lru_cache(maxsize=64)
-def _parse_header(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type from the start of a file; entries of one kind of feature share it."""
-    file = io.BytesIO(header)
-    np.lib.format.read_magic(file)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    return shape, dtype
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # nor wait for a pipe's writer
 
 
 def _digest(*parts: bytes | memoryview) -> str:

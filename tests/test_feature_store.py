@@ -10,6 +10,7 @@ from joblib import Parallel, delayed
 from skaudio.feature_store import FeatureStore
 
 PARAMETERS = {"n_mels": 4, "fmax": None}
+SHAPE = (4, 5)
 
 
 class Counter:
@@ -44,7 +45,7 @@ def clips(tmp_path):
 
 
 def collect(folder, clips, compute, parameters=PARAMETERS):
-    return dict(FeatureStore(folder, parameters).collect(clips, compute))
+    return dict(FeatureStore(folder, parameters, SHAPE).collect(clips, compute))
 
 
 def entries(folder):
