@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from skaudio._owned_file import new_owned_file
 from skaudio._validation import is_path
 
-__all__ = ["atomic_file"]
+__all__ = ["atomic_file", "flush_file"]
+
+# No room, no room for this user, and a limit on the size of files.
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
 def atomic_file(path: str | os.PathLike, label: str) -> Iterator[Path]:
     """Give a file to write to, which takes the place of `path` once the block is through.
+
+    What was written is on the disk before it does: whether a process is killed or a machine loses
+    power, there is the older file or the new one, whole. What a killed process leaves behind is
+    removed by the next that writes in the same folder.
 
     Parameters
     ----------
@@ -35,7 +43,46 @@ def atomic_file(path: str | os.PathLike, label: str) -> Iterator[Path]:
     ValueError
         If `path` is no path, is something else than a file, or lies in a folder that cannot be
         written to.
+    OSError
+        If the disk is full; the message says what to do.
     """
+    target = _check_target(path, label)
+    try:
+        # The name ends as the target's does: some writers choose the format by it.
+        owned = new_owned_file(target.parent, ".skaudio-", target.suffix, 0o666)
+    except OSError as err:
+        if err.errno in FULL:
+            raise _no_room(err, path, label) from err
+        raise ValueError(
+            f"{label} must be in a folder that can be written to, got {os.fspath(path)!r}: "
+            f"{err.strerror}."
+        ) from err
+    part = Path(os.fsdecode(owned.name))
+    try:
+        yield part
+        flush_file(part)
+        if target.exists():
+            shutil.copymode(target, part)
+        os.replace(part, target)
+    except OSError as err:
+        # Those of `write` name no file; those of files elsewhere say what they are about.
+        inside = Path(str(err.filename or part)).is_relative_to(target.parent)
+        if err.errno in FULL and inside:
+            raise _no_room(err, path, label) from err
+        raise
+    finally:
+        with suppress(OSError):
+            part.unlink()
+        owned.close()
+
+
+def flush_file(path: Path) -> None:
+    """Wait until what was written to a file is on the disk; some disks are found full only then."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _check_target(path: str | os.PathLike, label: str) -> Path:
     if not is_path(path):
         raise ValueError(f"{label} must be a str or PathLike, got {path!r}.")
     if "\0" in os.fsdecode(path):
@@ -44,20 +91,12 @@ def atomic_file(path: str | os.PathLike, label: str) -> Iterator[Path]:
     if target.exists() and not target.is_file():
         kind = "folder" if target.is_dir() else "device, pipe or socket"
         raise ValueError(f"{label} must be a file, got the {kind} {os.fspath(path)!r}.")
-    # The name ends as the target's does: some writers choose the format by it.
-    part = target.with_name(f".{uuid.uuid4().hex[:8]}-{target.name}")
-    try:
-        part.touch(exist_ok=False)
-    except OSError as err:
-        raise ValueError(
-            f"{label} must be in a folder that can be written to, got {os.fspath(path)!r}: "
-            f"{err.strerror}."
-        ) from err
-    try:
-        yield part
-        if target.exists():
-            shutil.copymode(target, part)
-        os.replace(part, target)
-    finally:
-        with suppress(OSError):
-            part.unlink()
+    return target
+
+
+def _no_room(err: OSError, path: str | os.PathLike, label: str) -> OSError:
+    return OSError(
+        err.errno,
+        f"{label} cannot be written ({err.strerror}): free space or choose another place",
+        os.fsdecode(path),
+    )

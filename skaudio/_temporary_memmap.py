@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import weakref
 from contextlib import suppress
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from skaudio._owned_file import new_owned_file
 from skaudio._validation import check_folder
 
 __all__ = ["new_features", "temporary_memmap"]
@@ -29,8 +29,8 @@ def temporary_memmap(
 ) -> np.memmap:
     """Make an array in a new file that is deleted together with the array.
 
-    The file has a name, so that joblib hands the array to other processes without a copy; a killed
-    process leaves it behind.
+    The file has a name, so that joblib hands the array to other processes without a copy. A killed
+    process leaves it behind; the next array in the same folder removes it.
 
     Parameters
     ----------
@@ -51,14 +51,14 @@ def temporary_memmap(
     OSError
         If the disk has not enough room; the message says what to do.
     """
-    name = ""
+    file = None
     try:
-        number, name = tempfile.mkstemp(prefix="skaudio-", suffix=".npy", dir=folder)
-        os.close(number)
-        array = np.lib.format.open_memmap(name, mode="w+", dtype=np.float32, shape=shape)
-        _reserve(name)
+        file = new_owned_file(folder, "skaudio-", ".npy", 0o600)
+        array = np.lib.format.open_memmap(file.name, mode="w+", dtype=np.float32, shape=shape)
+        _reserve(file)
     except BaseException as err:
-        _delete(name, os.getpid())
+        if file is not None:
+            _delete(file, os.getpid())
         if isinstance(err, OSError):
             raise OSError(
                 err.errno,
@@ -67,18 +67,18 @@ def temporary_memmap(
                 str(folder),
             ) from err
         raise
-    weakref.finalize(array, _delete, name, os.getpid())
+    weakref.finalize(array, _delete, file, os.getpid())
     return array
 
 
-def _reserve(name: str) -> None:
+def _reserve(file: BinaryIO) -> None:
     """Claim the whole file now: writing to a mapped file on a full disk would kill the process."""
     if hasattr(os, "posix_fallocate"):
-        with Path(name).open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(name))
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
 
-def _delete(name: str, owner: int) -> None:
+def _delete(file: BinaryIO, owner: int) -> None:
     if os.getpid() == owner:  # not in a fork, whose copy of the array may go first
         with suppress(OSError):
-            os.unlink(name)
+            os.unlink(file.name)
+    file.close()

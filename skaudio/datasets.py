@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from skaudio._atomic_file import atomic_file
+from skaudio._atomic_file import atomic_file, flush_file
 from skaudio._download import Source, fetch
 from skaudio._sound_events import make_sound_events
 from skaudio._validation import is_int
@@ -90,6 +91,8 @@ def write_clips(
     ------
     ValueError
         If an argument does not fit, or `folder` holds a meta.csv already.
+    OSError
+        If the disk is full; no clip is left there then.
     """
     table, owner, waveforms = Path(folder, "meta.csv"), "write_clips", np.asarray(waveforms)
     if not is_int(sample_rate, 1):
@@ -108,14 +111,28 @@ def write_clips(
         raise ValueError(f"folder of {owner} must be a new one, but {table} exists.")
     (table.parent / "audio").mkdir(parents=True, exist_ok=True)
     paths = [table.parent / "audio" / f"clip_{row:04d}.wav" for row in range(len(waveforms))]
-    for path, waveform in zip(paths, waveforms, strict=True):
-        soundfile.write(path, waveform, sample_rate, subtype=subtype)
-    label = f"folder of {owner}"
-    with atomic_file(table, label) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["filename", "fold", "category"])
-        writer.writerows(zip([path.name for path in paths], folds, labels, strict=True))
+    with atomic_file(table, f"folder of {owner}") as part:
+        try:
+            for path, waveform in zip(paths, waveforms, strict=True):
+                _write_wav(path, waveform, sample_rate, subtype)
+            with part.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(["filename", "fold", "category"])
+                writer.writerows(zip([path.name for path in paths], folds, labels, strict=True))
+            for path in paths:  # a folder with a table is complete, after a loss of power too
+                flush_file(path)
+        except BaseException:
+            for path in paths:
+                path.unlink(missing_ok=True)
+            raise
     return [str(path) for path in paths]
+
+
+def _write_wav(path: Path, waveform: np.ndarray, sample_rate: int, subtype: str) -> None:
+    # By way of memory: of a full disk libsndfile says "System error", and of a close, nothing.
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, sample_rate, subtype=subtype, format="WAV")
+    path.write_bytes(buffer.getbuffer())
 
 
 def load_folder(
