@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -170,3 +171,186 @@ def test_a_store_below_a_file_is_refused(tmp_path, clips, compute):
     (tmp_path / "store").touch()
     with pytest.raises(OSError, match="The feature store cannot be written to"):
         collect(tmp_path / "store", clips, compute)
+
+
+@pytest.fixture
+def entry(tmp_path, clips, compute):
+    """The only entry of a store in `tmp_path`."""
+    collect(tmp_path / "store", clips[:1], compute)
+    return entries(tmp_path / "store")[0]
+
+
+def is_computed_anew(tmp_path, clips, compute):
+    """Whether the first clip's entry counts as missing; its features are right in any case."""
+    before = compute.count
+    features = collect(tmp_path / "store", clips[:1], compute)[0]
+    np.testing.assert_array_equal(features, compute(clips[0]))
+    return compute.count == before + 2
+
+
+def test_an_entry_cut_anywhere_or_too_long_is_computed_anew(entry, tmp_path, clips):
+    content = entry.read_bytes()
+    store = FeatureStore(tmp_path / "store", PARAMETERS, SHAPE)
+    key = entry.parent.name + entry.stem
+    assert store._read(key) is not None
+    for length in range(len(content)):
+        entry.write_bytes(content[:length])
+        assert store._read(key) is None
+    entry.write_bytes(content + b"\0")
+    assert store._read(key) is None
+
+
+def test_a_flipped_bit_in_any_byte_is_noticed(entry, tmp_path):
+    content = np.frombuffer(entry.read_bytes(), np.uint8)
+    store = FeatureStore(tmp_path / "store", PARAMETERS, SHAPE)
+    key = entry.parent.name + entry.stem
+    for place in range(len(content)):
+        flipped = content.copy()
+        flipped[place] ^= 1 << place % 8
+        entry.write_bytes(flipped)
+        assert store._read(key) is None, place
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.full((5, 4), 7, "<f4"),
+        np.full((4, 5), 7, "<f8"),
+        np.full((4, 5), 7, "<i4"),
+        np.full((4, 5), 7, ">f4"),
+        np.full((4, 5), 7, "<f4", order="F"),
+        np.zeros((4, 5), [("a", "<i2"), ("b", "<i2")]),
+        np.zeros((4, 5), "V4"),
+    ],
+    ids=lambda array: f"{array.dtype.str}{array.shape}",
+)
+def test_an_array_of_another_kind_with_a_right_checksum_is_computed_anew(
+    entry, tmp_path, clips, compute, array
+):
+    np.save(entry, array)
+    sign(entry, tmp_path)
+    assert is_computed_anew(tmp_path, clips, compute)
+
+
+def sign(entry, tmp_path):
+    """Put the checksum behind a content, as anyone can."""
+    store = FeatureStore(tmp_path / "store", PARAMETERS, SHAPE)
+    content = entry.read_bytes()
+    entry.write_bytes(content + store._checksum(entry.parent.name + entry.stem, content))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"(4, 5)", b"(4,-5)"),
+        (b"(4, 5)", b"(9**9)"),
+        (b"'<f4'", b"'|O' "),
+        (b"'<f4'", b"exit("),
+        (b"NUMPY\1", b"NUMPY\3"),
+        (b"(4, 5)", b"(((((("),
+    ],
+    ids=str,
+)
+def test_a_header_that_lies_is_not_even_parsed(entry, tmp_path, clips, compute, old, new):
+    content = entry.read_bytes()[:-8]
+    assert old in content
+    entry.write_bytes(content.replace(old, new))
+    sign(entry, tmp_path)
+    assert is_computed_anew(tmp_path, clips, compute)
+
+
+def test_a_pickle_in_place_of_an_entry_is_not_opened(entry, tmp_path, clips, compute):
+    trap = tmp_path / "trap"
+    np.save(entry, np.array([[Trap(str(trap))]]), allow_pickle=True)
+    sign(entry, tmp_path)
+    assert is_computed_anew(tmp_path, clips, compute)
+    assert not trap.exists()
+    np.save(entry, np.array([[Trap(str(trap))]]), allow_pickle=True)
+    np.load(entry, allow_pickle=True)
+    assert trap.exists()  # so it would have gone off
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_the_entry_of_another_clip_or_other_parameters_is_none_of_this(tmp_path, clips, compute):
+    store = tmp_path / "store"
+    collect(store, clips[:2], compute)
+    first, second = entries(store)
+    other = tmp_path / "other"
+    collect(other, clips[:1], compute, {**PARAMETERS, "n_mels": 5})
+    for path in (first, second):
+        theirs = entries(other)[0].read_bytes() if path == first else first.read_bytes()
+        ours = path.read_bytes()
+        before = compute.count
+        path.write_bytes(theirs)
+        collect(store, clips[:2], compute)
+        assert compute.count == before + 1
+        assert path.read_bytes() == ours
+
+
+@pytest.mark.parametrize("kind", ["pipe", "zeros"])
+def test_what_is_no_file_is_replaced(entry, tmp_path, clips, compute, kind):
+    entry.unlink()
+    if kind == "pipe":
+        os.mkfifo(entry)
+    else:
+        entry.symlink_to("/dev/zero")
+    assert is_computed_anew(tmp_path, clips, compute)
+    assert entry.is_file()
+
+
+def test_a_folder_in_place_of_an_entry_is_named(entry, tmp_path, clips, compute):
+    entry.unlink()
+    entry.mkdir()
+    with pytest.raises(OSError, match=r"feature store cannot be written to \(Is a directory\)"):
+        collect(tmp_path / "store", clips[:1], compute)
+
+
+def test_nothing_is_written_through_a_link(entry, tmp_path, clips, compute):
+    secret = tmp_path / "secret"
+    secret.write_text("mine")
+    entry.with_name(".part").symlink_to(secret)
+    entry.write_bytes(b"")
+    assert is_computed_anew(tmp_path, clips, compute)
+    assert secret.read_text() == "mine"
+    assert not entry.with_name(".part").exists()
+
+
+def test_a_store_that_is_deleted_while_it_is_used_is_made_anew(tmp_path, clips, compute):
+    def delete_and_compute(clip):
+        if clip == clips[7]:
+            shutil.rmtree(tmp_path / "store")  # with the lock that is held
+        return compute(clip)
+
+    rows = collect(tmp_path / "store", clips, delete_and_compute)
+    assert sorted(rows) == list(range(20))
+    assert all((rows[i] == len(clips[i])).all() for i in range(20))
+    assert len(entries(tmp_path / "store")) == 12  # all that came after
+    collect(tmp_path / "store", clips, compute)
+    assert compute.count == 28
+
+
+def test_a_store_that_others_keep_deleting_is_given_up_in_the_end(
+    tmp_path, clips, compute, monkeypatch
+):
+    def fail(*args, **kwargs):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr("skaudio.feature_store.FileLock.acquire", fail)
+    with pytest.raises(OSError, match=r"cannot be written to \(No such file or directory\)"):
+        collect(tmp_path / "store", clips, compute)
+
+
+def test_features_of_another_shape_are_refused(tmp_path, clips):
+    message = r"compute of FeatureStore must give features of shape \(4, 5\), got \(3,\)"
+    with pytest.raises(ValueError, match=message):
+        collect(tmp_path / "store", clips, lambda clip: np.zeros(3))
+    assert not entries(tmp_path / "store")

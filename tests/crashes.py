@@ -1,0 +1,82 @@
+"""Disks that fill up and processes that die, for tests; importable by joblib's workers."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from skaudio import MelSpectrogram
+from skaudio._clip_extractor import ClipExtractor
+
+ROOT = Path(__file__).parents[1]
+
+
+def start(code, *arguments):
+    """A process of its own group that runs some code, with pipes to talk to it."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def run_until_it_dies(code, *arguments):
+    """The same, until it is killed; by itself, as it must be."""
+    with start(code, *arguments) as process:
+        process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+
+
+@contextmanager
+def files_of_at_most(size_bytes):
+    """No file of this process may become larger, as on a disk with so much room."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def small_disk(folder, size_bytes):
+    """A disk of its own in a folder, or a skip where only root may have that."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
+    try:
+        refused = subprocess.run(mount, capture_output=True).returncode
+    except OSError:
+        refused = True
+    if refused:
+        pytest.skip("only root can mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@dataclass(frozen=True)
+class DyingExtractor(ClipExtractor):
+    """Kills its process at a clip, the first time."""
+
+    done: Path = Path()
+
+    def load(self, clip):
+        if clip.endswith("_20.wav") and not self.done.exists():
+            self.done.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().load(clip)
+
+
+class DyingMel(MelSpectrogram):
+    """As if the system ran out of memory in the middle of the work."""
+
+    def _extractor(self):
+        return DyingExtractor(**vars(super()._extractor()), done=Path(self.cache_dir) / "done")
