@@ -39,18 +39,21 @@ _ESC50 = Source(  # the hash is reported alike by several unrelated public proje
     "esc50",
     "https://github.com/karolpiczak/ESC-50/archive/33c8ce9eb2cf0b1c2f8bcf322eb349b6be34dbb6.zip",
     "meta/esc50.csv",
+    max_bytes=4 << 30,  # 645 MB; limits are some four times what is there
     known_hash="sha256:661183a6f53ef04f12c9bd618fed0ddc1713280d6c94a5a5431e844ba6f6a21f",
 )
 _FSDD = Source(  # computed from a copy of the recordings; a public project reports the same
     "fsdd",
     "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip",
     "recordings",
+    max_bytes=128 << 20,  # 16 MB, unpacked 27 MB
     content_hash="45a9b976ba3397a2fd5c70a9f2e43c34f442a3a6be47392ecfc41174b678f37e",
 )
 _SPEECH_COMMANDS = Source(  # the hash in TensorFlow Datasets and torchaudio
     "speech_commands",
     "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
     "testing_list.txt",
+    max_bytes=16 << 30,  # 2.4 GB, unpacked 3.8 GB
     known_hash="sha256:af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
 )
 

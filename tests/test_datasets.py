@@ -5,6 +5,7 @@ import io
 import tarfile
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -349,6 +350,7 @@ def fetch(function, server, folder, content, **options):
         (fetch_fsdd, make_zip(FSDD), ["3", "7"], ["bob", "ann"]),
         (fetch_speech_commands, make_tar(COMMANDS), ["no", "yes"], ["1a", "0f"]),
     ],
+    ids=["esc50", "fsdd", "speech_commands"],
 )
 def test_data_sets_are_downloaded_once(tmp_path, server, function, content, labels, groups):
     for _ in range(2):
@@ -392,9 +394,14 @@ def test_a_wrong_checksum_leaves_nothing(tmp_path, server):
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_recordings_are_noticed_without_a_checksum_of_the_archive(tmp_path, server):
+def test_wrong_recordings_are_noticed_without_a_checksum_from_the_user(
+    tmp_path, server, monkeypatch
+):
+    server.content = make_zip(FSDD)
+    known_hash = hashlib.sha256(server.content).hexdigest()
+    monkeypatch.setattr(datasets, "_FSDD", replace(datasets._FSDD, known_hash=known_hash))
     with pytest.raises(ValueError, match="files in recordings have the sha256"):
-        fetch(fetch_fsdd, server, tmp_path, make_zip(FSDD), known_hash=None)
+        fetch_fsdd(tmp_path, url=server.url, progress=False)
     assert not list(tmp_path.iterdir())
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from skaudio.nn.weights import read_weights
@@ -104,20 +107,38 @@ def fetch_imagenet(name: str, options: dict[str, Any] | None = None) -> dict[str
     OSError
         If the weights are neither in the cache nor can be downloaded.
     ValueError
-        If timm knows no pretrained weights for the model.
+        If timm knows no pretrained weights for the model, or has them only in a form that one of
+        its models reads by itself.
+
+    Notes
+    -----
+    timm is handed tensors and never a file, since some of its releases unpickle what they find
+    where a model has no safetensors; `read_weights` and `weights_only` execute nothing.
     """
     timm = import_timm()
     config = timm.get_pretrained_cfg(name)
     if config is None or not (config.hf_hub_id or config.url):
         raise ValueError(f"timm has no pretrained weights for {name!r}")
-    cached = _cached_file(config.hf_hub_id) if config.hf_hub_id else None
-    if cached is not None:
-        return read_weights(cached)
-    _require_file(config)
+    if config.custom_load and not config.hf_hub_id or config.custom_load == "hf":
+        raise ValueError(f"timm has the weights of {name!r} only in a form of another library")
+    path = _cached_file(config) if config.hf_hub_id else None
+    if path is None:
+        _require_file(config)
     try:
-        return timm.create_model(name, pretrained=True, **(options or {})).state_dict()
+        if config.hf_hub_id:
+            tensors = read_weights(path or _download_file(config))
+        else:
+            tensors = torch.hub.load_state_dict_from_url(
+                config.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            )
+        # By way of timm's model, which knows how the names in older files have changed.
+        overlay = {"state_dict": tensors}
+        model = timm.create_model(
+            name, pretrained=True, pretrained_cfg_overlay=overlay, **(options or {})
+        )
     except Exception as err:  # of the hub's client, the network, the disk or a broken file
         raise OSError(f"the download failed ({type(err).__name__}: {err})") from err
+    return model.state_dict()
 
 
 def find_head(model: Any) -> nn.Module | None:
@@ -149,14 +170,47 @@ def stages(model: Any) -> list[list[str]]:
     return [group for group in ordered if group]
 
 
-def _cached_file(repository: str) -> str | None:
+def _file_names(config: Any) -> tuple[str, str]:
+    """The file of a model on the hub, as safetensors and as torch saves it."""
+    name = config.hf_hub_filename or "pytorch_model.bin"
+    return f"{name.replace('pytorch_model', 'model').rpartition('.')[0]}.safetensors", name
+
+
+def _cached_file(config: Any) -> str | None:
     from huggingface_hub import try_to_load_from_cache
 
-    for filename in ("model.safetensors", "pytorch_model.bin"):
-        path = try_to_load_from_cache(repository, filename)
+    for filename in _file_names(config):
+        path = try_to_load_from_cache(config.hf_hub_id, filename)
         if isinstance(path, str):
             return path
     return None
+
+
+def _download_file(config: Any) -> str:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import EntryNotFoundError
+
+    safe, pickled = _file_names(config)
+    try:
+        path = hf_hub_download(config.hf_hub_id, safe)
+    except EntryNotFoundError:
+        path = hf_hub_download(config.hf_hub_id, pickled)
+    # The cache names large files by the checksum that the hub gives, and does not look at it.
+    checksum = Path(path).resolve().name
+    if re.fullmatch("[0-9a-f]{64}", checksum):
+        found = _sha256(path)
+        if found != checksum:
+            Path(path).resolve().unlink()
+            raise OSError(f"the file has the sha256 {found}, not {checksum}; it is removed")
+    return path
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _require_file(config: Any) -> None:

@@ -1,11 +1,16 @@
+import hashlib
 import http.server
+import io
+import os
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from networks import headless_cnn, tiny_cnn
+from safetensors.torch import save
 from torch import nn
 
 from skaudio.nn import cnn
@@ -104,18 +109,49 @@ def no_hub(monkeypatch, tmp_path):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answer with the server's code for files, or not before the server is released."""
+    """A hub: the server's files with its code, or no answer before the server is released."""
 
     def do_HEAD(self):
         self.server.asked.append(self.path)
         if self.server.code is None:
             self.server.released.wait(30)
-        self.send_response(200 if self.path == "/" else self.server.code or 200)
-        self.send_header("Location", "/elsewhere")
+        self.answer(200 if self.path.startswith("/elsewhere") else self.server.code or 200)
+
+    def do_GET(self):
+        self.wfile.write(self.answer(200))
+
+    def answer(self, code):
+        name = self.path.rpartition("/")[2]
+        content = self.server.files.get(name, b"")
+        self.send_response(code if content or code >= 500 else 404)
+        etag = self.server.etag or hashlib.sha256(content).hexdigest()
+        if content:
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("X-Linked-Etag", f'"{etag}"')
+            self.send_header("ETag", f'"{etag}"')
+            self.send_header("X-Linked-Size", str(len(content)))
+        else:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        if code == 302:
+            self.send_header("Location", f"http://{self.headers['Host']}/elsewhere/{name}")
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
+        return content
 
     def log_message(self, *args):
         """Stay quiet."""
+
+
+def pretrained_resnet():
+    """What stands in for weights that somebody trained."""
+    return build_cnn("test_resnet", in_channels=3, n_classes=1000)
+
+
+def as_torch(content):
+    """The bytes of a file of `torch.save`."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -123,6 +159,7 @@ def hub(monkeypatch, tmp_path):
     """A hub on this machine whose first page is always there."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.code, server.asked, server.released = 200, [], threading.Event()
+        server.files, server.etag = {}, None
         threading.Thread(target=server.serve_forever, daemon=True).start()
         use_hub(monkeypatch, tmp_path, f"http://127.0.0.1:{server.server_address[1]}")
         yield server
@@ -156,18 +193,82 @@ def test_a_hub_that_gives_out_no_files_is_given_up_on_quickly(hub, monkeypatch, 
     assert hub.asked == ["/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"]
 
 
-@pytest.mark.parametrize("code", [200, 302, 404])
-def test_weights_are_downloaded_where_the_hub_answers(hub, monkeypatch, code):
-    source = build_cnn("test_resnet", in_channels=3, n_classes=1000)
-    create = import_timm().create_model
-    monkeypatch.setattr(
-        "timm.create_model",
-        lambda name, pretrained, **options: source if pretrained else create(name, **options),
-    )
+@pytest.mark.parametrize("code", [200, 302])
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_weights_are_downloaded_where_the_hub_answers(hub, code, name):
+    source = pretrained_resnet()
+    weights = source.state_dict()
     hub.code = code
+    hub.files = {name: save(weights) if name.endswith("tensors") else as_torch(weights)}
     stem = fill_resnet().conv1[0].weight
     torch.testing.assert_close(stem, source.conv1[0].weight.sum(1, keepdim=True))
-    assert len(hub.asked) == 1
+    asked = len(hub.asked)
+    assert hub.asked[0].endswith("/model.safetensors")
+    torch.testing.assert_close(fill_resnet().conv1[0].weight, stem)
+    assert len(hub.asked) == asked  # the second time from the cache
+
+
+class Bomb:
+    """What makes a folder when it is unpickled by somebody who trusts it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_weights_from_the_hub_are_never_unpickled(hub, tmp_path):
+    bad = tmp_path / "executed"
+    hub.files = {
+        "pytorch_model.bin": as_torch({**pretrained_resnet().state_dict(), "x": Bomb(bad)})
+    }
+    with pytest.raises(OSError, match=r"the download failed \(ValueError: .*cannot be read"):
+        fill_resnet()
+    assert not bad.exists()
+    torch.load(io.BytesIO(hub.files["pytorch_model.bin"]), weights_only=False)
+    assert bad.exists()  # so the file was a danger
+
+
+def test_weights_that_arrive_damaged_are_removed(hub, tmp_path):
+    hub.files = {"model.safetensors": save(pretrained_resnet().state_dict())}
+    hub.etag = "0" * 64
+    with pytest.raises(OSError, match=r"the file has the sha256 [0-9a-f]{64}, not 0{64}"):
+        fill_resnet()
+    hub.etag = None
+    fill_resnet()
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_weights_that_are_not_on_the_hub_come_with_a_checksum(hub, monkeypatch, tmp_path, right):
+    source = pretrained_resnet()
+    content = as_torch(source.state_dict())
+    name = f"resnet-{hashlib.sha256(content if right else b'').hexdigest()[:8]}.pth"
+    hub.files = {name: content}
+    url = f"http://127.0.0.1:{hub.server_address[1]}/{name}"
+    config = SimpleNamespace(hf_hub_id=None, url=url, custom_load=False)
+    monkeypatch.setattr("timm.get_pretrained_cfg", lambda name: config)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    if right:
+        tensors = cnn.fetch_imagenet("test_resnet")
+        torch.testing.assert_close(tensors["conv1.0.weight"], source.conv1[0].weight)
+    else:
+        with pytest.raises(OSError, match="download failed .*invalid hash value"):
+            cnn.fetch_imagenet("test_resnet")
+
+
+def test_weights_that_only_their_model_can_read_are_refused(monkeypatch):
+    config = SimpleNamespace(hf_hub_id="a/b", hf_hub_filename="c.npz", url="", custom_load="hf")
+    monkeypatch.setattr("timm.get_pretrained_cfg", lambda name: config)
+    with pytest.raises(ValueError, match=r"weights of 'test_resnet' only in a form of another"):
+        cnn.fetch_imagenet("test_resnet")
+
+
+def test_every_address_of_weights_is_of_https():
+    timm = import_timm()
+    configs = [timm.get_pretrained_cfg(name) for name in timm.list_models(pretrained=True)]
+    assert len(configs) > 1000
+    assert all(config.hf_hub_id or config.url.startswith("https://") for config in configs)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no space"), KeyError("state"), OSError("gone")])
@@ -178,6 +279,7 @@ def test_a_download_that_breaks_is_one_kind_of_error(hub, monkeypatch, error):
         return create(name, **options)
 
     create = import_timm().create_model
+    hub.files = {"model.safetensors": save(pretrained_resnet().state_dict())}
     monkeypatch.setattr("timm.create_model", fail)
     with pytest.raises(OSError, match=rf"the download failed \({type(error).__name__}: "):
         fill_resnet()
