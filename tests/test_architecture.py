@@ -38,11 +38,11 @@ LAYERS = {
     "nn.pcen": 2, "nn.pooling": 2,
     "_clip_dataset": 1, "_differentiable": 1, "_show_versions": 1, "_validation": 1, "dsp": 1,
     "_report.examples": 1, "nn.cepstrum": 1, "nn.cnn": 1, "nn.derivatives": 1, "nn.layers": 1,
-    "_callback_support": 0, "_cli_options": 0, "_cli_output": 0, "_clips": 0, "_device": 0,
-    "_interrupts": 0, "_progress_bar": 0, "_scratch": 0, "_torchaudio": 0, "feature_store": 0,
-    "metrics": 0, "inspection._drawing": 0, "_report": 0, "_report.evaluation": 0,
-    "_report.page": 0, "nn.attention": 0, "nn.frontend": 0, "nn.losses": 0, "nn.merging": 0,
-    "nn.weights": 0,
+    "_archive": 0, "_callback_support": 0, "_cli_options": 0, "_cli_output": 0, "_clips": 0,
+    "_device": 0, "_interrupts": 0, "_owned_file": 0, "_progress_bar": 0, "_scratch": 0,
+    "_torchaudio": 0, "feature_store": 0, "metrics": 0, "inspection._drawing": 0, "_report": 0,
+    "_report.evaluation": 0, "_report.page": 0, "nn.attention": 0, "nn.frontend": 0,
+    "nn.losses": 0, "nn.merging": 0, "nn.weights": 0,
 }  # fmt: skip
 DOORS = {
     "skorch": {"_training", "_training_callbacks"},
