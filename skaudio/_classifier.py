@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio._augmentation import as_augmentation
 from skaudio._callback_support import CallbackSupportMixin, FitProgress, with_callbacks
+from skaudio._checkpoint import check_checkpoints
 from skaudio._clip_dataset import ClipDataset
 from skaudio._device import memory_errors
 from skaudio._differentiable import DifferentiableArray, take_apart
@@ -91,9 +92,13 @@ class SpectrogramClassifier(
         X_val: Any,
         y_val: Any,
         groups: Any,
+        X_unlabeled: Any = None,
         start: Start | None = None,
     ) -> Any:
-        """`fit`; `start` is done to a fresh network before it learns labels."""
+        """`fit`; `start` is done to a fresh network, with `X_unlabeled`, before it learns labels.
+
+        An interrupt after a finished epoch is raised when the estimator is fitted.
+        """
         self._check_parameters()
         progress = FitProgress(self, X, y, sample_weight, max_epochs=self.max_epochs)
         with unchanged_on_error(self), memory_errors(self, "fit"):
@@ -106,7 +111,7 @@ class SpectrogramClassifier(
                 )
             labels = self._labels if going_on else labels
             labels.check(self, f"y of {type(self).__name__}")
-            self._train(
+            interrupt = self._train(
                 TrainingTask(
                     data=self._dataset(images, y, labels, sample_weight),
                     labels=labels,
@@ -116,9 +121,12 @@ class SpectrogramClassifier(
                     valid=self._validation_clips(X_val, y_val, y, labels, frontend),
                     groups=check_groups(groups, len(images), self),
                     start=start,
+                    unlabeled=self._unlabeled_clips(X_unlabeled, frontend),
                     progress=progress,
                 )
             )
+        if interrupt is not None:
+            raise interrupt
         progress.end()
         return self
 
@@ -281,6 +289,7 @@ class SpectrogramClassifier(
     def _check_parameters(self) -> None:
         check_training_parameters(self)
         check_callbacks(self)
+        check_checkpoints(self)
         as_augmentation(self)
 
     def _check_X_y(
@@ -353,6 +362,13 @@ class SpectrogramClassifier(
             )
         weights = labels.validation_weights(self, y, y_val)
         return ClipDataset(images, labels.targets(y_val), weights)
+
+    def _unlabeled_clips(self, X_unlabeled: Any, frontend: FrontEndChain) -> ClipDataset | None:
+        if X_unlabeled is None:
+            return None
+        images = self._check_more(X_unlabeled, "X_unlabeled", frontend)
+        none = np.empty((len(images), 0), dtype=np.float32)
+        return ClipDataset(images, targets=none, weights=none)
 
     def _check_X(self, X: Any) -> tuple[np.ndarray, FrontEndChain]:
         if not len(self.frontend_):

@@ -27,6 +27,7 @@ class LinearProxy(SpectrogramClassifier):
     backbone_lr, frontend_lr, weight_decay, label_smoothing = None, None, 1e-2, 0.0
     augment, sampling, callbacks, threshold = None, None, None, 0.5
     freeze, gradient_clip_value, ema_decay = None, None, None
+    checkpoint_dir, checkpoint_every = None, 1
     class_weight, validation_fraction, n_iter_no_change, tol = None, None, 1, 0.0
 
     def __init__(

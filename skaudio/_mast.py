@@ -12,10 +12,10 @@ from torch import nn
 
 from skaudio._callback_support import with_callbacks
 from skaudio._classifier import SpectrogramClassifier
-from skaudio._clip_dataset import ClipDataset
 from skaudio._masked_pretraining import pretrain_masked
 from skaudio._mast_parameters import check_mast_parameters
 from skaudio._pretrained_weights import fill_network
+from skaudio._training_task import TrainingTask
 from skaudio.nn.layers import ImageClassifier, init_head
 from skaudio.nn.mvit import StagedClassifier, build_mast, decays
 from skaudio.nn.mvit_weights import from_timm
@@ -111,9 +111,12 @@ class MAST(SpectrogramClassifier):
     random_state : int, RandomState instance or None, default=None
         Decides initial weights, order of clips, augmentation, hidden parts and drop path. Same
         seed, same bits, whatever runs in parallel.
-    device, n_threads, precision, compile, callbacks, verbose : str, int or None, str, bool, \
-list or None, int, default='auto', 1, 'fp32', False, None, 0
+    device, n_threads, precision, compile, callbacks : str, int or None, str, bool, list or None, \
+default='auto', 1, 'fp32', False, None
         See `PretrainedCNN`.
+    checkpoint_dir, checkpoint_every, verbose : str, PathLike or None, int, int, default=None, 1, 0
+        See `PretrainedCNN`. With `pretrain='masked'` there is a checkpoint after the pretraining,
+        too; pretraining that is interrupted starts anew.
 
     Attributes
     ----------
@@ -168,6 +171,7 @@ list or None, int, default='auto', 1, 'fp32', False, None, 0
     _shaping = (
         "size", "patch_stride", "q_strides", "kv_stride", "stem", "cls_token", "standardize",
     )  # fmt: skip
+    pretrain_history_: list[float]
     _augmentations = {"auto": {"mixup": 0.3, "time_mask": 0.2, "freq_mask": 0.2}}
 
     def __init__(
@@ -217,6 +221,8 @@ list or None, int, default='auto', 1, 'fp32', False, None, 0
         precision="fp32",
         compile=False,
         callbacks=None,
+        checkpoint_dir=None,
+        checkpoint_every=1,
         verbose=0,
     ):
         self.size = size
@@ -263,6 +269,8 @@ list or None, int, default='auto', 1, 'fp32', False, None, 0
         self.precision = precision
         self.compile = compile
         self.callbacks = callbacks
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
         self.verbose = verbose
 
     @with_callbacks
@@ -313,15 +321,8 @@ list or None, int, default='auto', 1, 'fp32', False, None, 0
                 f"{len(X_unlabeled)} clips: leave them out, or set warm_start=False."
             )
 
-        def start(module: StagedClassifier, data: ClipDataset, rng: np.random.RandomState) -> None:
-            clips: list[Any] = [(data.images, data.rows)]
-            if X_unlabeled is not None:
-                images = self._check_more(X_unlabeled, "X_unlabeled", module.frontend)
-                clips.append((images, np.arange(len(images))))
-            self.pretrain_history_ = pretrain_masked(module, clips, self, rng)
-
-        first = None if self.pretrain is None else start
-        return self._fit(X, y, sample_weight, X_val, y_val, groups, first)
+        start = None if self.pretrain is None else self._pretrain
+        return self._fit(X, y, sample_weight, X_val, y_val, groups, X_unlabeled, start)
 
     def transform_stages(self, X: Any) -> list[np.ndarray]:
         """Embedding of every clip from every stage: the mean over the stage's tokens.
@@ -367,6 +368,11 @@ list or None, int, default='auto', 1, 'fp32', False, None, 0
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_mast_parameters(self)
+
+    def _pretrain(self, module: StagedClassifier, task: TrainingTask, rng: Any) -> dict[str, Any]:
+        clips = [data for data in (task.data, task.unlabeled) if data is not None]
+        collections: list[Any] = [(data.images, data.rows) for data in clips]
+        return {"pretrain_history_": pretrain_masked(module, collections, self, rng)}
 
     def _build_module(
         self,

@@ -116,6 +116,13 @@ class PretrainedCNN(SpectrogramClassifier):
     callbacks : list of skorch.callbacks.Callback or None, default=None
         Told of every batch and epoch; each fit works with copies, which are then in
         ``net_.callbacks_``. For callbacks of scikit-learn (1.9 or newer) there is `set_callbacks`.
+    checkpoint_dir : str, PathLike or None, default=None
+        Folder in which `fit` keeps its state, so that an equal fit goes on where one was
+        interrupted, in whatever way, and gives the same bits. Any number of fits share it, and a
+        finished one leaves its weights there: asked for again, it is read. Needs an int as
+        `random_state`, and goes without `callbacks`. Not in `partial_fit`. See the user guide.
+    checkpoint_every : int, default=1
+        Epochs between two checkpoints, >= 1.
     verbose : int, default=0
         Above 0, print a line per epoch.
 
@@ -206,6 +213,8 @@ class PretrainedCNN(SpectrogramClassifier):
         precision="fp32",
         compile=False,
         callbacks=None,
+        checkpoint_dir=None,
+        checkpoint_every=1,
         verbose=0,
     ):
         self.backbone = backbone
@@ -243,6 +252,8 @@ class PretrainedCNN(SpectrogramClassifier):
         self.precision = precision
         self.compile = compile
         self.callbacks = callbacks
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
         self.verbose = verbose
 
     def _check_parameters(self) -> None:

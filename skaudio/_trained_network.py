@@ -18,6 +18,7 @@ from torch.optim.swa_utils import update_bn
 
 from skaudio._augmentation import as_augmentation
 from skaudio._augmenter import Augmenter
+from skaudio._checkpoint import Checkpoint
 from skaudio._clip_dataset import (
     ClipDataset,
     channel_statistics,
@@ -34,6 +35,7 @@ from skaudio._device import (
     seeded,
 )
 from skaudio._differentiable import plain_arrays
+from skaudio._fit_digest import digest_of_fit
 from skaudio._labels import MultiLabel, SingleLabel
 from skaudio._training import compile_errors, continue_optimizer, make_net
 from skaudio._training_callbacks import USERS
@@ -139,8 +141,11 @@ class TrainedNetwork(BaseEstimator):
             for name, _ in module.named_parameters()
         }
 
-    def _train(self, task: TrainingTask) -> None:
-        """Train a fresh network, or the present one, on clips."""
+    def _train(self, task: TrainingTask) -> KeyboardInterrupt | None:
+        """Train a fresh network, or the present one, on clips.
+
+        Gives the interrupt that ended it, if the estimator is fitted all the same.
+        """
         device = device_of(self)
         rng = self._generator(0 if task.fresh else self.n_iter_)
         if task.scheduled and self.early_stopping and self.validation_fraction is not None:
@@ -150,25 +155,57 @@ class TrainedNetwork(BaseEstimator):
         with seeded(seed, device), limited_threads(self.n_threads):
             if task.fresh:
                 module = self._new_module(task)
-                if task.start is not None:
-                    task.start(module.to(device), task.data, rng)
             else:  # a copy, so that training that fails leaves the present weights as they are
-                module = copy.deepcopy(self.net_.module_.with_frontend(task.frontend))
+                module = copy.deepcopy(self.net_.module_.with_frontend(task.frontend)).cpu()
+            task = self._begin(task, module, rng, device)
             module.freeze(self._frozen(module))
             settings = self._parameter_settings(module)
             net = make_net(self, module, settings, device=device, task=task, augmenter=augmenter)
             if not (task.fresh or task.scheduled or self._net.scheduled):
                 continue_optimizer(net, self._net)  # one partial_fit after another
-            self._run(net, task.data)
-            # What would keep the training clips alive; the user's callbacks may be looked at.
-            net.train_split = net.callbacks = None
-            net.callbacks_ = [pair for pair in net.callbacks_ if pair[0].startswith(USERS)]
-            if task.scheduled:  # one chunk of `partial_fit` does not stand for all clips
-                self._settle(net.module_.frontend, task.data, seed)
+            try:
+                self._run(net, task.data)
+                if task.checkpoint is not None:
+                    task.checkpoint.finish(net)
+                self._finish(net, task, seed)
+            except KeyboardInterrupt as interrupt:
+                if not net.go_back():
+                    raise
+                self._finish(net, task, seed)
+                return interrupt
+        return None
+
+    def _begin(
+        self, task: TrainingTask, module: ImageClassifier, rng: Any, device: torch.device
+    ) -> TrainingTask:
+        """Look for a checkpoint, and do what comes before the first epoch unless it is there."""
+        if self.checkpoint_dir is not None and task.scheduled:
+            fit = digest_of_fit(self, module, task, rng, device)
+            task = replace(task, checkpoint=Checkpoint(self, fit))
+        if task.start is None:
+            return task
+        found = task.checkpoint
+        if found is not None and found.state is not None:
+            started = found.started
+        else:
+            started = task.start(module.to(device), task, rng)
+        if found is not None:
+            found.started = started
+        for name, value in started.items():
+            setattr(self, name, value)
+        return task
+
+    def _finish(self, net: Any, task: TrainingTask, seed: int) -> None:
+        """Make of a trained net a fitted estimator."""
+        if task.scheduled:  # one chunk of `partial_fit` does not stand for all clips
+            self._settle(net.module_.frontend, task.data, seed)
         net.module_.eval()  # looking at the front end must not move its statistics
         self.__dict__.pop("_arrays", None)  # weights of a loaded model, now outdated
         for name, value in self._attributes(net, net.history, task).items():
             setattr(self, name, value)
+        # What would keep the training clips alive; the user's callbacks may be looked at.
+        net.train_split = net.callbacks = None
+        net.callbacks_ = [pair for pair in net.callbacks_ if pair[0].startswith(USERS)]
 
     def _attributes(self, net: Any, history: Any, task: TrainingTask) -> dict[str, Any]:
         """What a fitted estimator consists of, besides what `_new_module` has set."""
@@ -227,7 +264,9 @@ class TrainedNetwork(BaseEstimator):
         """
         # Random, so that every batch has all classes, and the same however many epochs there were.
         batches = random_batches(len(data), self.batch_size, np.random.RandomState(seed))
-        update_bn((data[batch][0] for batch in batches), frontend, device_of(self))
+        copied = copy.deepcopy(frontend)  # an interrupt would leave one without momentum
+        update_bn((data[batch][0] for batch in batches), copied, device_of(self))
+        frontend.load_state_dict(copied.state_dict())
 
     def _hold_out(self, task: TrainingTask, rng: np.random.RandomState) -> TrainingTask:
         """Set clips aside for validation, unless the user gave some."""

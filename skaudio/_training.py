@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.helper import predefined_split
@@ -16,7 +17,7 @@ from skaudio._augmenter import Augmenter
 from skaudio._clip_dataset import Batches
 from skaudio._device import AMP_DTYPES, make_scaler
 from skaudio._interrupts import watched_interrupts
-from skaudio._training_callbacks import PROGRESS, StopTraining, training_callbacks
+from skaudio._training_callbacks import KEEPER, PROGRESS, StopTraining, training_callbacks
 from skaudio._training_task import TrainingTask
 from skaudio.nn.layers import ImageClassifier
 
@@ -44,12 +45,27 @@ class _Net(NeuralNet):
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         # skorch takes every KeyboardInterrupt for a wish to stop early, so that one could not
         # interrupt a search. Here Ctrl-C is passed on.
+        self.cut_short = False
         with watched_interrupts() as self.interrupted:
-            self.notify("on_train_begin", X=X, y=y)
             with suppress(StopTraining):
-                self.fit_loop(X, y, **fit_params)
+                self.notify("on_train_begin", X=X, y=y)
+                # A checkpoint brings epochs along.
+                self.fit_loop(X, y, self.max_epochs - len(self.history), **fit_params)
             self.notify("on_train_end", X=X, y=y)
         return self
+
+    def go_back(self):
+        """Become what training that had stopped after the last finished epoch would have left.
+
+        Tells whether there is such an epoch, and it had not diverged.
+        """
+        keeper = dict(self.callbacks_).get(KEEPER)
+        if keeper is None or keeper.last is None:
+            return False
+        keeper.last.restore(self)
+        if "stopping" in dict(self.callbacks_):
+            dict(self.callbacks_)["stopping"].on_train_end(self)
+        return bool(np.isfinite(self.history[-1]["train_loss"]))
 
     def notify(self, method_name, **kwargs):
         if method_name != "on_epoch_end":
@@ -63,6 +79,7 @@ class _Net(NeuralNet):
                 callback.on_epoch_end(self, **kwargs)
             except StopTraining:
                 stop = True
+                self.cut_short = name == PROGRESS
             except KeyboardInterrupt:  # this is how callbacks of skorch ask for it
                 if self.interrupted() or name == PROGRESS:
                     raise
@@ -144,6 +161,7 @@ def make_net(
         torch.compiler.reset()
         module.backbone.compile()  # in place, so that weights keep their names
     scheduled = task is None or task.scheduled
+    rng = None if augmenter is None else augmenter.rng
     valid = None if task is None else task.valid
     net = _Net(
         module,
@@ -152,7 +170,7 @@ def make_net(
         max_epochs=owner.max_epochs if scheduled else 1,
         batch_size=owner.batch_size,
         train_split=None if valid is None else predefined_split(valid),
-        callbacks=None if task is None else training_callbacks(owner, task),
+        callbacks=None if task is None else training_callbacks(owner, task, rng),
         device=str(device),
         verbose=owner.verbose,
         augmenter=augmenter,

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from skorch.callbacks import (
     BatchScoring,
@@ -19,14 +20,25 @@ from skorch.callbacks import (
 )
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from skaudio._training_state import FinishedEpoch
 from skaudio._training_task import TrainingTask
 
-__all__ = ["PROGRESS", "USERS", "Schedule", "StopTraining", "check_callbacks", "training_callbacks"]
+__all__ = [
+    "KEEPER",
+    "PROGRESS",
+    "USERS",
+    "Schedule",
+    "StopTraining",
+    "check_callbacks",
+    "training_callbacks",
+]
 
 # How the names of callbacks begin that a user gave.
 USERS = "user_"
 # The name of the callback that speaks with those of scikit-learn.
 PROGRESS = "progress"
+# The name of the callback that keeps what a fit goes back to.
+KEEPER = "keeper"
 
 
 class StopTraining(Exception):
@@ -103,7 +115,36 @@ class _Progress(Callback):
             raise StopTraining
 
 
-def training_callbacks(owner: Any, task: TrainingTask) -> list[tuple[str, Callback]]:
+class _Keeper(Callback):
+    """Keep the last finished epoch for an interrupt, and checkpoints for another process.
+
+    The last callback: an epoch is finished when all others have heard of it.
+    """
+
+    def __init__(self, checkpoint, rng):
+        self.checkpoint = checkpoint
+        self.rng = rng
+        self.last = None
+
+    def on_train_begin(self, net, **kwargs):
+        finished = self.checkpoint is not None and self.checkpoint.resume(net, self.rng)
+        if net.history:
+            self.last = FinishedEpoch.of(net)
+        if finished:
+            raise StopTraining
+
+    def on_epoch_end(self, net, **kwargs):
+        self.last = FinishedEpoch.of(net)
+        stopping = dict(net.callbacks_).get("stopping")
+        ends = len(net.history) == net.max_epochs
+        ends |= stopping is not None and stopping.misses_ == stopping.patience
+        if self.checkpoint is not None and not ends:  # training on from the end would be wrong
+            self.checkpoint.save(net, self.rng)
+
+
+def training_callbacks(
+    owner: Any, task: TrainingTask, rng: np.random.RandomState | None
+) -> list[tuple[str, Callback]]:
     """What happens between the steps, in this order.
 
     Parameters
@@ -112,6 +153,8 @@ def training_callbacks(owner: Any, task: TrainingTask) -> list[tuple[str, Callba
         Its parameters say how to train.
     task : TrainingTask
         What it is trained on.
+    rng : RandomState or None
+        Source of the order of the clips and of their changes.
 
     Returns
     -------
@@ -143,6 +186,8 @@ def training_callbacks(owner: Any, task: TrainingTask) -> list[tuple[str, Callba
             load_best=True,
         )
         callbacks.append(("stopping", stopping))
+    if task.scheduled:
+        callbacks.append((KEEPER, _Keeper(task.checkpoint, rng)))
     return callbacks
 
 

@@ -10,13 +10,14 @@ import numpy as np
 from torch import nn
 
 from skaudio._callback_support import FitProgress
+from skaudio._checkpoint import Checkpoint
 from skaudio._clip_dataset import ClipDataset
 from skaudio._labels import MultiLabel, SingleLabel
 from skaudio.nn.frontend import FrontEndChain
 
 __all__ = ["Start", "TrainingTask"]
 
-Start = Callable[[Any, ClipDataset, np.random.RandomState], None]
+Start = Callable[[Any, "TrainingTask", np.random.RandomState], dict[str, Any]]
 
 
 @dataclass
@@ -42,8 +43,12 @@ class TrainingTask:
     groups : ndarray of shape (n_clips,), int, or None, default=None
         Clips of a group stay together where clips are set aside.
     start : callable or None, default=None
-        Called with a fresh network on its device, the clips and a source of randomness, before
-        anything else.
+        Called with a fresh network on its device, this task and a source of randomness, before
+        anything else; gives fitted attributes, as JSON values.
+    unlabeled : ClipDataset or None, default=None
+        Clips without labels, for `start`.
+    checkpoint : Checkpoint or None, default=None
+        Where training is kept from time to time.
     progress : FitProgress or None, default=None
         What tells scikit-learn's callbacks of every epoch.
     """
@@ -57,4 +62,6 @@ class TrainingTask:
     valid: ClipDataset | None = None
     groups: np.ndarray | None = None
     start: Start | None = None
+    unlabeled: ClipDataset | None = None
+    checkpoint: Checkpoint | None = None
     progress: FitProgress | None = None

@@ -1,0 +1,175 @@
+"""The checkpoint of a fit: one file in a folder, from which an equal fit goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+
+from skaudio._atomic_file import atomic_file
+from skaudio._training_state import TrainingState, put_history, put_state, row_of, take_state
+from skaudio._validation import check_folder, check_int, is_int
+
+__all__ = ["Checkpoint", "check_checkpoints"]
+
+# Raise it when the content of a file changes its meaning: older ones are then not read.
+FORMAT_VERSION = 1
+# What a killed process has left behind half-written goes after so many seconds.
+ABANDONED = 3600.0
+
+
+class Checkpoint:
+    """The file of one fit: written after epochs, read by the next fit that is equal.
+
+    A file of safetensors: tensors, and all else as JSON in its header, under one checksum. It has
+    the name of its fit, so that any number of fits share a folder.
+
+    Parameters
+    ----------
+    owner : SpectrogramClassifier
+        Its `checkpoint_dir` and `checkpoint_every` hold.
+    fit : str
+        What tells this fit from others, see `digest_of_fit`.
+    """
+
+    def __init__(self, owner: Any, fit: str) -> None:
+        self.owner = type(owner).__name__
+        self.folder = check_folder(owner.checkpoint_dir, f"checkpoint_dir of {self.owner}")
+        self.path = self.folder / f"{self.owner}-{fit}.safetensors"
+        self.fit = fit
+        self.every = owner.checkpoint_every
+        _remove_abandoned(self.folder)
+        self.state = self._read()
+        plain = {} if self.state is None else self.state.plain
+        self.finished = plain.get("finished", False)
+        # Attributes that the estimator got before the first epoch.
+        self.started: dict[str, Any] = plain.get("started", {})
+
+    def resume(self, net: Any, rng: Any) -> bool:
+        """Bring a net to the state that was found, if any; tells whether nothing is left to do."""
+        state, self.state = self.state, None
+        if state is None:
+            if self.started:  # what came before the first epoch took long
+                self._write(take_state(net, rng))
+        elif self.finished:
+            net.module_.load_state_dict(state.tensors)
+            put_history(net, state.plain["history"])
+        else:
+            put_state(net, rng, state)
+        return self.finished
+
+    def save(self, net: Any, rng: Any) -> None:
+        """Write the state of a net after an epoch, if it is time to."""
+        if len(net.history) % self.every == 0:
+            self._write(take_state(net, rng))
+
+    def finish(self, net: Any) -> None:
+        """Keep the weights of a net that is trained to its end, and nothing else."""
+        if self.finished:
+            return
+        if net.cut_short:  # by a callback, which an equal fit need not have
+            with suppress(OSError):
+                self.path.unlink()
+            return
+        plain = {"history": [row_of(epoch) for epoch in net.history]}
+        self._write(TrainingState(net.module_.state_dict(), plain), finished=True)
+
+    def _write(self, state: TrainingState, *, finished: bool = False) -> None:
+        from safetensors.torch import save
+
+        tensors = {
+            name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for name, tensor in state.tensors.items()
+        }
+        text = json.dumps({**state.plain, "started": self.started, "finished": finished})
+        header = {"format": str(FORMAT_VERSION), "fit": self.fit, "state": text}
+        content = save(tensors, {**header, "checksum": _checksum(text, tensors)})
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            label = f"A checkpoint of {self.owner}"
+            with atomic_file(self.path, label) as part, part.open("r+b") as file:
+                file.write(content)
+                # Else a power cut could leave the new name and nothing behind it.
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, ValueError) as err:
+            cause = err if isinstance(err, OSError) else err.__cause__
+            if not isinstance(cause, OSError):
+                raise
+            raise OSError(
+                cause.errno,
+                f"checkpoint_dir of {self.owner} cannot be written to ({cause.strerror}): free "
+                "space, change permissions, choose another folder or pass checkpoint_dir=None. An "
+                "earlier checkpoint of this fit is still there, and the next fit goes on from it",
+                str(self.folder),
+            ) from err
+
+    def _read(self) -> TrainingState | None:
+        """What the file holds; a file that cannot be used is named in a warning."""
+        if not self.path.exists():
+            return None
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                header = file.metadata() or {}
+                if header.get("format") != str(FORMAT_VERSION):
+                    raise ValueError(f"its format is {header.get('format')}, not {FORMAT_VERSION}")
+                if header["fit"] != self.fit:
+                    raise ValueError("it belongs to another fit")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                if header["checksum"] != _checksum(header["state"], tensors):
+                    raise ValueError("it has been altered or is damaged")
+                return TrainingState(tensors, json.loads(header["state"]))
+        except (SafetensorError, OSError, ValueError, KeyError) as err:
+            warnings.warn(
+                f"{self.owner} trains from the start, because its checkpoint {str(self.path)!r} "
+                f"cannot be used: {err}.",
+                stacklevel=8,
+            )
+            return None
+
+
+def check_checkpoints(owner: Any) -> None:
+    """Check `checkpoint_dir` and `checkpoint_every` of `owner`, and what they ask of others."""
+    check_int(owner, "checkpoint_every", low=1)
+    if owner.checkpoint_dir is None:
+        return
+    name = type(owner).__name__
+    check_folder(owner.checkpoint_dir, f"checkpoint_dir of {name}")
+    if not is_int(owner.random_state, 0):
+        raise ValueError(
+            f"random_state of {name} must be an int where checkpoint_dir is set, got "
+            f"{owner.random_state!r}: only the same seed makes the same fit again."
+        )
+    if owner.callbacks:
+        raise ValueError(
+            f"callbacks of {name} must be None where checkpoint_dir is set, got "
+            f"{owner.callbacks!r}: a file cannot hold their state. Those of scikit-learn, through "
+            "set_callbacks, hear of the epochs that are still to come."
+        )
+
+
+def _checksum(text: str, tensors: dict[str, torch.Tensor]) -> str:
+    """Of damage, not of malice."""
+    digest = xxhash.xxh3_128(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Delete what processes that were killed while they wrote have left in a folder."""
+    for part in folder.glob(".????????-*.safetensors"):
+        with suppress(OSError):
+            if part.stat().st_mtime < time.time() - ABANDONED:
+                part.unlink()

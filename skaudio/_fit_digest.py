@@ -1,0 +1,146 @@
+"""What tells one fit from another: everything that decides its result."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import os
+import re
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+
+from skaudio._clip_dataset import ClipDataset
+from skaudio._training_task import TrainingTask
+
+__all__ = ["digest_of_fit"]
+
+# Parameters that do not change what is trained, or whose effect is in what is digested anyway.
+WITHOUT_EFFECT = {
+    "callbacks", "checkpoint_dir", "checkpoint_every", "device", "embedding", "random_state",
+    "threshold", "verbose", "warm_start", "weights",
+}  # fmt: skip
+PACKAGES = ("numpy", "scikit-learn", "skaudio", "skorch", "torch")
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+CLIPS_AT_A_TIME = 256
+
+
+def digest_of_fit(
+    owner: Any,
+    module: torch.nn.Module,
+    task: TrainingTask,
+    rng: np.random.RandomState,
+    device: torch.device,
+) -> str:
+    """What two fits share only if they give the same bits.
+
+    The network counts as it is before training, so that seeds, files of weights, statistics of the
+    clips and the weights that a warm start goes on from are all in it. Functions and classes of the
+    user count by name and source; what these call is not looked at.
+
+    Parameters
+    ----------
+    owner : SpectrogramClassifier
+        Its parameters say how to train.
+    module : nn.Module
+        The network, on the CPU.
+    task : TrainingTask
+        What it is trained on.
+    rng : RandomState
+        Source of the order of the clips and of their changes.
+    device : torch.device
+        Where it is trained.
+
+    Returns
+    -------
+    digest : str
+        32 hexadecimal digits.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    parameters = {k: v for k, v in owner.get_params(deep=False).items() if k not in WITHOUT_EFFECT}
+    facts = {
+        "class": type(owner),
+        "parameters": parameters,
+        "versions": [version(name) for name in PACKAGES],
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "labels": (type(task.labels), task.labels.names),
+        "frontend": [(type(part), part.config()) for part in task.frontend.parts()],
+        "network": str(module),
+        "rng": rng.get_state(),
+    }
+    digest.update(_describe(facts, ()).encode())
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(_bytes(tensor))
+    for data in (task.data, task.valid, task.unlabeled):
+        for part in [b"none"] if data is None else _parts(data):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts(data: ClipDataset) -> Iterator[Any]:
+    """The content of a data set, so many clips at a time."""
+    yield f"{len(data)}{data.images.shape[1:]}".encode()
+    for start in range(0, len(data), CLIPS_AT_A_TIME):
+        images, rest = data[np.arange(start, min(start + CLIPS_AT_A_TIME, len(data)))]
+        yield from map(_bytes, (images, *rest))
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _describe(value: Any, above: tuple[int, ...]) -> str:
+    """A text that is the same in every process for values that do the same.
+
+    `above` are the identities of the objects that hold this one.
+    """
+    if id(value) in above:
+        return "itself"
+    describe = functools.partial(_describe, above=(*above, id(value)))
+    if isinstance(value, Mapping):
+        items = [f"{describe(key)}: {describe(item)}" for key, item in value.items()]
+        return f"{{{', '.join(items)}}}"
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(describe, value))})"
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(map(describe, value)))}}}"
+    if isinstance(value, np.ndarray | np.generic):
+        return describe(value.tolist())
+    if isinstance(value, torch.Tensor):
+        return describe(value.detach().cpu().tolist())
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    if inspect.ismodule(value):
+        return value.__name__
+    if isinstance(value, BaseEstimator):
+        return describe((type(value), value.get_params(deep=False)))
+    if isinstance(value, functools.partial):
+        return describe((value.func, value.args, value.keywords))
+    if isinstance(value, type) or inspect.isroutine(value):
+        return f"{_source(value)}{describe(_held(value))}"
+    if hasattr(value, "__dict__"):
+        return describe((type(value), vars(value)))
+    return ADDRESS.sub("", repr(value))
+
+
+def _source(value: Any) -> str:
+    """Name of a function or class, and its text where there is one."""
+    name = f"{value.__module__}.{value.__qualname__}"
+    if name.startswith(("torch.", "timm.", "skaudio.", "builtins.")):
+        return name  # their versions tell
+    try:
+        return f"{name} {inspect.getsource(value)}"
+    except (OSError, TypeError):
+        return name
+
+
+def _held(value: Any) -> list[Any]:
+    """What a function brings along: the object of a method, defaults, a closure."""
+    cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+    return [getattr(value, "__self__", None), getattr(value, "__defaults__", None), *cells]

@@ -1,0 +1,524 @@
+"""Fits that are killed and go on with the same bits, and files that cannot be trusted."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn
+import torch
+from networks import TinyCNN, tiny_cnn
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback
+
+from skaudio import MAST, Augmentation, DiffResResampler, PretrainedCNN, _checkpoint
+from skaudio._fit_digest import _describe
+from skaudio._training import _Net
+
+RECENT = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 9)
+STEPS = 5  # of an epoch
+SETTINGS = {
+    "plain": {},
+    "average": {"ema_decay": 0.9},
+    "early stopping": {"early_stopping": True, "n_iter_no_change": 2, "tol": 0.0, "lr": 1e-2,
+                       "max_epochs": 8},
+    "training loss": {"early_stopping": True, "validation_fraction": None, "ema_decay": 0.9},
+    "augmented": {"augment": Augmentation(mixup=0.3, time_mask=0.2, noise_snr_db=(5.0, 20.0))},
+    "balanced": {"sampling": "balanced", "gradient_clip_value": 1.0, "optimizer": "adam"},
+    "step": {"schedule": "step", "lr_step_size": 2, "lr_gamma": 0.5, "class_weight": "balanced"},
+    "frozen": {"freeze": "backbone", "label_smoothing": 0.1},
+    "lower precision": {"precision": "bf16"},
+    "every second": {"checkpoint_every": 2},
+}  # fmt: skip
+
+
+class Killed(Exception):
+    """Stands for a process that ends in the middle of a step."""
+
+
+class DropoutCNN(TinyCNN):
+    """A network that draws random numbers."""
+
+    def __init__(self, in_channels, n_classes):
+        super().__init__(in_channels, n_classes)
+        self.insert(5, torch.nn.Dropout(0.2))
+
+
+@pytest.fixture
+def clips():
+    """Classes that are hard to tell apart, so that training on and on gets worse."""
+    rng = np.random.default_rng(0)
+    y = np.array(["dog", "rain"] * 24)
+    X = rng.normal(size=(48, 16, 20)).astype(np.float32) - 5.0
+    X[y == "dog", :8] += 0.5
+    return X, y
+
+
+@pytest.fixture
+def kill_after(monkeypatch):
+    """Let training end after so many steps; tells how many are left."""
+    train_step = _Net.train_step
+
+    def arm(n_steps):
+        left = [n_steps]
+
+        def step(self, batch, **params):
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+            return train_step(self, batch, **params)
+
+        monkeypatch.setattr(_Net, "train_step", step)
+        return left
+
+    return arm
+
+
+def make_classifier(**parameters):
+    settings = {"weights": None, "max_epochs": 4, "batch_size": 10, "lr": 5e-3, "random_state": 0}
+    return PretrainedCNN(DropoutCNN, **{**settings, **parameters})
+
+
+def assert_same(one, other, X):
+    """Two fitted classifiers are the same to the bit."""
+    assert one.history_ == other.history_
+    weights, others = (clf.net_.module_.state_dict() for clf in (one, other))
+    assert list(weights) == list(others)
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, others[name]), name
+    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_killed_fit_goes_on_with_the_same_bits(clips, tmp_path, kill_after, name):
+    X, y = clips
+    whole = make_classifier(**SETTINGS[name]).fit(X, y)
+    clf = make_classifier(**SETTINGS[name], checkpoint_dir=tmp_path)
+    for n_steps in (STEPS + 2, STEPS + 1):  # in the second epoch, and in the one after that
+        kill_after(n_steps)
+        with pytest.raises(Killed):
+            clone(clf).fit(X, y)
+    left = kill_after(100)
+    assert_same(clf.fit(X, y), whole, X)
+    n_epochs, done = len(whole.history_), 0 if name == "every second" else 2
+    assert 100 - left[0] == (n_epochs - done) * STEPS
+    assert n_epochs == 6 if name == "early stopping" else n_epochs == 4
+
+
+@pytest.mark.parametrize("name", ["plain", "early stopping"])
+def test_a_fit_killed_between_its_last_epoch_and_its_end_has_no_further_epoch(
+    clips, tmp_path, monkeypatch, name
+):
+    X, y = clips
+    clf = make_classifier(**SETTINGS[name], checkpoint_dir=tmp_path)
+
+    def die(self, net):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_checkpoint.Checkpoint, "finish", die)
+        with pytest.raises(Killed):
+            clf.fit(X, y)
+    assert_same(clf.fit(X, y), make_classifier(**SETTINGS[name]).fit(X, y), X)
+
+
+def tags_of(y):
+    return np.column_stack([y == "dog", np.arange(len(y)) % 3 == 0, np.arange(len(y)) < 9]) * 1
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        lambda clf, X, y: clf.fit(X, tags_of(y)),
+        lambda clf, X, y: clf.fit(X, y, sample_weight=np.arange(48) % 3, X_val=X[:9], y_val=y[:9]),
+        lambda clf, X, y: clf.set_params(early_stopping=True).fit(X, y, groups=np.arange(48) // 4),
+        lambda clf, X, y: clf.fit(DiffResResampler(0.5, random_state=0).fit_transform(X), y),
+    ],
+    ids=["many labels", "weights and validation clips", "groups", "resampler"],
+)
+def test_whatever_is_trained_on_goes_on(clips, tmp_path, kill_after, fit):
+    X, y = clips
+    whole = fit(make_classifier(), X, y)
+    clf = make_classifier(checkpoint_dir=tmp_path)
+    kill_after(2 * STEPS + 3)
+    with pytest.raises(Killed):
+        fit(clf, X, y)
+    kill_after(100)
+    resumed = fit(clf, X, y)
+    through = DiffResResampler(0.5, random_state=0).fit_transform(X) if len(whole.frontend_) else X
+    assert_same(resumed, whole, through)
+
+
+def test_masked_pretraining_is_not_repeated(clips, tmp_path, kill_after, monkeypatch):
+    X, y = clips
+    settings = {"pretrain": "masked", "pretrain_epochs": 2, "max_epochs": 2, "random_state": 0}
+    whole = MAST(**settings).fit(X, y, X_unlabeled=X[:7])
+    clf = MAST(**settings, checkpoint_dir=tmp_path)
+    kill_after(1)
+    with pytest.raises(Killed):
+        clf.fit(X, y, X_unlabeled=X[:7])
+    kill_after(100)
+    monkeypatch.setattr("skaudio._mast.pretrain_masked", None)
+    clf.fit(X, y, X_unlabeled=X[:7])
+    assert_same(clf, whole, X)
+    assert clf.pretrain_history_ == whole.pretrain_history_
+    with pytest.raises(TypeError, match="not callable"):  # other clips without labels
+        clone(clf).fit(X, y, X_unlabeled=X[:8])
+
+
+def test_a_warm_start_goes_on_from_its_own_weights(clips, tmp_path, kill_after):
+    X, y = clips
+    first = make_classifier(checkpoint_dir=tmp_path, warm_start=True).fit(X, y)
+    copied = make_classifier(checkpoint_dir=tmp_path, warm_start=True).fit(X, y)  # reads the file
+    kill_after(STEPS + 2)
+    with pytest.raises(Killed):
+        first.fit(X, y)
+    kill_after(100)
+    first.fit(X, y)
+    assert first.n_iter_ == 8
+    assert_same(first, copied.set_params(checkpoint_dir=None).fit(X, y), X)
+
+
+def test_a_finished_fit_is_read_and_not_trained_again(clips, tmp_path, kill_after):
+    X, y = clips
+    whole = make_classifier(ema_decay=0.9, checkpoint_dir=tmp_path).fit(X, y)
+    (file,) = tmp_path.iterdir()
+    assert file.name.startswith("PretrainedCNN-")
+    assert set(load_file(file)) == set(whole.net_.module_.state_dict())  # nothing but weights
+    kill_after(0)
+    again = make_classifier(ema_decay=0.9, checkpoint_dir=tmp_path).fit(X, y)
+    assert_same(again, whole, X)
+    assert vars(again).keys() == vars(whole).keys()
+    # The file is kept for weights; a warm start has new epochs, and another file.
+    with pytest.raises(Killed):
+        again.set_params(warm_start=True).fit(X, y)
+
+
+def test_folds_and_candidates_share_a_folder_and_a_search_goes_on(clips, tmp_path, kill_after):
+    X, y = clips
+    grid = {"lr": [1e-3, 5e-3]}
+    whole = GridSearchCV(make_classifier(max_epochs=2), grid, cv=2).fit(X, y)
+    clf = make_classifier(max_epochs=2, checkpoint_dir=tmp_path)
+    kill_after(16)  # a fold has three steps in an epoch: in the third fit of five
+    with pytest.raises(Killed):
+        GridSearchCV(clf, grid, cv=2, error_score="raise").fit(X, y)
+    left = kill_after(100)
+    search = GridSearchCV(clf, grid, cv=2).fit(X, y)
+    assert 100 - left[0] == 4 * 2 * 3 + 2 * STEPS - 15
+    assert len(list(tmp_path.iterdir())) == 5
+    for key in ("split0_test_score", "split1_test_score"):
+        np.testing.assert_array_equal(search.cv_results_[key], whole.cv_results_[key])
+    assert_same(search.best_estimator_, whole.best_estimator_, X)
+
+
+def louder(x):
+    return x + 1.0
+
+
+def darker(x):
+    return x - 1.0
+
+
+class Tilt:
+    def __init__(self, slope):
+        self.slope = slope
+        self.names = {"a", "b", "c"}
+        self.layer = torch.nn.Linear(2, 1).requires_grad_(False)
+        torch.nn.init.constant_(self.layer.weight, slope)
+        torch.nn.init.zeros_(self.layer.bias)
+
+    def __call__(self, x):
+        return x + self.slope
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """The names of the fits that begin; they end there."""
+    names = []
+
+    def begin(owner, fit):
+        names.append(fit)
+        raise Killed
+
+    monkeypatch.setattr("skaudio._trained_network.Checkpoint", begin)
+    return names
+
+
+CHANGES = {
+    "rate": {"lr": 4e-3}, "seed": {"random_state": 1}, "epochs": {"max_epochs": 2},
+    "class weights": {"class_weight": {"dog": 2}}, "threads": {"n_threads": 2},
+    "augmentation": {"augment": Augmentation(mixup=0.2)}, "function": {"augment": louder},
+    "another function": {"augment": darker}, "object": {"augment": Tilt(0.1)},
+    "network": {"backbone": TinyCNN}, "precision": {"precision": "bf16"},
+    "the same network, perhaps": {"backbone": lambda c, n: DropoutCNN(c, n)},
+    "average": {"ema_decay": 0.5}, "standardize": {"standardize": False},
+}  # fmt: skip
+
+
+def test_whatever_decides_the_result_makes_another_fit(clips, tmp_path, fits):
+    clf = make_classifier(augment=Tilt(0.2), checkpoint_dir=tmp_path)
+    for change in ({}, *CHANGES.values()):
+        with pytest.raises(Killed):
+            clone(clf).set_params(**change).fit(*clips)
+    assert len(set(fits)) == len(CHANGES) + 1
+
+
+def test_other_data_make_another_fit(clips, tmp_path, fits):
+    X, y = clips
+    weight, other_y = np.ones(48), y.copy()
+    other_y[0] = "rain"
+    changed = [array.copy() for array in (X, weight, X[:4])]
+    for array in changed:
+        array.flat[0] += 1e-3
+    other_X, other_weight, other_val = changed
+    for data in (
+        (X, y, weight, X[:4]), (other_X, y, weight, X[:4]), (X, other_y, weight, X[:4]),
+        (X, y, other_weight, X[:4]), (X, y, weight, other_val), (X[::-1], y[::-1], weight, X[:4]),
+        (X[:, None, :, :10].repeat(2, axis=1), y, weight, X[:4, None, :, :10].repeat(2, axis=1)),
+    ):  # fmt: skip
+        with pytest.raises(Killed):
+            make_classifier(checkpoint_dir=tmp_path).fit(*data, y_val=y[:4])
+    assert len(set(fits)) == len(fits) == 7
+
+
+def test_what_does_not_matter_is_the_same_fit(clips, tmp_path, kill_after, capsys):
+    X, y = clips
+    settings = {"max_epochs": 1, "augment": louder, "checkpoint_dir": tmp_path / "a"}
+    make_classifier(**settings).fit(X, y)
+    kill_after(0)
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    changed = {"verbose": 1, "checkpoint_every": 3, "checkpoint_dir": tmp_path / "b"}
+    make_classifier(**settings | changed).fit(X.astype(np.float64), y.tolist())
+
+
+@pytest.fixture
+def interrupted(clips, tmp_path, kill_after):
+    """A fit that was killed in its third epoch, and the file that it has left."""
+    clf = make_classifier(checkpoint_dir=tmp_path)
+    kill_after(2 * STEPS + 1)
+    with pytest.raises(Killed):
+        clf.fit(*clips)
+    (file,) = tmp_path.iterdir()
+    kill_after(100)
+    return clf, file
+
+
+def change_header(file, **changes):
+    with safe_open(file, framework="pt") as opened:
+        header = opened.metadata()
+    save_file(load_file(file), file, {**header, **changes})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda file: file.write_bytes(b""), "header"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-100]), "buffer|incomplete|Incomplete"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-1] + b"\x7f"), "altered or is damaged"),
+        (lambda file: change_header(file, format="2"), "its format is 2, not 1"),
+        (lambda file: change_header(file, fit="0" * 32), "belongs to another fit"),
+        (lambda file: save_file({}, file), "its format is None"),
+    ],
+    ids=["empty", "truncated", "altered", "another format", "another fit", "no checkpoint"],
+)
+def test_a_spoiled_checkpoint_is_named_and_training_starts_anew(
+    clips, interrupted, kill_after, spoil, reason
+):
+    clf, file = interrupted
+    spoil(file)
+    left = kill_after(100)
+    with pytest.warns(UserWarning, match=rf"from the start.*{file.name}.*({reason})"):
+        clf.fit(*clips)
+    assert 100 - left[0] == 4 * STEPS
+    assert_same(clf, make_classifier().fit(*clips), clips[0])
+
+
+def test_no_changed_byte_goes_unnoticed(interrupted):
+    clf, file = interrupted
+    content, fit = file.read_bytes(), file.stem.partition("-")[2]
+    assert _checkpoint.Checkpoint(clf, fit).state is not None
+    header = 8 + int.from_bytes(content[:8], "little")
+    rng = np.random.default_rng(0)
+    places = [*rng.choice(header, 150, replace=False), *rng.choice(len(content), 50)]
+    for place in places:
+        changed = bytearray(content)
+        changed[place] ^= 1 << rng.integers(8)
+        file.write_bytes(changed)
+        with pytest.warns(UserWarning, match="cannot be used"):
+            assert _checkpoint.Checkpoint(clf, fit).state is None
+
+
+def test_a_full_disk_says_so_and_leaves_the_earlier_checkpoint(
+    clips, tmp_path, kill_after, monkeypatch
+):
+    X, y = clips
+    clf = make_classifier(max_epochs=1).fit(X, y)
+    before = clf.predict_proba(X)
+    clf.set_params(max_epochs=4, checkpoint_dir=tmp_path)
+    written = []
+
+    def full(number):
+        written.append(number)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("skaudio._checkpoint.os.fsync", full)
+        rule = r"checkpoint_dir of PretrainedCNN cannot be written to \(No space left .*free space"
+        with pytest.raises(OSError, match=rule) as caught:
+            clf.fit(X, y)
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(tmp_path)
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
+    assert len(list(tmp_path.iterdir())) == 1
+    left = kill_after(100)
+    assert_same(clf.fit(X, y), make_classifier().fit(X, y), X)
+    assert 100 - left[0] == 2 * STEPS + 4 * STEPS  # two epochs, and those of the other fit
+
+
+def test_a_folder_that_goes_away_is_made_again(clips, tmp_path, monkeypatch):
+    folder = tmp_path / "deep" / "folder"
+    clf = make_classifier(checkpoint_dir=folder)
+    save = _checkpoint.Checkpoint.save
+
+    def tidy(self, net, rng):
+        shutil.rmtree(folder)
+        save(self, net, rng)
+
+    monkeypatch.setattr(_checkpoint.Checkpoint, "save", tidy)
+    clf.fit(*clips)
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_what_killed_writers_have_left_goes_after_an_hour(clips, tmp_path):
+    old, young, other = (
+        tmp_path / name for name in (".0123abcd-A.safetensors", ".4567cdef-A.safetensors", "notes")
+    )
+    for file in (old, young, other):
+        file.touch()
+    for file in (old, other):
+        os.utime(file, (0, 0))
+    make_classifier(max_epochs=1, checkpoint_dir=tmp_path).fit(*clips)
+    assert [file.exists() for file in (old, young, other)] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rule"),
+    [
+        ({"random_state": None}, "random_state of PretrainedCNN must be an int where .*got None"),
+        (
+            {"random_state": np.random.RandomState(0)},
+            "random_state .* must be an int .*RandomState",
+        ),
+        ({"callbacks": [Callback()]}, "callbacks of PretrainedCNN must be None where .*state"),
+        ({"checkpoint_every": 0}, "checkpoint_every of PretrainedCNN must be an int >= 1, got 0"),
+        ({"checkpoint_dir": 3}, "checkpoint_dir of PretrainedCNN must be a str or PathLike, got 3"),
+        ({"checkpoint_dir": __file__}, "checkpoint_dir of PretrainedCNN must be a folder that can"),
+    ],
+)
+def test_wrong_parameters_are_refused_with_the_reason(clips, tmp_path, parameters, rule):
+    with pytest.raises(ValueError, match=rule):
+        make_classifier(**{"checkpoint_dir": tmp_path, **parameters}).fit(*clips)
+
+
+def test_chunks_are_not_kept(clips, tmp_path):
+    make_classifier(checkpoint_dir=tmp_path).partial_fit(*clips, classes=["dog", "rain"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not RECENT, reason="scikit-learn < 1.9 has no callbacks")
+def test_a_fit_that_a_callback_ended_leaves_nothing(clips, tmp_path):
+    from test_callbacks import Recorder
+
+    clf = make_classifier(checkpoint_dir=tmp_path).set_callbacks(Recorder(stop_after=2))
+    assert clf.fit(*clips).n_iter_ == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not RECENT, reason="scikit-learn < 1.9 has no callbacks")
+def test_callbacks_hear_of_the_epochs_that_are_still_to_come(clips, interrupted):
+    from test_callbacks import Recorder
+
+    clf, _ = interrupted
+    recorder = Recorder()
+    clf.set_callbacks(recorder).fit(*clips)
+    assert [part.n_iter_ for part, _ in recorder.scores] == [3, 4]
+
+
+def describe_things():
+    """What names of fits are made of, for parameters of all kinds."""
+    things = [{"b", "a", "c"}, np.arange(3.0), Path("x"), tiny_cnn, Tilt(0.5), partial(louder, 1)]
+    return _describe([*things, Augmentation(custom=Tilt(0.5).__call__)], ())
+
+
+# Imports once, and trains in forks of itself that are killed at random moments.
+KILLER = """
+import os, random, signal, sys, time
+import numpy as np, torch
+sys.path.insert(0, sys.argv[1])
+from test_checkpoints import describe_things, fits_for_kills
+print(describe_things().encode())
+torch.set_num_threads(1)
+draw = random.Random(0)
+for number, (clf, X, y) in enumerate(fits_for_kills(sys.argv[2])):
+    whole = type(clf)(**{**clf.get_params(deep=False), "checkpoint_dir": None}).fit(X, y)
+    start = time.perf_counter()
+    whole.fit(X, y)
+    length = time.perf_counter() - start
+    kills = 0
+    while True:
+        child = os.fork()
+        if child == 0:
+            clf.fit(X, y)
+            np.savez(f"{sys.argv[2]}/{number}.npz", np.asarray(clf.predict_proba(X)),
+                     *(t.numpy() for t in clf.net_.module_.state_dict().values()))
+            os._exit(0)
+        if kills < 3:
+            time.sleep(draw.uniform(0.3, 0.9) * length)
+            os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+        if os.WIFEXITED(status):
+            assert status == 0
+            break
+        kills += 1
+    arrays = list(np.load(f"{sys.argv[2]}/{number}.npz").values())
+    own = [whole.predict_proba(X), *(t.numpy() for t in whole.net_.module_.state_dict().values())]
+    same = all(np.array_equal(a, b) for a, b in zip(arrays, own, strict=True))
+    print(kills, same, whole.history_ == clf.fit(X, y).history_)
+"""
+
+
+def fits_for_kills(folder):
+    """Classifiers, clips and labels."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(48, 16, 20)).astype(np.float32)
+    y = np.arange(48) % 2
+    settings = {"max_epochs": 8, "checkpoint_dir": Path(folder) / "checkpoints"}
+    augment = Augmentation(mixup=0.3, freq_mask=0.2)
+    yield make_classifier(**settings, ema_decay=0.9, augment=augment), X, y
+    resampled = DiffResResampler(0.5, random_state=0).fit_transform(X)
+    stopping = {"early_stopping": True, "n_iter_no_change": 6}
+    yield make_classifier(**settings, **stopping, schedule="step", lr_step_size=2), resampled, y
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_fits_of_killed_processes_go_on_with_the_same_bits(tmp_path):
+    command = [sys.executable, "-c", KILLER, str(Path(__file__).parent), str(tmp_path)]
+    other = {**os.environ, "PYTHONHASHSEED": "1"}  # sets in another order
+    run = subprocess.run(command, capture_output=True, text=True, env=other)
+    assert run.returncode == 0, run.stderr
+    described, *lines = run.stdout.splitlines()
+    assert described == repr(
+        describe_things().replace(f"{__name__}.", "test_checkpoints.").encode()
+    )
+    results = [line.split() for line in lines]
+    assert [result[1:] for result in results] == [["True", "True"]] * 2
+    assert sum(int(result[0]) for result in results) > 0
