@@ -81,6 +81,15 @@ class SpectrogramClassifier(
             If a parameter is out of range; `X`, `y`, `sample_weight` or `groups` differ in length
             or hold NaN; `y` has one class only; the network does not fit `X`; validation clips do
             not go with the others; or training diverges.
+        OSError
+            If `checkpoint_dir` cannot be written to, a full disk for instance.
+        KeyboardInterrupt
+            If Ctrl-C was pressed. After a finished epoch the classifier is fitted as after that.
+
+        Warns
+        -----
+        UserWarning
+            If there is a checkpoint of this fit that cannot be read; training starts anew.
         """
         return self._fit(X, y, sample_weight, X_val, y_val, groups)
 

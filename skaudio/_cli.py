@@ -135,7 +135,7 @@ def _new_pipeline(args: argparse.Namespace) -> Pipeline:
     clf = PretrainedCNN(
         args.backbone, weights=None if args.weights == "none" else args.weights,
         max_epochs=args.epochs, random_state=args.seed, device=args.device,
-        verbose=is_verbose(args),
+        checkpoint_dir=args.checkpoint_dir, verbose=is_verbose(args),
     )  # fmt: skip
     return Pipeline([("mel", mel), ("clf", clf)])
 

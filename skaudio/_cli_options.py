@@ -129,6 +129,11 @@ def _add_fit(commands: Any) -> None:
     )  # fmt: skip
     network.add_argument("--epochs", type=int, default=20, metavar="N", help="default: 20")
     network.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    network.add_argument(
+        "--checkpoint-dir", metavar="DIR",
+        help="keep the state of training there, so that the same command goes on where it was "
+        "interrupted, folds too",
+    )  # fmt: skip
     _add_device(network)
     scores = parser.add_argument_group("scores")
     _add_folds(scores, "cross-validate first and print the accuracy of every fold")

@@ -23,11 +23,11 @@ __all__ = [
 
 # What Python's parameters are called here.
 OPTIONS = {
-    "backbone": "--backbone", "cache_dir": "--cache-dir", "device": "--device",
-    "duration": "--duration", "folder": "DATA", "group": "--group", "hop": "--hop",
-    "max_epochs": "--epochs", "n_jobs": "--jobs", "path": "--output", "random_state": "--seed",
-    "sample_rate": "--sample-rate", "threshold": "--events", "weights": "--weights",
-    "window": "--window", "y": "DATA",
+    "backbone": "--backbone", "cache_dir": "--cache-dir", "checkpoint_dir": "--checkpoint-dir",
+    "device": "--device", "duration": "--duration", "folder": "DATA", "group": "--group",
+    "hop": "--hop", "max_epochs": "--epochs", "n_jobs": "--jobs", "path": "--output",
+    "random_state": "--seed", "sample_rate": "--sample-rate", "threshold": "--events",
+    "weights": "--weights", "window": "--window", "y": "DATA",
 }  # fmt: skip
 
 

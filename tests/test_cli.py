@@ -22,6 +22,7 @@ from sklearn.preprocessing import FunctionTransformer
 from skaudio import MelSpectrogram, PretrainedCNN, _cli
 from skaudio._cli import main
 from skaudio._cli_options import make_parser
+from skaudio._training import _Net
 
 RATE = 8000
 # timm's smallest network, without a download.
@@ -444,6 +445,26 @@ def test_an_interrupted_fit_leaves_no_file(run, data, tmp_path, monkeypatch):
     status, _, err = run("fit", data, "--model", tmp_path / "m", "-q")
     assert (status, err) == (130, "skaudio: interrupted\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fit_goes_on_where_it_was_interrupted(run, data, tmp_path, monkeypatch):
+    command = ("fit", data, "--model", tmp_path / "m", *SMALL, "--cv", "-q", "--sample-rate", RATE)
+    command = (*command, "--checkpoint-dir", tmp_path / "checkpoints")
+    train_step, steps = _Net.train_step, []
+
+    def step(self, batch, **params):
+        steps.append(1)
+        if len(steps) == 3:  # in the third fold of five
+            raise KeyboardInterrupt
+        return train_step(self, batch, **params)
+
+    monkeypatch.setattr(_Net, "train_step", step)
+    status, rows, _ = run(*command)
+    assert (status, len(rows)) == (130, 1 + 2)
+    status, rows, _ = run(*command)
+    assert (status, len(rows)) == (0, 1 + 5)
+    assert len(steps) == 3 + 4  # three folds and the model
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 6
 
 
 def test_progress_bars_are_for_terminals(run, model, data, monkeypatch):
