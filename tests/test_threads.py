@@ -12,34 +12,13 @@ from networks import CountingMel
 from seed_matrix import MODELS, Task, digest, make_cnn, make_mel
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
+from thread_tools import answers, at_once
 
 import skaudio
-from skaudio import DiffResResampler, PretrainedCNN, predict_windows
+from skaudio import DiffResResampler, PretrainedCNN
 from skaudio.nn.layers import ImageClassifier
 
 N_THREADS = 8
-
-
-def at_once(*functions):
-    """What functions give that start together, each in a thread of its own."""
-    found, errors = [None] * len(functions), []
-    barrier = threading.Barrier(len(functions))
-
-    def work(place, function):
-        try:
-            barrier.wait(60)
-            found[place] = function()
-        except Exception as err:
-            errors.append(err)
-
-    threads = [threading.Thread(target=work, args=pair) for pair in enumerate(functions)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return found
 
 
 @pytest.fixture(autouse=True)
@@ -56,17 +35,6 @@ def clips(tone_clips):
     """Eight clips and their labels."""
     paths, labels, _ = tone_clips
     return paths[:8], list(map(str, labels[:8]))
-
-
-def answers(pipe, paths):
-    """All that a pipeline says of clips, as functions."""
-    clf, steps = pipe[-1], pipe[:-1]
-    return [
-        lambda: pipe.predict_proba(paths),
-        lambda: pipe.predict(paths),
-        lambda: clf.transform(steps.transform(paths)),
-        lambda: predict_windows(pipe, paths[0], hop=0.1)["probability"].to_numpy(),
-    ]
 
 
 @pytest.mark.parametrize("model", list(MODELS)[1:])

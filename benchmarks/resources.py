@@ -1,0 +1,252 @@
+"""Fits in a row, and ten thousand clips: files, threads, processes and memory.
+
+    python benchmarks/resources.py      # 15 minutes on two cores, 200 MB of disk
+
+First, 50 fits and predictions of several pipelines in one process, each with a cache, `memmap_dir`,
+two workers, early stopping, and a fit that fails half-way: what the process holds after the fifth
+and after the last, and the slope of its memory in between. Then 1,000 to 10,000 clips of 0.4 s as
+files: the most memory that a new process takes beyond what it has before, while it writes their
+spectrograms into `memmap_dir`, trains on them for an epoch, and predicts them; few clips first, then
+more. Memory is RssAnon of Linux, that of no file. Writes its tables into docs/reliability.md.
+"""
+
+import argparse
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from memory import own_mib
+from pages import RELIABILITY, write_block, write_row
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from seed_matrix import Crash, augmented, make_cnn, make_mel
+from seeds import make_task
+from sklearn.pipeline import make_pipeline
+
+from skaudio import MAST, PCEN, DiffResResampler, MelSpectrogram
+
+RESULTS = Path(__file__).parent / "results" / "resources.json"
+RATE, SECONDS = 8000, 0.4
+WARM_UP = 5
+WATCHED = {"early_stopping": True, "validation_fraction": 0.2}
+MASKED = {"pretrain": "masked", "pretrain_epochs": 1, "random_state": 0}
+# Steps behind MelSpectrogram.
+ROWS = {
+    "PretrainedCNN": augmented,
+    "DiffRes + CNN": lambda n_epochs: [
+        DiffResResampler(0.5, random_state=0), make_cnn(n_epochs, **WATCHED)
+    ],
+    "PCEN in memmap_dir + MAST, masked": lambda n_epochs: [
+        PCEN(sample_rate=RATE, hop_length=64), MAST(max_epochs=n_epochs, **MASKED, **WATCHED)
+    ],
+}  # fmt: skip
+CURVES = {
+    "MelSpectrogram": [],
+    "MelSpectrogram + PretrainedCNN": [make_cnn(1, batch_size=32)],
+    "MelSpectrogram + DiffRes + CNN": [
+        DiffResResampler(0.5, random_state=0), make_cnn(1, batch_size=32)
+    ],
+    "MelSpectrogram + MAST, masked": [MAST(max_epochs=1, **MASKED)],
+}  # fmt: skip
+
+
+def held(folder):
+    """What this process holds of the system, in numbers."""
+    gc.collect()
+    tasks = list(Path("/proc/self/task").iterdir())
+    return {
+        "open files": len(os.listdir("/proc/self/fd")),
+        "threads": len(tasks),
+        "child processes": sum(len((t / "children").read_text().split()) for t in tasks),
+        "temporary files": len(list((folder / "maps").iterdir()))
+        + len(os.listdir(tempfile.gettempdir())),
+        "GPU MiB": torch.cuda.memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0,
+    }
+
+
+def fits_in_a_row(model, n_fits):
+    """What is held after the warm-up and at the end, and MiB that a fit adds."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("maps", "temporary"):
+            (folder / part).mkdir()
+        tempfile.tempdir = str(folder / "temporary")
+        task, curve, early = make_task(name, 8, 2), [], {}
+        for number in range(n_fits):
+            one_fit(model, task, folder, number)
+            curve.append(own_mib("RssAnon"))
+            if number == WARM_UP - 1:
+                early = held(folder)
+        late = held(folder)
+        tempfile.tempdir = None
+    steady = np.arange(WARM_UP, n_fits)
+    slope = np.polyfit(steady, curve[WARM_UP:], 1)[0]
+    return {"early": early, "late": late, "curve": curve, "MiB per fit": slope}
+
+
+def one_fit(model, task, folder, number):
+    """A fit that fails, one that does not, predictions, and predictions that fail."""
+    mel = make_mel(cache_dir=folder / "cache", memmap_dir=folder / "maps", n_jobs=2)
+    steps = ROWS[model](task.n_epochs)
+    for step in steps:
+        if "memmap_dir" in step.get_params():
+            step.set_params(memmap_dir=folder / "maps")
+    steps[-1].set_params(callbacks=[Crash(str(folder / f"crash{number}"))])
+    pipe = make_pipeline(mel, *steps)
+    with suppress(OSError):
+        pipe.fit(task.paths, task.labels)
+    pipe.fit(task.paths, task.labels).predict_proba(task.paths)
+    with suppress(ValueError):
+        pipe.predict([*task.paths, str(folder / "maps")])
+
+
+class Peak:
+    """The most of RssAnon inside the block, in MiB."""
+
+    def __enter__(self):
+        gc.collect()
+        self.most = own_mib("RssAnon")
+        self.over = threading.Event()
+        self.watch = threading.Thread(target=self._look)
+        self.watch.start()
+        return self
+
+    def _look(self):
+        while not self.over.wait(0.005):
+            self.most = max(self.most, own_mib("RssAnon"))
+
+    def __exit__(self, *error):
+        self.over.set()
+        self.watch.join()
+        self.most = max(self.most, own_mib("RssAnon"))
+
+
+def peaks_of(model, paths, sizes, folder):
+    """Memory at its peak while a pipeline sees so many clips, beyond what it has after 100."""
+    torch.set_num_threads(1)
+    mel = MelSpectrogram(
+        sample_rate=RATE, duration=SECONDS, n_fft=256, hop_length=80, n_mels=32, memmap_dir=folder
+    )
+    pipe = make_pipeline(mel, *CURVES[model])
+    labels = ["dog", "rain"] * (len(paths) // 2)
+    run(pipe, paths[:100], labels[:100])  # what is loaded and made once
+    gc.collect()
+    start, found = own_mib("RssAnon"), []
+    for n_clips in sizes:
+        with Peak() as peak:
+            run(pipe, paths[:n_clips], labels[:n_clips])
+        found.append(round(peak.most - start, 2))
+    return found
+
+
+def run(pipe, paths, labels):
+    """Transform the clips, or learn and predict them."""
+    if len(pipe) == 1:
+        pipe.fit_transform(paths)
+    else:
+        pipe.fit(paths, labels).predict_proba(paths)
+
+
+def write_noise(folder, n_clips):
+    """Files of noise, each of its own."""
+    rng = np.random.default_rng(0)
+    paths = [os.path.join(folder, f"{number:05d}.wav") for number in range(n_clips)]
+    for path in paths:
+        soundfile.write(path, 0.1 * rng.standard_normal(round(RATE * SECONDS)), RATE)
+    return paths
+
+
+def curves(sizes):
+    """Peaks of every pipeline by number of clips, each pipeline in a process of its own."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_noise(folder, max(sizes))
+        for model in CURVES:
+            start = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, __file__, "--child"], capture_output=True, text=True, check=True,
+                input=json.dumps([model, paths, sizes, folder]),
+            )  # fmt: skip
+            found[model] = dict(zip(sizes, json.loads(done.stdout), strict=True))
+            print(model, found[model], f"{time.perf_counter() - start:.0f} s", flush=True)
+    return found
+
+
+def main():
+    """Run both parts and write their tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--fits", type=int, default=50, help="fits of every pipeline")
+    parser.add_argument("--clips", type=int, nargs="+", default=[1000, 3000, 10_000])
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(peaks_of(*json.load(sys.stdin))))
+        return
+    torch.set_num_threads(1)
+    rows = {}
+    for model in ROWS:
+        rows[model] = fits_in_a_row(model, options.fits)
+        print(model, {k: v for k, v in rows[model].items() if k != "curve"}, flush=True)
+    found = curves(options.clips)
+    RESULTS.write_text(json.dumps({"fits": rows, "clips": found}, indent=1) + "\n")
+    write_tables(rows, found, options)
+
+
+def write_tables(rows, found, options):
+    """Both tables, and the two rows of the summary."""
+    names = list(next(iter(rows.values()))["late"])
+    lines = [
+        f"After fit {WARM_UP} and after fit {options.fits}:",
+        "",
+        f"| pipeline | {' | '.join(names)} | memory per fit |",
+        "|---" + "|--:" * (1 + len(names)) + "|",
+    ]
+    for model, row in rows.items():
+        cells = [f"{row['early'][name]:.0f}, {row['late'][name]:.0f}" for name in names]
+        lines.append(f"| {model} | {' | '.join(cells)} | {1024 * row['MiB per fit']:.0f} KiB |")
+    share = 4 * 32 * 41 / 2**20  # MiB of a clip's spectrogram
+    lines += [
+        "",
+        "Memory at its peak beyond that of the same process after 100 clips:",
+        "",
+        f"| clips | {' | '.join(map(str, options.clips))} |",
+        "|---" + "|--:" * len(options.clips) + "|",
+        f"| their spectrograms | {' | '.join(f'{n * share:.0f} MiB' for n in options.clips)} |",
+    ]
+    for model, row in found.items():
+        lines.append(f"| {model} | {' | '.join(f'{v:.1f} MiB' for v in row.values())} |")
+    write_block("resources", lines, RELIABILITY)
+    command = "python benchmarks/resources.py"
+    same = all(row["early"] == row["late"] for row in rows.values())
+    most = 1024 * max(row["MiB per fit"] for row in rows.values())
+    write_row(
+        "fits in a row",
+        f"{options.fits} fits of {len(rows)} pipelines, each with one that fails",
+        f"{'nothing' if same else 'see below: something'} left open or behind; at most "
+        f"{most:.0f} KiB of memory per fit",
+        command,
+    )
+    few, many = min(options.clips), max(options.clips)
+    growth = max(row[many] - row[few] for row in found.values())
+    write_row(
+        "ten thousand clips",
+        f"{len(found)} pipelines on {few} to {many} clips through memmap_dir",
+        f"at most {growth:.1f} MiB more for {many} than for {few}, whose spectrograms differ by "
+        f"{(many - few) * share:.0f} MiB",
+        command,
+    )
+
+
+if __name__ == "__main__":
+    main()

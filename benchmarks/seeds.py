@@ -1,0 +1,106 @@
+"""Same seed, same bits: a matrix of models and of ways to run them.
+
+    python benchmarks/seeds.py      # 5 minutes on two cores
+
+Every cell trains a model on short clips and compares a checksum of its weights and of the
+probabilities it gives with that of the plainest run; of MelSpectrogram alone, of its spectrograms.
+The ways are those of tests/seed_matrix.py. Writes its table into docs/reliability.md.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from pages import RELIABILITY, write_block, write_row
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from seed_matrix import (
+    FAR_WAYS,
+    MODELS,
+    NETWORK_WAYS,
+    RATE,
+    SECONDS,
+    WAYS,
+    Task,
+    is_same,
+    with_resumption,
+)
+
+from skaudio import PretrainedCNN
+from skaudio.datasets import write_clips
+
+RESULTS = Path(__file__).parent / "results" / "seeds.json"
+RESUMED = "interrupted, and resumed"
+
+
+def make_task(folder, n_clips, n_epochs):
+    """Low and high tones in noise on disk, and what to do with them."""
+    rng, time = np.random.default_rng(0), np.arange(round(RATE * SECONDS)) / RATE
+    labels = ["low", "high"] * (n_clips // 2)
+    freqs = rng.uniform(0.9, 1.1, n_clips) * np.where(np.array(labels) == "low", 400.0, 2000.0)
+    waves = 0.3 * np.sin(2 * np.pi * freqs[:, None] * time)
+    waves += 0.05 * rng.standard_normal(waves.shape)
+    paths = write_clips(Path(folder) / "clips", waves, labels, [1] * n_clips, sample_rate=RATE)
+    return Task("", paths, labels, str(folder), n_epochs)
+
+
+def column_of(task, wanted):
+    """Cells of a model by way: same, differs, or what failed."""
+    ways = {**WAYS, **FAR_WAYS}
+    if task.model != "MelSpectrogram" and "checkpoint_dir" in PretrainedCNN().get_params():
+        ways[RESUMED] = with_resumption
+    cells = {name: judge(way, task, wanted) for name, way in ways.items()}
+    first, *others = NETWORK_WAYS
+    wanted = NETWORK_WAYS[first](task)
+    return cells | {name: judge(NETWORK_WAYS[name], task, wanted) for name in (first, *others)}
+
+
+def judge(way, task, wanted):
+    """What a cell says."""
+    try:
+        found = "same" if is_same(way(task), wanted) else "**differs**"
+    except Exception as err:  # a cell, not the end of the table
+        found = f"**{type(err).__name__}**"
+        print(err)
+    print(f"{task.model}: {found}", flush=True)
+    return found
+
+
+def main():
+    """Run the matrix and write it."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--clips", type=int, default=24, help="clips of every task")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of every training")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    table = {}
+    with tempfile.TemporaryDirectory() as folder:
+        task = make_task(folder, options.clips, options.epochs)
+        for model in MODELS:
+            task = replace(task, model=model)
+            table[model] = column_of(task, task.run())
+    RESULTS.write_text(json.dumps(table, indent=1) + "\n")
+    ways = list(table["PretrainedCNN, augmented"])
+    lines = [f"| way | {' | '.join(table)} |", "|---" * (1 + len(table)) + "|"]
+    lines += [
+        f"| {way} | {' | '.join(column.get(way, '–') for column in table.values())} |"
+        for way in ways
+    ]
+    write_block("seeds", lines, RELIABILITY)
+    cells = [cell for column in table.values() for cell in column.values()]
+    write_row(
+        "seeds",
+        f"{len(ways)} ways to run {len(table)} models, {len(cells)} cells",
+        f"{cells.count('same')} of {len(cells)} with the same bits",
+        "python benchmarks/seeds.py",
+    )
+
+
+if __name__ == "__main__":
+    main()

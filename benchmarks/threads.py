@@ -1,0 +1,117 @@
+"""One fitted pipeline in eight threads at once, round after round.
+
+    python benchmarks/threads.py      # 5 minutes on two cores
+
+In every round a model is read from its file, so that its network is yet to be built, and eight
+threads ask it at once: for probabilities, labels, embeddings and windows of a recording, through a
+cache that is empty in the first round. Every other round another thread trains a copy meanwhile.
+Python changes threads after every 10 microseconds. Answers are compared, bit for bit, with those
+that one thread got before. Writes its table into docs/reliability.md.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import joblib
+import numpy as np
+import torch
+from pages import RELIABILITY, write_block, write_row
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from seed_matrix import MODELS, digest
+from seeds import make_task
+from sklearn.base import clone
+from thread_tools import answers, at_once
+
+RESULTS = Path(__file__).parent / "results" / "threads.json"
+N_THREADS = 8
+LOOK_UP = """
+import skaudio, sys, threading
+sys.setswitchinterval(1e-5)
+barrier, found = threading.Barrier(len(skaudio.__all__)), []
+def look(name):
+    barrier.wait(60)
+    found.append(getattr(skaudio, name).__name__)
+threads = [threading.Thread(target=look, args=(name,)) for name in skaudio.__all__]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+sys.exit(sorted(found) != sorted(skaudio.__all__))
+"""
+
+
+def count_answers(task, model, n_rounds):
+    """Answers given, answers that differ, and errors; of the fits beside them too."""
+    cache = Path(task.folder) / f"cache-{list(MODELS).index(model)}"
+    pipe = task.make(cache_dir=cache).set_params(melspectrogram__cache_dir=None)
+    pipe.fit(task.paths, task.labels)
+    wanted, trained = [answer() for answer in answers(pipe, task.paths)], digest(pipe, task.paths)
+    pipe.set_params(melspectrogram__cache_dir=cache)
+    file = Path(task.folder) / "pipe.joblib"
+    joblib.dump(pipe, file)
+    counts = {"answers": 0, "different": 0, "errors": 0, "fits": 0, "different fits": 0}
+    for number in range(n_rounds):
+        loaded = joblib.load(file)
+        jobs = 2 * answers(loaded, task.paths)
+        if number % 2:
+            blank = clone(pipe)
+            jobs.append(lambda b=blank: digest(b.fit(task.paths, task.labels), task.paths))
+        try:
+            found = at_once(*jobs)
+        except Exception as err:  # counted, not the end
+            print(model, repr(err), flush=True)
+            counts["errors"] += 1
+            continue
+        counts["answers"] += N_THREADS
+        counts["different"] += sum(
+            not np.array_equal(values, wanted[n % len(wanted)])
+            for n, values in enumerate(found[:N_THREADS])
+        )
+        counts["fits"] += number % 2
+        counts["different fits"] += sum(value != trained for value in found[N_THREADS:])
+    return counts
+
+
+def main():
+    """Run all models and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=25, help="rounds of every model")
+    parser.add_argument("--imports", type=int, default=10, help="processes that look up names")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    sys.setswitchinterval(1e-5)
+    table = {}
+    with tempfile.TemporaryDirectory() as folder:
+        task = make_task(folder, 16, 2)
+        for model in list(MODELS)[1:]:
+            own = type(task)(model, task.paths, task.labels, folder, task.n_epochs)
+            table[model] = count_answers(own, model, options.rounds)
+            print(model, table[model], flush=True)
+    broken = sum(
+        bool(subprocess.run([sys.executable, "-c", LOOK_UP], capture_output=True).returncode)
+        for _ in range(options.imports)
+    )
+    RESULTS.write_text(json.dumps({**table, "failed imports": broken}, indent=1) + "\n")
+    heads = list(next(iter(table.values())))
+    lines = [f"| model | {' | '.join(heads)} |", "|---" + "|--:" * len(heads) + "|"]
+    lines += [f"| {name} | {' | '.join(map(str, row.values()))} |" for name, row in table.items()]
+    lines += ["", f"All names of the package looked up by threads of a new process at once: "
+                  f"{options.imports} processes, {broken} failed."]  # fmt: skip
+    write_block("threads", lines, RELIABILITY)
+    total = {head: sum(row[head] for row in table.values()) for head in heads}
+    write_row(
+        "threads",
+        f"{total['answers']} answers by {N_THREADS} threads at once, {total['fits']} fits beside "
+        f"them, {options.imports} imports",
+        f"{total['different'] + total['different fits']} other bits, {total['errors'] + broken} "
+        "errors",
+        "python benchmarks/threads.py",
+    )
+
+
+if __name__ == "__main__":
+    main()
