@@ -5,9 +5,9 @@
 First, 50 fits and predictions of several pipelines in one process, each with a cache, `memmap_dir`,
 two workers, early stopping, and a fit that fails half-way: what the process holds after the fifth
 and after the last, and the slope of its memory in between. Then 1,000 to 10,000 clips of 0.4 s as
-files: the most memory that a new process takes beyond what it has before, while it writes their
-spectrograms into `memmap_dir`, trains on them for an epoch, and predicts them; few clips first, then
-more. Memory is RssAnon of Linux, that of no file. Writes its tables into docs/reliability.md.
+files: the most memory that a process takes while it writes their spectrograms into `memmap_dir`,
+trains on them for an epoch, and predicts them; few clips first, then more. Memory is RssAnon of
+Linux, that of no file. Writes its tables into docs/reliability.md.
 """
 
 import argparse
