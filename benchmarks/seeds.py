@@ -32,7 +32,6 @@ from seed_matrix import (
     with_resumption,
 )
 
-from skaudio import PretrainedCNN
 from skaudio.datasets import write_clips
 
 RESULTS = Path(__file__).parent / "results" / "seeds.json"
@@ -53,7 +52,7 @@ def make_task(folder, n_clips, n_epochs):
 def column_of(task, wanted):
     """Cells of a model by way: same, differs, or what failed."""
     ways = {**WAYS, **FAR_WAYS}
-    if task.model != "MelSpectrogram" and "checkpoint_dir" in PretrainedCNN().get_params():
+    if task.model != "MelSpectrogram":
         ways[RESUMED] = with_resumption
     cells = {name: judge(way, task, wanted) for name, way in ways.items()}
     first, *others = NETWORK_WAYS

@@ -13,6 +13,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest.mock import patch
 
 import joblib
 import numpy as np
@@ -24,6 +25,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skaudio import MAST, PCEN, Augmentation, DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio._augmenter import Augmenter
 from skaudio.audio import load_clip
 
 RATE, SECONDS = 8000, 0.2
@@ -202,15 +204,19 @@ def with_dask(task):
 
 
 def with_resumption(task):
-    """Interrupted in the second epoch, and gone on with from its checkpoint."""
-    folder = task.new_folder()
-    crash = Crash(os.path.join(folder, "crashed"))
+    """Broken off as soon as there is a checkpoint, and gone on with from there."""
+    folder, change = Path(task.new_folder()), Augmenter.change
+
+    def break_off(augmenter, *clips):
+        if any(folder.iterdir()):
+            raise OSError("pulled the plug")
+        return change(augmenter, *clips)
+
     pipe = task.make()
-    pipe[-1].set_params(checkpoint_dir=os.path.join(folder, "checkpoints"), callbacks=[crash])
-    with suppress(OSError):
+    pipe[-1].set_params(checkpoint_dir=folder)
+    with patch.object(Augmenter, "change", break_off), suppress(OSError):
         pipe.fit(task.paths, task.labels)
-    if not os.path.exists(crash.marker):
-        raise RuntimeError("the training was not interrupted")
+        raise RuntimeError("the training was not broken off")
     return digest(pipe.fit(task.paths, task.labels), task.paths)
 
 

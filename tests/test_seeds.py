@@ -15,8 +15,6 @@ from seed_matrix import (
     with_resumption,
 )
 
-from skaudio import PretrainedCNN
-
 
 @pytest.fixture(scope="module")
 def task(tone_clips, tmp_path_factory):
@@ -65,9 +63,6 @@ def test_same_seed_same_bits_in_threads_of_joblib(task, reference):
 
 
 @pytest.mark.parametrize("model", list(MODELS)[1:])
-@pytest.mark.skipif(
-    "checkpoint_dir" not in PretrainedCNN().get_params(), reason="fits do not resume yet"
-)
 def test_same_seed_same_bits_where_training_was_interrupted(task, reference, model):
     assert is_same(with_resumption(replace(task, model=model)), reference(model))
 
