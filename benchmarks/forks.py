@@ -1,0 +1,107 @@
+"""Work in processes that may be killed, and small disks. Linux only."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+# A copy of this process, in which everything is imported: hundreds of rounds take minutes.
+FORK = multiprocessing.get_context("fork")
+PATIENCE = 300  # seconds after which work counts as hung
+
+
+class Worker:
+    """A process group that calls a function and sends what it returns or raises."""
+
+    def __init__(self, function, *arguments):
+        self.reader, writer = FORK.Pipe(duplex=False)
+        self.process = FORK.Process(target=_call, args=(writer, function, arguments))
+        self.process.start()
+        writer.close()
+        self.reader.recv()  # it has begun
+
+    def kill(self):
+        """Kill -9 it and all its children, and say whether it was still at work."""
+        at_work = not self.reader.poll()
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.join()
+        self.reader.close()
+        return at_work
+
+    def result(self):
+        """What the function returned; raises what it raised."""
+        if not self.reader.poll(PATIENCE):
+            self.kill()
+            raise TimeoutError(f"Work hung for {PATIENCE} seconds.")
+        kind, value = self.reader.recv()
+        self.process.join()
+        self.reader.close()
+        if kind == "error":
+            raise value
+        return value
+
+    def helpers(self):
+        """Numbers of the processes of joblib's pool that work for it."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                group = int((folder / "stat").read_text().rpartition(")")[2].split()[2])
+                command = (folder / "cmdline").read_bytes()
+            except OSError:  # it has just ended
+                continue
+            if group == self.process.pid and b"popen_loky" in command:
+                found.append(int(folder.name))
+        return found
+
+
+def _call(writer, function, arguments):
+    os.setsid()
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    writer.send("begun")
+    try:
+        message = "result", function(*arguments)
+    except Exception as err:
+        message = "error", err
+    writer.send(message)
+
+
+def call(function, *arguments):
+    """Call a function in a process of its own."""
+    return Worker(function, *arguments).result()
+
+
+def timed(function, *arguments):
+    """The same, and how many seconds it took."""
+    start = time.perf_counter()
+    result = call(function, *arguments)
+    return result, time.perf_counter() - start
+
+
+@contextmanager
+def small_disk(folder, size_mib):
+    """A disk of its own in a folder; only root may make one."""
+    folder = Path(folder)
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", str(folder)]
+    subprocess.run(mount, check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def room_of(disk, size_bytes):
+    """Fill a disk but for so many bytes."""
+    filler = disk / "filler"
+    status = os.statvfs(disk)
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize - size_bytes)
+    try:
+        yield
+    finally:
+        filler.unlink()

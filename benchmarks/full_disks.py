@@ -1,0 +1,159 @@
+"""Disks that are full in the middle of the work of everything that writes; see kills.py."""
+
+import contextlib
+import io
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from forks import call, room_of, small_disk
+from kill_work import CLIPS, LABELS, SETTINGS, make_mel, make_model
+
+from skaudio.datasets import write_clips
+
+DISK_MIB = 64
+# Tries per writer, by how long one takes.
+MANY, FEW = 8, 3
+
+
+def cached(folder, n_jobs=1):
+    """Spectrograms into a store."""
+    return make_mel(cache_dir=folder / "cache", n_jobs=n_jobs).fit_transform(CLIPS).tobytes()
+
+
+def warmed(folder):
+    """The same by `warm`."""
+    return make_mel(cache_dir=folder / "cache").warm(CLIPS).fit_transform(CLIPS).tobytes()
+
+
+def mapped(folder):
+    """Spectrograms into a file of their own."""
+    return np.array(make_mel(memmap_dir=folder).fit_transform(CLIPS)).tobytes()
+
+
+def written_clips(folder):
+    """Clips and their table."""
+    waves = np.random.default_rng(0).uniform(-1, 1, (20, 8_000))
+    paths = write_clips(folder / "clips", waves, LABELS[:20], [0] * 20, sample_rate=8000)
+    return b"".join(Path(path).read_bytes() for path in paths)
+
+
+def written(folder, write):
+    """What a function writes to a path."""
+    write(folder / "file.out")
+    return (folder / "file.out").read_bytes()
+
+
+def fitted(folder, audio):
+    """A model of the command line."""
+    from skaudio._cli import main
+
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        status = main([
+            "fit", str(audio), "--model", str(folder / "file.out"), "--duration", "1",
+            "--sample-rate", "16000", "--epochs", "1", "--backbone", "test_resnet", "--weights",
+            "none", "-q",
+        ])  # fmt: skip
+    if status:
+        raise OSError(28, said.getvalue())
+    return (folder / "file.out").read_bytes()
+
+
+def writers(folder):
+    """Name, function of a folder that gives what it wrote, number of tries."""
+    import pandas as pd
+
+    import skaudio
+
+    model = call(make_model)
+    events = pd.DataFrame({"start": np.arange(5_000.0), "class": "dog", "probability": 0.5})
+    events["end"] = events["start"] + 1
+    labels = partial(skaudio.write_audacity_labels, events)
+    table = partial(skaudio.write_raven_table, events)
+    audio = folder / "few"
+    call(few_clips, audio)
+    yield "`cache_dir`", cached, MANY
+    yield "`cache_dir`, 2 threads", partial(cached, n_jobs=2), MANY
+    yield "`cache_dir`, `warm`", warmed, MANY
+    yield "`memmap_dir`", mapped, MANY
+    yield "`datasets.write_clips`", written_clips, MANY
+    yield "`write_audacity_labels`", partial(written, write=labels), MANY
+    yield "`write_raven_table`", partial(written, write=table), MANY
+    yield "`report`", partial(written, write=partial(report, model)), FEW
+    yield "`export_onnx`", partial(written, write=partial(skaudio.export_onnx, model)), FEW
+    yield "`skaudio fit`", partial(fitted, audio=audio), FEW
+    if "save" in skaudio.__all__:
+        yield "`skaudio.save`", partial(written, write=partial(skaudio.save, model)), MANY
+
+
+def few_clips(folder):
+    """A folder for the command line."""
+    waves = np.random.default_rng(0).uniform(-1, 1, (8, SETTINGS["sample_rate"]))
+    write_clips(folder, waves, LABELS[:8], [0] * 8, sample_rate=SETTINGS["sample_rate"])
+
+
+def report(model, path):
+    """A page on ten clips."""
+    import skaudio
+
+    skaudio.report(model, CLIPS[:10], LABELS[:10], path, held_out=True)
+
+
+def size_of(folder):
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def is_clean(folder, old):
+    """Whether nothing half-written is there: entries of a store are whole, other files as before.
+
+    `old` is what the file to be replaced held.
+    """
+    from kills import torn_entries
+
+    if (folder / "file.out").exists() and (folder / "file.out").read_bytes() != old:
+        return False
+    others = [p for p in folder.rglob("*") if p.is_file() and p.name not in (".lock", "file.out")]
+    return torn_entries(folder)[1] == 0 and all(
+        "cache" in path.parts and path.suffix == ".npy" for path in others
+    )
+
+
+def full_disk_row(work, n_tries, folder):
+    """Let a disk be full at several moments: tried, clear errors, clean, right afterwards."""
+    (folder / "undisturbed").mkdir()
+    expected, size = call(work, folder / "undisturbed"), size_of(folder / "undisturbed")
+    size = size or len(expected)  # a file that went with its array
+    clear = clean = same = 0
+    with small_disk(folder / "disk", DISK_MIB + 2 * size // 2**20) as disk:
+        for i in range(n_tries):
+            place = disk / f"try{i}"
+            place.mkdir()
+            (place / "file.out").write_bytes(b"old")
+            with room_of(disk, int(size * i / n_tries)):
+                try:
+                    call(work, place)
+                except OSError as err:
+                    clear += "free space" in str(err)
+                clean += is_clean(place, b"old")
+            again = call(work, place)
+            same += again == expected
+            shutil.rmtree(place)
+    return n_tries, clear, clean, same
+
+
+def full_disk_rows(folder):
+    """Rows of the table, or none where only root may make a disk."""
+    if os.geteuid() != 0:
+        print("Only root can mount a small disk: nothing is said about full disks.")
+        return {}
+    rows = {}
+    for name, work, n_tries in writers(folder):
+        place = folder / "".join(filter(str.isalnum, f"disk{name}"))
+        place.mkdir()
+        rows[name] = full_disk_row(work, n_tries, place)
+        print(name, rows[name], flush=True)
+    return rows

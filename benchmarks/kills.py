@@ -1,0 +1,381 @@
+"""Kills, full disks and several processes: what they leave, and what a rerun gives.
+
+    python benchmarks/kills.py --kills 200          # Linux, as root for the full disks; 10 minutes
+
+Every round starts with a new folder. Work is killed by SIGKILL at a random moment of the time it
+takes: the whole process group, or one worker of joblib's pool. Then every entry of the store is
+checked against its checksum, computed here and not by skaudio, the work is done again in the same
+folder, and its numbers are compared, bit for bit, with those of undisturbed work in a new one.
+Kills that came too late are not counted. Writes a section of docs/reliability.md.
+"""
+
+import argparse
+import io
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import xxhash
+from counting import CountingMel, counts
+from forks import Worker, call, timed
+from full_disks import full_disk_rows
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from kill_work import CLIPS, SEARCH_CLIPS, make_clips, make_mel, make_model, weights_of, work_kinds
+from pages import RELIABILITY, write_block, write_row
+
+from skaudio.feature_store import FeatureStore
+
+COMMAND = "python benchmarks/kills.py --kills {}"
+# Shares of the kills; rounds in which joblib starts processes take seconds, others a fraction.
+SHARES = {
+    "features, 2 threads": 0.25, "features, 2 processes": 0.02, "one worker of 2": 0.02,
+    "search, 2 threads": 0.07, "search, 2 processes": 0.01, "`warm`, 2 threads": 0.2,
+    "`memmap_dir`, 2 threads": 0.2, "`joblib.dump`": 0.1, "`skaudio.save`": 0.1,
+    "`write_audacity_labels`": 0.05,
+}  # fmt: skip
+
+
+def torn_entries(folder):
+    """How many entries the store of a folder has, and how many of them are not whole."""
+    entries = list((folder / "cache").rglob("*.npy"))
+    torn = 0
+    for path in entries:
+        store, key = path.parents[1].name, path.parent.name + path.stem
+        content = path.read_bytes()
+        digest = xxhash.xxh3_64(f"{store}/{key}".encode() + content[:-8]).digest()
+        torn += digest != content[-8:]
+    return len(entries), torn
+
+
+def leftovers(folder):
+    """Files of dead writers."""
+    return len([*folder.rglob("*.part"), *folder.glob("scratch/*"), *folder.rglob(".skaudio-*")])
+
+
+def kill_group(work, folder, seconds):
+    """Kill work at a random moment; whether it was in time."""
+    worker = Worker(work, folder)
+    time.sleep(random.uniform(0, seconds))
+    return worker.kill()
+
+
+def kill_helper(work, folder, seconds):
+    """Kill one process of joblib's pool while it computes; the user sees that it was killed."""
+    worker = Worker(work, folder)
+    while not list(folder.rglob("*.npy")) and worker.process.is_alive():
+        time.sleep(0.001)
+    time.sleep(random.uniform(0, seconds / 10))  # most of the time goes into starting processes
+    try:
+        os.kill(random.choice(worker.helpers()), signal.SIGKILL)
+    except (IndexError, ProcessLookupError):
+        worker.kill()
+        return False
+    try:
+        worker.result()
+    except TerminatedWorkerError:
+        return True
+    return False
+
+
+def store_rounds(name, work, n_kills, folder):
+    """Kill work that fills a store: a row of the table."""
+    expected, seconds = timed(work, folder / "undisturbed")
+    kill = kill_helper if name == "one worker of 2" else kill_group
+    row = {"kills": 0, "survived": 0, "entries": 0, "torn": 0, "left": 0, "left then": 0}
+    for attempt in range(10 * n_kills):
+        if row["kills"] == n_kills:
+            break
+        place = folder / f"round{attempt}"
+        place.mkdir()
+        if kill(work, place, seconds):
+            entries, torn = torn_entries(place)
+            left = leftovers(place)
+            same = same_bits(call(work, place), expected)
+            left_then, torn_then = leftovers(place), torn_entries(place)[1]
+            row["kills"] += 1
+            row["survived"] += same and not torn_then
+            row["entries"] += entries
+            row["torn"] += torn
+            row["left"] += left
+            row["left then"] += left_then
+        shutil.rmtree(place)
+    return row
+
+
+def same_bits(some, others):
+    """Whether two lists of arrays are equal to the last bit."""
+    return len(some) == len(others) and all(
+        a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+        for a, b in zip(some, others, strict=True)
+    )
+
+
+def file_rounds(writer, reader, n_kills, folder):
+    """Kill what writes a file over an older one again and again: a row of the table.
+
+    `reader` gives arrays of the file; the older and the newer one are alike.
+    """
+    path = folder / "file"
+    call(writer, path, 1)
+    expected, size = call(reader, path), path.stat().st_size
+    row = {"kills": 0, "survived": 0, "entries": 0, "torn": 0, "left": 0, "left then": 0,
+           "wrong": 0}  # fmt: skip
+    for _ in range(n_kills):
+        if kill_group(lambda place: writer(place, 10_000), path, 0.3):
+            row["kills"] += 1
+            row["entries"] += 1
+            row["torn"] += path.stat().st_size != size
+            row["left"] += leftovers(folder)
+            try:
+                same = same_bits(call(reader, path), expected)
+                row["survived"] += same
+                row["wrong"] += not same
+            except Exception:
+                pass  # torn, and said so
+            call(writer, path, 1)
+            row["left then"] += leftovers(folder)
+    return row
+
+
+def damage_line(folder):
+    """Cut an entry at every length and flip every bit: how often that went unnoticed."""
+    clip, right = np.arange(3.0), np.arange(12, dtype=np.float32).reshape(3, 4)
+    computed = []
+
+    def compute(clip):
+        computed.append(clip)
+        return right
+
+    def read():
+        store = FeatureStore(folder, {"damage": 1}, (3, 4))
+        return dict(store.collect([clip], compute))[0]
+
+    read()
+    entry = next(folder.rglob("*.npy"))
+    content = entry.read_bytes()
+    damaged = [content[:n] for n in range(len(content))]
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        damaged.append(bytes(flipped))
+    wrong = 0
+    for damage in damaged:
+        entry.write_bytes(damage)
+        wrong += not np.array_equal(read(), right)
+    unnoticed = len(damaged) - (len(computed) - 1)
+    return (
+        f"An entry of {len(content)} bytes, cut at every length and with every bit flipped: "
+        f"{len(damaged)} damaged entries, {unnoticed} unnoticed, {wrong} wrong arrays."
+    )
+
+
+def joblib_damage(folder):
+    """The same with a file of joblib, a bit of every byte flipped: refused, loaded, altered."""
+    arrays = {"weight": np.random.default_rng(0).normal(size=(20, 20)), "classes": ["dog", "rain"]}
+    joblib.dump(arrays, folder / "file.joblib")
+    content = (folder / "file.joblib").read_bytes()
+    outcomes = {"refused": 0, "right": 0, "altered": 0}
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        for damage in (content[:place], bytes(flipped)):
+            try:
+                found = joblib.load(io.BytesIO(damage))
+                right = found["weight"].tobytes() == arrays["weight"].tobytes()
+                outcomes["right" if right and len(found) == 2 else "altered"] += 1
+            except Exception:
+                outcomes["refused"] += 1
+    return (
+        f"A file of joblib of {len(content)} bytes, cut at every length and with a bit of every "
+        f"byte flipped: {outcomes['refused']} of {2 * len(content)} refused by some error, "
+        f"{outcomes['altered']} loaded with other weights and no error."
+    )
+
+
+def counted(folder):
+    """Spectrograms in a store that others use too."""
+    return [make_mel(CountingMel, cache_dir=folder / "cache").fit_transform(CLIPS)]
+
+
+def process_rounds(n_rounds, folder):
+    """Several processes start on one cold store: differing results, clips computed twice."""
+    expected = call(counted_alone, folder)
+    for n_processes in (2, 4):
+        different = twice = 0
+        for round_ in range(n_rounds):
+            place = folder / f"{n_processes}-{round_}"
+            place.mkdir()
+            os.environ["COUNTS"] = str(place)
+            workers = [Worker(counted, place) for _ in range(n_processes)]
+            different += sum(not same_bits(worker.result(), expected) for worker in workers)
+            twice += int(counts().sum()) - 2 * len(CLIPS)
+        yield n_processes, n_rounds, different, twice
+
+
+def counted_alone(folder):
+    """The same without a store."""
+    return [make_mel().fit_transform(CLIPS)]
+
+
+def deletion_rounds(n_rounds, folder):
+    """Delete a store that two processes use: right results, clear errors, anything else."""
+    expected = call(counted_alone, folder)
+    outcomes = {"right": 0, "clear error": 0, "other": 0}
+    for round_ in range(n_rounds):
+        place = folder / f"deleted{round_}"
+        place.mkdir()
+        os.environ["COUNTS"] = str(place)
+        workers = [Worker(counted, place) for _ in range(2)]
+        while any(worker.process.is_alive() for worker in workers):
+            time.sleep(random.uniform(0, 0.05))
+            shutil.rmtree(place / "cache", ignore_errors=True)
+            if all(worker.reader.poll() for worker in workers):
+                break
+        for worker in workers:
+            try:
+                outcome = "right" if same_bits(worker.result(), expected) else "other"
+            except OSError as err:
+                outcome = (
+                    "clear error" if "feature store cannot be written" in str(err) else "other"
+                )
+            outcomes[outcome] += 1
+    return outcomes
+
+
+def kill_rows(n_kills, folder):
+    """Every situation and what came of it."""
+    kinds = work_kinds()
+    for name, share in SHARES.items():
+        place = folder / "".join(filter(str.isalnum, name))
+        place.mkdir()
+        n = max(1, round(share * n_kills))
+        if name in kinds:
+            row = store_rounds(name, kinds[name], n, place)
+        else:
+            pair = writers().get(name)
+            if pair is None:
+                continue
+            row = file_rounds(*pair, n, place)
+        print(name, row, flush=True)
+        yield name, row
+        shutil.rmtree(place)
+
+
+def writers():
+    """How files are written, and what is read of them."""
+    import pandas as pd
+
+    import skaudio
+
+    model = call(make_model)
+    events = pd.DataFrame({"start": np.arange(20_000.0), "class": "dog", "probability": 0.5})
+    events["end"] = events["start"] + 1
+
+    def repeat(write):
+        def write_often(path, n_times):
+            for _ in range(n_times):
+                write(path)
+
+        return write_often
+
+    found = {
+        "`joblib.dump`": (
+            repeat(lambda path: joblib.dump(model, path)),
+            lambda path: weights_of(joblib.load(path)),
+        ),
+        "`write_audacity_labels`": (
+            repeat(lambda path: skaudio.write_audacity_labels(events, path)),
+            lambda path: [np.fromfile(path, np.uint8)],
+        ),
+    }
+    if "save" in skaudio.__all__:
+        found["`skaudio.save`"] = (
+            repeat(lambda path: skaudio.save(model, path)),
+            lambda path: weights_of(skaudio.load(path)),
+        )
+    return found
+
+
+def kill_table(rows):
+    """Lines of the table of kills."""
+    yield (
+        "| killed at work on | kills | same bits in the next run | entries or files found "
+        "| torn | left behind | left after the next run |"
+    )
+    yield "|---|---|---|---|---|---|---|"
+    for name, row in rows.items():
+        cells = [row[key] for key in ("kills", "survived", "entries", "torn", "left", "left then")]
+        yield f"| {name} | {' | '.join(map(str, cells))} |"
+    yield ""
+
+
+def main():
+    """Run everything and write the section and its rows of the summary."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=10, help="of several processes")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    random.seed(args.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_clips(folder / "clips")
+        rows = dict(kill_rows(args.kills, folder))
+        damage = [damage_line(folder / "damage"), "", call(joblib_damage, folder)]
+        processes = list(process_rounds(args.rounds, folder))
+        deleted = deletion_rounds(args.rounds, folder)
+        disks = full_disk_rows(folder)
+    write_pages(args, rows, damage, processes, deleted, disks)
+
+
+def write_pages(args, rows, damage, processes, deleted, disks):
+    """The section, and its rows of the summary."""
+    command = COMMAND.format(args.kills)
+    lines = [
+        f"Written by `benchmarks/kills.py`: {len(CLIPS)} clips of a second, searches over "
+        f"{len(SEARCH_CLIPS)}.", "", *kill_table(rows), *damage, "",
+        "| processes on one cold store | rounds | results that differ | clips computed twice |",
+        "|---|---|---|---|",
+    ]  # fmt: skip
+    lines += [f"| {n} | {rounds} | {different} | {twice} |"
+              for n, rounds, different, twice in processes]  # fmt: skip
+    lines += ["", f"The store was deleted again and again while two processes used it, "
+              f"{args.rounds} times: {deleted['right']} right results, {deleted['clear error']} "
+              f"clear errors, {deleted['other']} of anything else.", ""]  # fmt: skip
+    ours = {name: row for name, row in rows.items() if name != "`joblib.dump`"}
+    n_kills, survived, torn = (sum(row[key] for row in ours.values())
+                               for key in ("kills", "survived", "torn"))  # fmt: skip
+    dump = rows["`joblib.dump`"]
+    write_row(
+        "kills", f"{n_kills} kills in {len(ours)} situations; {dump['kills']} of `joblib.dump`",
+        f"{survived} went on with the same bits, {torn} torn entries or files; `joblib.dump` left "
+        f"{dump['torn']} torn files, {dump['wrong']} of them loaded", command,
+    )  # fmt: skip
+    different, twice = (sum(row[k] for row in processes) for k in (2, 3))
+    write_row(
+        "two processes", f"{2 * args.rounds} cold stores, 2 and 4 processes; {args.rounds} stores "
+        "deleted while in use", f"{different} results differ, {twice} clips computed twice; "
+        f"{deleted['right']} right results and {deleted['clear error']} clear errors of "
+        f"{sum(deleted.values())} where stores were deleted", command,
+    )  # fmt: skip
+    if disks:
+        tried, clear, clean, same = (sum(row[k] for row in disks.values()) for k in range(4))
+        lines += ["| on a full disk | tried | clear error | nothing half-written | same bits after "
+                  "space was freed |", "|---|---|---|---|---|"]  # fmt: skip
+        lines += [f"| {name} | {' | '.join(map(str, row))} |" for name, row in disks.items()]
+        write_row(
+            "full disk", f"{tried} full disks, {len(disks)} writers", f"{clear} clear errors, "
+            f"{clean} with nothing half-written, {same} right after space was freed", command,
+        )  # fmt: skip
+    print("\n".join(lines))
+    write_block("kills", lines, RELIABILITY)
+
+
+if __name__ == "__main__":
+    main()
