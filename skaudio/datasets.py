@@ -230,6 +230,7 @@ def fetch_esc50(
         "esc10": only the 400 clips of ESC-10, 10 classes.
     url, known_hash : str or None, default=None
         Another address of the archive (zip or tar), and its checksum ("sha256:...", "md5:...").
+        By https, or by http if there is a checksum.
     progress : bool, default=True
         Whether to show a progress bar.
 
@@ -245,7 +246,10 @@ def fetch_esc50(
     ConnectionError
         If the download failed; call again to go on.
     ValueError
-        If the archive is not the expected one or not safe; it is removed.
+        If the archive is not the expected one, not safe or too large, which removes it; if `url`
+        or `known_hash` is not of the kinds above; if `folder` cannot be written to.
+    OSError
+        If the disk is full; what arrived is kept.
 
     References
     ----------
@@ -287,7 +291,7 @@ def fetch_fsdd(
 
     Raises
     ------
-    ConnectionError, ValueError
+    ConnectionError, ValueError, OSError
         As in `fetch_esc50`.
 
     References
@@ -329,7 +333,7 @@ def fetch_speech_commands(
 
     Raises
     ------
-    ConnectionError, ValueError
+    ConnectionError, ValueError, OSError
         As in `fetch_esc50`.
 
     References
