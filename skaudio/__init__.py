@@ -6,7 +6,9 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from skaudio._audio_limits import AudioLimits
     from skaudio._augmentation import Augmentation
+    from skaudio._check_audio import check_audio
     from skaudio._cost import cost
     from skaudio._deltas import Deltas
     from skaudio._diffres_resampler import DiffResResampler
@@ -20,10 +22,12 @@ if TYPE_CHECKING:
     from skaudio._pretrained_cnn import PretrainedCNN
     from skaudio._report.report import report
     from skaudio._show_versions import show_versions
-    from skaudio.audio import AudioError
+    from skaudio.audio import AudioError, AudioWarning
 
 __all__ = [
     "AudioError",
+    "AudioLimits",
+    "AudioWarning",
     "Augmentation",
     "Deltas",
     "DiffResResampler",
@@ -32,6 +36,7 @@ __all__ = [
     "MelSpectrogram",
     "PCEN",
     "PretrainedCNN",
+    "check_audio",
     "cost",
     "predict_windows",
     "report",
@@ -46,6 +51,8 @@ __version__ = version("skaudio")
 # Loaded on first use, so that `import skaudio` needs neither torch nor a decoder.
 _HOMES = {
     "AudioError": "skaudio.audio",
+    "AudioLimits": "skaudio._audio_limits",
+    "AudioWarning": "skaudio.audio",
     "Augmentation": "skaudio._augmentation",
     "Deltas": "skaudio._deltas",
     "DiffResResampler": "skaudio._diffres_resampler",
@@ -54,6 +61,7 @@ _HOMES = {
     "MelSpectrogram": "skaudio._mel_spectrogram",
     "PCEN": "skaudio._pcen",
     "PretrainedCNN": "skaudio._pretrained_cnn",
+    "check_audio": "skaudio._check_audio",
     "cost": "skaudio._cost",
     "predict_windows": "skaudio._predict_windows",
     "report": "skaudio._report.report",

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from skaudio import dsp
+from skaudio._audio_limits import AudioLimits
 from skaudio._clips import EncodedClip, SampledClip
 from skaudio._scratch import scratch
-from skaudio.audio import AudioError, fit_length, load_clip, probe_channels, probe_length
-from skaudio.feature_store import FeatureStore
+from skaudio.audio import AudioError, fit_length, probe_channels, probe_length, read_clip
+from skaudio.feature_store import FeatureStore, NotedFeatures
 
 __all__ = [
     "ClipExtractor",
-    "Failures",
+    "Findings",
     "check_channels",
     "count_channels",
     "log_mel_images",
@@ -27,7 +27,32 @@ __all__ = [
 ]
 
 Clip = str | EncodedClip | SampledClip | np.ndarray
-Failures = list[tuple[str, str]]
+
+
+@dataclass
+class Findings:
+    """What is wrong with clips.
+
+    Attributes
+    ----------
+    failures, remarks : list of (str, str)
+        Path and reason of every file that could not be read, or was read in spite of it.
+    """
+
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    remarks: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, other: Findings) -> None:
+        """Take over what another worker found."""
+        self.failures += other.failures
+        self.remarks += other.remarks
+
+    def take(self, clip: Clip, found: np.ndarray | NotedFeatures | None) -> np.ndarray | None:
+        """Take over the notes on a clip, and give its features."""
+        if not isinstance(found, NotedFeatures):
+            return found
+        self.remarks += [(_name_of(clip), note) for note in found.notes]
+        return found.features
 
 
 @dataclass(frozen=True)
@@ -39,7 +64,7 @@ class ClipExtractor:
     n_samples : int
         Length of every clip.
     loading : dict
-        Arguments of `skaudio.audio.load_clip` besides the path.
+        Arguments of `skaudio.audio.read_clip` besides the path.
     shape : tuple of int
         Shape of a clip's features.
     compute : callable or None
@@ -64,12 +89,12 @@ class ClipExtractor:
         """Shape of a clip's waveform."""
         return (*([] if self.n_channels is None else [self.n_channels]), self.n_samples)
 
-    def __call__(self, clips: Sequence[Clip]) -> tuple[np.ndarray, Failures]:
-        """Features of clips in a new array, and the failures; see `fill`."""
+    def __call__(self, clips: Sequence[Clip]) -> tuple[np.ndarray, Findings]:
+        """Features of clips in a new array, and what is wrong with them; see `fill`."""
         features = np.empty((len(clips), *self.shape), dtype=np.float32)
         return features, self.fill(features, clips)
 
-    def fill(self, features: np.ndarray, clips: Sequence[Clip]) -> Failures:
+    def fill(self, features: np.ndarray, clips: Sequence[Clip]) -> Findings:
         """Write the features of clips; those of files that failed are those of silence.
 
         Parameters
@@ -81,25 +106,30 @@ class ClipExtractor:
 
         Returns
         -------
-        failures : list of (str, str)
-            Path and reason of every file that failed.
+        findings : Findings
+            Files that failed, and files with which something is wrong.
         """
-        failures: Failures = []
+        findings = Findings()
         if self.compute is None:
-            self._load_all(features, clips, failures)
+            self._load_all(features, clips, findings)
         elif self.feature_store is None:
-            self.compute(self._waveforms(clips, failures), features)
+            self.compute(self._waveforms(clips, findings), features)
         else:
-            one = partial(self._one, failures=failures)
-            for i, found in self.feature_store.collect(clips, one):
-                features[i] = self._silent() if found is None else found
-        return failures
+            for i, found in self.feature_store.collect(clips, lambda c: self._one(c, findings)):
+                image = findings.take(clips[i], found)
+                features[i] = self._silent() if image is None else image
+        return findings
 
-    def _one(self, clip: Clip, failures: Failures) -> np.ndarray | None:
+    def _one(self, clip: Clip, findings: Findings) -> np.ndarray | NotedFeatures | None:
         """Features of one clip, None if it failed."""
-        before = len(failures)
-        waves = self._waveforms([clip], failures)
-        return self._features(waves) if len(failures) == before else None
+        mine = Findings()
+        waves = self._waveforms([clip], mine)
+        findings.failures += mine.failures
+        if mine.failures:
+            return None
+        features = self._features(waves)
+        notes = [reason for _, reason in mine.remarks]
+        return NotedFeatures(features, notes) if notes else features
 
     def _silent(self) -> np.ndarray:
         return self._features(np.zeros((1, *self.wave_shape), dtype=np.float32))
@@ -109,65 +139,81 @@ class ClipExtractor:
         self.compute(wave, features)  # type: ignore[misc]
         return features[0]
 
-    def _waveforms(self, clips: Sequence[Clip], failures: Failures) -> np.ndarray:
+    def _waveforms(self, clips: Sequence[Clip], findings: Findings) -> np.ndarray:
         waves = scratch("waveforms", (len(clips), *self.wave_shape), np.float32)
-        self._load_all(waves, clips, failures)
+        self._load_all(waves, clips, findings)
         return waves
 
-    def _load_all(self, waves: np.ndarray, clips: Sequence[Clip], failures: Failures) -> None:
-        def load(clip: Clip) -> np.ndarray | None:
+    def _load_all(self, waves: np.ndarray, clips: Sequence[Clip], findings: Findings) -> None:
+        def load(clip: Clip) -> np.ndarray | NotedFeatures | None:
             try:
-                return self.load(clip)
+                wave, remarks = self.load(clip)
             except AudioError as err:
-                failures.extend(err.failures)
+                findings.failures.extend(err.failures)
                 return None
+            return NotedFeatures(wave, [reason for _, reason in remarks]) if remarks else wave
 
         are_files = not isinstance(clips[0], np.ndarray)
         if self.waveform_store is not None and are_files:
             results = self.waveform_store.collect(clips, load)
         else:
             results = enumerate(map(load, clips))
-        for i, wave in results:
+        for i, found in results:
+            wave = findings.take(clips[i], found)
             waves[i] = 0.0 if wave is None else wave
 
-    def load(self, clip: Clip) -> np.ndarray:
-        """Waveform of a clip, of shape `wave_shape`; `AudioError` if it cannot be read."""
+    def load(self, clip: Clip) -> tuple[np.ndarray, list[tuple[str, str]]]:
+        """Waveform of a clip, of shape `wave_shape`, and what is wrong with its file, if anything.
+
+        Raises
+        ------
+        AudioError
+            If it cannot be read.
+        """
         if not isinstance(clip, np.ndarray):
-            wave = load_clip(clip, **self.loading)
+            wave, remarks = read_clip(clip, **self.loading)
             if wave.shape != self.wave_shape:
-                name = clip if isinstance(clip, str) else clip.name
-                raise AudioError([(name, other_count(len(wave), self.n_channels))])
-            return wave
+                raise AudioError([(_name_of(clip), other_count(len(wave), self.n_channels))])
+            return wave, remarks
         pad_mode, crop = self.loading["pad_mode"], self.loading["crop"]
-        return fit_length(clip, self.n_samples, pad_mode=pad_mode, crop=crop)
+        return fit_length(clip, self.n_samples, pad_mode=pad_mode, crop=crop), []
 
 
-def longest_clip(clips: Sequence[Clip] | np.ndarray, *, sample_rate: int, strict: bool) -> int:
-    """Length of the longest clip in samples, of files as their headers tell.
+def _name_of(clip: Clip) -> str:
+    return clip if isinstance(clip, str) else clip.name  # type: ignore[union-attr]
+
+
+def longest_clip(
+    clips: Sequence[Clip] | np.ndarray, *, sample_rate: int, strict: bool, limits: AudioLimits
+) -> int:
+    """Length of the longest clip in samples, of files as their headers tell where they do not lie.
 
     Raises
     ------
     AudioError
-        If headers cannot be read: any with `strict`, otherwise all.
+        If headers cannot be read or files are too long: any with `strict`, otherwise all.
     """
     if isinstance(clips, np.ndarray):
         return clips.shape[1]
     lengths, failures = [], []
     for clip in clips:
+        if isinstance(clip, np.ndarray):
+            lengths.append(clip.shape[-1])
+            continue
         try:
-            lengths.append(
-                clip.shape[-1]
-                if isinstance(clip, np.ndarray)
-                else probe_length(clip, sample_rate=sample_rate)
-            )
+            length = probe_length(clip, sample_rate=sample_rate, limits=limits)
+            limits.check_duration(length / sample_rate)
+            lengths.append(length)
         except AudioError as err:
             failures += err.failures
+        except ValueError as err:
+            failures.append((_name_of(clip), str(err)))
     if failures and (strict or not lengths):
         raise AudioError(failures)
     return max(lengths)
 
 
-def count_channels(clips: Sequence[Clip], *, strict: bool) -> int:
+def count_channels(clips: Sequence[Clip], *, strict: bool, limits: AudioLimits) -> int:
     """Number of channels of the first clip, or unless `strict` of the first that can be read.
 
     Raises
@@ -175,12 +221,12 @@ def count_channels(clips: Sequence[Clip], *, strict: bool) -> int:
     AudioError
         If there is no such file.
     """
-    failures: Failures = []
+    failures: list[tuple[str, str]] = []
     for clip in clips:
         if isinstance(clip, np.ndarray):
             return len(clip)
         try:
-            return probe_channels(clip)
+            return probe_channels(clip, limits=limits)
         except AudioError as err:
             failures += err.failures
             if strict:

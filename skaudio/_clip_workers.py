@@ -10,9 +10,9 @@ import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from joblib.parallel import get_active_backend
 
-from skaudio._clip_extractor import ClipExtractor, Failures
+from skaudio._clip_extractor import ClipExtractor, Findings
 from skaudio._progress_bar import progress_bar
-from skaudio.audio import AudioError
+from skaudio.audio import AudioError, AudioWarning
 
 __all__ = ["work_through"]
 
@@ -50,6 +50,11 @@ def work_through(
     ------
     AudioError
         If files cannot be read and `on_error` is 'raise'; names all of them.
+
+    Warns
+    -----
+    AudioWarning
+        Once, of all files with which something is wrong but that can be read.
     """
     backend = get_active_backend(prefer="threads")[0]
     # Threads write their results where they belong; processes have to send them.
@@ -66,31 +71,33 @@ def work_through(
     parts = [slice(start, start + size) for start in range(0, len(clips), size)]
     # One result after the other where the backend can do that; Ray's cannot.
     return_as = "generator" if getattr(backend, "supports_return_generator", False) else "list"
-    failures: Failures = []
+    findings = Findings()
     with progress_bar(len(clips), "clip", type(owner).__name__, owner.verbose) as done:
         parallel = Parallel(n_jobs=owner.n_jobs, prefer="threads", return_as=return_as)
         for part, result in zip(parts, parallel(map(task, parts)), strict=True):
             if features is not None and not threads:
                 features[part], result = result
-            failures += result
+            findings.add(result)
             done.update(min(size, len(clips) - part.start))
-    if failures and owner.on_error == "raise":
-        raise AudioError(failures)
-    if failures:
+    if findings.failures and owner.on_error == "raise":
+        raise AudioError(findings.failures)
+    if findings.failures:
         rest = "They are not in the cache." if features is None else "Their rows hold silence."
-        warnings.warn(f"{AudioError(failures)}\n{rest}", stacklevel=stacklevel)
+        warnings.warn(f"{AudioError(findings.failures)}\n{rest}", stacklevel=stacklevel)
+    if findings.remarks:
+        warnings.warn(AudioWarning(findings.remarks), stacklevel=stacklevel)
 
 
 # Functions of the module: Dask looks at what it is to call, and an extractor has no hash.
-def _compute(extractor: ClipExtractor, clips: Any) -> tuple[np.ndarray, Failures]:
+def _compute(extractor: ClipExtractor, clips: Any) -> tuple[np.ndarray, Findings]:
     return extractor(clips)
 
 
-def _fill(extractor: ClipExtractor, features: np.ndarray, clips: Any) -> Failures:
+def _fill(extractor: ClipExtractor, features: np.ndarray, clips: Any) -> Findings:
     return extractor.fill(features, clips)
 
 
-def _store(extractor: ClipExtractor, clips: Any) -> Failures:
+def _store(extractor: ClipExtractor, clips: Any) -> Findings:
     return extractor(clips)[1]
 
 

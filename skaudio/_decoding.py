@@ -3,55 +3,195 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
 
+from skaudio._clip_checks import ClipChecks
 from skaudio._clips import EncodedClip, SampledClip
-from skaudio._validation import MAX_AMPLITUDE, peak_of
+from skaudio._containers import PatchedHead, name_foreign, read_claim
+from skaudio._packets import find_lost_pages, find_lost_sync, find_missing_end, has_frame_count
 
-__all__ = ["DECODING_ERRORS", "open_audio", "read_blocks", "read_waveform", "reason_of"]
+__all__ = [
+    "DECODING_ERRORS",
+    "OpenAudio",
+    "count_frames",
+    "read_blocks",
+    "read_waveform",
+    "reason_of",
+]
 
-# A header outside this range is damaged: resampling by such ratios would take all memory.
-MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 100, 10_000_000
 # Samples read beyond the wanted part, so that the resampling filter sees what really follows.
 RESAMPLE_MARGIN = 256
 # Frames decoded and dropped after a jump into an MPEG file, ten packets: a packet borrows bits from
 # earlier ones, so the first few after a jump come out wrong.
 MPEG_MARGIN = 11_520
-# Samples, over all channels, that are decoded at a time from files of any length: 4 MB.
+# Frames at the ends of an MPEG file that decoders may leave out: four packets.
+MPEG_ENDS = 4 * 1152
+# The rate in which ogg counts opus, whatever the file's own, and what it counts before the start.
+OPUS_RATE, OPUS_SKIP = 48_000, 3840
+# Samples, over all channels, that are decoded at a time: 4 MB.
 BLOCK_SAMPLES = 1_000_000
 # What comes out of files that cannot be read; `reason_of` says what it means.
 DECODING_ERRORS = (soundfile.SoundFileError, OSError, TypeError, ValueError)
 
 
-def open_audio(path: str | EncodedClip) -> soundfile.SoundFile:
-    """Open a regular file, or one in memory, whose header is sound."""
+class OpenAudio:
+    """A regular file, or one in memory, whose header is sound; closed by `with`.
+
+    Parameters
+    ----------
+    path : str or EncodedClip
+        The file.
+    limits : AudioLimits
+        What its header may claim.
+
+    Attributes
+    ----------
+    file : SoundFile
+        What decodes it.
+    remarks : list of str
+        What is wrong with it, so far, and what was done about it.
+    """
+
+    def __init__(self, path: str | EncodedClip, limits: Any) -> None:
+        self.remarks: list[str] = []
+        with ExitStack() as stack:
+            self._raw = stack.enter_context(_open_raw(path))
+            claim = read_claim(self._raw)
+            self._note(claim.remark)
+            if claim.head is not None:
+                source: Any = PatchedHead(stack.enter_context(_open_raw(path)), claim.head)
+            else:
+                source = _on_disk(path) if isinstance(path, str) else io.BytesIO(path.content)
+            self.file = stack.enter_context(_decoder(source, self._raw))
+            if self.file.format == "RAW":  # guessed from the name, with a rate that is guessed too
+                raise TypeError
+            limits.check_header(self.file.samplerate, self.file.channels)
+            if self.file.format == "OGG":
+                self._note(find_missing_end(self._raw))
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> OpenAudio:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def blocks(self, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
+        """Frames of shape (n_frames, n_channels) in pieces; None: all there are.
+
+        What is wrong with them is among `remarks` after the last piece.
+        """
+        mpeg = self.file.subtype.startswith("MPEG")
+        lead = min(start, MPEG_MARGIN) if mpeg else 0
+        if start > lead:
+            self.file.seek(start - lead)
+        size, got, left = max(1, BLOCK_SAMPLES // self.file.channels), 0, count
+        while left is None or left > 0:
+            wanted = lead + (size if left is None else min(size, left))
+            frames = self.file.read(wanted, dtype="float32", always_2d=True)
+            short, frames, lead = len(frames) < wanted, frames[lead:], 0
+            got, left = got + len(frames), None if left is None else left - len(frames)
+            if len(frames):
+                yield frames
+            if short:
+                break
+        if got == 0:
+            raise ValueError(
+                "ends before the middle that its header claims" if start else "holds no samples"
+            )
+        self._note(self._find_damage(start, count, got))
+
+    def _find_damage(self, start: int, count: int | None, got: int) -> str | None:
+        """What decoders do not tell of the frames that were read."""
+        claimed = max(1, self.file.frames)
+        wanted = claimed - start if count is None else min(count, claimed - start)
+        if self.file.format == "OGG":
+            scale = OPUS_RATE / self.file.samplerate if self.file.subtype == "OPUS" else 1
+            stop = math.ceil((start + got) * scale) + OPUS_SKIP
+            lost = find_lost_pages(self._raw, start / claimed, stop)
+            return lost or self._find_gap(wanted, got)
+        if self.file.format != "MP3":
+            return self._find_gap(wanted, got)
+        counted = has_frame_count(self._raw)
+        if counted and got < wanted - MPEG_ENDS:
+            return self._find_gap(wanted, got)
+        limit = math.inf if count is None else count
+        lost, found = find_lost_sync(self._raw, start / claimed, limit)
+        if lost is not None:
+            return f"{lost}; {got / self.file.samplerate:.4g} s could be decoded"
+        short = not counted and got < min(limit, found) - MPEG_ENDS
+        return self._find_gap(int(min(limit, found)), got) if short else None
+
+    def _find_gap(self, wanted: int, got: int) -> str | None:
+        if got >= wanted:
+            return None
+        rate = self.file.samplerate
+        return f"breaks off: of {wanted / rate:.4g} s, {got / rate:.4g} s could be decoded"
+
+    def _note(self, remark: str | None) -> None:
+        if remark is not None:
+            self.remarks.append(remark)
+
+
+def _open_raw(path: str | EncodedClip) -> BinaryIO:
+    """The bytes of a file; nothing but a regular one is opened."""
     if isinstance(path, EncodedClip):
-        file = soundfile.SoundFile(io.BytesIO(path.content))
-    else:
-        # Opening a FIFO would wait for ever, so the kind of file is looked at first.
-        mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
-            raise ValueError(f"is {kind}, not a file")
-        file = soundfile.SoundFile(path)
+        return io.BytesIO(path.content)
+    # Opening a FIFO would wait for ever, so the kind of file is looked at first.
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+        raise ValueError(f"is {kind}, not a file")
+    return open(path, "rb", buffering=0)
+
+
+def _on_disk(path: str) -> str | bytes:
+    """A name as soundfile takes it, which encodes text strictly, even if it is no valid text."""
+    return os.fsencode(path) if os.name == "posix" else path
+
+
+def _decoder(source: Any, raw: BinaryIO) -> soundfile.SoundFile:
     try:
-        _check_rate(file.samplerate)
-    except ValueError:
-        file.close()
-        raise
-    return file
+        return soundfile.SoundFile(source)
+    except soundfile.SoundFileError as err:
+        kind = name_foreign(raw)
+        if kind is None:
+            raise
+        raise ValueError(
+            f"is {kind}, which libsndfile does not decode: convert it to flac or wav"
+        ) from err
 
 
-def _check_rate(sample_rate: int) -> None:
-    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
-        raise ValueError(f"claims a sample rate of {sample_rate} Hz")
+def count_frames(path: str | EncodedClip, limits: Any) -> tuple[int, int]:
+    """Number of frames of a file, and their rate.
+
+    That of the header, unless it claims much and its last frame is not there: then the file is
+    decoded to its end, in blocks.
+    """
+    with OpenAudio(path, limits) as audio:
+        claimed, rate = audio.file.frames, audio.file.samplerate
+        if claimed * audio.file.channels <= BLOCK_SAMPLES or _reaches(audio.file, claimed):
+            return claimed, rate
+    with OpenAudio(path, limits) as audio:
+        return sum(map(len, audio.blocks())), rate
+
+
+def _reaches(file: soundfile.SoundFile, n_frames: int) -> bool:
+    try:
+        file.seek(n_frames - 1)
+        return len(file.read(1)) == 1
+    except soundfile.SoundFileError:
+        return False
 
 
 def read_waveform(
@@ -60,41 +200,76 @@ def read_waveform(
     n_samples: int | None,
     channel: str | int,
     crop: str,
-) -> np.ndarray:
-    """Samples as `skaudio.audio.load_clip` has them, of at least `n_samples` if there are so many.
+    limits: Any,
+) -> tuple[np.ndarray, list[str]]:
+    """Samples as `skaudio.audio.load_clip` has them, and what is wrong with them.
 
-    Of shape (n_samples,), or (n_channels, n_samples) with ``channel='all'``.
+    Of shape (n_samples,), or (n_channels, n_samples) with ``channel='all'``; at least `n_samples`
+    if there are so many.
     """
     if isinstance(path, SampledClip):
-        _check_rate(path.sample_rate)
-        frames, rate = path.wave[:, None], path.sample_rate
+        limits.check_header(path.sample_rate, 1)
+        rate, n_frames = path.sample_rate, len(path.wave)
+        if n_frames == 0:
+            raise ValueError("holds no samples")
+        if n_samples is None:
+            limits.check_duration(n_frames / rate)
+        checks = ClipChecks(channel, n_frames, limits)
+        wave, remarks = (
+            checks(path.wave[:, None]),
+            [],
+        )  # an array: what is odd is the caller's matter
     else:
-        frames, rate = _decode(path, sample_rate, n_samples, crop)
-    if len(frames) == 0:
-        raise ValueError("holds no samples")
-    wave = _resample(_chosen(frames, channel), rate, sample_rate)
-    return np.ascontiguousarray(wave.T)
+        with OpenAudio(path, limits) as audio:
+            rate, n_frames = audio.file.samplerate, audio.file.frames
+            checks = ClipChecks(channel, n_frames, limits)
+            if n_samples is None:
+                _refuse_long(audio.file, limits)
+                start, count = 0, None
+            else:
+                start, count = _part(audio.file, sample_rate, n_samples, crop)
+            pieces, length = [], 0
+            for frames in audio.blocks(start, count):
+                pieces.append(checks(frames))
+                length += len(frames)
+                if n_samples is None:
+                    limits.check_duration(length / rate)
+        wave = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        remarks = audio.remarks + checks.remarks
+    return np.ascontiguousarray(_resample(wave, rate, sample_rate).T), remarks
+
+
+def _refuse_long(file: soundfile.SoundFile, limits: Any) -> None:
+    """Refuse a file that is too long for one clip, before it is decoded if its header is right."""
+    try:
+        limits.check_duration(file.frames / file.samplerate)
+    except ValueError:
+        if _reaches(file, file.frames):
+            raise
+        file.seek(0)
 
 
 def read_blocks(
-    file: soundfile.SoundFile, sample_rate: int, channel: str | int
+    audio: OpenAudio, sample_rate: int, channel: str | int, limits: Any
 ) -> Iterator[np.ndarray]:
-    """All samples of an open file, resampled, in pieces that are not empty."""
-    size = max(1, BLOCK_SAMPLES // file.channels)
-    rates = file.samplerate, sample_rate
+    """All samples of an open file, resampled, in pieces that are not empty.
+
+    What is wrong with them is among the file's `remarks` after the last piece.
+    """
+    rates = audio.file.samplerate, sample_rate
+    checks = ClipChecks(channel, audio.file.frames, limits)
     stream = None
     if rates[0] != rates[1]:
-        count = file.channels if channel == "all" else 1
+        count = audio.file.channels if channel == "all" else 1
         stream = soxr.ResampleStream(*rates, num_channels=count, dtype="float32", quality="HQ")
     wave, given = np.zeros(0, dtype=np.float32), False
-    while len(frames := file.read(size, dtype="float32", always_2d=True)):
-        wave = _chosen(frames, channel)
+    for frames in audio.blocks():
+        wave = checks(frames)
         block = wave if stream is None else stream.resample_chunk(wave)
         if len(block):
             given = True
             yield np.ascontiguousarray(block.T)
-    if len(wave) == 0:
-        raise ValueError("holds no samples")
+    audio.remarks += checks.remarks
     if stream is not None:
         block = stream.resample_chunk(wave[:0], last=True)
         if len(block) or not given:  # nothing given: the file is shorter than one new sample
@@ -102,29 +277,8 @@ def read_blocks(
             yield np.ascontiguousarray(block.T)
 
 
-def _chosen(frames: np.ndarray, channel: str | int) -> np.ndarray:
-    """What is wanted of frames of shape (n_frames, n_channels), one channel or all, checked."""
-    wave = _mixed(frames, channel)
-    peak = peak_of(wave)
-    if not np.isfinite(peak):
-        raise ValueError("holds samples that are NaN or infinite")
-    if peak > MAX_AMPLITUDE:
-        raise ValueError(f"holds samples of up to {peak:.3g}, above {MAX_AMPLITUDE:g}")
-    return np.ascontiguousarray(wave)
-
-
-def _mixed(frames: np.ndarray, channel: str | int) -> np.ndarray:
-    """The wanted channel(s) of frames (n_frames, n_channels)."""
-    if channel == "all":
-        return frames
-    if channel == "mean":
-        return _average(frames)
-    if int(channel) >= frames.shape[1]:
-        raise ValueError(f"has {frames.shape[1]} channel(s), channel {channel} was asked for")
-    return frames[:, int(channel)]
-
-
 def _resample(wave: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
+    """Waveform of shape (n_samples,) or (n_samples, n_channels) at another rate."""
     if rate == sample_rate:
         return wave
     resampled = soxr.resample(wave, rate, sample_rate, quality="HQ")
@@ -132,33 +286,6 @@ def _resample(wave: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
         silence = np.zeros((rate // sample_rate, *wave.shape[1:]), dtype=np.float32)
         resampled = soxr.resample(np.concatenate([wave, silence]), rate, sample_rate, quality="HQ")
     return resampled
-
-
-def _decode(
-    path: str | EncodedClip, sample_rate: int, n_samples: int | None, crop: str
-) -> tuple[np.ndarray, int]:
-    """The frames of a file that are needed, (n_frames, n_channels), and their rate."""
-    with open_audio(path) as file:
-        start, count = 0, -1
-        if n_samples is not None:
-            start, count = _part(file, sample_rate, n_samples, crop)
-        lead = min(start, MPEG_MARGIN) if file.subtype.startswith("MPEG") else 0
-        if start > lead:
-            file.seek(start - lead)
-        count = count if count < 0 else count + lead
-        return file.read(count, dtype="float32", always_2d=True)[lead:], file.samplerate
-
-
-def _average(frames: np.ndarray) -> np.ndarray:
-    """Mean over channels; `frames.mean(axis=1)` takes 20 times as long for few channels."""
-    if frames.shape[1] == 1:
-        return frames[:, 0]
-    total = np.zeros(len(frames), dtype=np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what comes of it
-        for channel in frames.T:
-            total += channel
-    total /= frames.shape[1]
-    return total
 
 
 def _part(
@@ -180,8 +307,8 @@ def reason_of(path: str, err: Exception) -> str:
     if isinstance(err, FileNotFoundError):
         return "no such file"
     if isinstance(err, soundfile.SoundFileError):
-        text = str(err).replace(f"Error opening {path!r}: ", "").strip()
-        text = re.sub(r"^Error opening <_io.BytesIO .*?>: ", "", text)  # a file in memory
+        text = str(err).replace(f"Error opening {_on_disk(path)!r}: ", "").strip()
+        text = re.sub(r"^Error opening <.*?>: ", "", text)  # a file in memory
         return f"libsndfile says: {text}"
     if isinstance(err, TypeError):  # soundfile takes headerless raw data for raw PCM
         return "has no header that tells rate and format"

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio import dsp
+from skaudio._audio_limits import as_limits, store_key
 from skaudio._callback_support import CallbackSupportMixin, one_step
 from skaudio._clip_extractor import (
     ClipExtractor,
@@ -34,6 +35,8 @@ from skaudio._mel_parameters import (
 from skaudio._temporary_memmap import new_features
 from skaudio._validation import as_clip_list, check_folder, check_waveform
 from skaudio.feature_store import FeatureStore
+
+OWNER = "MelSpectrogram"
 
 
 class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -84,6 +87,8 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         How clips that are too short are filled: with silence, or with themselves.
     crop : {'start', 'center'}, default='start'
         Which part is kept of clips that are too long.
+    limits : AudioLimits or None, default=None
+        What files may claim and hold, or they cannot be read; None takes the defaults.
     on_error : {'raise', 'warn'}, default='raise'
         What to do with files that cannot be read: raise one `AudioError` naming all of them, or
         warn and leave silence in their rows.
@@ -162,6 +167,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         channel="mean",
         pad_mode="constant",
         crop="start",
+        limits=None,
         on_error="raise",
         cache_dir=None,
         cache_waveforms=True,
@@ -188,6 +194,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         self.channel = channel
         self.pad_mode = pad_mode
         self.crop = crop
+        self.limits = limits
         self.on_error = on_error
         self.cache_dir = cache_dir
         self.cache_waveforms = cache_waveforms
@@ -230,14 +237,14 @@ of shape (n_clips, n_samples)
         check_mel_folders(self)
         warn_of_empty_bands(self)
         clips = self._check_clips(X, reset=True)
-        strict = self.on_error == "raise"
+        how = {"strict": self.on_error == "raise", "limits": as_limits(self.limits, OWNER)}
         if self.channel == "all":
-            self.n_channels_ = count_channels(clips, strict=strict)
+            self.n_channels_ = count_channels(clips, **how)
             check_channels(clips, self.n_channels_)
         if self.duration is not None:
             self.n_samples_ = max(1, round(self.duration * self.sample_rate))
         else:
-            self.n_samples_ = longest_clip(clips, sample_rate=self.sample_rate, strict=strict)
+            self.n_samples_ = longest_clip(clips, sample_rate=self.sample_rate, **how)
         return self
 
     def transform(self, X: Any) -> Any:
@@ -265,6 +272,12 @@ of shape (n_clips, n_samples)
         ValueError
             If `X` holds NaN, infinity or neither paths nor waveforms, or a parameter was set out
             of range after `fit`.
+
+        Warns
+        -----
+        AudioWarning
+            Once, of all files that can be read although something is wrong with them, as
+            `skaudio.audio.load_clip` warns of one; with a cache every time too.
         """
         check_is_fitted(self)
         check_mel_parameters(self)
@@ -384,12 +397,13 @@ of shape (n_clips, n_samples)
         lead = () if n_channels is None else (n_channels,)
         wave_shape = (*lead, self.n_samples_)
         shape = wave_shape if self.in_network else image_shape(self)
+        limits = as_limits(self.limits, OWNER)
         folder = self._cache_folder()
         stores: dict[str, FeatureStore] = {}
         if folder is not None:
             # Keys of clips that are mixed must stay as they are: they have entries on disks.
             count = {} if n_channels is None else {"n_channels": n_channels}
-            waveforms = {**cut, "n_samples": self.n_samples_, **count}
+            waveforms = {**cut, "n_samples": self.n_samples_, **count, **store_key(limits)}
             if not self.in_network:
                 stores["feature_store"] = FeatureStore(folder, self._key(waveforms), shape)
             if self.cache_waveforms:
@@ -397,7 +411,7 @@ of shape (n_clips, n_samples)
                 stores["waveform_store"] = FeatureStore(folder, key, wave_shape)
         return ClipExtractor(
             n_samples=self.n_samples_,
-            loading={**cut, "duration": self.n_samples_ / self.sample_rate},
+            loading={**cut, "duration": self.n_samples_ / self.sample_rate, "limits": limits},
             shape=shape,
             compute=None if self.in_network else self._arithmetic(),
             n_channels=n_channels,

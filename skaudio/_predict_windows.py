@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
+from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._clip_extractor import other_count
 from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._pipelines import check_pipeline, label_names, uncached_transform
 from skaudio._progress_bar import progress_bar
 from skaudio._validation import is_int, is_path, is_real
-from skaudio.audio import AudioError, probe_channels, probe_length, stream_blocks
+from skaudio.audio import AudioError, AudioWarning, probe_channels, probe_length, read_stream
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -89,6 +90,11 @@ def predict_windows(
     ImportError
         If pandas is not installed.
 
+    Warns
+    -----
+    AudioWarning
+        Once, of all recordings that can be read although something is wrong with them.
+
     See Also
     --------
     windows_to_events : Join windows to events.
@@ -131,15 +137,17 @@ def predict_windows(
         raise ValueError(f"batch_size of {OWNER} must be an int >= 1, got {batch_size!r}.")
     if on_error not in ("raise", "warn"):
         raise ValueError(f"on_error of {OWNER} must be 'raise' or 'warn', got {on_error!r}.")
-    lengths, failures = _probe(paths, mel)
+    limits = as_limits(mel.limits, "MelSpectrogram")
+    lengths, failures = _probe(paths, mel, limits)
     if failures and on_error == "raise":
         raise AudioError(failures)
     predict, results = _predictor(pipe), []
+    remarks: list[tuple[str, str]] = []
+    reading = {"sample_rate": mel.sample_rate, "channel": mel.channel, "limits": limits}
     total = _count_windows([n for _, n in lengths], length, step)
     with progress_bar(total, "window", OWNER, verbose) as bar:
         for name, _ in lengths:
-            blocks = stream_blocks(name, sample_rate=mel.sample_rate, channel=mel.channel)
-            windows = _cut(blocks, length, step, min_last * length)
+            windows = _cut(read_stream(name, remarks, **reading), length, step, min_last * length)
             try:
                 results.append((name, *_predict(predict, windows, batch_size, bar)))
             except AudioError as err:
@@ -148,6 +156,8 @@ def predict_windows(
                 failures += err.failures
     if failures:
         warnings.warn(f"{AudioError(failures)}\nThey have no rows.", stacklevel=2)
+    if remarks:
+        warnings.warn(AudioWarning(remarks), stacklevel=2)
     columns = _columns(results, label_names(pipe), mel.sample_rate)
     if is_path(path):
         del columns["path"]
@@ -209,16 +219,17 @@ def _check_times(window: Any, hop: Any, mel: MelSpectrogram) -> tuple[int, float
 
 
 def _probe(
-    paths: Sequence[str], mel: MelSpectrogram
+    paths: Sequence[str], mel: MelSpectrogram, limits: AudioLimits
 ) -> tuple[list[tuple[str, int]], list[tuple[str, str]]]:
     """Lengths of recordings according to their headers, and those that cannot be used."""
     lengths, failures = [], []
     for name in paths:
         try:
-            lengths.append((name, probe_length(name, sample_rate=mel.sample_rate)))
-            if mel.channel == "all" and probe_channels(name) != mel.n_channels_:
+            lengths.append((name, probe_length(name, sample_rate=mel.sample_rate, limits=limits)))
+            n_channels = probe_channels(name, limits=limits) if mel.channel == "all" else None
+            if n_channels is not None and n_channels != mel.n_channels_:
                 lengths.pop()
-                failures.append((name, other_count(probe_channels(name), mel.n_channels_)))
+                failures.append((name, other_count(n_channels, mel.n_channels_)))
         except AudioError as err:
             failures += err.failures
     return lengths, failures

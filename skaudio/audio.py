@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from numbers import Real
 
 import numpy as np
-from joblib import Parallel, delayed
 
+from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._clips import EncodedClip, SampledClip
 from skaudio._decoding import (
     DECODING_ERRORS,
-    open_audio,
+    OpenAudio,
+    count_frames,
     read_blocks,
     read_waveform,
     reason_of,
 )
-from skaudio._validation import is_int, is_path
+from skaudio._validation import is_int
 
 __all__ = [
     "AudioError",
-    "check_audio",
+    "AudioWarning",
+    "check_channel",
     "fit_length",
     "load_clip",
     "probe_channels",
     "probe_length",
+    "read_clip",
+    "read_stream",
     "stream_blocks",
 ]
 
@@ -55,6 +60,33 @@ class AudioError(ValueError):
         return AudioError, (self.failures,)
 
 
+class AudioWarning(UserWarning):
+    """Files that were read in spite of what is wrong with them.
+
+    ``warnings.simplefilter("error", skaudio.AudioWarning)`` makes errors of them, and "ignore"
+    silences them.
+
+    Parameters
+    ----------
+    remarks : sequence of (str, str)
+        Path of every such file, and what is wrong with it.
+
+    Attributes
+    ----------
+    remarks : list of (str, str)
+        The same, for programs.
+    """
+
+    def __init__(self, remarks: Sequence[tuple[str, str]]) -> None:
+        self.remarks = list(dict.fromkeys(remarks))
+        lines = "".join(f"\n  {path!r}: {reason}" for path, reason in self.remarks)
+        count = f"{len(self.remarks)} file{'s' if len(self.remarks) > 1 else ''}"
+        super().__init__(f"Read {count} in spite of what is wrong:{lines}")
+
+    def __reduce__(self):
+        return AudioWarning, (self.remarks,)
+
+
 def load_clip(
     path: str | os.PathLike | EncodedClip | SampledClip,
     *,
@@ -63,6 +95,7 @@ def load_clip(
     channel: str | int = "mean",
     pad_mode: str = "constant",
     crop: str = "start",
+    limits: AudioLimits | None = None,
 ) -> np.ndarray:
     """Read one file as a waveform.
 
@@ -84,6 +117,8 @@ def load_clip(
         What follows a file that is too short: silence, or the file again from its start.
     crop : {'start', 'center'}, default='start'
         Which part of a file that is too long is kept.
+    limits : AudioLimits or None, default=None
+        What the file may claim and hold; None takes the defaults of `AudioLimits`.
 
     Returns
     -------
@@ -95,21 +130,72 @@ def load_clip(
     ValueError
         If a parameter is out of range.
     AudioError
-        If the file is missing, not a regular file, not audio, empty, has no such channel, or
-        holds NaN, infinity or samples beyond 1e6, a million times full scale.
+        If the file is missing, not a regular file, not audio, empty, has no such channel, holds
+        NaN or infinity, or is beyond `limits`.
+
+    Warns
+    -----
+    AudioWarning
+        If something is wrong with the file, as far as it was read, but there is sound in it: it is
+        cut short or damaged, its header lies or does not tell its length, its channels cancel each
+        other, it holds a single sample or the same one throughout.
     """
     _check_options(sample_rate, duration, channel, pad_mode, crop)
+    wave, remarks = read_clip(
+        path, sample_rate=sample_rate, duration=duration, channel=channel, pad_mode=pad_mode,
+        crop=crop, limits=as_limits(limits, "load_clip"),
+    )  # fmt: skip
+    if remarks:
+        warnings.warn(AudioWarning(remarks), stacklevel=2)
+    return wave
+
+
+def read_clip(
+    path: str | os.PathLike | EncodedClip | SampledClip,
+    *,
+    sample_rate: int,
+    duration: float | None,
+    channel: str | int,
+    pad_mode: str,
+    crop: str,
+    limits: AudioLimits,
+) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    """The waveform of `load_clip`, and what is wrong with its file, if anything, for a warning.
+
+    Parameters
+    ----------
+    path, sample_rate, duration, channel, pad_mode, crop, limits
+        As for `load_clip`, and not checked.
+
+    Returns
+    -------
+    wave : ndarray of shape (n_samples,), or (n_channels, n_samples) for 'all', float32
+        Samples.
+    remarks : list of (str, str)
+        Empty, or path and reasons, in words.
+
+    Raises
+    ------
+    AudioError
+        As `load_clip`.
+    """
     n_samples = None if duration is None else max(1, round(duration * sample_rate))
     source, name = _named(path)
     try:
-        wave = read_waveform(source, sample_rate, n_samples, channel, crop)
+        wave, remarks = read_waveform(source, sample_rate, n_samples, channel, crop, limits)
     except DECODING_ERRORS as err:
         raise AudioError([(name, reason_of(name, err))]) from err
-    return wave if n_samples is None else fit_length(wave, n_samples, pad_mode=pad_mode, crop=crop)
+    if n_samples is not None:
+        wave = fit_length(wave, n_samples, pad_mode=pad_mode, crop=crop)
+    return wave, _joined(name, remarks)
 
 
 def stream_blocks(
-    path: str | os.PathLike, *, sample_rate: int | None = 22_050, channel: str | int = "mean"
+    path: str | os.PathLike,
+    *,
+    sample_rate: int | None = 22_050,
+    channel: str | int = "mean",
+    limits: AudioLimits | None = None,
 ) -> Iterator[np.ndarray]:
     """Read a file of any length block by block; memory does not grow with its length.
 
@@ -124,6 +210,8 @@ def stream_blocks(
         Rate of the blocks, in Hz; None keeps the file's own.
     channel : 'mean', 'all' or int, default='mean'
         The average of all channels, all of them, or the index of one.
+    limits : AudioLimits or None, default=None
+        What the file may claim and hold, but for its length; None takes the defaults.
 
     Returns
     -------
@@ -135,6 +223,11 @@ def stream_blocks(
     ------
     ValueError
         If a parameter is out of range.
+
+    Warns
+    -----
+    AudioWarning
+        As `load_clip`, after the last block.
 
     Examples
     --------
@@ -150,61 +243,52 @@ def stream_blocks(
     """
     rate = 1 if sample_rate is None else sample_rate
     _check_options(rate, None, channel, "constant", "start", owner="stream_blocks")
-    return _stream(os.fsdecode(path), sample_rate, channel)
+    return _warning_stream(path, sample_rate, channel, as_limits(limits, "stream_blocks"))
 
 
-def check_audio(
-    paths: Sequence[str | os.PathLike],
+def _warning_stream(
+    path: str | os.PathLike, sample_rate: int | None, channel: str | int, limits: AudioLimits
+) -> Iterator[np.ndarray]:
+    remarks: list[tuple[str, str]] = []
+    yield from read_stream(path, remarks, sample_rate=sample_rate, channel=channel, limits=limits)
+    if remarks:
+        warnings.warn(AudioWarning(remarks), stacklevel=2)
+
+
+def read_stream(
+    path: str | os.PathLike,
+    remarks: list[tuple[str, str]],
     *,
-    channel: str | int = "mean",
-    n_jobs: int | None = None,
-    verbose: int = 0,
-) -> list[tuple[str, str]]:
-    """Find the files that cannot be read, before a long run does.
-
-    Every file is decoded to its end, and nothing is kept. So this is a little stricter than
-    `load_clip` with a `duration`, which never sees damage behind the part that it needs.
+    sample_rate: int | None,
+    channel: str | int,
+    limits: AudioLimits,
+) -> Iterator[np.ndarray]:
+    """The blocks of `stream_blocks`; what is wrong with the file is added to `remarks` at last.
 
     Parameters
     ----------
-    paths : iterable of str or PathLike
-        The files.
-    channel : 'mean', 'all' or int, default='mean'
-        What will be asked of them: a file may lack the channel of this index.
-    n_jobs : int or None, default=None
-        Workers over files: threads, unless `joblib.parallel_config` names another backend.
-    verbose : int, default=0
-        Above 0, show a progress bar.
+    path, sample_rate, channel, limits
+        As for `stream_blocks`, and not checked.
+    remarks : list of (str, str)
+        Path and reasons, in words, go here after the last block.
 
-    Returns
-    -------
-    failures : list of (str, str)
-        Path and reason of every file that fails, in the order of `paths`.
+    Yields
+    ------
+    block : ndarray of shape (n_samples,) or (n_channels, n_samples), float32
+        Samples.
 
     Raises
     ------
-    ValueError
-        If `paths` is a single path or holds other things, or `channel` is out of range.
-
-    Examples
-    --------
-    >>> from skaudio.audio import check_audio
-    >>> check_audio(["missing.wav"])
-    [('missing.wav', 'no such file')]
+    AudioError
+        As `load_clip`.
     """
-    from tqdm.auto import tqdm
-
-    if is_path(paths):
-        raise ValueError(f"paths of check_audio must be a list, got one path: pass [{paths!r}].")
-    paths = list(paths)
-    for path in paths:
-        if not is_path(path):
-            raise ValueError(f"paths of check_audio must hold str or PathLike, got {path!r}.")
-    _check_options(1, None, channel, "constant", "start", owner="check_audio")
-    parallel = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
-    results = parallel(delayed(_failures_of)(path, channel) for path in paths)
-    bar = tqdm(results, total=len(paths), unit="file", desc="check_audio", disable=not verbose)
-    return [failure for failures in bar for failure in failures]
+    name = os.fsdecode(path)
+    try:
+        with OpenAudio(name, limits) as audio:
+            yield from read_blocks(audio, sample_rate or audio.file.samplerate, channel, limits)
+            remarks += _joined(name, audio.remarks)
+    except DECODING_ERRORS as err:
+        raise AudioError([(name, reason_of(name, err))]) from err
 
 
 def fit_length(
@@ -240,8 +324,13 @@ def fit_length(
     return filled
 
 
-def probe_length(path: str | os.PathLike | EncodedClip | SampledClip, *, sample_rate: int) -> int:
-    """Number of samples a file has at `sample_rate`, from its header alone.
+def probe_length(
+    path: str | os.PathLike | EncodedClip | SampledClip,
+    *,
+    sample_rate: int,
+    limits: AudioLimits | None = None,
+) -> int:
+    """Number of samples a file has at `sample_rate`, from its header, where that does not lie.
 
     Raises
     ------
@@ -252,13 +341,15 @@ def probe_length(path: str | os.PathLike | EncodedClip | SampledClip, *, sample_
     if isinstance(source, SampledClip):
         return max(1, round(len(source.wave) * sample_rate / source.sample_rate))
     try:
-        with open_audio(source) as file:
-            return max(1, round(file.frames * sample_rate / file.samplerate))
+        n_frames, rate = count_frames(source, as_limits(limits, "probe_length"))
+        return max(1, round(n_frames * sample_rate / rate))
     except DECODING_ERRORS as err:
         raise AudioError([(name, reason_of(name, err))]) from err
 
 
-def probe_channels(path: str | os.PathLike | EncodedClip | SampledClip) -> int:
+def probe_channels(
+    path: str | os.PathLike | EncodedClip | SampledClip, *, limits: AudioLimits | None = None
+) -> int:
     """Number of channels of a file, from its header alone.
 
     Raises
@@ -270,19 +361,21 @@ def probe_channels(path: str | os.PathLike | EncodedClip | SampledClip) -> int:
     if isinstance(source, SampledClip):
         return 1
     try:
-        with open_audio(source) as file:
-            return file.channels
+        with OpenAudio(source, as_limits(limits, "probe_channels")) as audio:
+            return audio.file.channels
     except DECODING_ERRORS as err:
         raise AudioError([(name, reason_of(name, err))]) from err
 
 
-def _failures_of(path: str | os.PathLike, channel: str | int) -> list[tuple[str, str]]:
-    try:
-        for _ in stream_blocks(path, sample_rate=None, channel=channel):
-            pass
-    except AudioError as err:
-        return err.failures
-    return []
+def check_channel(channel: object, owner: str) -> None:
+    """Check parameter `channel` of a function.
+
+    Raises
+    ------
+    ValueError
+        If it is neither 'mean' nor 'all' nor an index.
+    """
+    _check_options(1, None, channel, "constant", "start", owner=owner)
 
 
 def _check_options(
@@ -318,9 +411,6 @@ def _named(
     return os.fsdecode(path), os.fsdecode(path)
 
 
-def _stream(path: str, sample_rate: int | None, channel: str | int) -> Iterator[np.ndarray]:
-    try:
-        with open_audio(path) as file:
-            yield from read_blocks(file, sample_rate or file.samplerate, channel)
-    except DECODING_ERRORS as err:
-        raise AudioError([(path, reason_of(path, err))]) from err
+def _joined(name: str, remarks: Sequence[str]) -> list[tuple[str, str]]:
+    """One entry for a file, whatever is wrong with it."""
+    return [(name, "; ".join(dict.fromkeys(remarks)))] if remarks else []

@@ -12,20 +12,36 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
 from filelock import FileLock, Timeout
 
-__all__ = ["FeatureStore"]
+__all__ = ["FeatureStore", "NotedFeatures"]
 
 # Part of every key: raise it when the same parameters begin to give other numbers.
 FORMAT_VERSION = 3
 CHECKSUM_BYTES = 8
 ENTRY_TYPE = np.dtype("<f4")
+MAX_NOTE_BYTES = 65_536
 # How often to make a folder that others are deleting at the same time.
 ATTEMPTS = 10
+
+
+class NotedFeatures(NamedTuple):
+    """Features of a clip about which something is to be said whenever they are used.
+
+    Attributes
+    ----------
+    features : ndarray
+        The features.
+    notes : list of str
+        What is to be said; at least one line.
+    """
+
+    features: np.ndarray
+    notes: list[str]
 
 
 class FeatureStore:
@@ -61,13 +77,13 @@ class FeatureStore:
         what = {"descr": ENTRY_TYPE.str, "fortran_order": False, "shape": self.shape}
         np.lib.format.write_array_header_1_0(header, what)
         self._header = header.getvalue()
-        self._size = len(self._header) + 4 * math.prod(self.shape) + CHECKSUM_BYTES
+        self._end = len(self._header) + ENTRY_TYPE.itemsize * math.prod(self.shape)
 
     def collect(
         self,
         clips: Sequence[Any],
-        compute: Callable[[Any], np.ndarray | None],
-    ) -> Iterator[tuple[int, np.ndarray | None]]:
+        compute: Callable[[Any], np.ndarray | NotedFeatures | None],
+    ) -> Iterator[tuple[int, np.ndarray | NotedFeatures | None]]:
         """Look up or compute the features of every clip.
 
         Parameters
@@ -75,14 +91,15 @@ class FeatureStore:
         clips : sequence of str, ndarray, or objects with an attribute `identity`
             Paths, waveforms, or what tells by some bytes that it is the same clip again.
         compute : callable
-            Makes the features of one clip, or returns None where it cannot; None is not stored.
+            Makes the features of one clip, as an array or with notes, or returns None where it
+            cannot; None is not stored.
 
         Yields
         ------
         position : int
             Index into `clips`. Clips that another process is computing come last, so the order
             may differ from that of `clips`.
-        features : ndarray or None
+        features : ndarray, NotedFeatures or None
             What `compute` returned, now or earlier.
 
         Raises
@@ -151,10 +168,11 @@ class FeatureStore:
                 if attempt == ATTEMPTS - 1:
                     raise
 
-    def _read(self, key: str) -> np.ndarray | None:
+    def _read(self, key: str) -> np.ndarray | NotedFeatures | None:
         try:
             with open(self._path(key), "rb", buffering=0, opener=_open_at_once) as file:
-                if os.fstat(file.fileno()).st_size != self._size:
+                extra = os.fstat(file.fileno()).st_size - self._end - CHECKSUM_BYTES
+                if not 0 <= extra <= MAX_NOTE_BYTES:
                     return None
                 content = file.readall()
         except OSError:
@@ -162,9 +180,13 @@ class FeatureStore:
         body, checksum = memoryview(content)[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
         if not content.startswith(self._header) or self._checksum(key, body) != checksum:
             return None
-        return np.frombuffer(body, ENTRY_TYPE, offset=len(self._header)).reshape(self.shape)
+        features = np.frombuffer(body[len(self._header) : self._end], ENTRY_TYPE)
+        features = features.reshape(self.shape)
+        notes = bytes(body[self._end :]).decode(errors="replace")
+        return NotedFeatures(features, notes.split("\n")) if notes else features
 
-    def _write(self, key: str, features: np.ndarray) -> None:
+    def _write(self, key: str, found: np.ndarray | NotedFeatures) -> None:
+        features, notes = found if isinstance(found, NotedFeatures) else (found, [])
         features = np.ascontiguousarray(features, dtype=ENTRY_TYPE)
         if features.shape != self.shape:
             raise ValueError(
@@ -172,7 +194,7 @@ class FeatureStore:
                 f"got {features.shape}."
             )
         # numpy reads the file too: what follows the array's last byte does not disturb it.
-        parts = self._header, features.data.cast("B")
+        parts = self._header, features.data.cast("B"), "\n".join(notes).encode()
         path = self._path(key)
         # The caller holds the lock: nobody else writes here. One name, so that a killed process
         # leaves no more than the next one overwrites. Not through a link that somebody put there.

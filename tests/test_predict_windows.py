@@ -133,6 +133,7 @@ def test_sounds_are_found_where_they_are(pipe, recording):
         (1 / RATE, 0.2, 0.1, [(0, 1 / RATE)]),
     ],
 )
+@pytest.mark.filterwarnings("ignore:(?s).*holds a single sample:skaudio.AudioWarning")
 def test_windows_cover_the_recording_and_end_with_it(tmp_path, pipe, seconds, window, hop, bounds):
     soundfile.write(tmp_path / "a.wav", np.zeros(round(seconds * RATE)), RATE)
     table = predict_windows(pipe, tmp_path / "a.wav", window, hop)
@@ -302,6 +303,7 @@ def hostile_files():
     return sorted((SHARED / "data" / "nasty").glob("*.*"))
 
 
+@pytest.mark.filterwarnings("ignore::skaudio.AudioWarning")
 @pytest.mark.parametrize("sample_rate", [None, 22_050])
 def test_blocks_are_the_whole_file_or_the_same_error(sample_rate, monkeypatch):
     if not hostile_files():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,8 +63,10 @@ def clip_sound(pipe: Pipeline, X: Any, row: int) -> Sound | str | None:
         return None
     rate = DEFAULT_RATE if mel is None else mel.sample_rate
     try:
-        load = partial(load_clip, sample_rate=rate) if mel is None else mel._extractor().load
-        wave = load(clip)
+        if mel is None:
+            wave = load_clip(clip, sample_rate=rate)
+        else:
+            wave, _ = mel._extractor().load(clip)
     except AudioError as err:
         return f"Could not be read: {err.failures[0][1]}."
     heard = wave[..., : round(MAX_SECONDS * rate)]

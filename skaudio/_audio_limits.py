@@ -1,0 +1,133 @@
+"""AudioLimits: what files may claim and hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import BaseEstimator
+
+from skaudio._validation import MAX_AMPLITUDE, check_int, check_real
+
+__all__ = ["AudioLimits", "as_limits", "store_key"]
+
+
+class AudioLimits(BaseEstimator):
+    """Limits beyond which a file is refused with an `AudioError`, before it takes memory or time.
+
+    For `limits` of `MelSpectrogram`, `check_audio` and the functions of `skaudio.audio`; the
+    defaults let through what microphones and archives of sound hold. Files whose headers lie
+    cannot take memory beyond them.
+
+    Parameters
+    ----------
+    min_sample_rate : int, default=100
+        Lowest sample rate of a file in Hz, >= 1.
+    max_sample_rate : int, default=10_000_000
+        Highest one, at least `min_sample_rate`.
+    max_channels : int, default=256
+        Most channels of a file, >= 1.
+    max_duration : float or None, default=14_400.0
+        Longest file that is read as a whole, in seconds, > 0: where no `duration` is asked for.
+        Four hours are 2.5 GB at 44.1 kHz. Nothing limits the length of files that are read in
+        part, or block by block. None: no limit.
+    max_amplitude : float, default=1e6
+        Largest sample, > 0; full scale is 1.
+
+    See Also
+    --------
+    check_audio : Which files of a folder are beyond them.
+
+    Examples
+    --------
+    >>> from skaudio import AudioLimits, MelSpectrogram
+    >>> MelSpectrogram(duration=1.0, limits=AudioLimits(max_channels=2)).limits
+    AudioLimits(max_channels=2)
+    """
+
+    def __init__(
+        self,
+        *,
+        min_sample_rate=100,
+        max_sample_rate=10_000_000,
+        max_channels=256,
+        max_duration=14_400.0,
+        max_amplitude=MAX_AMPLITUDE,
+    ):
+        self.min_sample_rate = min_sample_rate
+        self.max_sample_rate = max_sample_rate
+        self.max_channels = max_channels
+        self.max_duration = max_duration
+        self.max_amplitude = max_amplitude
+
+    def check(self) -> None:
+        """Check the parameters.
+
+        Raises
+        ------
+        ValueError
+            If one is out of range; names rule and value.
+        """
+        for name in ("min_sample_rate", "max_sample_rate", "max_channels"):
+            check_int(self, name, low=1)
+        check_real(self, "max_duration", low=0, low_open=True, optional=True)
+        check_real(self, "max_amplitude", low=0, low_open=True)
+        if self.max_sample_rate < self.min_sample_rate:
+            raise ValueError(
+                f"max_sample_rate of AudioLimits must be at least min_sample_rate="
+                f"{self.min_sample_rate!r}, got {self.max_sample_rate!r}."
+            )
+
+    def check_header(self, sample_rate: int, n_channels: int) -> None:
+        """Raise a ValueError, with the limit, if a header claims what it may not."""
+        rate = f"claims a sample rate of {sample_rate} Hz"
+        if sample_rate < self.min_sample_rate:
+            raise self._beyond(rate, "min_sample_rate", "below")
+        if sample_rate > self.max_sample_rate:
+            raise self._beyond(rate, "max_sample_rate")
+        if n_channels > self.max_channels:
+            raise self._beyond(f"claims {n_channels} channels", "max_channels")
+
+    def check_duration(self, seconds: float) -> None:
+        """Raise a ValueError, with the limit, if a file is too long to be read as a whole."""
+        if self.max_duration is not None and seconds > self.max_duration:
+            raise self._beyond(f"lasts {seconds:.6g} s, too long for one clip", "max_duration")
+
+    def check_peak(self, peak: float) -> None:
+        """Raise a ValueError, with the limit, if the largest sample is too large."""
+        if peak > self.max_amplitude:
+            raise self._beyond(f"holds samples of up to {peak:.3g}", "max_amplitude")
+
+    def _beyond(self, what: str, name: str, side: str = "above") -> ValueError:
+        return ValueError(
+            f"{what}, {side} {getattr(self, name):g}: pass limits=AudioLimits({name}=...) if that "
+            "is right"
+        )
+
+
+DEFAULTS = AudioLimits()
+
+
+def as_limits(limits: Any, owner: str) -> AudioLimits:
+    """The limits that parameter `limits` of `owner` asks for.
+
+    Raises
+    ------
+    ValueError
+        If it is neither None nor an `AudioLimits` in range.
+    """
+    if limits is None:
+        return DEFAULTS
+    if not isinstance(limits, AudioLimits):
+        raise ValueError(f"limits of {owner} must be an AudioLimits or None, got {limits!r}.")
+    limits.check()
+    return limits
+
+
+def store_key(limits: AudioLimits) -> dict[str, Any]:
+    """What the keys of a feature store hold of limits: nothing where they are the defaults.
+
+    So entries that were made before there were limits are found, and none is found that other
+    limits would refuse.
+    """
+    given = limits.get_params()
+    return {} if given == DEFAULTS.get_params() else {"limits": given}

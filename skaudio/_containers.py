@@ -1,0 +1,189 @@
+"""Lengths that the headers of uncompressed formats claim, beside what is there."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+__all__ = ["Claim", "PatchedHead", "name_foreign", "read_claim"]
+
+# More chunks than any file has before its samples: a hostile one must not cost time.
+MAX_CHUNKS = 1000
+UNKNOWN = 0xFFFFFFFF
+# The identifiers of Sony's Wave64 are 16 bytes long and begin with those of RIFF.
+W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+# How files of formats begin that libsndfile lacks: place, bytes, name.
+FOREIGN = (
+    (4, b"ftyp", "MP4 (m4a, AAC)"),
+    (0, bytes.fromhex("3026b2758e66cf11"), "Windows Media (wma)"),
+    (0, bytes.fromhex("1a45dfa3"), "Matroska (webm, mka)"),
+    (0, bytes.fromhex("0b77"), "AC-3"),
+    (0, bytes.fromhex("fff1"), "AAC"),
+    (0, bytes.fromhex("fff9"), "AAC"),
+    (0, b"wvpk", "WavPack"),
+    (0, b"MAC ", "Monkey's Audio (ape)"),
+    (0, b"TTA1", "True Audio (tta)"),
+    (0, b"#!AMR", "AMR"),
+)  # fmt: skip
+
+
+class Claim(NamedTuple):
+    """What a header says of its samples.
+
+    Attributes
+    ----------
+    remark : str or None
+        What is wrong with it, and what is done about it.
+    head : bytes or None
+        A header under which libsndfile finds the samples, where it does not under the file's own.
+    """
+
+    remark: str | None = None
+    head: bytes | None = None
+
+
+class PatchedHead(io.RawIOBase):
+    """A file that begins with other bytes.
+
+    Parameters
+    ----------
+    raw : binary file
+        The file.
+    head : bytes
+        What its first bytes are replaced by.
+    """
+
+    def __init__(self, raw: BinaryIO, head: bytes) -> None:
+        self._raw, self._head = raw, head
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to another place."""
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The place."""
+        return self._raw.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        """Bytes from here on."""
+        start = self._raw.tell()
+        content = self._raw.read(size)
+        fresh = self._head[start : start + len(content)]
+        return fresh + content[len(fresh) :]
+
+    def readinto(self, buffer) -> int:
+        """Bytes from here on, into a buffer."""
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+
+def read_claim(raw: BinaryIO) -> Claim:
+    """Compare the length that a header gives its samples with the length of the file.
+
+    Parameters
+    ----------
+    raw : binary file
+        Of any kind; wav (RIFF, RIFX and RF64), Wave64, aiff and au are looked at.
+
+    Returns
+    -------
+    claim : Claim
+        Empty where nothing is wrong, or the format is another.
+    """
+    raw.seek(0)
+    head = raw.read(40)
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64"):
+        return _riff(raw, head)
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        chunks = _chunks(raw, 12, ">4sI")
+        return _compare(raw, *next((c[1:] for c in chunks if c[0] == b"SSND"), (0, 0)))
+    if head[:4] == b"riff" and len(head) == 40:
+        return _compare(raw, *_w64_samples(raw))
+    if head[:4] == b".snd" and len(head) >= 12:
+        start, claimed = struct.unpack(">II", head[4:12])
+        return Claim() if claimed == UNKNOWN else _compare(raw, start, claimed)
+    return Claim()
+
+
+def name_foreign(raw: BinaryIO) -> str | None:
+    """Name of the format of a file, if it is one of sound that libsndfile does not know."""
+    raw.seek(0)
+    head = raw.read(16)
+    return next((name for at, magic, name in FOREIGN if head[at:].startswith(magic)), None)
+
+
+def _riff(raw: BinaryIO, head: bytes) -> Claim:
+    order = ">" if head[:4] == b"RIFX" else "<"
+    start = claimed = large = 0
+    for name, place, length in _chunks(raw, 12, f"{order}4sI"):
+        if name == b"ds64":
+            raw.seek(place + 8)
+            large = int.from_bytes(raw.read(8), "little")
+        if name == b"data":
+            start, claimed = place, large if large and length == UNKNOWN else length
+            break
+    if not start:
+        return Claim()
+    size = raw.seek(0, io.SEEK_END)
+    (whole,) = struct.unpack(f"{order}I", head[4:8])
+    end = min(size, whole + 8) if 0 < whole < UNKNOWN else size
+    if claimed == UNKNOWN or (claimed == 0 and size > start and not _is_chunk(raw, start, end)):
+        raw.seek(0)
+        return Claim(
+            "does not say how long it is, as if written into a pipe: it was read to its end",
+            None if claimed else raw.read(start - 4) + b"\xff" * 4,
+        )
+    if claimed and claimed % 2 + start + claimed < end and not _is_chunk(raw, start + claimed, end):
+        return Claim(
+            f"gives its samples {claimed} bytes, and {end - start - claimed} bytes behind them are "
+            "nothing that belongs there: these were left out"
+        )
+    return _compare(raw, start, claimed)
+
+
+def _is_chunk(raw: BinaryIO, place: int, end: int) -> bool:
+    """Whether what follows the samples may do so: a chunk, zeros that fill up, or next to nothing.
+
+    A byte that fills up odd lengths is left out by some writers.
+    """
+    raw.seek(place)
+    content = raw.read(9)[: max(0, end - place)]
+    names = content[:4], content[1:5] if place % 2 else content[:4]
+    return len(content) < 8 or any(n == bytes(4) or all(32 <= b < 127 for b in n) for n in names)
+
+
+def _compare(raw: BinaryIO, start: int, claimed: int) -> Claim:
+    there = raw.seek(0, io.SEEK_END) - start
+    if claimed <= there:
+        return Claim()
+    return Claim(f"is cut short: of {claimed} bytes of samples, {there} are there and were read")
+
+
+def _chunks(raw: BinaryIO, place: int, form: str) -> Iterator[tuple[bytes, int, int]]:
+    """Name, first byte and length of chunks."""
+    for _ in range(MAX_CHUNKS):
+        raw.seek(place)
+        head = raw.read(8)
+        if len(head) < 8:
+            return
+        name, length = struct.unpack(form, head)
+        yield name, place + 8, length
+        place += 8 + length + length % 2
+
+
+def _w64_samples(raw: BinaryIO) -> tuple[int, int]:
+    """First byte and length of the samples; their header counts itself."""
+    place = 40
+    for _ in range(MAX_CHUNKS):
+        raw.seek(place)
+        head = raw.read(24)
+        length = int.from_bytes(head[16:], "little")
+        if len(head) < 24 or length < 24:
+            break
+        if head[:16] == b"data" + W64_TAIL:
+            return place + 24, length - 24
+        place += -(-length // 8) * 8
+    return 0, 0

@@ -1,0 +1,219 @@
+"""Damage in compressed files that decoders pass over: pages of ogg, frames of mp3."""
+
+from __future__ import annotations
+
+import functools
+import io
+import zlib
+from typing import BinaryIO
+
+__all__ = ["find_lost_pages", "find_lost_sync", "find_missing_end", "has_frame_count"]
+
+# Bytes that are looked at at a time, several times the longest page of ogg.
+WINDOW = 1 << 18
+MAX_PAGE = 65_307
+# Bytes before the estimated place of a part in the middle of a file.
+LEAD = 1 << 17
+MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+# Bit rates in kbit/s, for MPEG 1 and for MPEG 2 and 2.5, by layer.
+BIT_RATES = {
+    (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (1, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (2, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+# What may follow the last frame.
+TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")
+
+
+def find_missing_end(raw: BinaryIO) -> str | None:
+    """What the end of an ogg file says: cut short, or another stream.
+
+    Parameters
+    ----------
+    raw : binary file
+        The file.
+
+    Returns
+    -------
+    remark : str or None
+        In words; None if all is well.
+
+    References
+    ----------
+    .. [1] S. Pfeiffer, "The Ogg Encapsulation Format Version 0", RFC 3533, 2003.
+    """
+    raw.seek(0)
+    first = raw.read(27)
+    size = raw.seek(0, io.SEEK_END)
+    raw.seek(max(0, size - MAX_PAGE))
+    tail = raw.read()
+    place = tail.rfind(b"OggS")
+    if place < 0 or _page_end(tail, place) > len(tail):
+        return "is cut short: its last page is not whole"
+    if tail[place + 14 : place + 18] != first[14:18]:
+        return "holds several streams one after the other: only the first was read"
+    return None if tail[place + 5] & 4 else "is cut short: its last page is not marked as the last"
+
+
+def find_lost_pages(raw: BinaryIO, share: float, stop: int) -> str | None:
+    """Check the checksums of the pages of ogg that were decoded [1]_; decoders skip bad ones.
+
+    Parameters
+    ----------
+    raw : binary file
+        The file.
+    share : float
+        Where the part begins, as a share of the file, in [0, 1].
+    stop : int
+        Position after the last frame of the part, in the stream's own count.
+
+    Returns
+    -------
+    remark : str or None
+        In words; None if all pages are whole.
+
+    References
+    ----------
+    .. [1] S. Pfeiffer, "The Ogg Encapsulation Format Version 0", RFC 3533, 2003.
+    """
+    size = raw.seek(0, io.SEEK_END)
+    place = max(0, int(size * share) - LEAD) if share else 0
+    bad = position = 0
+    while place < size and position < stop:
+        raw.seek(place)
+        window = raw.read(WINDOW)
+        here = 0
+        while here < len(window) and position < stop:
+            end = _page_end(window, here)
+            if end > len(window):
+                break
+            if end and _is_whole(window[here:end]):
+                position = max(
+                    position, int.from_bytes(window[here + 6 : here + 14], "little", signed=True)
+                )
+                here = end
+                continue
+            bad += place + here > 0 and not (share and here == 0)
+            found = window.find(b"OggS", here + 1)
+            here = found if found >= 0 else len(window)
+        if here == 0:  # the page is longer than what is left of the file
+            break
+        place += here
+    count = "1 page" if bad == 1 else f"{bad} pages"
+    return f"has {count} with a wrong checksum: what they held is missing" if bad else None
+
+
+def _page_end(window: bytes, start: int) -> int:
+    """Place after the page that begins here; 0 if none does, too large if it is not all there."""
+    if window[start : start + 4] != b"OggS":
+        return 0 if len(window) - start >= 4 else len(window) + 1
+    table = start + 27
+    if len(window) < table:
+        return len(window) + 1
+    count = window[start + 26]
+    lengths = window[table : table + count]
+    return table + count + sum(lengths) if len(lengths) == count else len(window) + 1
+
+
+def _is_whole(page: bytes) -> bool:
+    """Whether the checksum is right: CRC-32 as in zlib, but with mirrored bits and zeros around."""
+    blank = page[:22] + bytes(4) + page[26:]
+    found = zlib.crc32(blank.translate(MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return found.to_bytes(4, "big").translate(MIRRORED) == page[22:26]
+
+
+def has_frame_count(raw: BinaryIO) -> bool:
+    """Whether an mp3 file says how many frames it has; otherwise decoders estimate."""
+    raw.seek(_first_frame(raw))
+    head = raw.read(200)
+    return any(name in head for name in (b"Xing", b"Info", b"VBRI"))
+
+
+def find_lost_sync(raw: BinaryIO, share: float, n_samples: float) -> tuple[str | None, int]:
+    """Check that every frame of MPEG audio is followed by another one.
+
+    Parameters
+    ----------
+    raw : binary file
+        The file.
+    share : float
+        Where the part begins, as a share of the file, in [0, 1].
+    n_samples : float
+        Length of the part; infinity means up to the end.
+
+    Returns
+    -------
+    remark : str or None
+        In words; None if all is well.
+    n_found : int
+        Samples in the frames that were looked at.
+    """
+    size = raw.seek(0, io.SEEK_END)
+    first = _first_frame(raw)
+    place: int | None = first + int((size - first) * share)
+    place = _next_sync(raw, place or 0) if share else place
+    place = size if place is None else place
+    count, window, offset = 0, b"", 0
+    while place + 4 <= size and count < n_samples:
+        if place + 4 > offset + len(window):
+            raw.seek(place)
+            window, offset = raw.read(WINDOW), place
+        here = place - offset
+        length, samples = _frame(window[here : here + 3])
+        if not length:
+            found = None if window.startswith(TAGS, here) else _next_sync(raw, place)
+            if found is None:
+                return None, count
+            lost = f"{found - place} bytes at byte {place} are no frames of MPEG audio"
+            return f"is damaged: {lost}", count
+        place, count = place + length, count + samples
+    return "is cut short: its last frame is not whole" if place > size else None, count
+
+
+def _first_frame(raw: BinaryIO) -> int:
+    """Place after the tags of ID3 at the start of a file."""
+    place = 0
+    while True:
+        raw.seek(place)
+        head = raw.read(10)
+        if len(head) < 10 or head[:3] != b"ID3" or max(head[6:]) > 127:
+            return place
+        length = functools.reduce(lambda total, byte: total << 7 | byte, head[6:], 0)
+        place += 10 + length + (10 if head[5] & 0x10 else 0)
+
+
+def _next_sync(raw: BinaryIO, place: int) -> int | None:
+    """Where the next frame begins that three others follow; None if there is none near."""
+    raw.seek(place)
+    window = raw.read(WINDOW)
+    here = window.find(b"\xff")
+    while here >= 0:
+        there = here
+        for _ in range(4):
+            length, _samples = _frame(window[there : there + 3])
+            there += length or len(window) + 1
+        if there <= len(window):
+            return place + here
+        here = window.find(b"\xff", here + 1)
+    return None
+
+
+@functools.lru_cache(maxsize=256)
+def _frame(head: bytes) -> tuple[int, int]:
+    """Bytes and samples of the frame with this header; (0, 0) if it is none."""
+    if len(head) < 3 or head[0] != 0xFF or head[1] < 0xE0:
+        return 0, 0
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
+    rate_index, kind = head[2] >> 4, head[2] >> 2 & 3
+    if version == 1 or layer == 4 or not 0 < rate_index < 15 or kind == 3:
+        return 0, 0
+    generation = 1 if version == 3 else 2
+    bit_rate = 1000 * BIT_RATES[generation, layer][rate_index - 1]
+    sample_rate = (44_100, 48_000, 32_000)[kind] >> {3: 0, 2: 1, 0: 2}[version]
+    samples = 384 if layer == 1 else 576 if layer == 3 and generation == 2 else 1152
+    padding = (head[2] >> 1 & 1) * (4 if layer == 1 else 1)
+    unit = 4 if layer == 1 else 1
+    return samples // 8 * bit_rate // sample_rate // unit * unit + padding, samples
