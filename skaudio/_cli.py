@@ -90,14 +90,24 @@ def _check_arguments(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
+    from skaudio._check_audio import FileReport, report_files
     from skaudio._cli_data import list_clips
-    from skaudio.audio import check_audio
 
     paths = list_clips(args.clips)
-    failures = check_audio(paths, n_jobs=args.jobs, verbose=is_verbose(args))
-    print_rows(("path", "reason"), iter(failures), args.format)
-    say(f"{len(failures)} of {len(paths)} files cannot be read")
-    return SOME_FAILED if failures else FINE
+    counts = dict.fromkeys(("ok", "warn", "error", "duplicate"), 0)
+
+    def rows() -> Iterator[FileReport]:
+        for row in report_files(paths, n_jobs=args.jobs, verbose=is_verbose(args)):
+            counts[row.status] += 1
+            counts["duplicate"] += row.duplicate_of is not None
+            yield row
+
+    print_rows(FileReport._fields, rows(), args.format)
+    say(
+        f"of {len(paths)} files, {counts['error']} cannot be read, {counts['warn']} can in spite "
+        f"of what is wrong, {counts['duplicate']} have the samples of another"
+    )
+    return SOME_FAILED if counts["error"] else FINE
 
 
 def _fit(args: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ def list_clips(clips: Sequence[str]) -> list[str]:
 
 def load_data(args: argparse.Namespace) -> tuple[Data, list[tuple[str, str]]]:
     """Clips, labels and groups; and with `--skip-bad` the clips that cannot be read."""
-    from skaudio.audio import check_audio
+    from skaudio._check_audio import report_files
     from skaudio.datasets import load_folder
 
     if not os.path.exists(os.path.join(args.data, "meta.csv")):
@@ -45,7 +45,8 @@ def load_data(args: argparse.Namespace) -> tuple[Data, list[tuple[str, str]]]:
     paths, labels, groups = load_folder(args.data, group=args.group)
     if not args.skip_bad:
         return (paths, labels, groups), []
-    failures = check_audio(paths, n_jobs=args.jobs, verbose=is_verbose(args))
+    rows = report_files(paths, n_jobs=args.jobs, verbose=is_verbose(args))
+    failures = [(row.path, row.reason) for row in rows if row.status == "error"]
     say_failures(failures)
     bad = dict(failures)
     good = np.array([path not in bad for path in paths])

@@ -9,7 +9,7 @@ __all__ = ["make_parser"]
 
 EPILOG = """\
 examples:
-  skaudio check recordings
+  skaudio check recordings > clips.csv
   skaudio fit recordings --model birds.joblib --duration 3 --cv
   skaudio predict birds.joblib new/*.wav > labels.csv
   skaudio predict birds.joblib night.flac --window 3 --hop 1 --events 0.8
@@ -89,8 +89,10 @@ def _add_folds(parser: Any, what: str, either: Any = None) -> None:
 
 def _add_check(commands: Any) -> None:
     parser = _command(
-        commands, "check", "Say which clips cannot be read, and why",
-        "Every file is decoded to its end. Prints path and reason of those that fail.",
+        commands, "check", "Say what is in clips, and what is wrong with them",
+        "Every file is decoded to its end. Prints a row for each: path, status (ok, warn, error), "
+        "reason, sample rate, channels, duration, peak, share of silence, and the first clip with "
+        "the same samples.",
     )  # fmt: skip
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a file, or a folder of such")
     _add_format(parser)

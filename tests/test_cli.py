@@ -134,16 +134,29 @@ def test_json_is_a_list_of_objects(model, recording, capsys):
     assert json.loads(capsys.readouterr().out) == []
 
 
-def test_check_names_the_files_that_fail(run, data, tmp_path):
-    assert run("check", data) == (
-        0, [["path", "reason"]], "skaudio: 0 of 20 files cannot be read\n"
-    )  # fmt: skip
+def test_check_has_a_row_for_every_file(run, data, tmp_path):
+    status, rows, err = run("check", data)
+    columns = ["path", "status", "reason", "sample_rate", "channels", "duration", "peak", "silence",
+               "duplicate_of"]  # fmt: skip
+    assert (status, rows[0], len(rows)) == (0, columns, 21)
+    assert {row[1] for row in rows[1:]} == {"ok"}
+    said = "skaudio: of {} files, {} cannot be read, {} can in spite of what is wrong, {} have the "
+    said += "samples of another\n"
+    assert err == said.format(20, 0, 0, 0)
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "a,b.wav").write_text("no sound")
+    shutil.copy(data / "low" / "1.wav", tmp_path / "c.wav")
+    content = (tmp_path / "c.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(content[:-100])
     status, rows, err = run("check", tmp_path, data / "low" / "1.wav", "-j", 2)
+    assert status == 1
     reason = "libsndfile says: Format not recognised."
-    assert (status, rows[1:]) == (1, [[str(tmp_path / "deep" / "a,b.wav"), reason]])
-    assert err == "skaudio: 1 of 2 files cannot be read\n"
+    bad = [str(tmp_path / "deep" / "a,b.wav"), "error", reason, *[""] * 6]
+    assert rows[3] == bad
+    assert rows[2][:2] == [str(tmp_path / "cut.wav"), "warn"]
+    assert rows[2][2].startswith("is cut short: of ")
+    assert rows[4][-1] == str(tmp_path / "c.wav")
+    assert err == said.format(4, 1, 1, 1)
 
 
 def test_fit_saves_what_predict_reads(run, data, tmp_path):

@@ -1,0 +1,254 @@
+"""check_audio: what is in the files of a folder, and what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import xxhash
+from joblib import Parallel, delayed
+
+from skaudio._audio_limits import AudioLimits, as_limits
+from skaudio._clip_checks import ClipChecks
+from skaudio._decoding import DECODING_ERRORS, OpenAudio, reason_of
+from skaudio._validation import is_path, is_real
+from skaudio.audio import check_channel
+from skaudio.datasets import list_audio
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["FileReport", "check_audio", "report_files"]
+
+OWNER = "check_audio"
+# Silence is looked for in pieces of so many seconds.
+PIECE = 0.02
+
+
+class FileReport(NamedTuple):
+    """A row of `check_audio`; what is not known of a file is None."""
+
+    path: str
+    status: str
+    reason: str
+    sample_rate: int | None = None
+    channels: int | None = None
+    duration: float | None = None
+    peak: float | None = None
+    silence: float | None = None
+    duplicate_of: str | None = None
+
+
+def check_audio(
+    paths: str | os.PathLike | Sequence[str | os.PathLike],
+    *,
+    channel: str | int = "mean",
+    limits: AudioLimits | None = None,
+    silence_db: float = -60.0,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+) -> DataFrame:
+    """Report on audio files before a long run meets them: errors, damage, silence, duplicates.
+
+    Every file is decoded to its end, block by block, and nothing is kept: memory does not grow
+    with length or number of files. So this is a little stricter than reading clips with a
+    `duration`, which never sees damage behind the part that it needs.
+
+    Parameters
+    ----------
+    paths : str, PathLike or iterable of such
+        Files, or one folder that is searched with all folders in it, as by
+        `skaudio.datasets.list_audio`.
+    channel : 'mean', 'all' or int, default='mean'
+        What will be asked of them: a file may lack the channel of this index, and in the mean of
+        all channels these may cancel each other. Peak and silence are those of what is asked for.
+    limits : AudioLimits or None, default=None
+        What files may claim and hold; None takes the defaults. `max_duration` is not looked at.
+    silence_db : float, default=-60.0
+        A piece of 20 ms is silent if its samples lie around their mean with a standard deviation
+        of less than so many dB of full scale, for 'all' in every channel. An offset is no sound.
+    n_jobs : int or None, default=None
+        Workers over files: threads, unless `joblib.parallel_config` names another backend.
+    verbose : int, default=0
+        Above 0, show a progress bar.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        A row per file, in the order of `paths`. Columns: 'path'; 'status', which is 'ok', 'warn'
+        for files that are read with an `AudioWarning`, or 'error' for those that raise an
+        `AudioError`; 'reason', in words, empty where all is well; 'sample_rate' in Hz and
+        'channels', as the header tells; 'duration' in seconds, 'peak', and 'silence', the share of
+        the time that is silent, in [0, 1], of what was decoded; 'duplicate_of', the first path
+        that holds the same samples in all channels at the same rate, whatever its format and tags.
+        What cannot be known is missing.
+
+    Raises
+    ------
+    ValueError
+        If `paths` is a single file or holds other things, or a parameter is out of range.
+    FileNotFoundError
+        If `paths` is one path that does not exist.
+    ImportError
+        If pandas is not installed.
+
+    See Also
+    --------
+    AudioLimits : Limits beyond which files are refused.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import soundfile
+    >>> from skaudio import check_audio
+    >>> noise = np.random.default_rng(0).integers(-9000, 9000, size=8000, dtype=np.int16)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("a.wav", "b.flac"):
+    ...         soundfile.write(os.path.join(folder, name), noise, 8000)
+    ...     table = check_audio(folder)
+    >>> table[["status", "sample_rate", "channels", "duration", "silence"]]
+      status  sample_rate  channels  duration  silence
+    0     ok         8000         1       1.0      0.0
+    1     ok         8000         1       1.0      0.0
+    >>> os.path.basename(table["duplicate_of"][1])
+    'a.wav'
+    """
+    pandas = _import_pandas()
+    rows = report_files(
+        _as_files(paths), channel=channel, limits=limits, silence_db=silence_db, n_jobs=n_jobs,
+        verbose=verbose,
+    )  # fmt: skip
+    table = pandas.DataFrame(rows, columns=FileReport._fields)
+    whole, real = ["sample_rate", "channels"], ["duration", "peak", "silence"]
+    return table.astype({**dict.fromkeys(whole, "Int64"), **dict.fromkeys(real, "float64")})
+
+
+def report_files(
+    paths: Sequence[str | os.PathLike],
+    *,
+    channel: str | int = "mean",
+    limits: AudioLimits | None = None,
+    silence_db: float = -60.0,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+) -> Iterator[FileReport]:
+    """The rows of `check_audio`, as they come, without pandas.
+
+    Parameters
+    ----------
+    paths, channel, limits, silence_db, n_jobs, verbose
+        As for `check_audio`, but no folder.
+
+    Returns
+    -------
+    rows : iterator of FileReport
+        In the order of `paths`.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range.
+    """
+    check_channel(channel, OWNER)
+    limits = as_limits(limits, OWNER)
+    if not is_real(silence_db) or silence_db > 0:
+        raise ValueError(f"silence_db of {OWNER} must be a number <= 0, got {silence_db!r}.")
+    return _rows(list(paths), (channel, limits, float(silence_db)), n_jobs, verbose)
+
+
+def _rows(
+    paths: list[str | os.PathLike], how: tuple[Any, ...], n_jobs: int | None, verbose: int
+) -> Iterator[FileReport]:
+    from tqdm.auto import tqdm
+
+    parallel = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
+    results = parallel(delayed(_report)(os.fsdecode(path), *how) for path in paths)
+    first: dict[bytes, str] = {}
+    for row, content in tqdm(
+        results, total=len(paths), unit="file", desc=OWNER, disable=not verbose
+    ):
+        known = row.path if content is None else first.setdefault(content, row.path)
+        yield row if known == row.path else row._replace(duplicate_of=known)
+
+
+def _as_files(paths: Any) -> list[str | os.PathLike]:
+    if is_path(paths):
+        if os.path.exists(paths) and not os.path.isdir(paths):
+            raise ValueError(
+                f"paths of {OWNER} must be a list or a folder, got one file: pass [{paths!r}]."
+            )
+        return list(list_audio(paths))
+    if not np.iterable(paths):
+        raise ValueError(f"paths of {OWNER} must be a list of paths or a folder, got {paths!r}.")
+    paths = list(paths)
+    for path in paths:
+        if not is_path(path):
+            raise ValueError(f"paths of {OWNER} must hold str or PathLike, got {path!r}.")
+    return paths
+
+
+def _report(
+    path: str, channel: str | int, limits: AudioLimits, silence_db: float
+) -> tuple[FileReport, bytes | None]:
+    """The row of a file, and a hash of its samples if all could be read."""
+    header: tuple[int | None, int | None] = None, None
+    try:
+        with OpenAudio(path, limits) as audio:
+            header = rate, n_channels = audio.file.samplerate, audio.file.channels
+            checks = ClipChecks(channel, audio.file.frames, limits)
+            silence = _Silence(rate, silence_db)
+            content, n_frames = xxhash.xxh3_128(f"{rate} {n_channels}".encode()), 0
+            for frames in audio.blocks():
+                silence.add(checks(frames))
+                content.update(np.ascontiguousarray(frames).data)
+                n_frames += len(frames)
+            reasons = "; ".join(dict.fromkeys(audio.remarks + checks.remarks))
+    except DECODING_ERRORS as err:
+        return FileReport(path, "error", reason_of(path, err), *header), None
+    measured = n_frames / rate, checks.peak, silence.share()
+    status = "warn" if reasons else "ok"
+    return FileReport(path, status, reasons, *header, *measured), content.digest()
+
+
+class _Silence:
+    """Share of silent pieces in waveforms of shape (n_samples,) or (n_samples, n_channels)."""
+
+    def __init__(self, rate: int, silence_db: float) -> None:
+        self._size = max(1, round(PIECE * rate))
+        self._threshold = 10 ** (silence_db / 20)
+        self._rest: np.ndarray | None = None
+        self._silent = self._all = 0
+
+    def add(self, wave: np.ndarray) -> None:
+        """Count the pieces of a further block, but for what is left at its end."""
+        wave = wave.reshape(len(wave), -1)
+        wave = wave if self._rest is None else np.concatenate([self._rest, wave])
+        whole = len(wave) - len(wave) % self._size
+        self._count(wave[:whole].reshape(-1, self._size, wave.shape[1]))
+        self._rest = wave[whole:].copy()
+
+    def share(self) -> float:
+        """The share, of all that was added."""
+        if self._rest is not None and len(self._rest):
+            self._count(self._rest[None])
+            self._rest = None
+        return self._silent / self._all
+
+    def _count(self, pieces: np.ndarray) -> None:
+        if len(pieces):
+            quiet = pieces.std(axis=1).max(axis=1) < self._threshold
+            self._silent += int(quiet.sum()) * pieces.shape[1]
+            self._all += len(pieces) * pieces.shape[1]
+
+
+def _import_pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as err:
+        raise ImportError(
+            f"{OWNER} needs pandas: install it with pip install 'skaudio[table]'."
+        ) from err
+    return pandas
