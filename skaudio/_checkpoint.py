@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 import warnings
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,8 +18,6 @@ __all__ = ["Checkpoint", "check_checkpoints"]
 
 # Raise it when the content of a file changes its meaning: older ones are then not read.
 FORMAT_VERSION = 1
-# What a killed process has left behind half-written goes after so many seconds.
-ABANDONED = 3600.0
 
 
 class Checkpoint:
@@ -45,7 +40,6 @@ class Checkpoint:
         self.path = self.folder / f"{self.owner}-{fit}.safetensors"
         self.fit = fit
         self.every = owner.checkpoint_every
-        _remove_abandoned(self.folder)
         self.state = self._read()
         plain = {} if self.state is None else self.state.plain
         self.finished = plain.get("finished", False)
@@ -96,11 +90,8 @@ class Checkpoint:
             label = f"A checkpoint of {self.owner}"
             with atomic_file(self.path, label) as part, part.open("r+b") as file:
                 file.write(content)
-                # Else a power cut could leave the new name and nothing behind it.
-                file.flush()
-                os.fsync(file.fileno())
         except (OSError, ValueError) as err:
-            cause = err if isinstance(err, OSError) else err.__cause__
+            cause = err.__cause__ or err
             if not isinstance(cause, OSError):
                 raise
             raise OSError(
@@ -165,11 +156,3 @@ def _checksum(text: str, tensors: dict[str, torch.Tensor]) -> str:
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Delete what processes that were killed while they wrote have left in a folder."""
-    for part in folder.glob(".????????-*.safetensors"):
-        with suppress(OSError):
-            if part.stat().st_mtime < time.time() - ABANDONED:
-                part.unlink()
