@@ -176,9 +176,9 @@ def _chunks(raw: BinaryIO, place: int, form: str) -> Iterator[tuple[bytes, int, 
 
 def _w64_samples(raw: BinaryIO) -> tuple[int, int]:
     """First byte and length of the samples; their header counts itself."""
-    place = 40
+    place, size = 40, raw.seek(0, io.SEEK_END)
     for _ in range(MAX_CHUNKS):
-        raw.seek(place)
+        raw.seek(min(place, size))  # a length may be any 64 bits, and a place not
         head = raw.read(24)
         length = int.from_bytes(head[16:], "little")
         if len(head) < 24 or length < 24:

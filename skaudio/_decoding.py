@@ -38,6 +38,8 @@ MPEG_MARGIN = 11_520
 MPEG_ENDS = 4 * 1152
 # The rate in which ogg counts opus, whatever the file's own, and what it counts before the start.
 OPUS_RATE, OPUS_SKIP = 48_000, 3840
+# More than minutes of digital silence have in ogg: beyond it a header is not believed.
+OGG_FRAMES_PER_BYTE = 500
 # Samples, over all channels, that are decoded at a time: 4 MB.
 BLOCK_SAMPLES = 1_000_000
 # What comes out of files that cannot be read; `reason_of` says what it means.
@@ -86,16 +88,18 @@ class OpenAudio:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._raw.seek(0, io.SEEK_END)
+
     def blocks(self, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
         """Frames of shape (n_frames, n_channels) in pieces; None: all there are.
 
         What is wrong with them is among `remarks` after the last piece.
         """
-        mpeg = self.file.subtype.startswith("MPEG")
-        lead = min(start, MPEG_MARGIN) if mpeg else 0
-        if start > lead:
-            self.file.seek(start - lead)
         size, got, left = max(1, BLOCK_SAMPLES // self.file.channels), 0, count
+        lead = self._go_to(start, size)
         while left is None or left > 0:
             wanted = lead + (size if left is None else min(size, left))
             frames = self.file.read(wanted, dtype="float32", always_2d=True)
@@ -110,6 +114,17 @@ class OpenAudio:
                 "ends before the middle that its header claims" if start else "holds no samples"
             )
         self._note(self._find_damage(start, count, got))
+
+    def _go_to(self, start: int, size: int) -> int:
+        """Move to frame `start`, or to so many frames before it; `size` frames may be decoded."""
+        if self.file.format == "OGG":  # libsndfile 1.2.2 crashes when it seeks in a damaged one
+            while start > 0 and len(self.file.read(min(start, size), dtype="float32")):
+                start -= size
+            return 0
+        lead = min(start, MPEG_MARGIN) if self.file.subtype.startswith("MPEG") else 0
+        if start > lead:
+            self.file.seek(start - lead)
+        return lead
 
     def _find_damage(self, start: int, count: int | None, got: int) -> str | None:
         """What decoders do not tell of the frames that were read."""
@@ -175,23 +190,28 @@ def _decoder(source: Any, raw: BinaryIO) -> soundfile.SoundFile:
 def count_frames(path: str | EncodedClip, limits: Any) -> tuple[int, int]:
     """Number of frames of a file, and their rate.
 
-    That of the header, unless it claims much and its last frame is not there: then the file is
-    decoded to its end, in blocks.
+    That of the header, unless it claims much and that is not there: then the file is decoded to its
+    end, in blocks.
     """
     with OpenAudio(path, limits) as audio:
         claimed, rate = audio.file.frames, audio.file.samplerate
-        if claimed * audio.file.channels <= BLOCK_SAMPLES or _reaches(audio.file, claimed):
-            return claimed, rate
+        few = claimed * audio.file.channels <= BLOCK_SAMPLES
+    if few or _has_claimed(path, limits):
+        return claimed, rate
     with OpenAudio(path, limits) as audio:
         return sum(map(len, audio.blocks())), rate
 
 
-def _reaches(file: soundfile.SoundFile, n_frames: int) -> bool:
-    try:
-        file.seek(n_frames - 1)
-        return len(file.read(1)) == 1
-    except soundfile.SoundFileError:
-        return False
+def _has_claimed(path: str | EncodedClip, limits: Any) -> bool:
+    """Whether a file has as many frames as its header claims."""
+    with OpenAudio(path, limits) as audio:
+        if audio.file.format == "OGG":
+            return audio.file.frames <= OGG_FRAMES_PER_BYTE * audio.size
+        try:
+            audio.file.seek(audio.file.frames - 1)
+            return len(audio.file.read(1)) == 1
+        except soundfile.SoundFileError:
+            return False
 
 
 def read_waveform(
@@ -224,7 +244,7 @@ def read_waveform(
             rate, n_frames = audio.file.samplerate, audio.file.frames
             checks = ClipChecks(channel, n_frames, limits)
             if n_samples is None:
-                _refuse_long(audio.file, limits)
+                _refuse_long(path, audio, limits)
                 start, count = 0, None
             else:
                 start, count = _part(audio.file, sample_rate, n_samples, crop)
@@ -239,14 +259,14 @@ def read_waveform(
     return np.ascontiguousarray(_resample(wave, rate, sample_rate).T), remarks
 
 
-def _refuse_long(file: soundfile.SoundFile, limits: Any) -> None:
+def _refuse_long(path: str | EncodedClip, audio: OpenAudio, limits: Any) -> None:
     """Refuse a file that is too long for one clip, before it is decoded if its header is right."""
     try:
-        limits.check_duration(file.frames / file.samplerate)
+        limits.check_duration(audio.file.frames / audio.file.samplerate)
     except ValueError:
-        if _reaches(file, file.frames):
+        # Looked at with a file of its own: after a jump, mp3 is decoded to other roundings.
+        if _has_claimed(path, limits):
             raise
-        file.seek(0)
 
 
 def read_blocks(

@@ -9,7 +9,7 @@ import soundfile
 from fuzz import fuzz, mutant_names
 from mutants import make_seeds, mutate, read_seeds
 
-from skaudio.audio import AudioError, load_clip, stream_blocks
+from skaudio.audio import AudioError, AudioWarning, load_clip, stream_blocks
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +84,14 @@ def test_no_file_is_taken_for_raw_samples_by_its_name(tmp_path, suffix):
 
 def test_a_header_that_promises_too_many_samples_takes_no_memory(tmp_path):
     path = tmp_path / "a.flac"
-    soundfile.write(path, np.full(8000, 0.25), 8000)
+    square = np.tile(np.float32([0.25, -0.25]), 4000)
+    soundfile.write(path, square, 8000)
     content = bytearray(path.read_bytes())
     content[21] |= 0x0F  # the number of samples in the block STREAMINFO: 36 bits, all ones
     content[22:26] = b"\xff" * 4
     path.write_bytes(content)
     wave = load_clip(path, sample_rate=8000, duration=0.1)
-    np.testing.assert_array_equal(wave, np.full(800, 0.25, np.float32))
+    np.testing.assert_array_equal(wave, square[:800])
     with pytest.raises(AudioError, match=r"a.flac"):  # 256 GB, and not a MemoryError
         load_clip(path, sample_rate=8000)
 
@@ -103,6 +104,8 @@ def test_blocks_of_a_damaged_mp3_file_are_those_of_the_whole(tmp_path):
     middle = len(content) // 2
     content[middle : middle + 400] = b"\x55" * 400
     path.write_bytes(content)
-    whole = load_clip(path, sample_rate=16_000)
-    blocks = np.concatenate(list(stream_blocks(path, sample_rate=16_000)))
+    with pytest.warns(AudioWarning, match="breaks off"):
+        whole = load_clip(path, sample_rate=16_000)
+    with pytest.warns(AudioWarning, match="breaks off"):
+        blocks = np.concatenate(list(stream_blocks(path, sample_rate=16_000)))
     np.testing.assert_array_equal(blocks, whole)
