@@ -240,8 +240,8 @@ def main():
         epoch, save, copied, digest, size, final = cost_of(*settings)
         lines.append(
             f"| {name}, {settings[1]} clips | {epoch:.2f} | {save * 1e3:.1f} | "
-            f"{save / epoch:.2%} | {copied * 1e3:.2f} | {copied / epoch:.3%} | {digest * 1e3:.1f} | {size:.1f} | "
-            f"{final:.1f} |"
+            f"{save / epoch:.2%} | {copied * 1e3:.2f} | {copied / epoch:.3%} | "
+            f"{digest * 1e3:.1f} | {size:.1f} | {final:.1f} |"
         )
     print("\n".join(lines))
     write_block("resume", lines, RELIABILITY)

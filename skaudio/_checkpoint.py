@@ -7,6 +7,7 @@ import warnings
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import torch
 import xxhash
 
@@ -82,7 +83,8 @@ class Checkpoint:
             name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
             for name, tensor in state.tensors.items()
         }
-        text = json.dumps({**state.plain, "started": self.started, "finished": finished})
+        plain = {**state.plain, "started": self.started, "finished": finished}
+        text = json.dumps(plain, default=np.generic.item)  # a search hands over numpy's numbers
         header = {"format": str(FORMAT_VERSION), "fit": self.fit, "state": text}
         content = save(tensors, {**header, "checksum": _checksum(text, tensors)})
         try:
@@ -115,7 +117,8 @@ class Checkpoint:
                     raise ValueError(f"its format is {header.get('format')}, not {FORMAT_VERSION}")
                 if header["fit"] != self.fit:
                     raise ValueError("it belongs to another fit")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                # Copies: what is mapped from a file dies with it.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
                 if header["checksum"] != _checksum(header["state"], tensors):
                     raise ValueError("it has been altered or is damaged")
                 return TrainingState(tensors, json.loads(header["state"]))
