@@ -89,9 +89,8 @@ class Checkpoint:
         content = save(tensors, {**header, "checksum": _checksum(text, tensors)})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            label = f"A checkpoint of {self.owner}"
-            with atomic_file(self.path, label) as part, part.open("r+b") as file:
-                file.write(content)
+            with atomic_file(self.path, f"A checkpoint of {self.owner}") as part:
+                part.write_bytes(content)
         except (OSError, ValueError) as err:
             cause = err.__cause__ or err
             if not isinstance(cause, OSError):
@@ -100,7 +99,7 @@ class Checkpoint:
                 cause.errno,
                 f"checkpoint_dir of {self.owner} cannot be written to ({cause.strerror}): free "
                 "space, change permissions, choose another folder or pass checkpoint_dir=None. An "
-                "earlier checkpoint of this fit is still there, and the next fit goes on from it",
+                "earlier checkpoint is as it was, and the next fit goes on from it",
                 str(self.folder),
             ) from err
 
