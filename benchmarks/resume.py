@@ -223,7 +223,7 @@ def rows_of_fits(n_fits, draw):
 def main():
     """Write the section."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--fits", type=int, default=10, help="of every kind; default: 10")
+    parser.add_argument("--fits", type=int, default=8, help="of every kind; default: 8")
     n_fits = parser.parse_args().fits
     torch.set_num_threads(1)
     lines, total = rows_of_fits(n_fits, random.Random(0))
