@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # A copy of this process, in which everything is imported: hundreds of rounds take minutes.
@@ -27,7 +27,8 @@ class Worker:
     def kill(self):
         """Kill -9 it and all its children, and say whether it was still at work."""
         at_work = not self.reader.poll()
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # all of them have ended
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.join()
         self.reader.close()
         return at_work
@@ -38,8 +39,7 @@ class Worker:
             self.kill()
             raise TimeoutError(f"Work hung for {PATIENCE} seconds.")
         kind, value = self.reader.recv()
-        self.process.join()
-        self.reader.close()
+        self.kill()  # joblib's pool would wait for more work for five minutes
         if kind == "error":
             raise value
         return value

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -227,3 +228,16 @@ def test_an_array_too_large_for_its_disk_is_refused_instead_of_killing_the_proce
         array[:] = 1.0  # every page can be written
         assert len(names(disk)) == 1
         del array
+
+
+def test_a_cache_that_cannot_be_written_to_is_refused_in_fit_and_passed_over_in_transform(
+    tone_clips, tmp_path
+):
+    mel = MelSpectrogram(**SETTINGS, cache_dir=tmp_path / "disk" / "cache")
+    with small_disk(tmp_path / "disk", 2_000_000) as disk:
+        expected = mel.fit_transform(tone_clips[0])
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        with pytest.raises(ValueError, match="must be a folder that can be written to"):
+            mel.fit(tone_clips[0])
+        with pytest.warns(UserWarning, match="Computing without the cache"):
+            np.testing.assert_array_equal(mel.transform(tone_clips[0]), expected)
