@@ -142,11 +142,14 @@ def full_disk_row(work, n_tries, folder):
             again = call(work, place)
             same += again == expected
             shutil.rmtree(place)
-    return n_tries, clear, clean, same
+    return [n_tries, clear, clean, same]
 
 
-def full_disk_rows(folder):
-    """Rows of the table, or none where only root may make a disk."""
+def full_disk_rows(folder, measured):
+    """Rows of the table, or none where only root may make a disk.
+
+    ``measured(name, function, *arguments)`` calls a function, unless its result is known.
+    """
     if os.geteuid() != 0:
         print("Only root can mount a small disk: nothing is said about full disks.")
         return {}
@@ -154,6 +157,5 @@ def full_disk_rows(folder):
     for name, work, n_tries in writers(folder):
         place = folder / "".join(filter(str.isalnum, f"disk{name}"))
         place.mkdir()
-        rows[name] = full_disk_row(work, n_tries, place)
-        print(name, rows[name], flush=True)
+        rows[name] = measured(f"full disk, {name}", full_disk_row, work, n_tries, place)
     return rows

@@ -6,11 +6,13 @@ Every round starts with a new folder. Work is killed by SIGKILL at a random mome
 takes: the whole process group, or one worker of joblib's pool. Then every entry of the store is
 checked against its checksum, computed here and not by skaudio, the work is done again in the same
 folder, and its numbers are compared, bit for bit, with those of undisturbed work in a new one.
-Kills that came too late are not counted. Writes a section of docs/reliability.md.
+Kills that came too late are not counted. Writes a section of docs/reliability.md. What was measured
+is kept in results/kills.json: without that file, all is measured anew.
 """
 
 import argparse
 import io
+import json
 import os
 import random
 import shutil
@@ -34,11 +36,22 @@ from skaudio.feature_store import FeatureStore
 COMMAND = "python benchmarks/kills.py --kills {}"
 # Shares of the kills; rounds in which joblib starts processes take seconds, others a fraction.
 SHARES = {
-    "features, 2 threads": 0.25, "features, 2 processes": 0.02, "one worker of 2": 0.02,
-    "search, 2 threads": 0.07, "search, 2 processes": 0.01, "`warm`, 2 threads": 0.2,
-    "`memmap_dir`, 2 threads": 0.2, "`joblib.dump`": 0.1, "`skaudio.save`": 0.1,
-    "`write_audacity_labels`": 0.05,
+    "features, 2 threads": 0.25, "`warm`, 2 threads": 0.2, "`memmap_dir`, 2 threads": 0.2,
+    "search, 2 threads": 0.07, "`joblib.dump`": 0.1, "`skaudio.save`": 0.1,
+    "`write_audacity_labels`": 0.05, "features, 2 processes": 0.02, "one worker of 2": 0.02,
+    "search, 2 processes": 0.005,
 }  # fmt: skip
+RESULTS = Path(__file__).parent / "results" / "kills.json"
+
+
+def measured(name, measure, *arguments):
+    """What `measure` gives, kept in a file: a run that is stopped goes on where it was."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if name not in results:
+        results[name] = measure(*arguments)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        print(name, results[name], flush=True)
+    return results[name]
 
 
 def torn_entries(folder):
@@ -68,9 +81,9 @@ def kill_group(work, folder, seconds):
 def kill_helper(work, folder, seconds):
     """Kill one process of joblib's pool while it computes; the user sees that it was killed."""
     worker = Worker(work, folder)
-    while not list(folder.rglob("*.npy")) and worker.process.is_alive():
+    moment = random.randrange(1, 3 * len(CLIPS) // 2)  # entries; most time goes into starting
+    while len(list(folder.rglob("*.npy"))) < moment and not worker.reader.poll():
         time.sleep(0.001)
-    time.sleep(random.uniform(0, seconds / 10))  # most of the time goes into starting processes
     try:
         os.kill(random.choice(worker.helpers()), signal.SIGKILL)
     except (IndexError, ProcessLookupError):
@@ -215,7 +228,7 @@ def process_rounds(n_rounds, folder):
             workers = [Worker(counted, place) for _ in range(n_processes)]
             different += sum(not same_bits(worker.result(), expected) for worker in workers)
             twice += int(counts().sum()) - 2 * len(CLIPS)
-        yield n_processes, n_rounds, different, twice
+        yield [n_processes, n_rounds, different, twice]
 
 
 def counted_alone(folder):
@@ -250,19 +263,17 @@ def deletion_rounds(n_rounds, folder):
 
 def kill_rows(n_kills, folder):
     """Every situation and what came of it."""
-    kinds = work_kinds()
+    kinds, files = work_kinds(), writers()
     for name, share in SHARES.items():
         place = folder / "".join(filter(str.isalnum, name))
         place.mkdir()
         n = max(1, round(share * n_kills))
         if name in kinds:
-            row = store_rounds(name, kinds[name], n, place)
+            row = measured(name, store_rounds, name, kinds[name], n, place)
+        elif name in files:
+            row = measured(name, file_rounds, *files[name], n, place)
         else:
-            pair = writers().get(name)
-            if pair is None:
-                continue
-            row = file_rounds(*pair, n, place)
-        print(name, row, flush=True)
+            continue
         yield name, row
         shutil.rmtree(place)
 
@@ -326,12 +337,13 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_clips(folder / "clips")
+        damage = measured("damaged entry", damage_line, folder / "damage")
+        of_joblib = measured("damaged file of joblib", call, joblib_damage, folder)
+        processes = measured("processes", lambda: list(process_rounds(args.rounds, folder)))
+        deleted = measured("deleted stores", deletion_rounds, args.rounds, folder)
+        disks = full_disk_rows(folder, measured)
         rows = dict(kill_rows(args.kills, folder))
-        damage = [damage_line(folder / "damage"), "", call(joblib_damage, folder)]
-        processes = list(process_rounds(args.rounds, folder))
-        deleted = deletion_rounds(args.rounds, folder)
-        disks = full_disk_rows(folder)
-    write_pages(args, rows, damage, processes, deleted, disks)
+    write_pages(args, rows, [damage, "", of_joblib], processes, deleted, disks)
 
 
 def write_pages(args, rows, damage, processes, deleted, disks):
