@@ -6,7 +6,6 @@ import gc
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeVar
@@ -74,34 +73,39 @@ def limited_threads(n_threads: int | None) -> Iterator[None]:
     The count holds for the calling thread only.
     """
     before = torch.get_num_threads()
-    _set_own_threads(before if n_threads is None else n_threads)
+    if n_threads is None or n_threads == before:
+        yield
+        return
+    with _COUNT_LOCK:
+        of_new_threads = _in_new_thread(torch.get_num_threads)
+        _set_own_threads(n_threads, of_new_threads)
     try:
         yield
     finally:
-        _set_own_threads(before)
+        with _COUNT_LOCK:
+            _set_own_threads(before, of_new_threads)
 
 
-def _set_own_threads(count: int) -> None:
+def _set_own_threads(count: int, of_new_threads: int) -> None:
     """Set the count of the calling thread.
 
-    Every thread has its own, but the one that was set last, wherever that was, is also what new
-    threads start with. So that it stays as it was it is set once more, by a new thread.
+    Every thread has its own, but new threads start with the one that was set last, wherever that
+    was. So a new thread sets theirs again.
     """
-    if torch.get_num_threads() == count:
-        return
-    with _COUNT_LOCK:
-        theirs = _elsewhere(torch.get_num_threads)
+    torch.set_num_threads(count)
+    if of_new_threads != count:
+        _in_new_thread(torch.set_num_threads, of_new_threads)
+    if torch.get_num_threads() != count:  # a build of torch with one count for all threads
         torch.set_num_threads(count)
-        if theirs != count:
-            _elsewhere(torch.set_num_threads, theirs)
-        if torch.get_num_threads() != count:  # a build of torch with one count for all threads
-            torch.set_num_threads(count)
 
 
-def _elsewhere(function: Callable[..., Any], *args: Any) -> Any:
+def _in_new_thread(function: Callable[..., Any], *args: Any) -> Any:
     """What a function gives in a new thread."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(function, *args).result()
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(function(*args)))
+    thread.start()
+    thread.join()
+    return found[0]
 
 
 def place(module: Module, device: torch.device) -> Module:
