@@ -1,0 +1,223 @@
+"""The objects of a model: what leaves this machine in a file, and what is made of what arrives."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import reprlib
+from collections.abc import Iterator
+from os import PathLike, fspath
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, clone
+
+from skaudio._labels import MultiLabel, SingleLabel
+from skaudio._trained_network import TrainedNetwork
+from skaudio.nn.frontend import FrontEnd
+
+__all__ = ["describe", "estimators_in", "portable", "settle"]
+
+# Parameters that name folders. One from a stranger's file would be written to, or read from.
+FOLDERS = ("cache_dir", "checkpoint_dir", "memmap_dir", "memory")
+# More than these no model needs; a file could ask for all the memory or processes there are.
+LIMITS = {"n_jobs": 1_024, "n_threads": 1_024, "n_fft": 2**16, "n_mels": 2**11, "n_mfcc": 2**11}
+MAX_SIDE = 2**24  # channels, mel bands and frames of an image
+KNOWN = ("builtins", "numpy", "sklearn", "skaudio")
+
+
+def estimators_in(model: Any) -> list[Any]:
+    """All estimators that a model consists of, itself first, each once."""
+    found: dict[int, Any] = {}
+    seen: set[int] = set()
+
+    def look(value: Any) -> None:
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        if isinstance(value, BaseEstimator):
+            found[id(value)] = value
+            # The net of skorch is an estimator too; it is saved as the arrays of its owner.
+            children: Any = [part for name, part in vars(value).items() if name != "_net"]
+        elif isinstance(value, dict):
+            children = value.values()
+        elif isinstance(value, list | tuple | set):
+            children = value
+        elif isinstance(value, np.ndarray) and value.dtype == object:
+            children = value.flat
+        else:
+            # Parts of scikit-learn's estimators that are none themselves, as in calibration.
+            part = type(value).__module__.startswith("sklearn.") and hasattr(value, "__dict__")
+            children = vars(value).values() if part and not isinstance(value, type) else ()
+        for child in children:
+            look(child)
+
+    look(model)
+    return list(found.values())
+
+
+def portable(model: Any) -> Any:
+    """A copy of a fitted model without what belongs to this machine.
+
+    Parameters
+    ----------
+    model : estimator
+        Fitted; left as it is.
+
+    Returns
+    -------
+    model : estimator
+        Without folders; paths of weights as text.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is a function or an object of another package.
+    """
+    for estimator in estimators_in(model):
+        for name, value in estimator.get_params(deep=False).items():
+            _refuse_strangers(estimator, name, value)
+    model = copy.deepcopy(model)
+    for estimator in estimators_in(model):
+        _clear(estimator)
+        for name, value in estimator.get_params(deep=False).items():
+            if isinstance(value, PathLike):
+                setattr(estimator, name, fspath(value))
+    return model
+
+
+def settle(model: Any) -> Any:
+    """Make a model that was read from a file ready for use, and see that it can be used.
+
+    Folders are set to None and parameters that are newer than the file to their defaults; networks
+    are built and filled.
+
+    Raises
+    ------
+    ValueError
+        If parameters are out of bounds, or a network does not fit its weights.
+    """
+    for estimator in estimators_in(model):
+        name = type(estimator).__name__
+        if type(estimator).__module__.startswith("skaudio."):
+            _fill_in(estimator)
+        _clear(estimator)
+        _check_limits(vars(estimator), name)
+        if isinstance(estimator, TrainedNetwork):
+            try:
+                _build(estimator)
+            except Exception as err:  # whatever timm, torch or scikit-learn make of crafted values
+                raise ValueError(f"the network of its {name} cannot be built: {err}") from err
+    return model
+
+
+def describe(model: Any) -> dict[str, Any]:
+    """What a model takes and gives, as plain values: classes, and what clips are to it."""
+    last = model
+    while hasattr(last, "steps"):
+        last = last.steps[-1][1]
+    names = getattr(last, "label_names_", getattr(last, "classes_", None))
+    plain = np.asarray(names).tolist() if names is not None else None
+    mels = [one for one in estimators_in(model) if hasattr(one, "n_samples_")]
+    sound = None
+    if mels:
+        mel = mels[0]
+        sound = {
+            "X": "paths of audio files, or waveforms of floats in [-1, 1] at sample_rate",
+            "sample_rate": int(mel.sample_rate),
+            "duration": mel.n_samples_ / mel.sample_rate,
+            "channels": int(getattr(mel, "n_channels_", 1)),
+        }
+    return {
+        "model": type(model).__name__,
+        "steps": [type(one).__name__ for one in estimators_in(model)],
+        "classes": plain,
+        "multi_label": isinstance(getattr(last, "_labels", None), MultiLabel),
+        "input": sound,
+    }
+
+
+def _refuse_strangers(estimator: Any, name: str, value: Any) -> None:
+    is_type = isinstance(value, type)
+    function = callable(value) and not is_type and not isinstance(value, np.ufunc | BaseEstimator)
+    home = value.__module__ if is_type else type(value).__module__
+    foreign = home.split(".")[0] not in KNOWN and not isinstance(value, PathLike)
+    if function or (foreign and name not in FOLDERS):
+        raise ValueError(
+            f"{name} of {type(estimator).__name__} must be a plain value for skaudio.save, got "
+            f"{reprlib.repr(value)}: model files hold no code. If predictions do not need it, set it to None "
+            "first; otherwise keep the model with joblib, whose files run code when loaded."
+        )
+
+
+def _clear(estimator: Any) -> None:
+    for name in FOLDERS:
+        if vars(estimator).get(name) is not None:
+            setattr(estimator, name, None)
+
+
+def _fill_in(estimator: Any) -> None:
+    for name, parameter in inspect.signature(type(estimator).__init__).parameters.items():
+        if parameter.default is not parameter.empty and name not in vars(estimator):
+            setattr(estimator, name, parameter.default)
+
+
+def _check_limits(values: dict[str, Any], owner: str) -> None:
+    for name, most in LIMITS.items():
+        value = values.get(name)
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(n, int | float) and abs(n) > most for n in numbers):
+            raise ValueError(f"{name} of {owner} must be at most {most} in a model file, got {value!r}")
+
+
+def _build(network: TrainedNetwork) -> None:
+    """Build a network whose size, before it takes memory, was found to be that of its weights."""
+    _check_state(network)
+    builder: Any = clone(network).set_params(**network._architecture)  # type: ignore[attr-defined]
+    builder._check_parameters()
+    if not isinstance(getattr(builder, "backbone", ""), str):
+        raise ValueError(f"backbone must be a name, got {builder.backbone!r}")
+    n_classes = len(network._labels.names)
+    with torch.device("meta"):
+        channels = torch.zeros(network._image_shape[0])
+        standardize = torch.nn.Module()
+        if builder.standardize:
+            from skaudio.nn.layers import Standardize
+
+            standardize = Standardize(channels, channels)
+        module = builder._build_module(
+            standardize, network._image_shape, n_classes, pretrained=False
+        )
+    # A single number is saved as an array of one.
+    wanted = {name: tuple(t.shape) or (1,) for name, t in module.state_dict().items()}
+    given = {
+        name: array.shape or (1,)
+        for name, array in network._arrays.items()
+        if not name.startswith("frontend.")
+    }
+    if wanted != given:
+        differing = sorted(set(wanted.items()) ^ set(given.items()))
+        raise ValueError(f"its weights are others, such as {differing[0][0]}")
+    network.net_  # noqa: B018  (built from plain arrays)
+
+
+def _check_state(network: Any) -> None:
+    """Check what a network keeps of its training, which decides what is built."""
+    shape, plain = network._image_shape, network._frontend_plain
+    if not (
+        isinstance(network._labels, SingleLabel | MultiLabel)
+        and isinstance(network._labels.names, np.ndarray)
+        and network._labels.names.ndim == 1
+        and isinstance(network._architecture, dict)
+        and set(network._architecture) <= set(network._shaping)
+        and all(isinstance(array, np.ndarray) for array in network._arrays.values())
+        and isinstance(shape, list | tuple)
+        and len(shape) == 3
+        and all(type(n) is int and 0 < n <= MAX_SIDE for n in shape)
+    ):
+        raise ValueError("what it was trained on is not described")
+    for kind, config in plain:
+        if not (isinstance(kind, type) and issubclass(kind, FrontEnd)):
+            raise ValueError(f"{kind!r} stands before it")
+        _check_limits(config, kind.__name__)
