@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from skaudio._mast import MAST
     from skaudio._mel_spectrogram import MelSpectrogram
     from skaudio._mfcc import MFCC
+    from skaudio._model_file import load, save
     from skaudio._pcen import PCEN
     from skaudio._predict_windows import predict_windows
     from skaudio._pretrained_cnn import PretrainedCNN
@@ -38,9 +39,11 @@ __all__ = [
     "PretrainedCNN",
     "check_audio",
     "cost",
+    "load",
     "predict_windows",
     "report",
     "export_onnx",
+    "save",
     "show_versions",
     "windows_to_events",
     "write_audacity_labels",
@@ -63,9 +66,11 @@ _HOMES = {
     "PretrainedCNN": "skaudio._pretrained_cnn",
     "check_audio": "skaudio._check_audio",
     "cost": "skaudio._cost",
+    "load": "skaudio._model_file",
     "predict_windows": "skaudio._predict_windows",
     "report": "skaudio._report.report",
     "export_onnx": "skaudio._export_onnx",
+    "save": "skaudio._model_file",
     "show_versions": "skaudio._show_versions",
     "windows_to_events": "skaudio._events",
     "write_audacity_labels": "skaudio._events",

@@ -111,10 +111,9 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _fit(args: argparse.Namespace) -> int:
-    import joblib
-
     from skaudio._atomic_file import atomic_file
     from skaudio._cli_data import load_data, make_folds
+    from skaudio._cli_models import write_model
 
     (paths, labels, groups), failures = load_data(args)
     folds = make_folds(labels, groups, args) if args.cv else []
@@ -127,7 +126,7 @@ def _fit(args: argparse.Namespace) -> int:
         with redirect_stdout(sys.stderr):
             pipe.fit(paths, labels)
         pipe.set_params(mel__verbose=0, clf__verbose=0)
-        joblib.dump(pipe, part)
+        write_model(pipe, part)
     n_classes = len(pipe.classes_)
     say(f"saved {args.model}, trained on {len(paths)} clips of {n_classes} classes")
     return SOME_FAILED if failures else FINE
@@ -174,12 +173,13 @@ def _cross_validate(
 
 def _predict(args: argparse.Namespace) -> int:
     from skaudio._cli_data import list_clips
+    from skaudio._cli_models import load_model
 
     if args.top is not None and args.top < 0:
         raise ValueError(f"--top must be an int >= 0, got {args.top}")
     if args.top is not None and args.events is not None:
         raise ValueError("--top has no place beside --events: events are of all classes")
-    pipe = _load_model(args)
+    pipe = load_model(args)
     paths = list_clips(args.clips)
     failures: list[tuple[str, str]] = []
     if (args.window, args.hop, args.events) == (None, None, None):
@@ -262,8 +262,9 @@ def _rows_of(
 def _report(args: argparse.Namespace) -> int:
     import skaudio
     from skaudio._cli_data import load_data, make_folds
+    from skaudio._cli_models import load_model
 
-    pipe = _load_model(args)
+    pipe = load_model(args)
     (paths, labels, groups), failures = load_data(args)
     cv = [fold[1:] for fold in make_folds(labels, groups, args)] if args.cv else None
     if cv:
@@ -276,37 +277,6 @@ def _report(args: argparse.Namespace) -> int:
         )  # fmt: skip
     say(f"wrote {args.output}")
     return SOME_FAILED if failures else FINE
-
-
-def _load_model(args: argparse.Namespace) -> Any:
-    """The pipeline in a file, set up for this machine; a search gives its best one."""
-    import joblib
-    from sklearn.pipeline import Pipeline
-
-    try:
-        model = joblib.load(args.model)
-    except FileNotFoundError as err:
-        raise ValueError(f"{args.model}: no such file") from err
-    except Exception as err:  # whatever a file that is none makes of unpickling
-        given = "CLIP ..." if args.command == "predict" else "DATA"
-        reason = ": ".join(filter(None, (type(err).__name__, str(err))))
-        raise ValueError(
-            f"{args.model!r} is no model saved by skaudio fit or joblib ({reason}); the model "
-            f"comes first: skaudio {args.command} MODEL {given}"
-        ) from err
-    model = getattr(model, "best_estimator_", model)
-    if not isinstance(model, Pipeline) or not hasattr(model, "predict_proba"):
-        raise ValueError(
-            f"{args.model}: holds no pipeline with predict_proba, but {type(model).__name__}"
-        )
-    first, last = model.steps[0][0], model.steps[-1][0]
-    wanted = {f"{first}__on_error": "raise", f"{first}__verbose": 0, f"{last}__verbose": 0}
-    if getattr(args, "jobs", None) is not None:
-        wanted[f"{first}__n_jobs"] = args.jobs
-    if hasattr(args, "device"):
-        wanted[f"{last}__device"] = args.device
-    known = model.get_params()
-    return model.set_params(**{name: value for name, value in wanted.items() if name in known})
 
 
 def _best(classes: np.ndarray, proba: np.ndarray, top: int | None) -> list[tuple[Any, float]]:

@@ -10,10 +10,10 @@ __all__ = ["make_parser"]
 EPILOG = """\
 examples:
   skaudio check recordings > clips.csv
-  skaudio fit recordings --model birds.joblib --duration 3 --cv
-  skaudio predict birds.joblib new/*.wav > labels.csv
-  skaudio predict birds.joblib night.flac --window 3 --hop 1 --events 0.8
-  skaudio report birds.joblib recordings --cv -o report.html
+  skaudio fit recordings --model birds.skaudio --duration 3 --cv
+  skaudio predict birds.skaudio new/*.wav > labels.csv
+  skaudio predict birds.skaudio night.flac --window 3 --hop 1 --events 0.8
+  skaudio report birds.skaudio recordings --cv -o report.html
 
 Results go to standard output, everything else to standard error.
 
@@ -107,7 +107,13 @@ def _add_fit(commands: Any) -> None:
     parser.add_argument(
         "data", metavar="DATA", help="a folder with a sub-folder per class, or with meta.csv"
     )
-    parser.add_argument("--model", required=True, metavar="FILE", help="where to save it (joblib)")
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="FILE",
+        help="where to save it, by custom NAME.skaudio, a file that cannot run code; NAME.joblib "
+        "is written by joblib",
+    )
     sound = parser.add_argument_group("sound")
     sound.add_argument(
         "--sample-rate", type=int, default=22_050, metavar="HZ", help="default: 22050"
@@ -145,10 +151,13 @@ def _add_fit(commands: Any) -> None:
 def _add_predict(commands: Any) -> None:
     parser = _command(
         commands, "predict", "Classify clips, or windows of long recordings",
-        "Prints path, class and probability, with start and end where there are windows. Open "
-        "only model files that you trust: they can run code.",
+        "Prints path, class and probability, with start and end where there are windows.",
     )  # fmt: skip
-    parser.add_argument("model", metavar="MODEL", help="what fit has saved")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="what fit has saved; NAME.joblib runs code when loaded: only from people you trust",
+    )
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a file, or a folder of such")
     parser.add_argument(
         "--top", type=int, metavar="K",
@@ -173,7 +182,11 @@ def _add_predict(commands: Any) -> None:
 
 def _add_report(commands: Any) -> None:
     parser = _command(commands, "report", "Write a page about how good a model is")
-    parser.add_argument("model", metavar="MODEL", help="what fit has saved")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="what fit has saved; NAME.joblib runs code when loaded: only from people you trust",
+    )
     parser.add_argument("data", metavar="DATA", help="clips with labels, as for fit")
     parser.add_argument("-o", "--output", required=True, metavar="HTML", help="the page")
     seed_help = "decides folds that meta.csv does not; default: 0"

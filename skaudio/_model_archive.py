@@ -27,7 +27,9 @@ DATE = (1980, 1, 1, 0, 0, 0)  # equal models give equal files
 KINDS = "biufU"  # of arrays: numbers and text, no objects
 
 
-def write_archive(file: os.PathLike, manifest: dict[str, Any], members: Mapping[str, bytes]) -> None:
+def write_archive(
+    file: os.PathLike, manifest: dict[str, Any], members: Mapping[str, bytes]
+) -> None:
     """Write a model file; equal content gives equal bytes.
 
     Parameters
@@ -112,26 +114,24 @@ class ModelArchive:
         if not isinstance(sums, dict) or set(sums) != set(names) or SCHEMA not in sums:
             raise ValueError(f"its members are not those that its {MANIFEST} lists")
         for info in infos:
-            with self._zip.open(info) as member:
-                digest = hashlib.file_digest(member, "sha256") if _NEW else _digest(member)
-            if digest.hexdigest() != sums[info.filename]:
+            if self._digest(info) != sums[info.filename]:
                 raise ValueError(f"{info.filename} in it is damaged: its checksum differs")
             if info.filename != SCHEMA:
                 _check_array(self._zip, info)
 
+    def _digest(self, info: zipfile.ZipInfo) -> str:
+        digest = hashlib.sha256()
+        try:
+            with self._zip.open(info) as member:
+                while block := member.read(2**18):
+                    digest.update(block)
+        except Exception as err:  # of a damaged header in front of it
+            raise ValueError(f"{info.filename} in it is damaged ({err})") from err
+        return digest.hexdigest()
+
     def schema(self) -> Any:
         """The description of the model."""
         return _json(self._zip, self._zip.getinfo(SCHEMA))
-
-
-_NEW = hasattr(hashlib, "file_digest")  # Python 3.11
-
-
-def _digest(member: Any) -> Any:
-    total = hashlib.sha256()
-    while block := member.read(2**18):
-        total.update(block)
-    return total
 
 
 def _open_zip(handle: BinaryIO) -> zipfile.ZipFile:
@@ -164,7 +164,9 @@ def _open_zip(handle: BinaryIO) -> zipfile.ZipFile:
         n_bytes -= ENTRY_BYTES + name
         kind = info.external_attr >> 16 & 0o170000
         if info.compress_type or info.flag_bits or kind not in (0, 0o100000):
-            raise ValueError(f"{_short(info.filename)} in it is compressed, locked or no plain file")
+            raise ValueError(
+                f"{_short(info.filename)} in it is compressed, locked or no plain file"
+            )
         if info.orig_filename != info.filename or info.file_size != info.compress_size:
             raise ValueError(f"{_short(info.filename)} in it has two names or sizes")
     if place != start or n_bytes or len(set(archive.namelist())) != count:
@@ -177,7 +179,7 @@ def _json(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
         raise ValueError(f"{info.filename} in it is larger than {MAX_JSON_BYTES:,} bytes")
     try:
         return json.loads(archive.read(info))
-    except (ValueError, RecursionError, zipfile.BadZipFile) as err:
+    except Exception as err:  # of a damaged header in front of it, or of what is no JSON
         raise ValueError(f"{info.filename} in it cannot be read ({err})") from err
 
 
@@ -189,7 +191,11 @@ def _check_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
             version = formats.read_magic(member)
             if version not in ((1, 0), (2, 0)):
                 raise ValueError(f"version {version} of numpy's format")
-            read = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
+            read = (
+                formats.read_array_header_1_0
+                if version == (1, 0)
+                else formats.read_array_header_2_0
+            )
             shape, _, dtype = read(member)
             rest = info.file_size - member.tell()
         count = 1

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+import re
 import warnings
 import zipfile
 from importlib.metadata import version
@@ -218,13 +219,16 @@ def _rewritten(archive: ModelArchive, schema: Any) -> BinaryIO:
 
 def _construct(source: BinaryIO, manifest: dict[str, Any]) -> Any:
     """What skops makes of checked parts; one warning if scikit-learn has changed since."""
-    import skops.io
+    import skops.io.exceptions
 
     source.seek(0)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model = skops.io.load(source, trusted=TRUSTED)
+    except skops.io.exceptions.UntrustedTypesFoundException as err:
+        names = ", ".join(re.findall(r"'([^']+)'", str(err).splitlines()[0]))
+        raise ValueError(f"it names what no model file may hold: {names}") from err
     except Exception as err:  # of skops, and of estimators that are given crafted attributes
         raise ValueError(f"{' '.join(str(err).split())}{_written_with(manifest)}") from err
     if not isinstance(model, BaseEstimator):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import reprlib
-from collections.abc import Iterator
 from os import PathLike, fspath
 from typing import Any
 
@@ -39,7 +38,7 @@ def estimators_in(model: Any) -> list[Any]:
         if isinstance(value, BaseEstimator):
             found[id(value)] = value
             # The net of skorch is an estimator too; it is saved as the arrays of its owner.
-            children: Any = [part for name, part in vars(value).items() if name != "_net"]
+            children: Any = [part for name, part in sorted(vars(value).items()) if name != "_net"]
         elif isinstance(value, dict):
             children = value.values()
         elif isinstance(value, list | tuple | set):
@@ -49,7 +48,8 @@ def estimators_in(model: Any) -> list[Any]:
         else:
             # Parts of scikit-learn's estimators that are none themselves, as in calibration.
             part = type(value).__module__.startswith("sklearn.") and hasattr(value, "__dict__")
-            children = vars(value).values() if part and not isinstance(value, type) else ()
+            is_plain = not part or isinstance(value, type)
+            children = () if is_plain else [one for _, one in sorted(vars(value).items())]
         for child in children:
             look(child)
 
@@ -104,7 +104,8 @@ def settle(model: Any) -> Any:
             _fill_in(estimator)
         _clear(estimator)
         _check_limits(vars(estimator), name)
-        if isinstance(estimator, TrainedNetwork):
+        # One that was never fitted may be a part too, as the `estimator` of a calibration.
+        if isinstance(estimator, TrainedNetwork) and {"classes_", "_arrays"} & set(vars(estimator)):
             try:
                 _build(estimator)
             except Exception as err:  # whatever timm, torch or scikit-learn make of crafted values
@@ -131,7 +132,7 @@ def describe(model: Any) -> dict[str, Any]:
         }
     return {
         "model": type(model).__name__,
-        "steps": [type(one).__name__ for one in estimators_in(model)],
+        "estimators": [type(one).__name__ for one in estimators_in(model)],
         "classes": plain,
         "multi_label": isinstance(getattr(last, "_labels", None), MultiLabel),
         "input": sound,
@@ -146,8 +147,9 @@ def _refuse_strangers(estimator: Any, name: str, value: Any) -> None:
     if function or (foreign and name not in FOLDERS):
         raise ValueError(
             f"{name} of {type(estimator).__name__} must be a plain value for skaudio.save, got "
-            f"{reprlib.repr(value)}: model files hold no code. If predictions do not need it, set it to None "
-            "first; otherwise keep the model with joblib, whose files run code when loaded."
+            f"{reprlib.repr(value)}: model files hold no code. If predictions do not need it, set "
+            "it to None first; otherwise keep the model with joblib, whose files run code when "
+            "loaded."
         )
 
 
@@ -168,7 +170,9 @@ def _check_limits(values: dict[str, Any], owner: str) -> None:
         value = values.get(name)
         numbers = value if isinstance(value, list | tuple) else [value]
         if any(isinstance(n, int | float) and abs(n) > most for n in numbers):
-            raise ValueError(f"{name} of {owner} must be at most {most} in a model file, got {value!r}")
+            raise ValueError(
+                f"{name} of {owner} must be at most {most} in a model file, got {value!r}"
+            )
 
 
 def _build(network: TrainedNetwork) -> None:

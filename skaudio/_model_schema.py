@@ -68,7 +68,7 @@ LEFT_TO_SKOPS = {"ObjectNode": ("sklearn",), "FunctionNode": ("numpy", "scipy")}
 PARTS_OF_NODES = ("key_types", "content", "shape")
 WITHOUT_IDENTITY = ("FunctionNode", "JsonNode", "TypeNode")
 PROTOCOL = 2  # older ones bring back older readers
-MAX_DEPTH, MAX_NODES = 100, 200_000
+MAX_DEPTH = 100
 
 Node = dict[str, Any]
 
@@ -98,10 +98,8 @@ def check_schema(schema: Any, arrays: Collection[str]) -> bool:
     protocol = schema.get("protocol") if isinstance(schema, dict) else None
     if type(protocol) is not int or protocol < PROTOCOL:
         raise ValueError(f"its description has the protocol {protocol!r}, no int >= {PROTOCOL}")
-    renamed, strange, seen = False, dict[str, str](), set()
-    for number, (node, where) in enumerate(_walk(schema)):
-        if number == MAX_NODES:
-            raise ValueError(f"its description has more than {MAX_NODES:,} nodes")
+    renamed, seen = False, set()
+    for node, where in _walk(schema):
         renamed |= _rename(node)
         loader, name = node["__loader__"], _name(node)
         if loader == "CachedNode":
@@ -110,12 +108,9 @@ def check_schema(schema: Any, arrays: Collection[str]) -> bool:
             continue
         seen.add(node.get("__id__"))
         if not _may_be(loader, name):
-            strange[name] = where
-        elif not _is_sound(node, arrays):
+            raise ValueError(f"it names what no model file may hold: {name} ({where})")
+        if not _is_sound(node, arrays):
             raise ValueError(f"its description of {where} is damaged")
-    if strange:
-        listed = ", ".join(f"{name} ({where})" for name, where in sorted(strange.items()))
-        raise ValueError(f"it names what no model file may hold: {listed}")
     return renamed
 
 
@@ -143,7 +138,7 @@ def canonical(schema: Node, members: Mapping[str, bytes]) -> tuple[Node, dict[st
 
     def copy(node: Node) -> Node:
         new = {key: node[key] for key in ("__class__", "__module__", "__loader__")}
-        identity = node.get("__id__")
+        identity: Any = node.get("__id__")
         if new["__loader__"] not in WITHOUT_IDENTITY and counts[identity] > 1:
             if identity in numbers:
                 return {**new, "__loader__": "CachedNode", "__id__": numbers[identity]}
@@ -227,7 +222,9 @@ def _is_sound(node: Node, arrays: Collection[str]) -> bool:
     if loader == "NdArrayNode" and node.get("type") == "numpy":
         return isinstance(node.get("file"), str) and node["file"] in arrays
     if loader == "NdArrayNode":
-        shape = isinstance(node.get("shape"), dict) and node["shape"].get("__loader__") == "TupleNode"
+        shape = (
+            isinstance(node.get("shape"), dict) and node["shape"].get("__loader__") == "TupleNode"
+        )
         return node.get("type") == "json" and isinstance(content, list) and shape
     if loader == "SliceNode":
         return isinstance(content, dict) and all(

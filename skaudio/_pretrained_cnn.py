@@ -10,7 +10,10 @@ from skaudio._validation import is_int
 from skaudio.nn.cnn import build_cnn, find_head
 from skaudio.nn.layers import ImageClassifier, init_head
 
-RESERVED_OPTIONS = ("in_chans", "num_classes", "pretrained", "checkpoint_path")
+RESERVED_OPTIONS = (
+    "in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay",
+    "checkpoint_path", "cache_dir",
+)  # fmt: skip
 
 
 class PretrainedCNN(SpectrogramClassifier):

@@ -19,11 +19,12 @@ LAYERS = {
     "inspection": 12,
     "_export_onnx": 11, "_predict_windows": 11, "inspection._budget_curve": 11,
     "inspection._spectrogram": 11, "_report.clips": 11,
-    "_mel_spectrogram": 10, "_diffres_resampler": 10, "_pcen": 10, "_mfcc": 10, "_deltas": 10,
+    "_cli_models": 10, "_mel_spectrogram": 10, "_diffres_resampler": 10, "_pcen": 10, "_mfcc": 10,
+    "_deltas": 10,
     "_pretrained_cnn": 10, "_mast": 10, "_cost": 10, "inspection._embedding": 10,
     "inspection._frame_importance": 10, "inspection._kept_log_mel": 10, "inspection._saliency": 10,
-    "_linear_proxy": 9, "_pipelines": 9,
-    "_classifier": 8,
+    "_linear_proxy": 9, "_model_file": 9, "_pipelines": 9,
+    "_classifier": 8, "_model_objects": 8,
     "_trained_network": 7,
     "_masked_pretraining": 6, "_training": 6,
     "_cli_data": 5, "_clip_workers": 5, "_fit_digest": 5, "_training_callbacks": 5,
@@ -64,6 +65,7 @@ LATE = {
     "safetensors",
     "onnx",
     "onnxruntime",
+    "skops",
 }
 
 

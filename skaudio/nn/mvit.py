@@ -225,7 +225,7 @@ class MViT(nn.Module):
         self.n_extra = int(cls_token)
         self.dims = [dim * 2**stage for stage in range(len(depths))]
         self.stages = nn.ModuleList()
-        rates = iter(torch.linspace(0, drop_path, sum(depths)).tolist())
+        rates = iter(torch.linspace(0, drop_path, sum(depths), device="cpu").tolist())
         grid, width = Grid(*image_size).pooled(patch_stride), dim
         for stage, (depth, wider) in enumerate(zip(depths, self.dims, strict=True)):
             blocks = nn.ModuleList()
@@ -398,7 +398,7 @@ def default_kv_stride(n_frames: int) -> tuple[int, int]:
     stride : (int, int)
         4 along frequency; along time 4, 8 from 363 frames on, and 16 from 725 on.
     """
-    octaves = torch.tensor(n_frames / 64).log2().round().clamp(2, 4)
+    octaves = torch.tensor(n_frames / 64, device="cpu").log2().round().clamp(2, 4)
     return 4, 2 ** int(octaves)
 
 
