@@ -15,11 +15,11 @@ import argparse
 import time
 from pathlib import Path
 
-import joblib
 import numpy as np
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import Pipeline
 
+import skaudio
 from skaudio import Augmentation, MelSpectrogram, PretrainedCNN
 from skaudio.datasets import load_folder, make_sound_events, write_clips
 
@@ -84,10 +84,10 @@ def main():
         print(f"  hop {candidate['mel__hop_length']:4d}:  {listed}   mean {np.mean(scores):.3f}")
     print(f"Best: hop {search.best_params_['mel__hop_length']}, refitted on all clips.")
 
-    model_file = args.out / "model.joblib"
-    joblib.dump(search.best_estimator_, model_file)
+    model_file = args.out / "model.skaudio"
+    skaudio.save(search.best_estimator_, model_file)
     print(f"\nSaved to {model_file} ({model_file.stat().st_size / 1e6:.1f} MB).")
-    label = joblib.load(model_file).predict(paths[:1])[0]
+    label = skaudio.load(model_file).predict(paths[:1])[0]
     print(f"The reloaded model hears '{label}' in {Path(paths[0]).name} (truth: '{labels[0]}').")
     print(f"Done in {time.perf_counter() - start:.0f} s.")
 

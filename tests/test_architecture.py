@@ -137,3 +137,62 @@ def test_importing_the_package_loads_neither_torch_nor_a_decoder():
     code = f"import sys, skaudio; print(sorted({heavy} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+# What runs code that it reads: names of functions, and what makes a call harmless.
+UNSAFE = {
+    "pickle.load", "pickle.loads", "pickle.Unpickler", "joblib.load", "cloudpickle.load",
+    "cloudpickle.loads", "dill.load", "dill.loads", "marshal.load", "marshal.loads", "shelve.open",
+    "pd.read_pickle", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.hub.load",
+    "torch.jit.load", "eval", "exec", "compile", "__import__", "os.system", "os.popen",
+}  # fmt: skip
+GUARDED = {
+    "torch.load": ("weights_only", True),
+    "np.load": ("allow_pickle", False),
+    "np.lib.format.read_array": ("allow_pickle", False),
+}
+# joblib files are read for the user who names one, which the help says; torch.compile is no eval.
+EXEMPT = {"_cli_models": {"joblib.load"}}
+
+
+def unsafe_calls(tree):
+    """Names of the calls in a module that may run what they read."""
+    renamed = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            renamed |= {a.asname: a.name for a in node.names if a.asname and "numpy" not in a.name}
+        elif isinstance(node, ast.ImportFrom):
+            renamed |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        root, dot, rest = ast.unparse(node.func).partition(".")
+        name = f"{renamed.get(root, root)}{dot}{rest}".replace("numpy.", "np.")
+        given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        key, value = GUARDED.get(name, (None, None))
+        if name in UNSAFE or (key and given.get(key) != str(value)):
+            yield name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_nothing_that_is_read_is_run(path):
+    found = set(unsafe_calls(ast.parse((PACKAGE / path).read_text())))
+    assert found - EXEMPT.get(name_of(path), set()) == set()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle; pickle.load(f)", "from pickle import loads as read; read(b)",
+        "import torch; torch.load(f)", "import torch; torch.load(f, weights_only=False)",
+        "import numpy as np; np.load(f)", "import numpy; numpy.load(f, allow_pickle=True)",
+        "import joblib as j; j.load(f)", "eval('1')", "import yaml; yaml.load(f)",
+    ],
+)  # fmt: skip
+def test_calls_that_would_run_it_are_found(code):
+    assert list(unsafe_calls(ast.parse(code)))
+
+
+def test_calls_that_do_not_run_it_are_allowed():
+    code = "import torch; torch.load(f, weights_only=True); json.load(f); model.eval()"
+    assert not list(unsafe_calls(ast.parse(code)))

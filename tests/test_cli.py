@@ -19,7 +19,7 @@ from signals import tone
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skaudio import MelSpectrogram, PretrainedCNN, _cli
+from skaudio import MelSpectrogram, PretrainedCNN, _cli, load, save
 from skaudio._cli import main
 from skaudio._cli_options import make_parser
 from skaudio._training import _Net
@@ -159,15 +159,24 @@ def test_check_has_a_row_for_every_file(run, data, tmp_path):
     assert err == said.format(4, 1, 1, 1)
 
 
-def test_fit_saves_what_predict_reads(run, data, tmp_path):
-    file = tmp_path / "model.joblib"
+@pytest.mark.parametrize("name", ["model.skaudio", "model", "model.joblib"])
+def test_fit_saves_what_predict_reads(run, data, tmp_path, name):
+    file = tmp_path / name
     status, rows, err = run("fit", data, "--model", file, "--sample-rate", RATE, *SMALL)
     assert (status, rows) == (0, [])
     assert f"skaudio: saved {file}, trained on 20 clips of 2 classes\n" in err
-    pipe = joblib.load(file)
+    pipe = joblib.load(file) if name.endswith("joblib") else load(file)
     assert pipe["mel"].n_samples_ == 0.2 * RATE
     assert pipe["clf"].get_params()["max_epochs"] == 1
     assert run("predict", file, data / "low")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["model.skaudio", "model", "model.zip"])
+def test_only_what_is_called_so_is_unpickled(run, model, data, tmp_path, name):
+    shutil.copy(model, tmp_path / name)
+    status, _, err = run("predict", tmp_path / name, data)
+    assert status == 2
+    assert "is no model saved by skaudio fit (it is no model file" in err
 
 
 def write_table(folder, column, values, data):
@@ -358,10 +367,11 @@ def test_report_says_which_clips_the_model_was_judged_on(run, model, data, tmp_p
         (["predict", "missing.joblib", "a.wav"], "missing.joblib: no such file"),
         (
             ["predict", "TEXT", "a.wav"],
-            r"'text' is no model saved by skaudio fit or joblib \(.*\); the "
+            r"'text' is no model saved by skaudio fit \(it is no model file, .*\); the "
             r"model comes first: skaudio predict MODEL CLIP \.\.\.$",
         ),
-        (["predict", os.devnull, "a.wav"], r"joblib \(EOFError\); the model comes first"),
+        (["predict", os.devnull, "a.wav"], r"\(it is no regular file\); the model comes first"),
+        (["predict", "EMPTY.pkl", "a.wav"], r"saved by joblib \(EOFError\); the model comes first"),
         (["report", "TEXT", "DATA", "-o", "r"], "comes first: skaudio report MODEL DATA$"),
         (["predict", "OTHER", "a.wav"], "holds no pipeline with predict_proba, but dict"),
         (["predict", "SCALER", "a.wav"], "holds no pipeline with predict_proba, but Pipeline"),
@@ -392,10 +402,11 @@ def test_wrong_use_is_one_line(run, model, data, tmp_path, monkeypatch, argument
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").write_text("no model")
-    joblib.dump({}, tmp_path / "other")
-    joblib.dump(make_pipeline(FunctionTransformer()), tmp_path / "scaler")
-    names = {"MODEL": model, "DATA": data, "TEXT": "text", "OTHER": "other", "SCALER": "scaler",
-             "EMPTY": tmp_path / "empty", "SOME": data / "low" / "1.wav"}  # fmt: skip
+    (tmp_path / "empty.pkl").touch()
+    joblib.dump({}, tmp_path / "other.joblib")
+    save(make_pipeline(FunctionTransformer()), tmp_path / "scaler")
+    names = {"MODEL": model, "DATA": data, "TEXT": "text", "OTHER": "other.joblib",
+             "SCALER": "scaler", "EMPTY.pkl": "empty.pkl", "EMPTY": tmp_path / "empty", "SOME": data / "low" / "1.wav"}  # fmt: skip
     more = [*SMALL[:4], "-q"] if arguments[0] == "fit" else []
     status, rows, err = run(*(names.get(a, a) for a in arguments), *more)
     assert (status, rows) == (2, [])

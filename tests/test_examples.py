@@ -40,7 +40,7 @@ def test_the_quickstart_searches_saves_and_reloads(tmp_path, monkeypatch, capsys
     printed = capsys.readouterr().out
     assert "Searching hop lengths 800, 200 over 4 folds" in printed
     assert "The reloaded model hears" in printed
-    assert (tmp_path / "model.joblib").exists()
+    assert (tmp_path / "model.skaudio").exists()
 
 
 def test_the_recipe_of_the_paper_runs(tmp_path, monkeypatch, capsys):

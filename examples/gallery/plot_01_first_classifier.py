@@ -75,9 +75,9 @@ display.figure_.tight_layout()
 # Save and load
 # -------------
 #
-# One file holds the front end, the network and the names of the classes.
+# One file holds the front end, the network and the names of the classes. It cannot run code.
 
-import joblib
+import skaudio
 
-joblib.dump(pipe, folder / "model.joblib")
-print(joblib.load(folder / "model.joblib").predict(test[:3]), "should be", y_test[:3])
+skaudio.save(pipe, folder / "model.skaudio")
+print(skaudio.load(folder / "model.skaudio").predict(test[:3]), "should be", y_test[:3])
