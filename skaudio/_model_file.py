@@ -198,10 +198,10 @@ def _load(file: Path) -> Any:
         renamed = check_schema(schema, archive.arrays)
         model = _construct(_rewritten(archive, schema) if renamed else handle, archive.manifest)
     try:
-        model = settle(model)
-    except ValueError as err:
+        classes = describe(settle(model))["classes"]
+    except Exception as err:  # whatever crafted attributes make of any step
         raise ValueError(f"{err}{_written_with(archive.manifest)}") from err
-    if describe(model)["classes"] != archive.manifest.get("classes"):
+    if classes != archive.manifest.get("classes"):
         raise ValueError("its manifest.json lists other classes than its model has")
     return model
 
@@ -230,7 +230,8 @@ def _construct(source: BinaryIO, manifest: dict[str, Any]) -> Any:
         names = ", ".join(re.findall(r"'([^']+)'", str(err).splitlines()[0]))
         raise ValueError(f"it names what no model file may hold: {names}") from err
     except Exception as err:  # of skops, and of estimators that are given crafted attributes
-        raise ValueError(f"{' '.join(str(err).split())}{_written_with(manifest)}") from err
+        reason = " ".join(str(err).split())
+        raise ValueError(f"its model cannot be made: {reason}{_written_with(manifest)}") from err
     if not isinstance(model, BaseEstimator):
         raise ValueError(f"it holds no estimator, but a {type(model).__name__}")
     other = {

@@ -176,7 +176,11 @@ def _walk(
     if depth > MAX_DEPTH:
         raise ValueError(f"its description is nested deeper than {MAX_DEPTH} levels")
     keys = ("__loader__", "__class__", "__module__")
-    if not isinstance(node, dict) or not all(isinstance(node.get(key), str) for key in keys):
+    if (
+        not isinstance(node, dict)
+        or not all(isinstance(node.get(key), str) for key in keys)
+        or type(node.get("__id__")) not in (int, type(None))
+    ):
         raise ValueError(f"its description of {where} is damaged")
     yield node, where
     child = node["__class__"] if node["__loader__"] == "ObjectNode" else None
@@ -232,10 +236,19 @@ def _is_sound(node: Node, arrays: Collection[str]) -> bool:
         )
     if loader == "DictNode":
         names = node.get("key_types")
-        return isinstance(content, dict) and isinstance(names, dict)
+        names = names.get("content") if isinstance(names, dict) else None
+        if not isinstance(content, dict) or not isinstance(names, list):
+            return False
+        return len(content) == len(names) and all(map(_is_key_type, names))
     if loader in ("ListNode", "TupleNode", "SetNode"):
         return isinstance(content, list)
     return content is None or (isinstance(content, dict) and "__loader__" in content)
+
+
+def _is_key_type(node: Any) -> bool:
+    if not isinstance(node, dict) or node.get("__loader__") != "TypeNode":
+        return False
+    return f"{node.get('__module__')}.{node.get('__class__')}" in PLAIN | NUMBERS
 
 
 def _is_plain(content: Any) -> bool:

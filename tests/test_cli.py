@@ -406,7 +406,8 @@ def test_wrong_use_is_one_line(run, model, data, tmp_path, monkeypatch, argument
     joblib.dump({}, tmp_path / "other.joblib")
     save(make_pipeline(FunctionTransformer()), tmp_path / "scaler")
     names = {"MODEL": model, "DATA": data, "TEXT": "text", "OTHER": "other.joblib",
-             "SCALER": "scaler", "EMPTY.pkl": "empty.pkl", "EMPTY": tmp_path / "empty", "SOME": data / "low" / "1.wav"}  # fmt: skip
+             "SCALER": "scaler", "EMPTY.pkl": "empty.pkl",
+             "EMPTY": tmp_path / "empty", "SOME": data / "low" / "1.wav"}  # fmt: skip
     more = [*SMALL[:4], "-q"] if arguments[0] == "fit" else []
     status, rows, err = run(*(names.get(a, a) for a in arguments), *more)
     assert (status, rows) == (2, [])

@@ -592,6 +592,35 @@ def test_damaged_descriptions_are_refused(good, bad, change, message):
         skaudio.load(bad)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("Pipeline", steps=node_of(None)), "cannot be loaded by skaudio.load: '?NoneType"),
+        (put("Pipeline", steps=node_of("ab")), "string index out of range"),
+        (lambda s: s.update(__id__={}), "description of the model is damaged"),
+        (
+            lambda s: put("Pipeline", steps=named("a", "b", "CachedNode", __id__=99))(s)
+            or s.update(__id__=99),
+            "its model cannot be made: maximum recursion depth",
+        ),
+        (
+            lambda s: state_of(s, "PretrainedCNN")["key_types"]["content"].append(node_of(int)),
+            "description of the model is damaged|description of steps of Pipeline is damaged",
+        ),
+        (
+            put("MelSpectrogram", crop=node_of({"a": 1}) | {
+                "key_types": node_of([named("skaudio.nn.logmel", "LogMel", "TypeNode")])}),
+            "description of crop of MelSpectrogram is damaged",
+        ),
+    ],
+    ids=["no steps", "text as steps", "identity", "cycle", "more keys", "module as key"],
+)  # fmt: skip
+def test_crafted_descriptions_are_refused(good, bad, change, message):
+    forge(good, bad, schema=lambda s: change(s) and None)
+    with pytest.raises(ValueError, match=message):
+        skaudio.load(bad)
+
+
 def test_deep_and_long_descriptions_are_refused(good, bad):
     node = node_of(1)
     for _ in range(150):

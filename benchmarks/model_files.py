@@ -1,0 +1,307 @@
+"""Model files under attack, and beside joblib: outcomes by kind, sizes, times.
+
+    python benchmarks/model_files.py [--flips 1500] [--truncations 800] [--descriptions 600]
+
+Every damaged or crafted file must be refused with a ValueError, or give the predictions of the file
+it was made from; a crafted one that loads may predict otherwise, or refuse to. An audit hook of
+Python watches for processes, unpickling, network and files that are written. It takes some ten
+minutes on one core, and writes its section of docs/reliability.md.
+"""
+
+import argparse
+import copy
+import json
+import random
+import resource
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import joblib
+import numpy as np
+from pages import RELIABILITY, describe_machine, write_block, write_row
+from sklearn.pipeline import make_pipeline
+
+import skaudio
+from skaudio import MAST, DiffResResampler, MelSpectrogram, PretrainedCNN
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from forged_models import attacks, forge, named, node_of, put, read_parts, write_parts
+
+RATE = 8000
+REPEATS = 5
+DEFAULTS = {"flips": 1500, "truncations": 800, "descriptions": 600}
+# Events of Python's audit hooks that no model file may cause.
+FORBIDDEN = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen",
+             "pickle.find_class", "socket.connect", "socket.getaddrinfo", "ctypes.dlopen",
+             "os.remove", "os.rename", "os.mkdir", "shutil.rmtree")  # fmt: skip
+
+
+class Watch:
+    """Remembers forbidden events while it is switched on."""
+
+    def __init__(self):
+        self.on, self.events = False, []
+        sys.addaudithook(self.hear)
+
+    def hear(self, event, arguments):
+        """Called by Python for every event."""
+        if not self.on:
+            return
+        writes = event == "open" and any(sign in str(arguments[1]) for sign in "wax+")
+        if event in FORBIDDEN or writes:
+            self.events.append((event, arguments))
+
+
+class Trial:
+    """Loads files and counts what came of it.
+
+    Parameters
+    ----------
+    good : Path
+        The file that others are made from.
+    X : ndarray
+        Clips to predict.
+    """
+
+    def __init__(self, good, X):
+        self.good, self.X = good, X
+        self.wanted = skaudio.load(good).predict_proba(X)
+        self.bad = good.with_name("bad.skaudio")
+        self.watch = Watch()
+        self.rows, self.slowest = {}, 0.0
+
+    def __call__(self, kind, *, crafted=False):
+        """Load `bad`; with `crafted` it may predict otherwise."""
+        row = self.rows.setdefault(kind, dict.fromkeys(("tried", "refused", "same", "other"), 0))
+        row["tried"] += 1
+        start = time.perf_counter()
+        self.watch.on = True
+        try:
+            model = skaudio.load(self.bad)
+        except ValueError as err:
+            assert str(err).startswith(f"{str(self.bad)!r} cannot be loaded by skaudio.load: ")
+            row["refused"] += 1
+            return
+        finally:
+            self.watch.on = False
+            self.slowest = max(self.slowest, time.perf_counter() - start)
+        row["same" if self._is_same(model, crafted) else "other"] += 1
+
+    def _is_same(self, model, crafted):
+        self.watch.on = True
+        try:
+            return np.array_equal(model.predict_proba(self.X), self.wanted)
+        except Exception:
+            if not crafted:
+                raise
+            return False
+        finally:
+            self.watch.on = False
+
+
+def damage(trial, n_flips, n_truncations):
+    """Flip single bits, change bytes, cut the file short."""
+    content, rng = trial.good.read_bytes(), random.Random(0)
+    for _ in range(n_flips):
+        changed = bytearray(content)
+        changed[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        trial.bad.write_bytes(changed)
+        trial("a bit flipped")
+    directory = content.index(b"PK\x01\x02")
+    for place in rng.sample(range(directory, len(content)), 400):
+        changed = bytearray(content)
+        changed[place] ^= 1 << rng.randrange(8)
+        trial.bad.write_bytes(changed)
+        trial("a bit flipped in the directory")
+    for _ in range(n_truncations):
+        trial.bad.write_bytes(content[: rng.randrange(len(content))])
+        trial("truncated")
+
+
+def names(trial):
+    """Functions, types and objects that would run code, in every attribute of two objects."""
+    for node in attacks("touch ran").values():
+        for kind in ("Pipeline", "MelSpectrogram", "PretrainedCNN", "SingleLabel"):
+            for spot in ("random_state", "steps", "names", "_arrays", "_frontend_plain", "evil"):
+                forge(trial.good, trial.bad, schema=put(kind, **{spot: node}))
+                trial("a name that would run code, checksums right", crafted=True)
+
+
+def containers(trial):
+    """Members that are too many, elsewhere, twice, or no arrays."""
+    parts = read_parts(trial.good)
+    for name in ("../../x", "/etc/cron.d/x", "arrays/../x.npy", "C:\\x", "x.pkl", "arrays/é.npy"):
+        write_parts(trial.bad, {**parts, name: b"x"})
+        trial("a strange member")
+    for name in parts:
+        write_parts(trial.bad, {key: part for key, part in parts.items() if key != name})
+        trial("a missing member")
+        if name.startswith("arrays/"):
+            for content in (b"", b"\x80\x04N.", parts["schema.json"], parts[name][:-1]):
+                forge(trial.good, trial.bad, arrays=lambda p, n=name, c=content: {**p, n: c})
+                trial("an array that is none, checksums right")
+
+
+def descriptions(trial, count):
+    """Change the description at random, under checksums that fit."""
+    rng = random.Random(1)
+    kinds = [node_of(None), node_of(-1), node_of(2**40), node_of("x" * 1000), node_of([]),
+             node_of({}), node_of((1, 2)), node_of(int), node_of(1e308),
+             named("numpy", "ndarray", "NdArrayNode", type="numpy", file="arrays/0.npy"),
+             named("skaudio._mast", "MAST", "ObjectNode", content=node_of({})),
+             named("sklearn.pipeline", "Pipeline", "ObjectNode", content=node_of({})),
+             named("skaudio.nn.logmel", "LogMel", "TypeNode")]  # fmt: skip
+
+    def change(schema):
+        spots, values = [], []  # any place, and places of values
+
+        def look(node):
+            items = node.items() if isinstance(node, dict) else enumerate(node)
+            for key, value in items:
+                spots.append((node, key))
+                if isinstance(value, dict) and "__loader__" in value:
+                    values.append((node, key))
+                if isinstance(value, dict | list):
+                    look(value)
+
+        look(schema)
+        for _ in range(rng.choice((1, 1, 2, 5))):
+            deep = rng.random() < 0.7
+            node, key = rng.choice(values if deep else spots)
+            if deep:
+                node[key] = copy.deepcopy(rng.choice(kinds))
+            elif rng.random() < 0.2 and isinstance(node, dict):
+                node.pop(key, None)
+            elif rng.random() < 0.3:
+                node[key] = rng.choice((None, 3, "x", [], {}))
+            else:
+                node[key] = copy.deepcopy(rng.choice(kinds))
+
+    for _ in range(count):
+        try:
+            forge(trial.good, trial.bad, schema=change)
+        except (KeyError, IndexError, TypeError):  # two changes that do not go together
+            continue
+        trial("a description changed at random, checksums right", crafted=True)
+
+
+def clock(function):
+    """Median time of a call in ms."""
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times)
+
+
+def compare(folder, X, y):
+    """Rows of sizes and times beside joblib."""
+    mel = {"sample_rate": RATE, "n_mels": 64, "n_fft": 512, "hop_length": 128}
+    network = {"weights": None, "max_epochs": 1, "random_state": 0}
+    pipes = {
+        "MobileNetV2": make_pipeline(MelSpectrogram(**mel), PretrainedCNN(**network)),
+        "DiffRes, MobileNetV2": make_pipeline(
+            MelSpectrogram(**mel), DiffResResampler(), PretrainedCNN(**network)
+        ),
+        "MAST pico": make_pipeline(MelSpectrogram(**mel), MAST(max_epochs=1, random_state=0)),
+        "MelSpectrogram": MelSpectrogram(**mel),
+    }
+    ours, theirs = folder / "m.skaudio", folder / "m.joblib"
+    for name, pipe in pipes.items():
+        pipe.fit(X, y)
+
+        def use(model):
+            return model.predict(X[:1]) if hasattr(model, "predict") else model.transform(X[:1])
+
+        pairs = [
+            (
+                clock(lambda p=pipe: skaudio.save(p, ours)),
+                clock(lambda p=pipe: joblib.dump(p, theirs)),
+            ),
+            (
+                clock(lambda u=use: u(skaudio.load(ours))),
+                clock(lambda u=use: u(joblib.load(theirs))),
+            ),
+        ]
+        sizes = [file.stat().st_size for file in (ours, theirs)]
+        cells = [f"{sizes[0] / 1e6:.3g} | {sizes[0] / sizes[1]:.2f}"]
+        cells += [f"{a:.3g} | {a / b:.2g}" for a, b in pairs]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def main():
+    """Run everything and write the section."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, count in DEFAULTS.items():
+        parser.add_argument(f"--{name}", type=int, default=count)
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(8, RATE)).astype(np.float32)
+    y = np.array(["dog", "rain"] * 4)
+    network = PretrainedCNN(
+        "test_resnet", weights=None, max_epochs=1, random_state=0,
+        backbone_options={"channels": (8, 8, 8, 8), "stem_width": 8},
+    )  # fmt: skip
+    pipe = make_pipeline(MelSpectrogram(sample_rate=RATE, n_mels=16), network).fit(X, y)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        skaudio.save(pipe, folder / "good.skaudio")
+        table = list(compare(folder, X, y))
+        trial = Trial(folder / "good.skaudio", X)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        damage(trial, args.flips, args.truncations)
+        names(trial)
+        containers(trial)
+        descriptions(trial, args.descriptions)
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    report(trial, grown, table, args)
+
+
+def report(trial, grown, table, args):
+    """Write section and row."""
+    lines = [
+        f"Written by `benchmarks/model_files.py`, scikit-learn {__import__('sklearn').__version__}, "
+        f"{describe_machine()}.",
+        "",
+        "| kind | tried | refused | loaded, same predictions | loaded, other or none |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {kind} | {' | '.join(map(str, row.values()))} |" for kind, row in trial.rows.items()
+    ]
+    lines += [
+        "",
+        f"Forbidden events: {len(trial.watch.events)}. Longest load: {trial.slowest:.2g} s. Peak memory "
+        f"grew by {grown:.0f} MiB.",
+        "",
+        "| model | MB | of joblib's | save, ms | of joblib's | load and predict, ms "
+        "| of joblib's |",
+        "|---|---|---|---|---|---|---|",
+        *table,
+    ]
+    write_block("model-files", lines, RELIABILITY)
+    total = {
+        key: sum(row[key] for row in trial.rows.values()) for key in ("tried", "refused", "same")
+    }
+    other = total["tried"] - total["refused"] - total["same"]
+    changed = {name: getattr(args, name) for name in DEFAULTS}.items() - DEFAULTS.items()
+    options = "".join(f" --{name} {count}" for name, count in sorted(changed))
+    write_row(
+        "model files",
+        f"{total['tried']:,} damaged or crafted files, {len(trial.rows)} kinds",
+        f"{total['refused']:,} refused, {total['same']:,} harmless, {other:,} crafted ones loaded "
+        f"as another model; {len(trial.watch.events)} ran code",
+        f"python benchmarks/model_files.py{options}",
+    )
+    print(json.dumps(trial.rows, indent=1), trial.watch.events[:5])
+
+
+if __name__ == "__main__":
+    main()
