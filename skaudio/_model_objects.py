@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import reprlib
+from numbers import Real
 from os import PathLike, fspath
 from typing import Any
 
@@ -14,14 +15,18 @@ from sklearn.base import BaseEstimator, clone
 
 from skaudio._labels import MultiLabel, SingleLabel
 from skaudio._trained_network import TrainedNetwork
-from skaudio.nn.frontend import FrontEnd
+from skaudio.nn.frontend import FrontEnd, FrontEndChain
+from skaudio.nn.layers import Standardize
 
 __all__ = ["describe", "estimators_in", "portable", "settle"]
 
 # Parameters that name folders. One from a stranger's file would be written to, or read from.
 FOLDERS = ("cache_dir", "checkpoint_dir", "memmap_dir", "memory")
 # More than these no model needs; a file could ask for all the memory or processes there are.
-LIMITS = {"n_jobs": 1_024, "n_threads": 1_024, "n_fft": 2**16, "n_mels": 2**11, "n_mfcc": 2**11}
+LIMITS = {
+    "n_jobs": 1_024, "n_threads": 1_024, "n_fft": 2**16, "n_mels": 2**11, "n_mfcc": 2**11,
+    "n_channels": 2**11, "width": 2**11, "order": 8,
+}  # fmt: skip
 MAX_SIDE = 2**24  # channels, mel bands and frames of an image
 KNOWN = ("builtins", "numpy", "sklearn", "skaudio")
 
@@ -169,7 +174,9 @@ def _check_limits(values: dict[str, Any], owner: str) -> None:
     for name, most in LIMITS.items():
         value = values.get(name)
         numbers = value if isinstance(value, list | tuple) else [value]
-        if any(isinstance(n, int | float) and abs(n) > most for n in numbers):
+        if any(
+            n is not None and not (isinstance(n, Real) and abs(float(n)) <= most) for n in numbers
+        ):
             raise ValueError(
                 f"{name} of {owner} must be at most {most} in a model file, got {value!r}"
             )
@@ -182,24 +189,19 @@ def _build(network: TrainedNetwork) -> None:
     builder._check_parameters()
     if not isinstance(getattr(builder, "backbone", ""), str):
         raise ValueError(f"backbone must be a name, got {builder.backbone!r}")
-    n_classes = len(network._labels.names)
+    shape = network._image_shape
     with torch.device("meta"):
-        channels = torch.zeros(network._image_shape[0])
-        standardize = torch.nn.Module()
-        if builder.standardize:
-            from skaudio.nn.layers import Standardize
-
-            standardize = Standardize(channels, channels)
+        blank = Standardize(torch.zeros(shape[0]), torch.ones(shape[0]))
         module = builder._build_module(
-            standardize, network._image_shape, n_classes, pretrained=False
+            blank if builder.standardize else torch.nn.Identity(),
+            shape,
+            len(network._labels.names),
+            pretrained=False,
         )
+        module.frontend = FrontEndChain(kind(**config) for kind, config in network._frontend_plain)
     # A single number is saved as an array of one.
     wanted = {name: tuple(t.shape) or (1,) for name, t in module.state_dict().items()}
-    given = {
-        name: array.shape or (1,)
-        for name, array in network._arrays.items()
-        if not name.startswith("frontend.")
-    }
+    given = {name: array.shape or (1,) for name, array in network._arrays.items()}
     if wanted != given:
         differing = sorted(set(wanted.items()) ^ set(given.items()))
         raise ValueError(f"its weights are others, such as {differing[0][0]}")

@@ -159,9 +159,10 @@ class PretrainedCNN(SpectrogramClassifier):
     Ctrl-C after at least one epoch of `fit` leaves the classifier as after the last finished one,
     and is raised on.
 
-    A fitted classifier is saved as its parameters and plain arrays: `joblib` files are as large as
-    the weights and load on machines without a GPU. A new head starts near zero; ImageNet weights
-    are found in the local cache of the model hub before the network is asked.
+    A fitted classifier is saved as its parameters and plain arrays: files of `skaudio.save` and of
+    `joblib` are as large as the weights and load on machines without a GPU. A new head starts near
+    zero; ImageNet weights are found in the local cache of the model hub before the network is
+    asked.
 
     References
     ----------

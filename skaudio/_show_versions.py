@@ -10,7 +10,7 @@ from skaudio._torchaudio import import_torchaudio
 
 PACKAGES = (
     "skaudio", "scikit-learn", "numpy", "scipy", "joblib", "torch", "torchvision", "torchaudio",
-    "timm", "skorch", "librosa", "soundfile", "soxr", "safetensors", "pooch",
+    "timm", "skorch", "librosa", "soundfile", "soxr", "safetensors", "skops", "pooch",
 )  # fmt: skip
 
 
