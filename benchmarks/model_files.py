@@ -58,6 +58,11 @@ class Watch:
             self.events.append((event, arguments))
 
 
+def peak_mib():
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 class Trial:
     """Loads files and counts what came of it.
 
@@ -74,13 +79,13 @@ class Trial:
         self.wanted = skaudio.load(good).predict_proba(X)
         self.bad = good.with_name("bad.skaudio")
         self.watch = Watch()
-        self.rows, self.slowest = {}, 0.0
+        self.rows, self.slowest, self.grown = {}, 0.0, 0.0
 
     def __call__(self, kind, *, crafted=False):
         """Load `bad`; with `crafted` it may predict otherwise."""
         row = self.rows.setdefault(kind, dict.fromkeys(("tried", "refused", "same", "other"), 0))
         row["tried"] += 1
-        start, reason = time.perf_counter(), None
+        start, reason, before = time.perf_counter(), None, peak_mib()
         self.watch.on = True
         try:
             model = skaudio.load(self.bad)
@@ -89,6 +94,7 @@ class Trial:
         finally:
             self.watch.on = False
             self.slowest = max(self.slowest, time.perf_counter() - start)
+            self.grown += peak_mib() - before
         if reason is not None:
             if not reason.startswith(f"{str(self.bad)!r} cannot be loaded by skaudio.load: "):
                 raise RuntimeError(f"The refusal of a file does not name it: {reason}")
@@ -235,7 +241,7 @@ def compare(folder, X, y):
         ]
         sizes = [file.stat().st_size for file in (ours, theirs)]
         cells = [f"{sizes[0] / 1e6:.3g} | {sizes[0] / sizes[1]:.2f}"]
-        cells += [f"{a:.3g} | {a / b:.2g}" for a, b in pairs]
+        cells += [f"{a:.{0 if a >= 10 else 1}f} | {a / b:.1f}" for a, b in pairs]
         yield f"| {name} | {' | '.join(cells)} |"
 
 
@@ -259,16 +265,14 @@ def main():
         skaudio.save(pipe, folder / "good.skaudio")
         table = list(compare(folder, X, y))
         trial = Trial(folder / "good.skaudio", X)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         damage(trial, args.flips, args.truncations)
         names(trial)
         containers(trial)
         descriptions(trial, args.descriptions)
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    report(trial, grown, table, args)
+    report(trial, table, args)
 
 
-def report(trial, grown, table, args):
+def report(trial, table, args):
     """Write section and row."""
     lines = [
         f"Written by `benchmarks/model_files.py`, scikit-learn {sklearn.__version__}, "
@@ -283,7 +287,7 @@ def report(trial, grown, table, args):
     lines += [
         "",
         f"Forbidden events: {len(trial.watch.events)}. Longest load: {trial.slowest:.2g} s. Peak "
-        f"memory grew by {grown:.0f} MiB.",
+        f"memory grew by {trial.grown:.0f} MiB in loading.",
         "",
         "| model | MB | of joblib's | save, ms | of joblib's | load and predict, ms "
         "| of joblib's |",

@@ -103,11 +103,12 @@ def settle(model: Any) -> Any:
     ValueError
         If parameters are out of bounds, or a network does not fit its weights.
     """
-    for estimator in estimators_in(model):
-        name = type(estimator).__name__
-        if type(estimator).__module__.startswith("skaudio."):
-            _fill_in(estimator)
+    estimators = estimators_in(model)
+    for estimator in estimators:
+        _fill_in(estimator)
         _clear(estimator)
+    for estimator in estimators:
+        name = type(estimator).__name__
         _check_limits(vars(estimator), name)
         # One that was never fitted may be a part too, as the `estimator` of a calibration.
         if isinstance(estimator, TrainedNetwork) and {"classes_", "_arrays"} & set(vars(estimator)):

@@ -763,17 +763,26 @@ def test_classes_may_move(good, bad, clips, pipe, monkeypatch):
     )
 
 
-def test_parameters_that_are_newer_than_a_file_have_their_defaults(good, bad, clips, pipe):
+def test_parameters_that_are_newer_than_a_file_have_their_defaults(bad, clips, tmp_path):
+    pipe = make_pipeline(make_mel(), make_cnn(augment=Augmentation(mixup=0.2))).fit(*clips)
+    skaudio.save(pipe, tmp_path / "m")
+
     def change(schema):
-        for kind, name in (("MelSpectrogram", "crop"), ("PretrainedCNN", "ema_decay")):
+        for kind, name in (
+            ("Pipeline", "transform_input"),
+            ("MelSpectrogram", "crop"),
+            ("PretrainedCNN", "ema_decay"),
+            ("Augmentation", "gain_db"),
+        ):
             state = state_of(schema, kind)
             del state["content"][name]
             state["key_types"]["content"].pop()
 
-    forge(good, bad, schema=change)
+    forge(tmp_path / "m", bad, schema=change)
     loaded = skaudio.load(bad)
     assert loaded[0].crop == "start"
-    assert "ema_decay" in loaded[1].get_params()
+    assert loaded[1].augment.gain_db == 0.0
+    assert loaded.get_params().keys() == pipe.get_params().keys()
     np.testing.assert_array_equal(loaded.predict_proba(clips[0]), pipe.predict_proba(clips[0]))
 
 
