@@ -78,7 +78,20 @@ class AudioLimits(BaseEstimator):
             )
 
     def check_header(self, sample_rate: int, n_channels: int) -> None:
-        """Raise a ValueError, with the limit, if a header claims what it may not."""
+        """Check what a header claims.
+
+        Parameters
+        ----------
+        sample_rate : int
+            In Hz.
+        n_channels : int
+            Number of channels.
+
+        Raises
+        ------
+        ValueError
+            If that is beyond a limit; names it.
+        """
         rate = f"claims a sample rate of {sample_rate} Hz"
         if sample_rate < self.min_sample_rate:
             raise self._beyond(rate, "min_sample_rate", "below")
@@ -88,12 +101,34 @@ class AudioLimits(BaseEstimator):
             raise self._beyond(f"claims {n_channels} channels", "max_channels")
 
     def check_duration(self, seconds: float) -> None:
-        """Raise a ValueError, with the limit, if a file is too long to be read as a whole."""
+        """Check the length of a file that is to be read as a whole.
+
+        Parameters
+        ----------
+        seconds : float
+            Its length.
+
+        Raises
+        ------
+        ValueError
+            If that is beyond `max_duration`; names it.
+        """
         if self.max_duration is not None and seconds > self.max_duration:
             raise self._beyond(f"lasts {seconds:.6g} s, too long for one clip", "max_duration")
 
     def check_peak(self, peak: float) -> None:
-        """Raise a ValueError, with the limit, if the largest sample is too large."""
+        """Check the largest sample.
+
+        Parameters
+        ----------
+        peak : float
+            Its absolute value.
+
+        Raises
+        ------
+        ValueError
+            If that is beyond `max_amplitude`; names it.
+        """
         if peak > self.max_amplitude:
             raise self._beyond(f"holds samples of up to {peak:.3g}", "max_amplitude")
 

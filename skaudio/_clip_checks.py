@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -51,16 +52,16 @@ class ClipChecks:
         columns = wave.T if wave.ndim == 2 else [wave]
         bounds = [(float(column.min()), float(column.max())) for column in columns]
         peak = max(max(high, -low) for low, high in bounds)
-        if not np.isfinite([bound for pair in bounds for bound in pair]).all():
+        if not all(math.isfinite(low) and math.isfinite(high) for low, high in bounds):
             raise ValueError("holds samples that are NaN or infinite")
         self._limits.check_peak(peak)
         self.peak, self._n_frames = max(self.peak, peak), self._n_frames + len(frames)
         if self.peak < FAINT and self._channel == "mean" and frames.shape[1] > 1:
             self._widest = max(self._widest, float(frames.max()), -float(frames.min()))
-        known = self._bounds or bounds
-        self._bounds = [
-            (min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(known, bounds, strict=True)
-        ]
+        if self._bounds:
+            known = zip(self._bounds, bounds, strict=True)
+            bounds = [(min(a[0], b[0]), max(a[1], b[1])) for a, b in known]
+        self._bounds = bounds
         return np.ascontiguousarray(wave)
 
     @property

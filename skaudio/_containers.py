@@ -12,6 +12,8 @@ __all__ = ["Claim", "PatchedHead", "name_foreign", "read_claim"]
 # More chunks than any file has before its samples: a hostile one must not cost time.
 MAX_CHUNKS = 1000
 UNKNOWN = 0xFFFFFFFF
+# So many bytes are read at once.
+HEAD = 512
 # The identifiers of Sony's Wave64 are 16 bytes long and begin with those of RIFF.
 W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 # How files of formats begin that libsndfile lacks: place, bytes, name.
@@ -86,21 +88,20 @@ def read_claim(raw: BinaryIO) -> Claim:
     Parameters
     ----------
     raw : binary file
-        Of any kind; wav (RIFF, RIFX and RF64), Wave64, aiff and au are looked at.
+        Of any kind, at its start; wav (RIFF, RIFX and RF64), Wave64, aiff and au are looked at.
 
     Returns
     -------
     claim : Claim
         Empty where nothing is wrong, or the format is another.
     """
-    raw.seek(0)
-    head = raw.read(40)
+    head = raw.read(HEAD)
     if head[:4] in (b"RIFF", b"RIFX", b"RF64"):
         return _riff(raw, head)
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        chunks = _chunks(raw, 12, ">4sI")
+        chunks = _chunks(raw, head, ">4sI")
         return _compare(raw, *next((c[1:] for c in chunks if c[0] == b"SSND"), (0, 0)))
-    if head[:4] == b"riff" and len(head) == 40:
+    if head[:4] == b"riff" and len(head) >= 40:
         return _compare(raw, *_w64_samples(raw))
     if head[:4] == b".snd" and len(head) >= 12:
         start, claimed = struct.unpack(">II", head[4:12])
@@ -118,7 +119,7 @@ def name_foreign(raw: BinaryIO) -> str | None:
 def _riff(raw: BinaryIO, head: bytes) -> Claim:
     order = ">" if head[:4] == b"RIFX" else "<"
     start = claimed = large = 0
-    for name, place, length in _chunks(raw, 12, f"{order}4sI"):
+    for name, place, length in _chunks(raw, head, f"{order}4sI"):
         if name == b"ds64":
             raw.seek(place + 8)
             large = int.from_bytes(raw.read(8), "little")
@@ -162,14 +163,17 @@ def _compare(raw: BinaryIO, start: int, claimed: int) -> Claim:
     return Claim(f"is cut short: of {claimed} bytes of samples, {there} are there and were read")
 
 
-def _chunks(raw: BinaryIO, place: int, form: str) -> Iterator[tuple[bytes, int, int]]:
-    """Name, first byte and length of chunks."""
+def _chunks(raw: BinaryIO, head: bytes, form: str) -> Iterator[tuple[bytes, int, int]]:
+    """Name, first byte and length of chunks; most lie in the first bytes of the file."""
+    place = 12
     for _ in range(MAX_CHUNKS):
-        raw.seek(place)
-        head = raw.read(8)
-        if len(head) < 8:
+        start = head[place : place + 8]
+        if len(start) < 8:
+            raw.seek(place)
+            start = raw.read(8)
+        if len(start) < 8:
             return
-        name, length = struct.unpack(form, head)
+        name, length = struct.unpack(form, start)
         yield name, place + 8, length
         place += 8 + length + length % 2
 

@@ -8,7 +8,6 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -66,27 +65,37 @@ class OpenAudio:
 
     def __init__(self, path: str | EncodedClip, limits: Any) -> None:
         self.remarks: list[str] = []
-        with ExitStack() as stack:
-            self._raw = stack.enter_context(_open_raw(path))
+        self._open: list[Any] = []
+        try:
+            self._raw = self._keep(_open_raw(path))
             claim = read_claim(self._raw)
             self._note(claim.remark)
             if claim.head is not None:
-                source: Any = PatchedHead(stack.enter_context(_open_raw(path)), claim.head)
+                source: Any = PatchedHead(self._keep(_open_raw(path)), claim.head)
             else:
                 source = _on_disk(path) if isinstance(path, str) else io.BytesIO(path.content)
-            self.file = stack.enter_context(_decoder(source, self._raw))
-            if self.file.format == "RAW":  # guessed from the name, with a rate that is guessed too
+            self.file = self._keep(_decoder(source, self._raw))
+            self._format = self.file.format
+            if self._format == "RAW":  # guessed from the name, with a rate that is guessed too
                 raise TypeError
             limits.check_header(self.file.samplerate, self.file.channels)
-            if self.file.format == "OGG":
+            if self._format == "OGG":
                 self._note(find_missing_end(self._raw))
-            self._open = stack.pop_all()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _keep(self, file: Any) -> Any:
+        """A file that is to be closed in the end."""
+        self._open.append(file)
+        return file
 
     def __enter__(self) -> OpenAudio:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open.close()
+        for file in reversed(self._open):
+            file.close()
 
     @property
     def size(self) -> int:
@@ -99,7 +108,7 @@ class OpenAudio:
         What is wrong with them is among `remarks` after the last piece.
         """
         size, got, left = max(1, BLOCK_SAMPLES // self.file.channels), 0, count
-        lead = self._go_to(start, size)
+        lead = self._go_to(start, size) if start else 0
         while left is None or left > 0:
             wanted = lead + (size if left is None else min(size, left))
             frames = self.file.read(wanted, dtype="float32", always_2d=True)
@@ -130,12 +139,12 @@ class OpenAudio:
         """What decoders do not tell of the frames that were read."""
         claimed = max(1, self.file.frames)
         wanted = claimed - start if count is None else min(count, claimed - start)
-        if self.file.format == "OGG":
+        if self._format == "OGG":
             scale = OPUS_RATE / self.file.samplerate if self.file.subtype == "OPUS" else 1
             stop = math.ceil((start + got) * scale) + OPUS_SKIP
             lost = find_lost_pages(self._raw, start / claimed, stop)
             return lost or self._find_gap(wanted, got)
-        if self.file.format != "MP3":
+        if self._format != "MP3":
             return self._find_gap(wanted, got)
         counted = has_frame_count(self._raw)
         if counted and got < wanted - MPEG_ENDS:
@@ -167,7 +176,7 @@ def _open_raw(path: str | EncodedClip) -> BinaryIO:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
         raise ValueError(f"is {kind}, not a file")
-    return open(path, "rb", buffering=0)
+    return io.FileIO(path)  # type: ignore[return-value]
 
 
 def _on_disk(path: str) -> str | bytes:
@@ -235,10 +244,7 @@ def read_waveform(
         if n_samples is None:
             limits.check_duration(n_frames / rate)
         checks = ClipChecks(channel, n_frames, limits)
-        wave, remarks = (
-            checks(path.wave[:, None]),
-            [],
-        )  # an array: what is odd is the caller's matter
+        wave, remarks = checks(path.wave[:, None]), []  # of an array, nothing is odd
     else:
         with OpenAudio(path, limits) as audio:
             rate, n_frames = audio.file.samplerate, audio.file.frames
@@ -313,8 +319,8 @@ def _part(
 ) -> tuple[int, int]:
     """First frame and number of frames to read for `n_samples` after resampling."""
     ratio = file.samplerate / sample_rate
-    margin = 0 if ratio == 1 else int(np.ceil(RESAMPLE_MARGIN * max(1.0, ratio)))
-    needed = int(np.ceil(n_samples * ratio))
+    margin = 0 if ratio == 1 else math.ceil(RESAMPLE_MARGIN * max(1.0, ratio))
+    needed = math.ceil(n_samples * ratio)
     if crop == "start":
         return 0, needed + margin
     # The margin on both sides keeps the wanted part in the middle of what is read.

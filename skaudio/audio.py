@@ -25,13 +25,10 @@ from skaudio._validation import is_int
 __all__ = [
     "AudioError",
     "AudioWarning",
-    "check_channel",
     "fit_length",
     "load_clip",
     "probe_channels",
     "probe_length",
-    "read_clip",
-    "read_stream",
     "stream_blocks",
 ]
 
@@ -406,9 +403,10 @@ def _named(
     path: str | os.PathLike | EncodedClip | SampledClip,
 ) -> tuple[str | EncodedClip | SampledClip, str]:
     """What is read, and what messages call it."""
-    if isinstance(path, EncodedClip | SampledClip):
+    if isinstance(path, (EncodedClip, SampledClip)):  # noqa: UP038, a union takes microseconds
         return path, path.name
-    return os.fsdecode(path), os.fsdecode(path)
+    name = os.fsdecode(path)
+    return name, name
 
 
 def _joined(name: str, remarks: Sequence[str]) -> list[tuple[str, str]]:

@@ -32,7 +32,7 @@ ATTEMPTS = 10
 class NotedFeatures(NamedTuple):
     """Features of a clip about which something is to be said whenever they are used.
 
-    Attributes
+    Parameters
     ----------
     features : ndarray
         The features.
