@@ -1,4 +1,4 @@
-"""Lengths that the headers of uncompressed formats claim, beside what is there."""
+"""Lengths that headers claim, beside what is there."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ MAX_CHUNKS = 1000
 UNKNOWN = 0xFFFFFFFF
 # So many bytes are read at once.
 HEAD = 512
+# Samples that a byte of flac can stand for at most, and where its last frame is looked for.
+FLAC_DENSITY, FLAC_TAIL = 6000, 1 << 18
 # The identifiers of Sony's Wave64 are 16 bytes long and begin with those of RIFF.
 W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 # How files of formats begin that libsndfile lacks: place, bytes, name.
@@ -88,7 +90,8 @@ def read_claim(raw: BinaryIO) -> Claim:
     Parameters
     ----------
     raw : binary file
-        Of any kind, at its start; wav (RIFF, RIFX and RF64), Wave64, aiff and au are looked at.
+        Of any kind, at its start; wav (RIFF, RIFX and RF64), Wave64, aiff, au and flac are looked
+        at.
 
     Returns
     -------
@@ -106,7 +109,7 @@ def read_claim(raw: BinaryIO) -> Claim:
     if head[:4] == b".snd" and len(head) >= 12:
         start, claimed = struct.unpack(">II", head[4:12])
         return Claim() if claimed == UNKNOWN else _compare(raw, start, claimed)
-    return Claim()
+    return _flac(raw, head) if head[:4] == b"fLaC" and len(head) >= 42 else Claim()
 
 
 def name_foreign(raw: BinaryIO) -> str | None:
@@ -191,3 +194,58 @@ def _w64_samples(raw: BinaryIO) -> tuple[int, int]:
             return place + 24, length - 24
         place += -(-length // 8) * 8
     return 0, 0
+
+
+def _flac(raw: BinaryIO, head: bytes) -> Claim:
+    """The number of frames in the header of flac [1]_, which is 0 where it was written into a pipe.
+
+    .. [1] M. van Beurden, A. Weaver, "Free Lossless Audio Codec (FLAC)", RFC 9639, 2024.
+    """
+    claimed = int.from_bytes(head[21:26], "big") & (1 << 36) - 1
+    size = raw.seek(0, io.SEEK_END)
+    if 0 < claimed <= FLAC_DENSITY * size:
+        return Claim()
+    raw.seek(max(0, size - FLAC_TAIL))
+    tail = raw.read()
+    place = len(tail)
+    while (place := tail.rfind(b"\xff", 0, place)) >= 0:
+        end = _flac_end(tail[place : place + 16].ljust(16), int.from_bytes(head[8:10], "big"))
+        if end:
+            break
+    else:
+        return Claim()
+    there = (head[21] & 0xF0) << 32 | end
+    what = f"claims {claimed} samples" if claimed else "does not say how long it is"
+    return Claim(
+        f"{what}: it was read to its end, which is after {end} samples",
+        head[:21] + there.to_bytes(5, "big"),
+    )
+
+
+def _flac_end(head: bytes, block_size: int) -> int:
+    """Number of the sample after a frame of flac with this header; 0 if it is none."""
+    if len(head) < 16 or head[1] not in (0xF8, 0xF9) or head[3] & 1 or not head[2] >> 4:
+        return 0
+    code, lead = head[2] >> 4, 8 - (head[4] ^ 0xFF).bit_length()  # as in UTF-8
+    n_more = max(0, lead - 1)
+    number = head[4] & (0x7F >> lead)
+    for byte in head[5 : 5 + n_more]:
+        number = number << 6 | byte & 0x3F
+    place = 5 + n_more
+    if code in (6, 7):  # written out, in as many bytes less five
+        length = int.from_bytes(head[place : place + code - 5], "big") + 1
+    else:
+        length = 192 if code == 1 else 576 << (code - 2) if code < 6 else 256 << (code - 8)
+    place += {6: 1, 7: 2}.get(code, 0) + {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
+    if place >= len(head) or _crc8(head[:place]) != head[place]:
+        return 0
+    return (number if head[1] & 1 else number * block_size) + length
+
+
+def _crc8(content: bytes) -> int:
+    rest = 0
+    for byte in content:
+        rest ^= byte
+        for _ in range(8):
+            rest = (rest << 1 ^ 0x07 * (rest >> 7)) & 0xFF
+    return rest

@@ -293,6 +293,27 @@ def test_a_wav_from_a_pipe_is_read_to_its_end_on_disk_and_in_memory(tmp_path):
         assert mel.n_samples_ == RATE
 
 
+@pytest.mark.parametrize("silent", [0, 8192])  # frames of silence are a few bytes long
+@pytest.mark.parametrize(
+    ("claim", "said"), [(0, "does not say how long it is"), (2**36 - 1, "claims 68719476735 sampl")]
+)
+def test_flac_is_read_to_its_end_whatever_its_header_claims(tmp_path, claim, said, silent):
+    path, wave = tmp_path / "a.flac", np.random.default_rng(0).normal(scale=0.1, size=(40_000, 2))
+    wave[len(wave) - silent :] = 0
+    soundfile.write(path, wave, RATE)
+    whole = load_clip(path, sample_rate=RATE, channel="all")
+    content = bytearray(path.read_bytes())
+    content[21:26] = (content[21] >> 4 << 36 | claim).to_bytes(5, "big")
+    path.write_bytes(content)
+    with pytest.warns(AudioWarning, match=said):
+        found = load_clip(path, sample_rate=RATE, channel="all")
+    np.testing.assert_array_equal(found, whole)
+    mel = MelSpectrogram(**{**SMALL, "duration": None})
+    with pytest.warns(AudioWarning, match=said):
+        mel.fit_transform([{"bytes": bytes(content), "path": None}])
+    assert mel.n_samples_ == 40_000
+
+
 def cut(tmp_path, suffix, share, **options):
     path = write_tone(tmp_path / f"a.{suffix}", seconds=4.0, **options)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
