@@ -140,9 +140,7 @@ class PoolingAttention(nn.Module):
         extra, x = x[:, : self.n_extra], x[:, self.n_extra :].unflatten(1, grid.shape)
         # A kernel of 3 with a stride above 3 jumps over tokens: they need no projection, and
         # without them it has stride 3.
-        rows, columns = (
-            _seen(n, stride) for n, stride in zip(grid.shape, pool.stride, strict=True)
-        )
+        rows, columns = _seen(grid.shape[0], pool.stride[0]), _seen(grid.shape[1], pool.stride[1])
         x = functional.linear(x[:, :, columns][:, rows], weight, bias)
         mask = grid.mask()
         if mask is not None:

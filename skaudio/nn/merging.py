@@ -163,8 +163,8 @@ def _merge_plainly(log_mel: Tensor, table: Tensor, plan: _Plan, budget: float) -
     """`merge` in operations that every compiler and exporter knows; the reference in tests."""
     energy = log_mel.transpose(1, 2).exp()  # (batch, n_frames, n_mels)
     table = table.T.expand_as(energy)
-    bins, crossing = (index[..., None].expand(-1, -1, energy.shape[2])
-                      for index in (plan.bins, plan.crossing))  # fmt: skip
+    bins = plan.bins[..., None].expand(-1, -1, energy.shape[2])
+    crossing = plan.crossing[..., None].expand(-1, -1, energy.shape[2])
 
     def reduce(frames: Tensor, how: str) -> tuple[Tensor, Tensor]:
         empty = frames.new_zeros(frames.shape[0], plan.spill.shape[1] + 1, frames.shape[2])
