@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from skaudio._arguments import is_path
 from skaudio._owned_file import new_owned_file
-from skaudio._validation import is_path
 
 __all__ = ["atomic_file", "flush_file"]
 

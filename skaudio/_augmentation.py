@@ -11,6 +11,9 @@ from skaudio._validation import check_real
 
 __all__ = ["Augmentation", "as_augmentation"]
 
+# From full scale to the largest samples that are taken for sound; see `MAX_AMPLITUDE`.
+MAX_DB = 120.0
+
 
 class Augmentation(BaseEstimator):
     """Random changes to the clips of every training batch, so that a network sees none twice.
@@ -32,10 +35,10 @@ class Augmentation(BaseEstimator):
         Roll clips by up to this share of their length, in [0, 1]. Helps where the place of a sound
         in the clip means nothing.
     gain_db : float, default=0.0
-        Make clips louder or softer by up to this many dB, >= 0.
+        Make clips louder or softer by up to this many dB, in [0, 120].
     noise_snr_db : (float, float) or None, default=None
-        Add white noise that lies so many dB below a clip, from the lowest to the highest; None
-        adds none.
+        Add white noise that lies so many dB below a clip, from the lowest to the highest, in
+        [-120, 120]; None adds none.
     mixup : float, default=0.0
         Mix pairs of clips, and their labels likewise, with shares from ``Beta(mixup, mixup)``, >= 0
         [1]_; 0 does not.
@@ -103,8 +106,8 @@ class Augmentation(BaseEstimator):
         """
         for name in ("time_shift", "time_mask", "freq_mask"):
             check_real(self, name, low=0, high=1)
-        for name in ("gain_db", "mixup"):
-            check_real(self, name, low=0)
+        check_real(self, "gain_db", low=0, limit=MAX_DB)
+        check_real(self, "mixup", low=0)
         if self.custom is not None and not callable(self.custom):
             raise ValueError(
                 f"custom of Augmentation must be a callable or None, got {self.custom!r}."
@@ -115,8 +118,13 @@ class Augmentation(BaseEstimator):
         try:
             low, high = (float(ratio) for ratio in ratios)
             good = -math.inf < low <= high < math.inf
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             good = False
+        if good and not -MAX_DB <= low <= high <= MAX_DB:
+            raise ValueError(
+                f"noise_snr_db of Augmentation must lie in [{-MAX_DB:g}, {MAX_DB:g}], got "
+                f"{ratios!r}."
+            )
         if not good:
             raise ValueError(
                 "noise_snr_db of Augmentation must be two finite numbers, the lower one first, or "

@@ -71,7 +71,8 @@ def _call(custom: Any, x: Tensor) -> Tensor:
         if isinstance(changed, Tensor):
             got = f"{tuple(changed.shape)} of {changed.dtype}"
         raise ValueError(
-            f"custom of Augmentation must give a torch.Tensor of shape {tuple(clips.shape)} of "
-            f"{clips.dtype}, as it was given, got {got}."
+            "custom of Augmentation must give a torch.Tensor of shape "
+            f"{tuple(clips.shape)} of {clips.dtype}, as it was given, got {got}; so must a "
+            "callable augment."
         )
     return changed.reshape(x.shape)

@@ -10,10 +10,10 @@ import numpy as np
 import xxhash
 from joblib import Parallel, delayed
 
+from skaudio._arguments import is_path, is_real
 from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._clip_checks import ClipChecks
 from skaudio._decoding import DECODING_ERRORS, OpenAudio, reason_of
-from skaudio._validation import is_path, is_real
 from skaudio.audio import check_channel
 from skaudio.datasets import list_audio
 

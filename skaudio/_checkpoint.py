@@ -11,9 +11,10 @@ import numpy as np
 import torch
 import xxhash
 
+from skaudio._arguments import is_int
 from skaudio._atomic_file import atomic_file
 from skaudio._training_state import TrainingState, put_history, put_state, row_of, take_state
-from skaudio._validation import check_folder, check_int, is_int
+from skaudio._validation import check_folder, check_int
 
 __all__ = ["Checkpoint", "check_checkpoints"]
 

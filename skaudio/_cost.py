@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from skaudio._arguments import is_int, need_count
 from skaudio._device import seeded
 from skaudio._differentiable import DifferentiableArray
 from skaudio._pipelines import (
@@ -29,7 +30,6 @@ from skaudio._pipelines import (
     transformers,
     uncached_transform,
 )
-from skaudio._validation import is_int, is_path
 from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.layers import ImageClassifier
 
@@ -153,8 +153,7 @@ def cost(pipe: Pipeline, X: Any, *, n_repeats: int = 10) -> Cost:
     check_classifier(pipe, "cost")
     if not is_int(n_repeats, 1):
         raise ValueError(f"n_repeats of cost must be an int >= 1, got {n_repeats!r}.")
-    if is_path(X) or len(X) == 0:
-        raise ValueError(f"X of cost must be a list or array of at least one clip, got {X!r}.")
+    need_count(X, "X", "cost")
     prepare = uncached_transform(pipe)
     runs = [(n % len(X)) for n in range(n_repeats + 1)]
     clips = {n: X[n : n + 1] for n in set(runs)}

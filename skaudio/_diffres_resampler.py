@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skaudio._arguments import MAX_WORKERS, is_int, random_generator
 from skaudio._callback_support import CallbackSupportMixin, one_step
 from skaudio._device import (
     OutOfMemoryError,
@@ -28,7 +28,7 @@ from skaudio._differentiable import (
     take_apart,
 )
 from skaudio._linear_proxy import LinearProxy
-from skaudio._validation import check_choice, check_int, check_real, is_int
+from skaudio._validation import MAX_RATE, check_choice, check_int, check_real
 from skaudio.nn.cepstrum import Cepstrum
 from skaudio.nn.diffres import DiffRes
 from skaudio.nn.frontend import FrontEndChain, TemporalResampler, plain_budget
@@ -163,7 +163,9 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """
         self._check_parameters()
         inputs, before = self._check_X(X, reset=True)
-        rng = np.random.RandomState(check_random_state(self.random_state).randint(SEED_LIMIT))
+        rng = np.random.RandomState(
+            random_generator(self.random_state, type(self).__name__).randint(SEED_LIMIT)
+        )
         options = {"guide_weight": float(self.guide_weight)} if self.method == "diffres" else {}
         with seeded(int(rng.randint(SEED_LIMIT)), torch.device("cpu")):
             n_mels = before.output_shape(inputs.shape[1:])[1]
@@ -251,9 +253,9 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         check_choice(self, "method", tuple(METHODS))
         check_real(self, "guide_weight", low=0)
         check_int(self, "pretrain_epochs", low=0)
-        check_real(self, "lr", low=0, low_open=True)
+        check_real(self, "lr", low=0, limit=MAX_RATE, low_open=True)
         check_int(self, "batch_size", low=1)
-        check_int(self, "n_threads", low=1, optional=True)
+        check_int(self, "n_threads", low=1, high=MAX_WORKERS, optional=True)
         check_int(self, "verbose", low=0)
         device_of(self)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skaudio._arguments import is_real, need_flag
 from skaudio._atomic_file import atomic_file
-from skaudio._validation import is_real
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -146,6 +146,7 @@ def write_audacity_labels(
     <BLANKLINE>
     """
     owner = "write_audacity_labels"
+    need_flag(with_probability, "with_probability", owner)
     _recording_of(events, owner)
     lines = []
     for start, end, name, probability in _rows(events):

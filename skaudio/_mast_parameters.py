@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from skaudio._pretrained_weights import check_weights
-from skaudio._validation import check_bool, check_choice, check_int, check_pair, check_real
+from skaudio._validation import (
+    MAX_RATE,
+    check_bool,
+    check_choice,
+    check_int,
+    check_pair,
+    check_real,
+)
 from skaudio.nn.mvit import SIZES, STRIDES
 
 __all__ = ["check_mast_parameters"]
@@ -18,7 +25,7 @@ def check_mast_parameters(owner: Any) -> None:
     check_choice(owner, "embedding", ("last", "all"))
     check_choice(owner, "pretrain", ("masked", None))
     check_int(owner, "pretrain_epochs", low=1)
-    check_real(owner, "pretrain_lr", low=0, low_open=True)
+    check_real(owner, "pretrain_lr", low=0, limit=MAX_RATE, low_open=True)
     check_real(owner, "layer_decay", low=0, high=1, low_open=True)
     check_real(owner, "drop_path", low=0, high=1, high_open=True, optional=True)
     check_bool(owner, "cls_token")

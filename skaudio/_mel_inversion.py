@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.utils import check_random_state
 
 from skaudio import dsp
+from skaudio._arguments import is_int, random_generator, reject
 from skaudio._mel_parameters import has_several_windows, image_shape, power_settings, windows_of
-from skaudio._validation import is_int
 
 __all__ = ["invert_mel"]
 
@@ -54,7 +53,9 @@ def invert_mel(owner: Any, X: Any, *, n_iter: int, random_state: Any) -> np.ndar
         dsp.invert_log_mel, n_samples=n_samples, hop_length=hop, win_length=win,
         n_iter=int(n_iter), **settings,
     )  # fmt: skip
-    seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=len(images))
+    seeds = random_generator(random_state, "MelSpectrogram.inverse_transform").randint(
+        np.iinfo(np.int32).max, size=len(images)
+    )
     waves = Parallel(n_jobs=owner.n_jobs, prefer="threads")(
         delayed(invert)(image, random_state=int(seed))
         for image, seed in zip(images, seeds, strict=True)
@@ -69,7 +70,12 @@ def _check_log_mel(owner: Any, X: Any) -> np.ndarray:
             "MelSpectrogram must have a single window for inverse_transform, got hop_length="
             f"{owner.hop_length!r} and win_length={owner.win_length!r}."
         )
-    log_mel, shape = np.asarray(X, dtype=np.float32), image_shape(owner)
+    shape = image_shape(owner)
+    try:
+        with np.errstate(over="ignore"):  # infinity is refused below
+            log_mel = np.asarray(X).astype(np.float32)
+    except (TypeError, ValueError) as err:
+        raise reject("X", "MelSpectrogram.inverse_transform", "an array of numbers", X) from err
     if owner.channel != "all" and log_mel.ndim == 4 and log_mel.shape[1] == 1:
         log_mel = log_mel[:, 0]
     if log_mel.ndim != 1 + len(shape) or log_mel.shape[1:] != shape or len(log_mel) == 0:

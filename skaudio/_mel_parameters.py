@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
 from skaudio import dsp
+from skaudio._arguments import is_among, is_int
+from skaudio._dsp_checks import MAX_CELLS, MAX_POWER, MAX_SAMPLE_RATE, check_filter_size
 from skaudio._validation import (
     check_bool,
     check_choice,
@@ -14,7 +17,6 @@ from skaudio._validation import (
     check_length,
     check_n_jobs,
     check_real,
-    is_int,
 )
 
 __all__ = [
@@ -29,10 +31,14 @@ __all__ = [
     "windows_of",
 ]
 
+# Samples of a clip: 8 GB, and 27 hours at 22 kHz.
+MAX_SAMPLES = 2**31
+
 
 def check_mel_parameters(owner: Any) -> None:
     """Check them; messages name owner, rule and value."""
-    for name in ("sample_rate", "n_fft", "n_mels"):
+    check_int(owner, "sample_rate", low=1, high=MAX_SAMPLE_RATE)
+    for name in ("n_fft", "n_mels"):
         check_int(owner, name, low=1)
     check_int(owner, "n_frames", low=1, optional=True)
     check_int(owner, "verbose", low=0)
@@ -40,7 +46,7 @@ def check_mel_parameters(owner: Any) -> None:
     check_length(owner, "hop_length")
     check_length(owner, "win_length", optional=True)
     check_real(owner, "duration", low=0, low_open=True, optional=True)
-    check_real(owner, "power", low=0, low_open=True)
+    check_real(owner, "power", low=0, limit=MAX_POWER, low_open=True)
     nyquist = owner.sample_rate / 2
     check_real(owner, "fmax", low=0, high=nyquist, low_open=True, optional=True)
     check_real(owner, "fmin", low=0, high=nyquist, high_open=True)
@@ -52,12 +58,12 @@ def check_mel_parameters(owner: Any) -> None:
     check_choice(owner, "on_error", ("raise", "warn"))
     for name in ("center", "cache_waveforms", "in_network"):
         check_bool(owner, name)
-    if owner.channel not in ("mean", "all") and not is_int(owner.channel, 0):
+    if not is_among(owner.channel, ("mean", "all")) and not is_int(owner.channel, 0):
         raise ValueError(
             "channel of MelSpectrogram must be 'mean', 'all' or an int >= 0, got "
             f"{owner.channel!r}."
         )
-    if owner.device != "cpu":
+    if not is_among(owner.device, ("cpu",)):
         from skaudio._device import device_of  # only here, so that workers need no torch
 
         device_of(owner)
@@ -135,7 +141,24 @@ def layer_settings(owner: Any) -> dict[str, Any]:
     return {**power_settings(owner), "windows": windows_of(owner), "n_frames": owner.n_frames}
 
 
+def _check_clip_length(owner: Any, n_samples: int) -> None:
+    """Check that a clip and its spectrogram have lengths that memory can hold."""
+    if n_samples > MAX_SAMPLES:
+        raise ValueError(
+            f"duration of MelSpectrogram must give at most {MAX_SAMPLES} samples, got "
+            f"{owner.duration!r} s at sample_rate={owner.sample_rate!r}, {n_samples} samples."
+        )
+
+
 def _check_related(owner: Any) -> None:
+    check_filter_size(owner.n_fft, owner.n_mels, "MelSpectrogram")
+    if owner.n_frames is not None and owner.n_frames * owner.n_mels > MAX_CELLS:
+        raise ValueError(
+            f"n_frames of MelSpectrogram must be at most {MAX_CELLS // owner.n_mels} with "
+            f"n_mels={owner.n_mels!r}, got {owner.n_frames!r}."
+        )
+    if owner.duration is not None:
+        _check_clip_length(owner, math.ceil(owner.duration * owner.sample_rate))
     if owner.fmax is not None and owner.fmin >= owner.fmax:
         raise ValueError(
             f"fmin of MelSpectrogram must be below fmax={owner.fmax!r}, got {owner.fmin!r}."

@@ -17,11 +17,11 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from skaudio._arguments import is_path
 from skaudio._atomic_file import atomic_file
 from skaudio._model_archive import ModelArchive, write_archive
 from skaudio._model_objects import describe, estimators_in, portable, settle
 from skaudio._model_schema import TRUSTED, canonical, check_schema
-from skaudio._validation import is_path
 
 __all__ = ["load", "save"]
 

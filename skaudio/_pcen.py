@@ -136,7 +136,7 @@ class PCEN(FrontEndTransformer):
             rate = shape[2] / self.duration
         n_frames = float(self.time_constant * rate)
         # The same as (sqrt(1 + 4 T^2) - 1) / (2 T^2), without its loss of digits for small T.
-        self.b_ = 2.0 / (1.0 + math.sqrt(1.0 + 4.0 * n_frames**2))
+        self.b_ = 2.0 / (1.0 + math.hypot(1.0, 2.0 * n_frames))
 
     def _check_hop(self, before: FrontEndChain) -> None:
         """Check that the frames are those that the parameters speak of, where that is known."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -12,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
+from skaudio._arguments import is_path, is_real, need_choice, need_int
 from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._clip_extractor import other_count
 from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._pipelines import check_pipeline, label_names, uncached_transform
 from skaudio._progress_bar import progress_bar
-from skaudio._validation import is_int, is_path, is_real
 from skaudio.audio import AudioError, AudioWarning, probe_channels, probe_length, read_stream
 
 if TYPE_CHECKING:
@@ -133,10 +134,9 @@ def predict_windows(
     length, step = _check_times(window, hop, mel)
     if not is_real(min_last) or not 0 <= min_last <= 1:
         raise ValueError(f"min_last of {OWNER} must be a number in [0, 1], got {min_last!r}.")
-    if not is_int(batch_size, 1):
-        raise ValueError(f"batch_size of {OWNER} must be an int >= 1, got {batch_size!r}.")
-    if on_error not in ("raise", "warn"):
-        raise ValueError(f"on_error of {OWNER} must be 'raise' or 'warn', got {on_error!r}.")
+    need_int(batch_size, "batch_size", OWNER, low=1, high=sys.maxsize)
+    need_choice(on_error, "on_error", OWNER, ("raise", "warn"))
+    need_int(verbose, "verbose", OWNER, low=0)
     limits = as_limits(mel.limits, "MelSpectrogram")
     lengths, failures = _probe(paths, mel, limits)
     if failures and on_error == "raise":

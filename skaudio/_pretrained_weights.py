@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from skaudio._validation import is_path
+from skaudio._arguments import is_path
 from skaudio.nn.cnn import fetch_imagenet
 from skaudio.nn.weights import load_weights, read_weights
 

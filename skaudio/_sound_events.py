@@ -5,9 +5,8 @@ from __future__ import annotations
 from numbers import Real
 
 import numpy as np
-from sklearn.utils import check_random_state
 
-from skaudio._validation import is_int
+from skaudio._arguments import is_int, need_flag, need_int, random_generator
 
 __all__ = ["make_sound_events"]
 
@@ -28,6 +27,7 @@ _CLASSES = [  # first the classes that an average over time cannot tell apart
     for rhythm in rhythms
     for sound in sounds
 ]
+MAX_SAMPLES = 2**31  # 8 GB
 _JITTER = 0.018  # s; 2 * jitter + longest event < shortest gap, so events never overlap
 
 
@@ -89,8 +89,9 @@ def make_sound_events(
     owner = "make_sound_events"
     _check_int("n_classes", n_classes, low=2, high=len(_CLASSES))
     _check_int("n_clips", n_clips, low=n_classes)
-    _check_int("sample_rate", sample_rate, low=8000)
-    _check_int("n_folds", n_folds, low=1)
+    need_int(sample_rate, "sample_rate", owner, low=8000, high=1_000_000)
+    need_int(n_folds, "n_folds", owner, low=1, high=2**31)
+    need_flag(return_events, "return_events", owner)
     if not _is_real(difficulty) or not 0 <= difficulty <= 1:
         raise ValueError(f"difficulty of {owner} must be a float in [0, 1], got {difficulty!r}.")
     length = 0.12 * 8.0**-difficulty
@@ -100,8 +101,13 @@ def make_sound_events(
             f"duration of {owner} must be a float >= {needed:.3f} s to hold the longest of "
             f"{n_classes} patterns at difficulty {difficulty}, got {duration!r}."
         )
+    if n_clips * duration * sample_rate > MAX_SAMPLES:
+        raise ValueError(
+            f"n_clips, duration and sample_rate of {owner} must give at most {MAX_SAMPLES} samples "
+            f"in total, got {n_clips!r}, {duration!r} and {sample_rate!r}."
+        )
     # check_random_state(None) would be numpy's global generator.
-    rng = check_random_state(np.random.RandomState() if random_state is None else random_state)
+    rng = random_generator(np.random.RandomState() if random_state is None else random_state, owner)
     n_samples, n_event = round(duration * sample_rate), round(length * sample_rate)
     waveforms = np.empty((n_clips, n_samples), dtype=np.float32)
     events = np.zeros((n_clips, n_samples), dtype=bool)

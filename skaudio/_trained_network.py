@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch.optim.swa_utils import update_bn
 
+from skaudio._arguments import random_generator
 from skaudio._augmentation import as_augmentation
 from skaudio._augmenter import Augmenter
 from skaudio._checkpoint import Checkpoint
@@ -374,7 +374,7 @@ class TrainedNetwork(BaseEstimator):
 
     def _generator(self, epochs_done: int) -> np.random.RandomState:
         # The number of epochs is part of the seed, so that training on continues, not repeats.
-        seed = check_random_state(self.random_state).randint(SEED_LIMIT)
+        seed = random_generator(self.random_state, type(self).__name__).randint(SEED_LIMIT)
         return np.random.RandomState([seed, epochs_done])
 
 

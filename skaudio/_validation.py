@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Collection, Mapping, Sequence
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from skaudio._arguments import is_among, is_int, is_path, is_real, need_n_jobs
 from skaudio._clips import EncodedClip, SampledClip
 
+# Learning rates that are no numbers of float32 when they have been squared.
+MAX_RATE = 1e6
 # No sound: full scale is 1, and the power of larger samples would come near what float32 holds.
 MAX_AMPLITUDE = 1e6
 
@@ -24,26 +25,22 @@ def _reject(owner: object, name: str, rule: str) -> ValueError:
     )
 
 
-def is_int(value: object, low: int) -> bool:
-    """Tell whether `value` is an integer >= `low`; booleans do not count."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= low
-
-
-def is_real(value: object) -> bool:
-    """Tell whether `value` is a finite number; booleans do not count."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def peak_of(wave: np.ndarray) -> float:
     """Largest absolute value; NaN where there is one."""
     return max(float(wave.max()), -float(wave.min()))  # no copy, and right for the lowest integer
 
 
-def check_int(owner: object, name: str, *, low: int, optional: bool = False) -> None:
-    """Check that parameter `name` of `owner` is an int >= `low`, or None if `optional`."""
+def check_int(
+    owner: object, name: str, *, low: int, high: int | None = None, optional: bool = False
+) -> None:
+    """Check that parameter `name` is an int >= `low`, <= `high`, or None if `optional`."""
     value = getattr(owner, name)
-    if not is_int(value, low) and not (optional and value is None):
+    if optional and value is None:
+        return
+    if not is_int(value, low):
         raise _reject(owner, name, f"an int >= {low}" + (" or None" if optional else ""))
+    if high is not None and int(value) > high:
+        raise _reject(owner, name, f"at most {high}")
 
 
 def check_pair(
@@ -78,9 +75,13 @@ def check_real(
     high: float = math.inf,
     low_open: bool = False,
     high_open: bool = False,
+    limit: float = math.inf,
     optional: bool = False,
 ) -> None:
-    """Check that parameter `name` of `owner` is a finite number between `low` and `high`."""
+    """Check that parameter `name` of `owner` is a finite number between `low` and `high`.
+
+    `limit` is no rule of the parameter, but where arithmetic ends; only messages about it name it.
+    """
     value = getattr(owner, name)
     if optional and value is None:
         return
@@ -96,13 +97,13 @@ def check_real(
     too_high = number >= high if high_open else number > high
     if too_low or too_high:
         raise _reject(owner, name, rule)
+    if number > limit:
+        raise _reject(owner, name, f"at most {limit:g}")
 
 
 def check_n_jobs(owner: object) -> None:
     """Check that parameter `n_jobs` of `owner` is an int other than 0, or None."""
-    value: Any = owner.n_jobs  # type: ignore[attr-defined]
-    if value is not None and (not is_int(value, -sys.maxsize) or value == 0):
-        raise _reject(owner, "n_jobs", "an int other than 0 or None")
+    need_n_jobs(owner.n_jobs, type(owner).__name__)  # type: ignore[attr-defined]
 
 
 def check_bool(owner: object, name: str) -> None:
@@ -114,7 +115,7 @@ def check_bool(owner: object, name: str) -> None:
 def check_choice(owner: object, name: str, choices: Collection[Any]) -> None:
     """Check that parameter `name` of `owner` is one of `choices`."""
     value = getattr(owner, name)
-    if not isinstance(value, str | None) or value not in choices:
+    if not is_among(value, choices):
         allowed = ", ".join(repr(choice) for choice in choices)
         raise _reject(owner, name, f"one of {allowed}")
 
@@ -128,11 +129,6 @@ def check_length(owner: object, name: str, *, low: int = 1, optional: bool = Fal
     if not values or not all(is_int(item, low) for item in values):
         rule = f"an int >= {low} or a tuple of such" + (" or None" if optional else "")
         raise _reject(owner, name, rule)
-
-
-def is_path(value: object) -> bool:
-    """Tell whether `value` is a path: `str` or `os.PathLike`."""
-    return isinstance(value, str | os.PathLike)
 
 
 def check_one_clip(clip: object, label: str) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from numbers import Real
 
 import numpy as np
 
+from skaudio._arguments import (
+    is_among,
+    is_int,
+    need_choice,
+    need_int,
+    need_path,
+    need_real,
+    reject,
+)
 from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._clips import EncodedClip, SampledClip
 from skaudio._decoding import (
@@ -20,7 +27,6 @@ from skaudio._decoding import (
     read_waveform,
     reason_of,
 )
-from skaudio._validation import is_int
 
 __all__ = [
     "AudioError",
@@ -31,6 +37,10 @@ __all__ = [
     "probe_length",
     "stream_blocks",
 ]
+
+
+# Of what comes out: beyond all sound, and 8 GB.
+MAX_SAMPLE_RATE, MAX_SAMPLES = 10_000_000, 2**31
 
 
 class AudioError(ValueError):
@@ -177,7 +187,7 @@ def read_clip(
         As `load_clip`.
     """
     n_samples = None if duration is None else max(1, round(duration * sample_rate))
-    source, name = _named(path)
+    source, name = _named(path, "load_clip")
     try:
         wave, remarks = read_waveform(source, sample_rate, n_samples, channel, crop, limits)
     except DECODING_ERRORS as err:
@@ -240,6 +250,7 @@ def stream_blocks(
     """
     rate = 1 if sample_rate is None else sample_rate
     _check_options(rate, None, channel, "constant", "start", owner="stream_blocks")
+    path = need_path(path, "path", "stream_blocks")
     return _warning_stream(path, sample_rate, channel, as_limits(limits, "stream_blocks"))
 
 
@@ -309,6 +320,11 @@ def fit_length(
     wave : ndarray of shape (..., n_samples)
         A view where nothing had to be filled.
     """
+    if not isinstance(wave, np.ndarray) or wave.ndim == 0 or wave.shape[-1] == 0:
+        raise reject("wave", "fit_length", "an ndarray of at least one sample, time last", wave)
+    need_int(n_samples, "n_samples", "fit_length", low=1, high=MAX_SAMPLES)
+    need_choice(pad_mode, "pad_mode", "fit_length", ("constant", "repeat"))
+    need_choice(crop, "crop", "fit_length", ("start", "center"))
     length = wave.shape[-1]
     if length >= n_samples:
         start = (length - n_samples) // 2 if crop == "center" else 0
@@ -334,7 +350,8 @@ def probe_length(
     AudioError
         If the header cannot be read.
     """
-    source, name = _named(path)
+    need_int(sample_rate, "sample_rate", "probe_length", low=1, high=MAX_SAMPLE_RATE)
+    source, name = _named(path, "probe_length")
     if isinstance(source, SampledClip):
         return max(1, round(len(source.wave) * sample_rate / source.sample_rate))
     try:
@@ -354,7 +371,7 @@ def probe_channels(
     AudioError
         If the header cannot be read.
     """
-    source, name = _named(path)
+    source, name = _named(path, "probe_channels")
     if isinstance(source, SampledClip):
         return 1
     try:
@@ -384,28 +401,22 @@ def _check_options(
     *,
     owner: str = "load_clip",
 ) -> None:
-    number = isinstance(duration, Real) and not isinstance(duration, bool)
-    long = duration is None or (number and 0 < float(duration) < math.inf)  # type: ignore[arg-type]
-    named = isinstance(channel, str) and channel in ("mean", "all")
-    rules = (
-        ("sample_rate", sample_rate, is_int(sample_rate, 1), "an int >= 1"),
-        ("duration", duration, long, "a number > 0 or None"),
-        ("channel", channel, named or is_int(channel, 0), "'mean', 'all' or an int >= 0"),
-        ("pad_mode", pad_mode, pad_mode in ("constant", "repeat"), "'constant' or 'repeat'"),
-        ("crop", crop, crop in ("start", "center"), "'start' or 'center'"),
-    )
-    for name, value, good, rule in rules:
-        if not good:
-            raise ValueError(f"{name} of {owner} must be {rule}, got {value!r}.")
+    need_int(sample_rate, "sample_rate", owner, low=1, high=MAX_SAMPLE_RATE)
+    longest = MAX_SAMPLES / sample_rate  # type: ignore[operator]
+    need_real(duration, "duration", owner, low=0, high=longest, low_open=True, optional=True)
+    if not is_among(channel, ("mean", "all")) and not is_int(channel, 0):
+        raise reject("channel", owner, "'mean', 'all' or an int >= 0", channel)
+    need_choice(pad_mode, "pad_mode", owner, ("constant", "repeat"))
+    need_choice(crop, "crop", owner, ("start", "center"))
 
 
 def _named(
-    path: str | os.PathLike | EncodedClip | SampledClip,
+    path: str | os.PathLike | EncodedClip | SampledClip, owner: str
 ) -> tuple[str | EncodedClip | SampledClip, str]:
     """What is read, and what messages call it."""
     if isinstance(path, (EncodedClip, SampledClip)):  # noqa: UP038, a union takes microseconds
         return path, path.name
-    name = os.fsdecode(path)
+    name = need_path(path, "path", owner)
     return name, name
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from skaudio._arguments import need_choice, need_count, need_int, need_path, reject
 from skaudio._atomic_file import atomic_file, flush_file
 from skaudio._download import Source, fetch
 from skaudio._sound_events import make_sound_events
-from skaudio._validation import is_int
 
 __all__ = [
     "fetch_esc50",
@@ -97,9 +97,14 @@ def write_clips(
     OSError
         If the disk is full; no clip is left there then.
     """
-    table, owner, waveforms = Path(folder, "meta.csv"), "write_clips", np.asarray(waveforms)
-    if not is_int(sample_rate, 1):
-        raise ValueError(f"sample_rate of {owner} must be an int >= 1, got {sample_rate!r}.")
+    owner = "write_clips"
+    table = _folder(folder, owner) / "meta.csv"
+    need_int(sample_rate, "sample_rate", owner, low=1, high=2**31 - 1)
+    waveforms = np.asarray(waveforms)
+    if waveforms.dtype.kind not in "fiu":
+        raise reject("waveforms", owner, "an array of numbers", waveforms)
+    need_count(labels, "labels", owner, what="label")
+    need_count(folds, "folds", owner, what="fold")
     if waveforms.ndim != 2 or not len(waveforms) == len(labels) == len(folds):
         raise ValueError(
             f"waveforms of {owner} must be (n_clips, n_samples) with a label and a fold per clip, "
@@ -171,6 +176,8 @@ def load_folder(
     ValueError
         If `meta.csv` is not UTF-8, a column is missing, a value is empty, or there are no clips.
     """
+    if not isinstance(group, str):
+        raise reject("group", "load_folder", "the name of a column", group)
     root = _existing_folder(folder, "load_folder")
     if (root / "meta.csv").exists():
         return _from_table(root, "meta.csv", group=group)
@@ -255,8 +262,7 @@ def fetch_esc50(
     ----------
     .. [1] K. J. Piczak, "ESC: Dataset for Environmental Sound Classification", ACM MM 2015.
     """
-    if subset not in (None, "esc10"):
-        raise ValueError(f"subset of fetch_esc50 must be None or 'esc10', got {subset!r}.")
+    need_choice(subset, "subset", "fetch_esc50", (None, "esc10"))
     root = fetch(_ESC50, folder, url=url, known_hash=known_hash, progress=progress)
     return _from_table(root, "meta/esc50.csv", only=subset)
 
@@ -345,8 +351,15 @@ def fetch_speech_commands(
     return paths, labels, np.array([Path(path).stem.split("_nohash_")[0] for path in paths])
 
 
+def _folder(folder, owner):
+    name = need_path(folder, "folder", owner)
+    if "\0" in name:
+        raise reject("folder", owner, "a name without NUL", folder)
+    return Path(name)
+
+
 def _existing_folder(folder, owner):
-    root = Path(folder)
+    root = _folder(folder, owner)
     if not root.exists():
         raise FileNotFoundError(f"folder of {owner} must exist, got {str(folder)!r}.")
     if not root.is_dir():

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import signal, sparse
 
+from skaudio._arguments import need_choice, need_flag, need_int, need_numbers, reject
+from skaudio._dsp_checks import MAX_CELLS, check_bands, check_frames, check_waves
 from skaudio._scratch import scratch
 
 __all__ = [
@@ -36,6 +38,10 @@ LOG_FLOOR = 1e-6
 # Python's lock inside numpy only, seldom wait for each other. Two threads on 10 s clips took 0.9 of
 # one thread's time with 16,384 and half to two thirds of it with 65,536.
 BLOCK_SAMPLES = 65_536
+MAX_HZ = 1e30
+# Far beyond all frequencies, and before those overflow float64.
+MAX_MEL = 10_100.0
+SCALES = ("slaney", "htk")
 SLANEY_KNEE_HZ, SLANEY_KNEE_MEL = 1000.0, 15.0
 SLANEY_LOG_STEP = np.log(6.4) / 27.0
 _FILTERS_LOCK = threading.Lock()
@@ -62,7 +68,8 @@ def hz_to_mel(freq: np.ndarray | float, *, mel_scale: str = "slaney") -> np.ndar
     .. [1] M. Slaney, "Auditory Toolbox", Interval Research TR 1998-010, 1998.
     .. [2] S. Young et al., "The HTK Book", Cambridge University, 2006.
     """
-    freq = np.asarray(freq, dtype=np.float64)
+    need_choice(mel_scale, "mel_scale", "hz_to_mel", SCALES)
+    freq = need_numbers(freq, "freq", "hz_to_mel", low=0.0, high=MAX_HZ)
     if mel_scale == "htk":
         return 2595.0 * np.log10(1.0 + freq / 700.0)
     linear = freq * (SLANEY_KNEE_MEL / SLANEY_KNEE_HZ)
@@ -78,7 +85,7 @@ def mel_to_hz(mel: np.ndarray | float, *, mel_scale: str = "slaney") -> np.ndarr
     Parameters
     ----------
     mel : ndarray of shape (...) or float
-        Positions in mel, >= 0.
+        Positions in mel, from 0 to 10,100.
     mel_scale : {'slaney', 'htk'}, default='slaney'
         As for `hz_to_mel`.
 
@@ -87,7 +94,8 @@ def mel_to_hz(mel: np.ndarray | float, *, mel_scale: str = "slaney") -> np.ndarr
     freq : ndarray of shape (...)
         Frequencies in Hz.
     """
-    mel = np.asarray(mel, dtype=np.float64)
+    need_choice(mel_scale, "mel_scale", "mel_to_hz", SCALES)
+    mel = need_numbers(mel, "mel", "mel_to_hz", low=0.0, high=MAX_MEL)
     if mel_scale == "htk":
         return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
     linear = mel * (SLANEY_KNEE_HZ / SLANEY_KNEE_MEL)
@@ -127,6 +135,7 @@ def mel_filterbank(
     filters : ndarray of shape (n_mels, 1 + n_fft // 2), float64
         Weight of every Fourier bin in every band.
     """
+    check_bands(locals(), "mel_filterbank")
     fmax = sample_rate / 2 if fmax is None else fmax
     low, high = hz_to_mel(np.array([fmin, fmax]), mel_scale=mel_scale)
     corners = mel_to_hz(np.linspace(low, high, n_mels + 2), mel_scale=mel_scale)[:, None]
@@ -154,6 +163,9 @@ def count_frames(n_samples: int, n_fft: int, hop_length: int, *, center: bool = 
     n_frames : int
         With `center` and an even `n_fft` this is ``1 + n_samples // hop_length``.
     """
+    for name, value in (("n_samples", n_samples), ("n_fft", n_fft), ("hop_length", hop_length)):
+        need_int(value, name, "count_frames", low=1)
+    need_flag(center, "center", "count_frames")
     length = n_samples + 2 * (n_fft // 2) if center else n_samples
     return 1 + max(0, length - n_fft) // hop_length
 
@@ -192,7 +204,9 @@ center_pad_mode
     mel : ndarray of shape (n_mels, n_frames) or (n_clips, n_mels, n_frames), float32
         Magnitude to the `power` in every mel band.
     """
-    waves = np.asarray(waves, dtype=np.float32)
+    check_bands(locals(), "mel_power")
+    waves = check_waves(waves)
+    check_frames(locals(), "mel_power")
     frames = _frames(
         np.atleast_2d(waves), n_fft, hop_length, win_length or n_fft, center, center_pad_mode
     )
@@ -216,6 +230,8 @@ def log_mel(power: np.ndarray) -> np.ndarray:
     log_mel : ndarray of shape (...), float32
         The same array.
     """
+    if not isinstance(power, np.ndarray) or power.dtype != np.float32:
+        raise reject("power", "log_mel", "an ndarray of float32", power)
     # Natural log, not dB: DiffRes merges frames as exp(log_mel).
     power += np.float32(LOG_FLOOR)
     return np.log(power, out=power)
@@ -266,6 +282,14 @@ def invert_log_mel(
     ----------
     .. [1] N. Perraudin, P. Balazs, P. Soendergaard, "A Fast Griffin-Lim Algorithm", WASPAA 2013.
     """
+    check_bands(locals(), "invert_log_mel")
+    check_frames(locals(), "invert_log_mel")
+    need_int(n_samples, "n_samples", "invert_log_mel", low=1, high=2**31)
+    need_int(n_iter, "n_iter", "invert_log_mel", low=1)
+    log_mel = need_numbers(log_mel, "log_mel", "invert_log_mel", low=-700.0, high=700.0)
+    if log_mel.ndim != 2 or len(log_mel) != n_mels or log_mel.shape[1] == 0:
+        rule = f"of shape (n_mels, n_frames), {n_mels} bands of at least one frame"
+        raise reject("log_mel", "invert_log_mel", rule, log_mel.shape)
     from librosa import griffinlim
     from librosa.util import nnls
 
@@ -319,6 +343,11 @@ def resize_time(image: np.ndarray, n_frames: int) -> np.ndarray:
     image : ndarray of shape (..., n_frames)
         Weighted averages of neighbouring frames.
     """
+    if not isinstance(image, np.ndarray) or image.ndim == 0 or image.dtype.kind not in "fiu":
+        raise reject("image", "resize_time", "an ndarray of numbers, frames last", image)
+    if image.shape[-1] == 0:
+        raise reject("image", "resize_time", "at least one frame long", image.shape)
+    need_int(n_frames, "n_frames", "resize_time", low=1, high=MAX_CELLS // image.shape[-1])
     if image.shape[-1] == n_frames:
         return image
     return image @ _triangle_weights(image.shape[-1], n_frames)

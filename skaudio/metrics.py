@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score, make_scorer, precision_recall_curve
 
+from skaudio._arguments import need_numbers, reject
+
 __all__ = ["f1_thresholds", "mean_average_precision", "mean_average_precision_scorer"]
 
 
@@ -48,7 +50,14 @@ def mean_average_precision(y_true: Any, y_score: Any, sample_weight: Any = None)
     0.8333333333333333
     """
     present, scores = _check_labels(y_true, y_score, "mean_average_precision")
-    counts = np.ones(len(present)) if sample_weight is None else np.asarray(sample_weight)
+    counts: np.ndarray = np.ones(len(present))
+    if sample_weight is not None:
+        high = np.finfo(float).max
+        owner = "mean_average_precision"
+        counts = need_numbers(sample_weight, "sample_weight", owner, low=0, high=high)
+        if counts.shape != (len(present),) or not counts.any():
+            rule = f"a weight >= 0 for each of {len(present)} clips, not all of them 0"
+            raise reject("sample_weight", owner, rule, sample_weight)
     known = present[counts > 0].any(axis=0)
     if not known.any():
         raise ValueError(
@@ -117,7 +126,8 @@ def _f1_threshold(present: np.ndarray, score: np.ndarray) -> float:
 
 def _check_labels(y_true: Any, y_score: Any, owner: str) -> tuple[np.ndarray, np.ndarray]:
     present = y_true.toarray() if hasattr(y_true, "toarray") else np.asarray(y_true)
-    scores = np.asarray(y_score, dtype=np.float64)
+    high = np.finfo(float).max
+    scores = need_numbers(y_score, "y_score", owner, low=-high, high=high)
     if present.ndim != 2 or not np.isin(present, (0, 1)).all():
         raise ValueError(
             f"y_true of {owner} must be a matrix of zeros and ones, a row per clip, got shape "

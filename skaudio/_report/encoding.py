@@ -7,7 +7,8 @@ import io
 import numpy as np
 import soundfile
 
-from skaudio._validation import check_waveform, is_int
+from skaudio._arguments import is_int
+from skaudio._validation import check_waveform
 
 __all__ = ["encode_clip"]
 

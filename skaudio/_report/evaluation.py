@@ -96,6 +96,8 @@ def check_targets(y: Any, n_clips: int) -> tuple[np.ndarray, list[str] | None]:
     columns = getattr(y, "columns", None)
     names = None if columns is None else [str(name) for name in columns]
     targets = np.asarray(y)
+    if targets.ndim == 0:
+        raise ValueError(f"y of report must have one entry per clip of X, {n_clips}, got {y!r}.")
     if len(targets) != n_clips:
         raise ValueError(
             f"y of report must have one entry per clip of X, {n_clips}, got {len(targets)}."
@@ -111,6 +113,23 @@ def take(X: Any, rows: Any) -> Any:
     if hasattr(X, "iloc"):
         return X.iloc[rows]
     return X[rows] if hasattr(X, "shape") else [X[row] for row in rows]
+
+
+def _splits(cv: Any, X: Any, targets: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows to train on and rows to predict, fold by fold."""
+    try:
+        if isinstance(cv, bool | np.bool_):
+            raise TypeError("a truth value says nothing of folds")
+        rows = np.arange(len(targets))
+        folds = check_cv(cv, targets, classifier=True).split(X, targets)
+        splits = [(rows[np.asarray(train)], rows[np.asarray(test)]) for train, test in folds]
+    except (TypeError, ValueError, IndexError, OverflowError) as err:
+        raise ValueError(
+            f"cv of report must be an int, splitter or iterable of splits, got {cv!r}: {err}."
+        ) from err
+    if not splits or any(train.ndim != 1 or test.ndim != 1 for train, test in splits):
+        raise ValueError(f"cv of report must give at least one split, got {cv!r}.")
+    return splits
 
 
 def evaluate(
@@ -145,8 +164,8 @@ def evaluate(
     if cv is None:
         parts, models = [np.arange(len(targets))], [pipe]
     else:
-        splits = list(check_cv(cv, targets, classifier=True).split(X, targets))
-        parts = [np.asarray(test) for _, test in splits]
+        splits = _splits(cv, X, targets)
+        parts = [test for _, test in splits]
         models = [clone(pipe).fit(take(X, train), targets[train]) for train, _ in splits]
     outcomes = [_predict(model, take(X, part)) for model, part in zip(models, parts, strict=True)]
     rows = np.concatenate(parts)

@@ -12,6 +12,7 @@ from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skaudio._arguments import is_int, is_path, need_count, need_flag, reject
 from skaudio._atomic_file import atomic_file
 from skaudio._report.evaluation import check_targets, evaluate
 from skaudio._report.page import page
@@ -24,7 +25,6 @@ from skaudio._report.sections import (
     search_sections,
     training_section,
 )
-from skaudio._validation import is_int, is_path
 
 __all__ = ["report"]
 
@@ -125,8 +125,11 @@ def report(
         raise ValueError(f"n_mistakes of report must be an int >= 0, got {n_mistakes!r}.")
     if is_path(X):
         raise ValueError(f"X of report must be a list of paths, got one path, {X!r}: pass [path].")
+    need_flag(held_out, "held_out", "report")
+    if not isinstance(title, str):
+        raise reject("title", "report", "a str", title)
+    n_clips = need_count(X, "X", "report")
     _check_matplotlib()
-    n_clips = X.shape[0] if hasattr(X, "shape") else len(X)
     targets, names = check_targets(y, n_clips)
     evaluation = evaluate(pipe, X, targets, names, cv)
     body = [
@@ -151,7 +154,7 @@ def report(
 
 def _check_estimator(estimator: Any, *, fitted: bool) -> tuple[Any, Pipeline]:
     """The search, if it is one, and the pipeline to report on."""
-    if not is_classifier(estimator):
+    if not hasattr(estimator, "__sklearn_tags__") or not is_classifier(estimator):
         name = type(estimator).__name__
         raise ValueError(f"estimator of report must be a classifier, got {name}.")
     search = None

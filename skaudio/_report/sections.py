@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.metrics import confusion_matrix
 from sklearn.pipeline import Pipeline
 
+from skaudio._arguments import is_path
 from skaudio._classifier import SpectrogramClassifier
 from skaudio._cost import cost
 from skaudio._report.cards import cards
@@ -28,7 +29,6 @@ from skaudio._report.page import (
     tiles,
 )
 from skaudio._report.pictures import budget_charts, learning_charts
-from skaudio._validation import is_path
 
 __all__ = [
     "classes_section",

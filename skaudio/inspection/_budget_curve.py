@@ -178,8 +178,9 @@ class BudgetCurveDisplay:
 
 
 def _check_panels(against: Any) -> tuple[str, ...]:
-    panels = (against,) if isinstance(against, str) else tuple(against)
-    if not panels or not set(panels) <= set(PANELS):
+    panels = (against,) if isinstance(against, str) else against
+    panels = tuple(panels) if isinstance(panels, list | tuple) else ()
+    if not panels or not all(isinstance(panel, str) and panel in PANELS for panel in panels):
         rule = "against of BudgetCurveDisplay must be 'frames', 'macs' or both"
         raise ValueError(f"{rule}, got {against!r}.")
     return panels

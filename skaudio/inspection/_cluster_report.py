@@ -17,7 +17,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import normalize
 
-from skaudio._validation import check_embedding, is_int
+from skaudio._arguments import is_int
+from skaudio._validation import check_embedding
 
 __all__ = ["cluster_report"]
 

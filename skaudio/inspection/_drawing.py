@@ -66,6 +66,9 @@ def make_axes(
             ax.remove()
         axes = axes[:n_panels]
     axes = np.ravel(axes)
+    if not all(hasattr(ax, "get_xlim") for ax in axes):
+        rule = f"{name} of {type(owner).__name__} must be {n_panels} matplotlib.axes.Axes or None"
+        raise ValueError(f"{rule}, got {type(axes[0]).__name__} in their place.")
     if len(axes) != n_panels:
         raise ValueError(f"{name} of {type(owner).__name__} must be {n_panels}, got {len(axes)}.")
     return axes

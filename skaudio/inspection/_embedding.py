@@ -10,6 +10,7 @@ from sklearn.manifold import TSNE
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import normalize
 
+from skaudio._arguments import need_flag
 from skaudio._pipelines import check_classifier, check_pipeline, run_transformers
 from skaudio._validation import check_choice, check_embedding
 from skaudio.inspection._drawing import COLORS, make_axes
@@ -123,6 +124,7 @@ class EmbeddingDisplay:
         check_classifier(pipe, cls.__name__)
         display = cls(None, y, method=method, random_state=random_state)
         check_choice(display, "method", METHODS)  # before the network runs, which may take long
+        need_flag(per_stage, "per_stage", cls.__name__)
         if per_stage and not hasattr(last, "transform_stages"):
             raise ValueError(
                 f"per_stage of {cls.__name__} must be False unless the classifier has "

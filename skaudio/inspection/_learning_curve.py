@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._validation import is_int
+from skaudio._arguments import is_int
 from skaudio.inspection._drawing import COLORS, make_axes
 
 __all__ = ["LearningCurveDisplay"]
@@ -158,7 +158,7 @@ class LearningCurveDisplay:
         )  # fmt: skip
         watched = valid or not any("valid_loss" in row for row in history)
         if best_epoch is not None and watched:
-            if best_epoch not in epochs:
+            if not is_int(best_epoch, 0) or best_epoch not in epochs:
                 raise ValueError(
                     f"best_epoch of {type(self).__name__} must be one of the {len(epochs)} epochs "
                     f"of the history, got {best_epoch!r}."
@@ -189,6 +189,11 @@ class LearningCurveDisplay:
 def _trained(estimator: Any) -> Any:
     """The classifier with a history in a search, a pipeline, or by itself."""
     owner = "estimator of LearningCurveDisplay"
+    if not hasattr(estimator, "fit") or isinstance(estimator, type):
+        raise ValueError(
+            f"{owner} must be a fitted classifier, a pipeline or search with one, or a list of "
+            f"such, got {estimator!r}."
+        )
     check_is_fitted(estimator)
     if hasattr(estimator, "cv_results_"):
         if not hasattr(estimator, "best_estimator_"):

@@ -10,9 +10,10 @@ import torch
 from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 
+from skaudio._arguments import is_int, is_real
 from skaudio._device import limited_threads
 from skaudio._pipelines import check_classifier, check_pipeline, run_transformers
-from skaudio._validation import check_one_clip, is_int, is_real
+from skaudio._validation import check_one_clip
 from skaudio.inspection._drawing import COLORS, make_axes
 from skaudio.inspection._spectrogram_axes import (
     draw_level_bar,

@@ -9,9 +9,10 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
+from skaudio._arguments import is_path, need_count
 from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._pipelines import spectrograms
-from skaudio._validation import check_one_clip, is_path
+from skaudio._validation import check_one_clip
 from skaudio.inspection._drawing import make_axes
 from skaudio.inspection._spectrogram_axes import (
     channel_names,
@@ -154,12 +155,13 @@ class SpectrogramDisplay:
             If the pipeline is not fitted or makes no spectrograms, `X` holds too many clips, or
             `y` has another length.
         """
-        if is_path(X) or not 1 <= len(X) <= MAX_CLIPS:
-            got = repr(X) if is_path(X) else f"{len(X)} clips"
+        n_clips = need_count(X, "X", cls.__name__)
+        if n_clips > MAX_CLIPS:
+            got = f"{n_clips} clips"
             raise ValueError(
                 f"X of {cls.__name__} must be a list or array of 1 to {MAX_CLIPS} clips, got {got}."
             )
-        if y is not None and len(y) != len(X):
+        if y is not None and need_count(y, "y", cls.__name__, what="label") != len(X):
             raise ValueError(
                 f"y of {cls.__name__} must have one label per clip, {len(X)}, got {len(y)}."
             )
