@@ -12,6 +12,7 @@ from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Trans
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skaudio._arguments import reject
 from skaudio._augmentation import as_augmentation
 from skaudio._callback_support import CallbackSupportMixin, FitProgress, with_callbacks
 from skaudio._checkpoint import check_checkpoints
@@ -183,7 +184,8 @@ class SpectrogramClassifier(
                 raise ValueError(
                     f"classes of {owner} must list all classes in the first call, got None."
                 )
-            labels = SingleLabel(self._labels.names if classes is None else np.unique(classes))
+            names = self._labels.names if classes is None else _names_of(classes, owner)
+            labels = SingleLabel(names)
         if not first and not self._labels.match(labels):
             raise ValueError(
                 f"classes of {owner} must be those of the first call, "
@@ -427,6 +429,16 @@ class SpectrogramClassifier(
     def _logits(self, X: Any) -> torch.Tensor:
         check_is_fitted(self)
         return self._forward("__call__", *self._check_X(X)).double()
+
+
+def _names_of(classes: Any, owner: str) -> np.ndarray:
+    try:
+        names = np.unique(np.asarray(classes))
+    except (TypeError, ValueError) as err:  # of kinds that have no order
+        raise reject("classes", owner, "labels of one kind", classes) from err
+    if np.ndim(classes) != 1 or len(names) == 0:
+        raise reject("classes", owner, "a list of labels", classes)
+    return names
 
 
 @contextmanager

@@ -88,7 +88,12 @@ def make_sound_events(
     """
     owner = "make_sound_events"
     _check_int("n_classes", n_classes, low=2, high=len(_CLASSES))
-    _check_int("n_clips", n_clips, low=n_classes)
+    _check_int("n_clips", n_clips, low=1)
+    if n_clips < n_classes:
+        raise ValueError(
+            f"n_clips of {owner} must be an int >= {n_classes}, got {n_clips!r}: as many as "
+            "n_classes."
+        )
     need_int(sample_rate, "sample_rate", owner, low=8000, high=1_000_000)
     need_int(n_folds, "n_folds", owner, low=1, high=2**31)
     need_flag(return_events, "return_events", owner)

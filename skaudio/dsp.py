@@ -13,7 +13,14 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import signal, sparse
 
-from skaudio._arguments import need_choice, need_flag, need_int, need_numbers, reject
+from skaudio._arguments import (
+    need_choice,
+    need_flag,
+    need_int,
+    need_numbers,
+    random_generator,
+    reject,
+)
 from skaudio._dsp_checks import MAX_CELLS, check_bands, check_frames, check_waves
 from skaudio._scratch import scratch
 
@@ -38,7 +45,7 @@ LOG_FLOOR = 1e-6
 # Python's lock inside numpy only, seldom wait for each other. Two threads on 10 s clips took 0.9 of
 # one thread's time with 16,384 and half to two thirds of it with 65,536.
 BLOCK_SAMPLES = 65_536
-MAX_HZ = 1e30
+MAX_HZ, MAX_MAGNITUDE = 1e30, 1e30
 # Far beyond all frequencies, and before those overflow float64.
 MAX_MEL = 10_100.0
 SCALES = ("slaney", "htk")
@@ -290,6 +297,13 @@ def invert_log_mel(
     if log_mel.ndim != 2 or len(log_mel) != n_mels or log_mel.shape[1] == 0:
         rule = f"of shape (n_mels, n_frames), {n_mels} bands of at least one frame"
         raise reject("log_mel", "invert_log_mel", rule, log_mel.shape)
+    n_frames = count_frames(n_samples, n_fft, hop_length, center=center)
+    if log_mel.shape[1] != n_frames:
+        raise ValueError(
+            f"log_mel of invert_log_mel must have {n_frames} frames for n_samples={n_samples}, "
+            f"n_fft={n_fft} and hop_length={hop_length}, got {log_mel.shape[1]}."
+        )
+    rng = random_generator(random_state, "invert_log_mel")
     from librosa import griffinlim
     from librosa.util import nnls
 
@@ -297,7 +311,13 @@ def invert_log_mel(
         sample_rate, n_fft, n_mels, fmin=fmin, fmax=fmax, mel_scale=mel_scale, norm=norm
     )
     energy = np.maximum(np.exp(log_mel.astype(np.float64)) - LOG_FLOOR, 0.0)
-    magnitude = nnls(filters, energy) ** (1.0 / power)
+    with np.errstate(over="ignore"):
+        magnitude = nnls(filters, energy) ** (1.0 / power)
+    if not (magnitude < MAX_MAGNITUDE).all():
+        raise ValueError(
+            f"log_mel and power of invert_log_mel must give magnitudes below {MAX_MAGNITUDE:g}, "
+            f"got {magnitude.max():.3g} at most, with power={power!r}."
+        )
     start, length = 0, n_samples
     if not center:
         # Frames from beyond both ends, so that no sample lies under the foot of one window only.
@@ -307,7 +327,7 @@ def invert_log_mel(
     with _quiet_if(length < n_fft):
         wave = griffinlim(
             magnitude, n_iter=n_iter, n_fft=n_fft, hop_length=hop_length, win_length=win_length,
-            length=length, random_state=random_state,
+            length=length, random_state=rng,
         )[start : start + n_samples]  # fmt: skip
     wave = np.pad(wave, (0, n_samples - len(wave)))  # frames need not reach the end
     return wave.astype(np.float32)

@@ -259,12 +259,12 @@ def _one(clip: Any) -> Any:
 
 
 def _index(classes: np.ndarray, target: Any) -> int:
-    found = np.flatnonzero(classes == target)
+    found = [n for n, name in enumerate(classes.tolist()) if np.isscalar(target) and name == target]
     if len(found) != 1:
         raise ValueError(
             f"target of SaliencyDisplay must be None or one of {classes.tolist()}, got {target!r}."
         )
-    return int(found[0])
+    return found[0]
 
 
 def _integrate(
