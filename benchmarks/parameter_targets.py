@@ -127,6 +127,15 @@ def _augmented(**parameters):
     return small_cnn(augment=skaudio.Augmentation(**parameters)).fit(images(), LABELS)
 
 
+def _limited(**parameters):
+    return audio.load_clip(file(), limits=skaudio.AudioLimits(**parameters))
+
+
+def _loaded(**parameters):
+    skaudio.save(skaudio.MelSpectrogram(**MEL).fit(waves()), "model.skaudio")
+    return skaudio.load(**parameters)
+
+
 def _drawn(function):
     """A call that closes its figures."""
 
@@ -187,7 +196,7 @@ def _functions():
     mel = {"sample_rate": RATE, "n_fft": 64, "n_mels": 4}
     yield "load_clip", audio.load_clip, clip
     yield "stream_blocks", _streamed, clip
-    yield "check_audio", audio.check_audio, {"paths": ["clip.wav"]}
+    yield "check_audio", skaudio.check_audio, {"paths": ["clip.wav"]}
     yield "probe_length", audio.probe_length, {**clip, "sample_rate": RATE}
     yield "probe_channels", audio.probe_channels, clip
     yield "fit_length", audio.fit_length, {"wave": waves()[0], "n_samples": 100}
@@ -214,6 +223,9 @@ def _functions():
     scores = {"y_true": [[1, 0], [0, 1]], "y_score": [[0.9, 0.1], [0.2, 0.8]]}
     yield "mean_average_precision", metrics.mean_average_precision, scores
     yield "f1_thresholds", metrics.f1_thresholds, scores
+    model = {"model": skaudio.MelSpectrogram(**MEL).fit(waves()), "path": "new.skaudio"}
+    yield "save", skaudio.save, model
+    yield "load", _loaded, {"path": "model.skaudio"}
     yield "cost", skaudio.cost, {"pipe": pipe(), "X": waves(), "n_repeats": 1}
     yield "predict_windows", skaudio.predict_windows, {"pipe": plain_pipe(), **clip}
     yield "windows_to_events", skaudio.windows_to_events, {"table": table()}
@@ -271,6 +283,7 @@ def targets():
         "MFCC": _fitting(lambda **p: skaudio.MFCC(**{"n_mfcc": 2, **p}), images),
         "Deltas": _fitting(skaudio.Deltas, images),
         "Augmentation": _augmented,
+        "AudioLimits": _limited,
     }  # fmt: skip
     found = [
         Target(name, call, signature=getattr(skaudio, name)) for name, call in estimators.items()

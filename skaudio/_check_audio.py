@@ -10,10 +10,11 @@ import numpy as np
 import xxhash
 from joblib import Parallel, delayed
 
-from skaudio._arguments import is_path, is_real
+from skaudio._arguments import is_path, is_real, need_int, need_n_jobs, reject
 from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._clip_checks import ClipChecks
 from skaudio._decoding import DECODING_ERRORS, OpenAudio, reason_of
+from skaudio._progress_bar import progress_bar
 from skaudio.audio import check_channel
 from skaudio.datasets import list_audio
 
@@ -155,23 +156,23 @@ def report_files(
     check_channel(channel, OWNER)
     limits = as_limits(limits, OWNER)
     if not is_real(silence_db) or silence_db > 0:
-        raise ValueError(f"silence_db of {OWNER} must be a number <= 0, got {silence_db!r}.")
+        raise reject("silence_db", OWNER, "a number <= 0", silence_db)
+    need_n_jobs(n_jobs, OWNER)
+    need_int(verbose, "verbose", OWNER, low=0)
     return _rows(list(paths), (channel, limits, float(silence_db)), n_jobs, verbose)
 
 
 def _rows(
     paths: list[str | os.PathLike], how: tuple[Any, ...], n_jobs: int | None, verbose: int
 ) -> Iterator[FileReport]:
-    from tqdm.auto import tqdm
-
     parallel = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
     results = parallel(delayed(_report)(os.fsdecode(path), *how) for path in paths)
     first: dict[bytes, str] = {}
-    for row, content in tqdm(
-        results, total=len(paths), unit="file", desc=OWNER, disable=not verbose
-    ):
-        known = row.path if content is None else first.setdefault(content, row.path)
-        yield row if known == row.path else row._replace(duplicate_of=known)
+    with progress_bar(len(paths), "file", OWNER, verbose) as bar:
+        for row, content in results:
+            known = row.path if content is None else first.setdefault(content, row.path)
+            yield row if known == row.path else row._replace(duplicate_of=known)
+            bar.update()
 
 
 def _as_files(paths: Any) -> list[str | os.PathLike]:

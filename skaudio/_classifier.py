@@ -12,14 +12,13 @@ from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Trans
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skaudio._arguments import reject
 from skaudio._augmentation import as_augmentation
 from skaudio._callback_support import CallbackSupportMixin, FitProgress, with_callbacks
 from skaudio._checkpoint import check_checkpoints
 from skaudio._clip_dataset import ClipDataset
 from skaudio._device import memory_errors
 from skaudio._differentiable import DifferentiableArray, take_apart
-from skaudio._labels import MultiLabel, SingleLabel, labels_of
+from skaudio._labels import MultiLabel, SingleLabel, labels_of, names_of
 from skaudio._trained_network import TrainedNetwork
 from skaudio._training_callbacks import check_callbacks
 from skaudio._training_parameters import check_training_parameters
@@ -184,7 +183,7 @@ class SpectrogramClassifier(
                 raise ValueError(
                     f"classes of {owner} must list all classes in the first call, got None."
                 )
-            names = self._labels.names if classes is None else _names_of(classes, owner)
+            names = self._labels.names if classes is None else names_of(classes, owner)
             labels = SingleLabel(names)
         if not first and not self._labels.match(labels):
             raise ValueError(
@@ -429,16 +428,6 @@ class SpectrogramClassifier(
     def _logits(self, X: Any) -> torch.Tensor:
         check_is_fitted(self)
         return self._forward("__call__", *self._check_X(X)).double()
-
-
-def _names_of(classes: Any, owner: str) -> np.ndarray:
-    try:
-        names = np.unique(np.asarray(classes))
-    except (TypeError, ValueError) as err:  # of kinds that have no order
-        raise reject("classes", owner, "labels of one kind", classes) from err
-    if np.ndim(classes) != 1 or len(names) == 0:
-        raise reject("classes", owner, "a list of labels", classes)
-    return names
 
 
 @contextmanager

@@ -235,7 +235,7 @@ def _window_rows(
         for path in paths:
             try:
                 table = predict_windows(
-                    pipe, path, args.window, args.hop, verbose=alone and is_verbose(args)
+                    pipe, path, args.window, args.hop, verbose=is_verbose(args) if alone else 0
                 )
             except AudioError as err:
                 failures += err.failures

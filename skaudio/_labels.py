@@ -12,11 +12,12 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor, nn
 
+from skaudio._arguments import reject
 from skaudio._clip_weights import clip_weights, label_weights, validation_weights
 from skaudio._validation import check_sample_weight
 from skaudio.nn.losses import SigmoidLoss, SoftmaxLoss
 
-__all__ = ["MultiLabel", "SingleLabel", "labels_of"]
+__all__ = ["MultiLabel", "SingleLabel", "labels_of", "names_of"]
 
 
 @dataclass(frozen=True)
@@ -243,3 +244,14 @@ def _check_no_threshold(owner: Any) -> None:
             f"{owner.threshold!r}: for two classes there is scikit-learn's "
             "FixedThresholdClassifier."
         )
+
+
+def names_of(classes: Any, owner: str) -> np.ndarray:
+    """The classes that argument `classes` of `owner` lists, sorted."""
+    try:
+        names = np.unique(np.asarray(classes))
+    except (TypeError, ValueError) as err:  # of kinds that have no order
+        raise reject("classes", owner, "labels of one kind", classes) from err
+    if np.ndim(classes) != 1 or len(names) == 0:
+        raise reject("classes", owner, "a list of labels", classes)
+    return names
