@@ -155,9 +155,9 @@ class SpectrogramDisplay:
             If the pipeline is not fitted or makes no spectrograms, `X` holds too many clips, or
             `y` has another length.
         """
-        n_clips = need_count(X, "X", cls.__name__)
-        if n_clips > MAX_CLIPS:
-            got = f"{n_clips} clips"
+        sized = not is_path(X) and hasattr(X, "__len__") and getattr(X, "shape", None) != ()
+        if not sized or not 1 <= len(X) <= MAX_CLIPS:
+            got = f"{len(X)} clips" if sized else repr(X)
             raise ValueError(
                 f"X of {cls.__name__} must be a list or array of 1 to {MAX_CLIPS} clips, got {got}."
             )
