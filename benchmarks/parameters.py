@@ -6,8 +6,8 @@ Run from the repository; it takes some minutes and writes a row of docs/reliabil
 
 Parameters come from the signatures of what the API reference lists, so a new one is tried without
 anyone remembering it; the others keep cheap values meanwhile. A value that is taken must do its
-work without a warning of numpy, in 10 s of the processor and 1 GB. One that is not must come back in a ValueError
-whose text names the parameter, and must leave no file behind.
+work without a warning of numpy, in 10 s of the processor and 1 GB. One that is not must come back
+in a ValueError whose text names the parameter, and must leave no file behind.
 """
 
 import argparse
