@@ -12,7 +12,6 @@ import argparse
 import copy
 import json
 import random
-import resource
 import statistics
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import sklearn
+from memory import forget_peak, own_mib
 from pages import RELIABILITY, describe_machine, write_block, write_row
 from sklearn.pipeline import make_pipeline
 
@@ -58,11 +58,6 @@ class Watch:
             self.events.append((event, arguments))
 
 
-def peak_mib():
-    """The most memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 class Trial:
     """Loads files and counts what came of it.
 
@@ -85,7 +80,8 @@ class Trial:
         """Load `bad`; with `crafted` it may predict otherwise."""
         row = self.rows.setdefault(kind, dict.fromkeys(("tried", "refused", "same", "other"), 0))
         row["tried"] += 1
-        start, reason, before = time.perf_counter(), None, peak_mib()
+        forget_peak()
+        start, reason, before = time.perf_counter(), None, own_mib("VmRSS")
         self.watch.on = True
         try:
             model = skaudio.load(self.bad)
@@ -94,7 +90,7 @@ class Trial:
         finally:
             self.watch.on = False
             self.slowest = max(self.slowest, time.perf_counter() - start)
-            self.grown += peak_mib() - before
+            self.grown = max(self.grown, own_mib("VmHWM") - before)
         if reason is not None:
             if not reason.startswith(f"{str(self.bad)!r} cannot be loaded by skaudio.load: "):
                 raise RuntimeError(f"The refusal of a file does not name it: {reason}")
@@ -286,8 +282,8 @@ def report(trial, table, args):
     ]
     lines += [
         "",
-        f"Forbidden events: {len(trial.watch.events)}. Longest load: {trial.slowest:.2g} s. Peak "
-        f"memory grew by {trial.grown:.0f} MiB in loading.",
+        f"Forbidden events: {len(trial.watch.events)}. Longest load: {trial.slowest:.2g} s, "
+        f"most memory of one: {trial.grown:.0f} MiB.",
         "",
         "| model | MB | of joblib's | save, ms | of joblib's | load and predict, ms "
         "| of joblib's |",
