@@ -68,6 +68,7 @@ CURVES = {
 def held(folder):
     """What this process holds of the system, in numbers."""
     gc.collect()
+    time.sleep(1.0)  # joblib does not wait for its threads to end
     tasks = list(Path("/proc/self/task").iterdir())
     return {
         "open files": len(os.listdir("/proc/self/fd")),
