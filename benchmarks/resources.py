@@ -234,7 +234,8 @@ def write_tables(fits, clips):
         f"| their spectrograms | {' | '.join(f'{n * share:.0f} MiB' for n in sizes)} |",
     ]
     for model, row in clips.items():
-        lines.append(f"| {model} | {' | '.join(f'{v:.1f} MiB' for v in row.values())} |")
+        cells = [f"{row[str(n)]:.1f} MiB" if str(n) in row else "not measured" for n in sizes]
+        lines.append(f"| {model} | {' | '.join(cells)} |")
     write_block("resources", lines, RELIABILITY)
     command = "python benchmarks/resources.py"
     same = all(row["early"] == row["late"] for row in fits.values())
@@ -247,10 +248,11 @@ def write_tables(fits, clips):
         command,
     )
     few, *_, many = sizes
-    growth = max(row[str(many)] - row[str(few)] for row in clips.values())
+    whole = [row for row in clips.values() if str(many) in row]
+    growth = max(row[str(many)] - row[str(few)] for row in whole)
     write_row(
         "ten thousand clips",
-        f"{len(clips)} pipelines on {few} to {many} clips through memmap_dir",
+        f"{len(whole)} pipelines on {few} to {many} clips through memmap_dir",
         f"at most {growth:.1f} MiB more for {many} than for {few}, whose spectrograms differ by "
         f"{(many - few) * share:.0f} MiB",
         command,
