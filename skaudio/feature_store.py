@@ -194,7 +194,8 @@ class FeatureStore:
                 f"got {features.shape}."
             )
         # numpy reads the file too: what follows the array's last byte does not disturb it.
-        parts = self._header, features.data.cast("B"), "\n".join(notes).encode()
+        text = "\n".join(notes).encode(errors="replace")[:MAX_NOTE_BYTES]
+        parts = self._header, features.data.cast("B"), text
         path = self._path(key)
         # The caller holds the lock: nobody else writes here. One name, so that a killed process
         # leaves no more than the next one overwrites. Not through a link that somebody put there.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from joblib import Parallel, delayed
 
-from skaudio.feature_store import FeatureStore
+from skaudio.feature_store import FeatureStore, NotedFeatures
 
 PARAMETERS = {"n_mels": 4, "fmax": None}
 SHAPE = (4, 5)
@@ -354,3 +354,23 @@ def test_features_of_another_shape_are_refused(tmp_path, clips):
     with pytest.raises(ValueError, match=message):
         collect(tmp_path / "store", clips, lambda clip: np.zeros(3))
     assert not entries(tmp_path / "store")
+
+
+@pytest.mark.parametrize("note", ["name \udcff", 100_000 * "long"], ids=["bytes", "long"])
+def test_any_note_can_be_kept(tmp_path, clips, note):
+    rows = [
+        collect(tmp_path / "store", clips[:1], lambda clip: NotedFeatures(np.zeros(SHAPE), [note]))
+        for _ in range(2)
+    ]
+    assert rows[1][0].notes[0][:5] == note[:5]
+    np.testing.assert_array_equal(rows[1][0].features, np.zeros(SHAPE))
+
+
+def test_an_entry_with_notes_cut_anywhere_is_computed_anew(tmp_path, clips):
+    collect(tmp_path, clips[:1], lambda clip: NotedFeatures(np.zeros(SHAPE), ["cut short"]))
+    (entry,) = entries(tmp_path)
+    content = entry.read_bytes()
+    store = FeatureStore(tmp_path, PARAMETERS, SHAPE)
+    for length in range(len(content)):
+        entry.write_bytes(content[:length])
+        assert store._read(entry.parent.name + entry.stem) is None
