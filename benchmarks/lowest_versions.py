@@ -11,9 +11,7 @@ elsewhere. Needs Python >= 3.11 itself; what the tests run with is chosen by `--
     python benchmarks/lowest_versions.py --environment FOLDER tests/test_audio.py
 
 keeps the environment in FOLDER, uses one that is there, and runs only some tests; the page is
-written after a run of all of them. The extra `onnx` needs a newer torch than the rest:
-
-    python benchmarks/lowest_versions.py --extras onnx tests/test_export_onnx.py
+written after a run of all of them.
 """
 
 import argparse
