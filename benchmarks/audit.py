@@ -191,7 +191,8 @@ def write_page(direct, installed, findings, unasked):
     told = [f"{len(found)} {what}" for what, found in findings.items() if what[:5] != "known"]
     known = f"{len(findings['known vulnerabilities'])} known vulnerabilities"
     if unasked:
-        known += f", **but the database could not be asked for {len(unasked)} of {len(installed)}**"
+        known = f"**vulnerabilities: not known, the database could not be asked for {len(unasked)} "
+        known += f"of {len(installed)}**, {len(findings['known vulnerabilities'])} in the others"
     pages.write_row(
         "dependencies",
         f"{len(direct)} direct dependencies and {len(others)} that they bring",
