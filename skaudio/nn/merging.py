@@ -164,7 +164,8 @@ def _merge_plainly(log_mel: Tensor, table: Tensor, plan: _Plan, budget: float) -
     energy = log_mel.transpose(1, 2).exp()  # (batch, n_frames, n_mels)
     table = table.T.expand_as(energy)
     bins = plan.bins[..., None].expand(-1, -1, energy.shape[2])
-    crossing = plan.crossing[..., None].expand(-1, -1, energy.shape[2])
+    ended = plan.ended.clamp(max=plan.bins.shape[1] - 1)  # torch 2.9 compiles no `plan.crossing`
+    crossing = ended[..., None].expand(-1, -1, energy.shape[2])
 
     def reduce(frames: Tensor, how: str) -> tuple[Tensor, Tensor]:
         empty = frames.new_zeros(frames.shape[0], plan.spill.shape[1] + 1, frames.shape[2])
