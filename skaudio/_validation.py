@@ -13,8 +13,8 @@ import numpy as np
 from skaudio._arguments import is_among, is_int, is_path, is_real, need_n_jobs
 from skaudio._clips import EncodedClip, SampledClip
 
-# Learning rates that are no numbers of float32 when they have been squared.
-MAX_RATE = 1e6
+# Rates and penalties up to this are numbers of float32.
+MAX_RATE = 1e30
 # No sound: full scale is 1, and the power of larger samples would come near what float32 holds.
 MAX_AMPLITUDE = 1e6
 
