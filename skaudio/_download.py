@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skaudio._archive import unpack_archive
+from skaudio._arguments import need_path, reject
 from skaudio._validation import check_folder
 
 __all__ = ["Source", "fetch"]
@@ -76,6 +77,12 @@ def fetch(
     """
     import pooch
 
+    owner = f"fetch_{source.name}"
+    for name, value in (("url", url), ("known_hash", known_hash)):
+        if not isinstance(value, str | None):
+            raise reject(name, owner, "a str or None", value)
+    if folder is not None:
+        folder = need_path(folder, "folder", owner)
     folder = Path(pooch.os_cache("skaudio") if folder is None else folder)
     url, checksum = url or source.url, known_hash or source.known_hash
     _check_origin(source.name, url, checksum)

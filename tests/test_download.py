@@ -93,6 +93,19 @@ def test_other_kinds_of_addresses_are_refused(tmp_path, url):
 
 
 @pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"url": 3}, "url of fetch_fsdd must be a str or None, got 3"),
+        ({"known_hash": True}, "known_hash of fetch_fsdd must be a str or None, got True"),
+        ({"folder": 1.5}, r"folder of fetch_fsdd must be a str or PathLike, got 1\.5"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        fetch_fsdd(**given)
+
+
+@pytest.mark.parametrize(
     "known_hash", ["sha256:12", "12", "crc32:12345678", "sha256:" + "x" * 64, "0" * 63]
 )
 def test_checksums_that_are_none_are_refused(tmp_path, known_hash):
