@@ -159,7 +159,7 @@ def make_net(
         # torch compiles so many networks in a process and runs all others as they are, without a
         # word: this one is not to be among those.
         torch.compiler.reset()
-        module.backbone.compile()  # in place, so that weights keep their names
+        _compile_in_place(module.backbone)  # weights keep their names
     scheduled = task is None or task.scheduled
     rng = None if augmenter is None else augmenter.rng
     valid = None if task is None else task.valid
@@ -180,6 +180,22 @@ def make_net(
         compiled=owner.compile,
     )
     return net.initialize()
+
+
+def _compile_in_place(backbone: Any) -> None:
+    """`backbone.compile()`, which in torch 2.9 to 2.11 does nothing for a plain `Sequential`.
+
+    It passes over code of torch itself, so for that moment the call is one of ours.
+    """
+
+    def call(*inputs: Any) -> Any:
+        return type(backbone)._call_impl(backbone, *inputs)
+
+    backbone._call_impl = call
+    try:
+        backbone.compile()
+    finally:
+        del backbone._call_impl
 
 
 def continue_optimizer(net: NeuralNet, before: NeuralNet) -> None:
