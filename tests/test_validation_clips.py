@@ -63,7 +63,7 @@ def test_early_stopping_watches_the_given_clips(images):
 @pytest.mark.parametrize("between", [[], [("diffres", DiffResResampler(0.5, random_state=0))]])
 def test_paths_to_validate_on_go_through_the_pipeline(tone_clips, routing, between):
     paths, labels, _ = tone_clips
-    pipe = make_pipe(*between).set_params(clf__early_stopping=False)
+    pipe = make_pipe(*between, max_epochs=2).set_params(clf__early_stopping=False)
     pipe.fit(paths[:-7], labels[:-7], X_val=paths[-7:], y_val=labels[-7:])
     assert pipe["clf"].history_[-1]["valid_accuracy"] > 0.5
     by_hand = pipe[:-1].transform(paths[-7:])
