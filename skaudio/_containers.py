@@ -12,6 +12,8 @@ __all__ = ["Claim", "PatchedHead", "name_foreign", "read_claim"]
 # More chunks than any file has before its samples: a hostile one must not cost time.
 MAX_CHUNKS = 1000
 UNKNOWN = 0xFFFFFFFF
+# Lengths of samples in wav that SoX and arecord begin with when they write into a pipe.
+PIPED = (0x7FFFF000, 0x80000000)
 # So many bytes are read at once.
 HEAD = 512
 # Samples that a byte of flac can stand for at most, and where its last frame is looked for.
@@ -134,7 +136,8 @@ def _riff(raw: BinaryIO, head: bytes) -> Claim:
     size = raw.seek(0, io.SEEK_END)
     (whole,) = struct.unpack(f"{order}I", head[4:8])
     end = min(size, whole + 8) if 0 < whole < UNKNOWN else size
-    if claimed == UNKNOWN or (claimed == 0 and size > start and not _is_chunk(raw, start, end)):
+    piped = claimed == UNKNOWN or (claimed in PIPED and claimed > size - start)
+    if piped or (claimed == 0 and size > start and not _is_chunk(raw, start, end)):
         raw.seek(0)
         return Claim(
             "does not say how long it is, as if written into a pipe: it was read to its end",
@@ -155,8 +158,15 @@ def _is_chunk(raw: BinaryIO, place: int, end: int) -> bool:
     """
     raw.seek(place)
     content = raw.read(9)[: max(0, end - place)]
-    names = content[:4], content[1:5] if place % 2 else content[:4]
-    return len(content) < 8 or any(n == bytes(4) or all(32 <= b < 127 for b in n) for n in names)
+    heads = content, content[1:] if place % 2 else content
+    return len(content) < 8 or any(_is_chunk_head(head, end - place) for head in heads)
+
+
+def _is_chunk_head(head: bytes, most: int) -> bool:
+    """Whether this may be name and length of a chunk; of some names a byte is no letter."""
+    name, length = head[:4], int.from_bytes(head[4:8], "little")
+    n_letters = sum(32 <= byte < 127 for byte in name)
+    return name == bytes(4) or n_letters == 4 or (n_letters == 3 and length <= most)
 
 
 def _compare(raw: BinaryIO, start: int, claimed: int) -> Claim:

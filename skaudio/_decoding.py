@@ -130,7 +130,7 @@ class OpenAudio:
             while start > 0 and len(self.file.read(min(start, size), dtype="float32")):
                 start -= size
             return 0
-        lead = min(start, MPEG_MARGIN) if self.file.subtype.startswith("MPEG") else 0
+        lead = min(start, MPEG_MARGIN) if self._is_mpeg() else 0
         if start > lead:
             self.file.seek(start - lead)
         return lead
@@ -147,20 +147,24 @@ class OpenAudio:
         if self._format != "MP3":
             return self._find_gap(wanted, got)
         counted = has_frame_count(self._raw)
-        if counted and got < wanted - MPEG_ENDS:
-            return self._find_gap(wanted, got)
+        gap = self._find_gap(wanted, got) if counted else None
+        if gap is not None:
+            return gap
         limit = math.inf if count is None else count
         lost, found = find_lost_sync(self._raw, start / claimed, limit)
         if lost is not None:
             return f"{lost}; {got / self.file.samplerate:.4g} s could be decoded"
-        short = not counted and got < min(limit, found) - MPEG_ENDS
-        return self._find_gap(int(min(limit, found)), got) if short else None
+        return None if counted else self._find_gap(int(min(limit, found)), got)
 
     def _find_gap(self, wanted: int, got: int) -> str | None:
-        if got >= wanted:
+        if got >= wanted or (self._is_mpeg() and got >= wanted - MPEG_ENDS):
             return None
         rate = self.file.samplerate
         return f"breaks off: of {wanted / rate:.4g} s, {got / rate:.4g} s could be decoded"
+
+    def _is_mpeg(self) -> bool:
+        """Whether frames of MPEG audio are inside, be it of mp3 or of wav."""
+        return self.file.subtype.startswith("MPEG")
 
     def _note(self, remark: str | None) -> None:
         if remark is not None:

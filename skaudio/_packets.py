@@ -54,7 +54,7 @@ def find_missing_end(raw: BinaryIO) -> str | None:
     if place < 0 or _page_end(tail, place) > len(tail):
         return "is cut short: its last page is not whole"
     if tail[place + 14 : place + 18] != first[14:18]:
-        return "holds several streams one after the other: only the first was read"
+        return "holds several streams: only the first was read"
     return None if tail[place + 5] & 4 else "is cut short: its last page is not marked as the last"
 
 
@@ -79,7 +79,8 @@ def find_lost_pages(raw: BinaryIO, share: float, stop: int) -> str | None:
     ----------
     .. [1] S. Pfeiffer, "The Ogg Encapsulation Format Version 0", RFC 3533, 2003.
     """
-    size = raw.seek(0, io.SEEK_END)
+    raw.seek(14)
+    serial, size = raw.read(4), raw.seek(0, io.SEEK_END)
     place = max(0, int(size * share) - LEAD) if share else 0
     bad = position = 0
     while place < size and position < stop:
@@ -91,9 +92,10 @@ def find_lost_pages(raw: BinaryIO, share: float, stop: int) -> str | None:
             if end > len(window):
                 break
             if end and _is_whole(window[here:end]):
-                position = max(
-                    position, int.from_bytes(window[here + 6 : here + 14], "little", signed=True)
-                )
+                if window[here + 14 : here + 18] == serial:  # not of a stream beside it
+                    stated = int.from_bytes(window[here + 6 : here + 14], "little", signed=True)
+                    is_last = window[here + 5] & 4  # tags may follow
+                    position = stop if is_last else max(position, stated)
                 here = end
                 continue
             bad += place + here > 0 and not (share and here == 0)
@@ -174,15 +176,19 @@ def find_lost_sync(raw: BinaryIO, share: float, n_samples: float) -> tuple[str |
 
 
 def _first_frame(raw: BinaryIO) -> int:
-    """Place after the tags of ID3 at the start of a file."""
+    """Place after the tags of ID3 at the start of a file, and the zeros that fill them up."""
     place = 0
     while True:
         raw.seek(place)
         head = raw.read(10)
         if len(head) < 10 or head[:3] != b"ID3" or max(head[6:]) > 127:
-            return place
+            break
         length = functools.reduce(lambda total, byte: total << 7 | byte, head[6:], 0)
         place += 10 + length + (10 if head[5] & 0x10 else 0)
+    if place and head[:1] == b"\0":
+        window = head + raw.read(WINDOW)
+        place += len(window) - len(window.lstrip(b"\0"))
+    return place
 
 
 def _next_sync(raw: BinaryIO, place: int) -> int | None:
