@@ -59,25 +59,37 @@ class PatchedHead(io.RawIOBase):
         The file.
     head : bytes
         What its first bytes are replaced by.
+    skip : int
+        How many bytes are replaced.
     """
 
-    def __init__(self, raw: BinaryIO, head: bytes) -> None:
-        self._raw, self._head = raw, head
+    def __init__(self, raw: BinaryIO, head: bytes, skip: int) -> None:
+        self._raw, self._head, self._shift = raw, head, skip - len(head)
+        self._place = 0
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to another place."""
-        return self._raw.seek(offset, whence)
+        if whence == io.SEEK_END:
+            offset += self._raw.seek(0, io.SEEK_END) - self._shift
+        elif whence == io.SEEK_CUR:
+            offset += self._place
+        if offset < 0:
+            raise ValueError(f"place of PatchedHead must be >= 0, got {offset}.")
+        self._place = offset
+        return offset
 
     def tell(self) -> int:
         """The place."""
-        return self._raw.tell()
+        return self._place
 
     def read(self, size: int = -1) -> bytes:
         """Bytes from here on."""
-        start = self._raw.tell()
-        content = self._raw.read(size)
-        fresh = self._head[start : start + len(content)]
-        return fresh + content[len(fresh) :]
+        content = self._head[self._place :][: None if size < 0 else size]
+        if len(content) != size:
+            self._raw.seek(max(self._place, len(self._head)) + self._shift)
+            content += self._raw.read(-1 if size < 0 else size - len(content))
+        self._place += len(content)
+        return content
 
     def readinto(self, buffer) -> int:
         """Bytes from here on, into a buffer."""

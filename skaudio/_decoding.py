@@ -17,7 +17,13 @@ import soxr
 from skaudio._clip_checks import ClipChecks
 from skaudio._clips import EncodedClip, SampledClip
 from skaudio._containers import PatchedHead, name_foreign, read_claim
-from skaudio._packets import find_lost_pages, find_lost_sync, find_missing_end, has_frame_count
+from skaudio._packets import (
+    find_lost_pages,
+    find_lost_sync,
+    find_missing_end,
+    has_frame_count,
+    make_frame_count,
+)
 
 __all__ = [
     "DECODING_ERRORS",
@@ -68,13 +74,7 @@ class OpenAudio:
         self._open: list[Any] = []
         try:
             self._raw = self._keep(_open_raw(path))
-            claim = read_claim(self._raw)
-            self._note(claim.remark)
-            if claim.head is not None:
-                source: Any = PatchedHead(self._keep(_open_raw(path)), claim.head)
-            else:
-                source = _on_disk(path) if isinstance(path, str) else io.BytesIO(path.content)
-            self.file = self._keep(_decoder(source, self._raw))
+            self.file = self._keep(_decoder(self._source(path), self._raw))
             self._format = self.file.format
             if self._format == "RAW":  # guessed from the name, with a rate that is guessed too
                 raise TypeError
@@ -84,6 +84,17 @@ class OpenAudio:
         except BaseException:
             self.__exit__()
             raise
+
+    def _source(self, path: str | EncodedClip) -> Any:
+        """What libsndfile is to read: the file, with another header if its own misleads."""
+        claim = read_claim(self._raw)
+        self._note(claim.remark)
+        patch = make_frame_count(self._raw)
+        if claim.head is not None:
+            patch = claim.head, len(claim.head)
+        if patch is not None:
+            return PatchedHead(self._keep(_open_raw(path)), *patch)
+        return _on_disk(path) if isinstance(path, str) else io.BytesIO(path.content)
 
     def _keep(self, file: Any) -> Any:
         """A file that is to be closed in the end."""

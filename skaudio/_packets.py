@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import zlib
 from typing import BinaryIO
 
-__all__ = ["find_lost_pages", "find_lost_sync", "find_missing_end", "has_frame_count"]
+__all__ = [
+    "find_lost_pages",
+    "find_lost_sync",
+    "find_missing_end",
+    "has_frame_count",
+    "make_frame_count",
+]
 
 # Bytes that are looked at at a time, several times the longest page of ogg.
 WINDOW = 1 << 18
 MAX_PAGE = 65_307
+# Bytes of mp3 that tell whether its bit rate varies: some seconds.
+SAMPLE = 1 << 16
+# Bytes of mp3 whose frames are counted at most: hours.
+MAX_COUNTED = 1 << 28
 # Bytes before the estimated place of a part in the middle of a file.
 LEAD = 1 << 17
 MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -132,6 +143,62 @@ def has_frame_count(raw: BinaryIO) -> bool:
     raw.seek(_first_frame(raw))
     head = raw.read(200)
     return any(name in head for name in (b"Xing", b"Info", b"VBRI"))
+
+
+def make_frame_count(raw: BinaryIO) -> tuple[bytes, int] | None:
+    """Make the frame that is missing where mp3 of varying bit rate does not say how long it is.
+
+    From the first frame's bit rate libsndfile estimates how many there are, and reads no more: it
+    leaves out the rest where that rate is a high one, as in what encoders write into a pipe.
+
+    Parameters
+    ----------
+    raw : binary file
+        Of any kind.
+
+    Returns
+    -------
+    patch : (bytes, int) or None
+        A frame without sound that tells how many follow, as of Xing, and how many bytes at the
+        start of the file it replaces: the tags. None if nothing is missing, or the file is damaged,
+        above 256 MB or no mp3.
+    """
+    raw.seek(0)
+    if raw.read(1) not in (b"\xff", b"I"):
+        return None
+    first = _first_frame(raw)
+    raw.seek(first)
+    sample = raw.read(SAMPLE)
+    head = sample[:4]
+    length, n_samples = _frame(head[:3])
+    if not length or head[1] >> 1 & 3 != 1 or has_frame_count(raw):
+        return None
+    size = raw.seek(0, io.SEEK_END)
+    if size > MAX_COUNTED or not (_varies(sample) or _ends_in_zeros(raw, size)):
+        return None
+    lost, n_found = find_lost_sync(raw, 0, math.inf)
+    if lost is not None:
+        return None
+    largest = bytes([0xFF, head[1] | 1, head[2] & 0x0C | 0xE0, head[3]])
+    is_first, is_mono = head[1] >> 3 & 3 == 3, head[3] >> 6 == 3
+    side = {(True, False): 32, (False, True): 9}.get((is_first, is_mono), 17)
+    count = b"Xing" + (1).to_bytes(4, "big") + (n_found // n_samples).to_bytes(4, "big")
+    return (largest + bytes(side) + count).ljust(_frame(largest[:3])[0], b"\0"), first
+
+
+def _varies(sample: bytes) -> bool:
+    """Whether the frames of MPEG audio at the start of this have several bit rates."""
+    rates, here = set(), 0
+    while length := _frame(sample[here : here + 3])[0]:
+        rates.add(sample[here + 2] >> 4)
+        here += length
+    return len(rates) > 1
+
+
+def _ends_in_zeros(raw: BinaryIO, size: int) -> bool:
+    """Whether a file is filled up with zeros, which estimates take for sound."""
+    raw.seek(max(0, size - 16))
+    return not any(raw.read())
 
 
 def find_lost_sync(raw: BinaryIO, share: float, n_samples: float) -> tuple[str | None, int]:
