@@ -12,6 +12,8 @@ __all__ = ["Claim", "PatchedHead", "name_foreign", "read_claim"]
 # More chunks than any file has before its samples: a hostile one must not cost time.
 MAX_CHUNKS = 1000
 UNKNOWN = 0xFFFFFFFF
+# Bytes before the samples that are replaced at most: they are in memory meanwhile.
+MAX_HEAD = 1 << 20
 # Lengths of samples in wav that SoX and arecord begin with when they write into a pipe.
 PIPED = (0x7FFFF000, 0x80000000)
 # So many bytes are read at once.
@@ -149,7 +151,7 @@ def _riff(raw: BinaryIO, head: bytes) -> Claim:
     (whole,) = struct.unpack(f"{order}I", head[4:8])
     end = min(size, whole + 8) if 0 < whole < UNKNOWN else size
     piped = claimed == UNKNOWN or (claimed in PIPED and claimed > size - start)
-    if piped or (claimed == 0 and size > start and not _is_chunk(raw, start, end)):
+    if piped or (claimed == 0 and start < min(size, MAX_HEAD) and not _is_chunk(raw, start, end)):
         raw.seek(0)
         return Claim(
             "does not say how long it is, as if written into a pipe: it was read to its end",

@@ -35,6 +35,8 @@ BIT_RATES = {
     (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+# More tags than any file has: a hostile one must not cost time.
+MAX_TAGS = 100
 # What may follow the last frame.
 TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")
 
@@ -244,8 +246,8 @@ def find_lost_sync(raw: BinaryIO, share: float, n_samples: float) -> tuple[str |
 
 def _first_frame(raw: BinaryIO) -> int:
     """Place after the tags of ID3 at the start of a file, and the zeros that fill them up."""
-    place = 0
-    while True:
+    place, head = 0, b""
+    for _ in range(MAX_TAGS):
         raw.seek(place)
         head = raw.read(10)
         if len(head) < 10 or head[:3] != b"ID3" or max(head[6:]) > 127:

@@ -1,5 +1,6 @@
 """Every hostile file is right, right with one warning that names it, or an error that names it."""
 
+import io
 import os
 import pickle
 import struct
@@ -16,6 +17,7 @@ from joblib import parallel_config
 from sklearn.base import clone
 
 from skaudio import AudioError, AudioLimits, AudioWarning, MelSpectrogram
+from skaudio._packets import make_frame_count
 from skaudio.audio import load_clip, stream_blocks
 
 RATE = 16_000
@@ -272,6 +274,12 @@ def test_headers_that_claim_gigabytes_take_no_memory(tmp_path):
         file.write(b"ID3\x04\0\0" + bytes([0x5F, 0x2F, 0x08, 0x00]))
         file.seek(10 + (0x5F << 21 | 0x2F << 14 | 0x08 << 7))
         file.write(write_tone(tmp_path / "tone.mp3").read_bytes())
+    paths.append(tmp_path / "junk.wav")  # 400 MB before samples whose length is not told
+    content = write_tone(tmp_path / "tone.wav").read_bytes()
+    with paths[-1].open("wb") as file:
+        file.write(content[:4] + bytes(4) + b"WAVEJUNK" + struct.pack("<I", 400_000_000))
+        file.seek(400_000_000, os.SEEK_CUR)
+        file.write(content[12:40] + bytes(4) + content[44:])
     many = tmp_path / "channels.wav"
     soundfile.write(many, np.zeros((1000, 250), np.int16), RATE)
     good = write_tone(tmp_path / "good.wav")
@@ -456,3 +464,16 @@ def test_mp3_that_is_filled_up_with_zeros_is_read(tmp_path):
     with pytest.raises(soundfile.LibsndfileError):
         soundfile.read(path)
     assert 0 <= len(load_clip(path, sample_rate=RATE)) - 3 * RATE < 4 * 576
+
+
+def test_a_flood_of_tags_takes_no_time():
+    class Tags(io.BytesIO):
+        n_reads = 0
+
+        def read(self, size=-1):
+            self.n_reads += 1
+            return super().read(size)
+
+    raw = Tags((b"ID3\x04" + bytes(6)) * 10_000)
+    assert make_frame_count(raw) is None
+    assert raw.n_reads < 200
