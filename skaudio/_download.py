@@ -71,7 +71,7 @@ def fetch(
     ValueError
         If the address is neither https nor, with a checksum, http; if the archive is not the
         expected one, not safe or too large, which removes it; if `folder` is a file or cannot be
-        written to.
+        written to; if a part of what was unpacked earlier is gone.
     OSError
         If the disk is full.
     """
@@ -91,7 +91,7 @@ def fetch(
     files, archive = folder / f"{source.name}-{key}", folder / f"{source.name}-{key}.archive"
     part = archive.with_suffix(".part")
     if files.exists():
-        return _find_root(files, source.marker)
+        return _find_unpacked(files, source)
     check_folder(folder, f"folder of fetch_{source.name}")
     try:
         with _alone(archive.with_suffix(".lock")):
@@ -116,7 +116,17 @@ def fetch(
             f"fetch_{source.name} could not write to {folder}: {err.strerror}. What arrived is "
             "kept: make room and call again to go on, or choose another folder",
         ) from err
-    return _find_root(files, source.marker)
+    return _find_unpacked(files, source)
+
+
+def _find_unpacked(files: Path, source: Source) -> Path:
+    try:
+        return _find_root(files, source.marker)
+    except (ValueError, NotADirectoryError) as err:
+        raise ValueError(
+            f"fetch_{source.name} must find {source.marker} in {files}, where it was unpacked to, "
+            "but it is gone: remove that folder and call again."
+        ) from err
 
 
 def _check_origin(name: str, url: str, checksum: str | None) -> None:

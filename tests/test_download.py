@@ -213,3 +213,11 @@ def test_of_several_processes_one_downloads(tmp_path, server):
         thread.join()
     assert len(results[0][0]) == len(server.asked) == 1
     assert names(tmp_path) == ["files"]
+
+
+def test_a_data_set_that_lost_a_part_says_what_to_remove(tmp_path, server):
+    fetch_fsdd(tmp_path, url=f"{server.url}/archive", known_hash=KNOWN_HASH, progress=False)
+    (folder,) = tmp_path.iterdir()
+    (folder / "fsdd-1" / "recordings").rename(folder / "moved")
+    with pytest.raises(ValueError, match=rf"recordings in .*{folder.name}.*remove that folder"):
+        fetch_fsdd(tmp_path, url=f"{server.url}/archive", known_hash=KNOWN_HASH, progress=False)

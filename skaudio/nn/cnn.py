@@ -105,7 +105,8 @@ def fetch_imagenet(name: str, options: dict[str, Any] | None = None) -> dict[str
     Raises
     ------
     OSError
-        If the weights are neither in the cache nor can be downloaded.
+        If the weights are neither in the cache nor can be downloaded, or those in the cache are
+        damaged.
     ValueError
         If timm knows no pretrained weights for the model, or has them only in a form that one of
         its models reads by itself.
@@ -137,7 +138,8 @@ def fetch_imagenet(name: str, options: dict[str, Any] | None = None) -> dict[str
             name, pretrained=True, pretrained_cfg_overlay=overlay, **(options or {})
         )
     except Exception as err:  # of the hub's client, the network, the disk or a broken file
-        raise OSError(f"the download failed ({type(err).__name__}: {err})") from err
+        what = "the download failed" if path is None else "the file in the cache is of no use"
+        raise OSError(f"{what} ({type(err).__name__}: {err})") from err
     return model.state_dict()
 
 

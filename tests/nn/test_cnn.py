@@ -297,6 +297,14 @@ def test_cached_weights_need_no_network(no_hub, monkeypatch, tmp_path):
     assert torch.equal(tensors["conv1.0.weight"], source.conv1[0].weight)
 
 
+def test_damaged_weights_in_the_cache_are_no_download_that_failed(no_hub, monkeypatch, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"cut short")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(path))
+    with pytest.raises(OSError, match=r"the file in the cache is of no use \(.*model\.safetensors"):
+        cnn.fetch_imagenet("test_resnet")
+
+
 def test_a_model_without_pretrained_weights_says_so():
     with pytest.raises(ValueError, match="no pretrained weights for 'no_such_model'"):
         cnn.fetch_imagenet("no_such_model")
