@@ -137,7 +137,8 @@ class OpenAudio:
 
     def _go_to(self, start: int, size: int) -> int:
         """Move to frame `start`, or to so many frames before it; `size` frames may be decoded."""
-        if self.file.format == "OGG":  # libsndfile 1.2.2 crashes when it seeks in a damaged one
+        # libsndfile 1.2.2 crashes when it seeks in a damaged ogg, and refuses to in GSM 6.10.
+        if self._format == "OGG" or not self.file.seekable():
             while start > 0 and len(self.file.read(min(start, size), dtype="float32")):
                 start -= size
             return 0

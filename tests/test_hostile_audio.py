@@ -477,3 +477,16 @@ def test_a_flood_of_tags_takes_no_time():
     raw = Tags((b"ID3\x04" + bytes(6)) * 10_000)
     assert make_frame_count(raw) is None
     assert raw.n_reads < 200
+
+
+@pytest.mark.parametrize(
+    ("container", "subtype"), [("WAV", "GSM610"), ("WAV", "G721_32"), ("AU", "G723_24")]
+)
+def test_the_middle_is_read_where_libsndfile_cannot_seek(tmp_path, container, subtype):
+    path = write_tone(tmp_path / "a", 4.0, 8000, format=container, subtype=subtype)
+    with soundfile.SoundFile(path) as file:
+        assert not file.seekable()
+    whole = load_clip(path, sample_rate=8000)
+    start = (len(whole) - 8000) // 2
+    center = load_clip(path, sample_rate=8000, duration=1.0, crop="center")
+    np.testing.assert_array_equal(center, whole[start : start + 8000])
