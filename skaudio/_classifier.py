@@ -129,7 +129,7 @@ class SpectrogramClassifier(
                     fresh=not going_on,
                     valid=self._validation_clips(X_val, y_val, y, labels, frontend),
                     groups=check_groups(groups, len(images), self),
-                    start=start,
+                    start=None if going_on else start,
                     unlabeled=self._unlabeled_clips(X_unlabeled, frontend),
                     progress=progress,
                 )

@@ -1,5 +1,6 @@
 """MAST: the estimator around the multiscale transformer."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -71,6 +72,16 @@ def test_masked_pretraining_learns_from_clips_without_labels(clips):
     assert not np.array_equal(without.predict_proba(X), answers)
     assert clone(clf).partial_fit(X, y, classes=["high", "low"]).pretrain_history_ == []
     assert clf.set_params(pretrain=None).fit(X, y).pretrain_history_ == []
+
+
+def test_where_training_goes_on_nothing_is_pretrained_again(clips):
+    X, y = clips
+    first = make_mast(pretrain="masked", pretrain_epochs=1, max_epochs=1, warm_start=True)
+    first.fit(X, y)
+    without = copy.deepcopy(first).set_params(pretrain=None)
+    again = copy.deepcopy(first).fit(X, y)
+    assert again.pretrain_history_ == first.pretrain_history_
+    np.testing.assert_array_equal(again.predict_proba(X), without.fit(X, y).predict_proba(X))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
