@@ -110,8 +110,9 @@ def load(path: str | os.PathLike) -> Any:
     Returns
     -------
     model : estimator
-        As it was saved, with the same predictions to the last bit in the same environment.
-        Folders are None.
+        As it was saved, with the same predictions to the last bit in the same environment. Linear
+        algebra of scikit-learn, as in `PCA`, may round otherwise, as after joblib: its arrays lie
+        in memory in another order. Folders are None.
 
     Raises
     ------

@@ -126,7 +126,9 @@ def describe(model: Any) -> dict[str, Any]:
         last = last.steps[-1][1]
     names = getattr(last, "label_names_", getattr(last, "classes_", None))
     plain = np.asarray(names).tolist() if names is not None else None
-    mels = [one for one in estimators_in(model) if hasattr(one, "n_samples_")]
+    # Those that take sounds; `n_samples_` alone is an attribute of scikit-learn's too.
+    attributes = {"n_samples_", "sample_rate"}
+    mels = [one for one in estimators_in(model) if attributes <= set(vars(one))]
     sound = None
     if mels:
         mel = mels[0]

@@ -12,6 +12,7 @@ __all__ = ["TRUSTED", "canonical", "check_schema"]
 
 # Classes of this package that a file may name, one by one: never whatever begins with its name.
 OBJECTS = {
+    "skaudio._audio_limits.AudioLimits",
     "skaudio._augmentation.Augmentation",
     "skaudio._deltas.Deltas",
     "skaudio._diffres_resampler.DiffResResampler",

@@ -18,6 +18,7 @@ from networks import tiny_cnn
 from signals import tone
 from sklearn.base import BaseEstimator
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -29,6 +30,7 @@ from skaudio import (
     MAST,
     MFCC,
     PCEN,
+    AudioLimits,
     Augmentation,
     Deltas,
     DiffResResampler,
@@ -106,6 +108,7 @@ MODELS = {
         voting="soft",
     ),
     "augmented": lambda: make_pipeline(make_mel(), make_cnn(augment=Augmentation(mixup=0.2))),
+    "limited": lambda: make_pipeline(make_mel(limits=AudioLimits(max_channels=2)), make_cnn()),
 }
 
 
@@ -146,6 +149,17 @@ def test_labels_keep_their_values_and_type(labels, clips, tmp_path):
     assert got.dtype == wanted.dtype
     np.testing.assert_array_equal(got, wanted)
     np.testing.assert_array_equal(loaded.classes_, model.classes_)
+
+
+def test_a_model_that_takes_no_sound_is_saved(clips, tmp_path):
+    model = make_pipeline(PCA(2, random_state=0), LogisticRegression()).fit(*clips)
+    skaudio.save(model, tmp_path / "m")
+    manifest = json.loads(read_parts(tmp_path / "m")["manifest.json"])
+    assert (manifest["input"], manifest["classes"]) == (None, ["a", "b", "c"])
+    loaded = skaudio.load(tmp_path / "m")
+    np.testing.assert_allclose(
+        loaded.predict_proba(clips[0]), model.predict_proba(clips[0]), rtol=1e-4
+    )
 
 
 def test_equal_fits_give_equal_files_also_in_a_new_process(clips, pipe, good, tmp_path):
