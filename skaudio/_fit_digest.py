@@ -8,6 +8,7 @@ import inspect
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -25,7 +26,9 @@ WITHOUT_EFFECT = {
     "callbacks", "checkpoint_dir", "checkpoint_every", "device", "embedding", "random_state",
     "threshold", "verbose", "warm_start", "weights",
 }  # fmt: skip
-PACKAGES = ("numpy", "scikit-learn", "skaudio", "skorch", "torch")
+PACKAGES = ("numpy", "scikit-learn", "skaudio", "skorch", "timm", "torch")
+# How the names begin of what these versions tell.
+VERSIONED = ("builtins.", "numpy.", "skaudio.", "sklearn.", "skorch.", "timm.", "torch.")
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 CLIPS_AT_A_TIME = 256
 
@@ -105,7 +108,7 @@ def _describe(value: Any, above: tuple[int, ...]) -> str:
     describe = functools.partial(_describe, above=(*above, id(value)))
     if isinstance(value, Mapping):
         items = [f"{describe(key)}: {describe(item)}" for key, item in value.items()]
-        return f"{{{', '.join(items)}}}"
+        return f"{{{', '.join(sorted(items))}}}"
     if isinstance(value, list | tuple):
         return f"({', '.join(map(describe, value))})"
     if isinstance(value, set | frozenset):
@@ -122,25 +125,54 @@ def _describe(value: Any, above: tuple[int, ...]) -> str:
         return describe((type(value), value.get_params(deep=False)))
     if isinstance(value, functools.partial):
         return describe((value.func, value.args, value.keywords))
-    if isinstance(value, type) or inspect.isroutine(value):
+    if isinstance(value, np.random.RandomState | torch.Generator):
+        return describe((type(value), value.get_state()))
+    if isinstance(value, np.random.Generator):
+        return describe((type(value), value.bit_generator.state))
+    if isinstance(value, type):
+        return f"{_source(value)}{describe(_inherited(value))}"
+    if inspect.isroutine(value):
         return f"{_source(value)}{describe(_held(value))}"
     if hasattr(value, "__dict__"):
         return describe((type(value), vars(value)))
-    return ADDRESS.sub("", repr(value))
+    if inspect.iscode(value):
+        return describe((value.co_code, value.co_names, value.co_consts))
+    text = repr(value)
+    if not ADDRESS.search(text):
+        return text
+    with suppress(Exception):  # it cannot be copied: its type is all that is known
+        text += describe(value.__reduce_ex__(2)[2:3])
+    return ADDRESS.sub("", text)
 
 
 def _source(value: Any) -> str:
-    """Name of a function or class, and its text where there is one."""
-    name = f"{value.__module__}.{value.__qualname__}"
-    if name.startswith(("torch.", "timm.", "skaudio.", "builtins.")):
-        return name  # their versions tell
+    """Name of a function or class, and its text, or what was compiled of it."""
+    name = f"{getattr(value, '__module__', None)}.{value.__qualname__}"
+    if name.startswith(VERSIONED):
+        return name
     try:
         return f"{name} {inspect.getsource(value)}"
-    except (OSError, TypeError):
-        return name
+    except (OSError, TypeError):  # typed in, or sent from another process
+        return f"{name} {_describe(getattr(value, '__code__', None), ())}"
 
 
 def _held(value: Any) -> list[Any]:
     """What a function brings along: the object of a method, defaults, a closure."""
-    cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
-    return [getattr(value, "__self__", None), getattr(value, "__defaults__", None), *cells]
+    names = ("__self__", "__defaults__", "__kwdefaults__")
+    cells = []
+    for cell in getattr(value, "__closure__", None) or ():
+        with suppress(ValueError):  # it is empty
+            cells.append(cell.cell_contents)
+    return [*(getattr(value, name, None) for name in names), *cells]
+
+
+def _inherited(value: type) -> list[Any]:
+    """What a class has besides its text: the classes above it, values and functions."""
+    if f"{value.__module__}.".startswith(VERSIONED):
+        return []
+    own = {
+        name: part
+        for name, part in vars(value).items()
+        if inspect.isroutine(part) or not name.startswith("__")
+    }
+    return [value.__bases__, own]

@@ -277,6 +277,83 @@ def test_whatever_decides_the_result_makes_another_fit(clips, tmp_path, fits):
     assert len(set(fits)) == len(CHANGES) + 1
 
 
+def scaled_by(factor):
+    def scaled(x, *, factor=factor):
+        return x * factor
+
+    return scaled
+
+
+def typed_in(factor):
+    """A function without a file, as of a notebook's process."""
+    names = {"__name__": "__main__"}
+    exec(f"class Typed:\n    def __call__(self, x):\n        return x * {factor}", names)
+    return names["Typed"]
+
+
+def inheriting(factor):
+    class Above:
+        by = factor
+
+        def __call__(self, x):
+            return x * self.by
+
+    class Below(Above):
+        pass
+
+    return Below()
+
+
+class Slotted:
+    __slots__ = ("factor",)
+
+    def __init__(self, factor):
+        self.factor = factor
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        scaled_by,
+        typed_in,
+        lambda n: typed_in(n).__call__,
+        lambda n: typed_in(n)(),
+        inheriting,
+        Slotted,
+        np.random.RandomState,
+        np.random.default_rng,
+        lambda n: torch.Generator().manual_seed(n),
+    ],
+)
+def test_objects_that_do_different_things_are_told_apart(make):
+    one, two, other = (_describe(partial(louder, make(n)), ()) for n in (1, 1, 2))
+    assert one == two
+    assert one != other
+
+
+def test_neither_order_nor_what_is_not_there_yet_matters():
+    def recursive(x):
+        return unset(x)
+
+    assert _describe({"a": 1, "b": 2}, ()) == _describe({"b": 2, "a": 1}, ())
+    assert "recursive" in _describe(recursive, ())
+    if False:
+        unset = recursive
+
+
+def test_another_timm_makes_another_fit(clips, tmp_path, fits, monkeypatch):
+    from importlib.metadata import version
+
+    for number in ("1.0", "2.0"):
+        monkeypatch.setattr(
+            "skaudio._fit_digest.version",
+            lambda name, number=number: number if name == "timm" else version(name),
+        )
+        with pytest.raises(Killed):
+            make_classifier(checkpoint_dir=tmp_path).fit(*clips)
+    assert len(set(fits)) == 2
+
+
 def test_other_data_make_another_fit(clips, tmp_path, fits):
     X, y = clips
     weight, other_y = np.ones(48), y.copy()
