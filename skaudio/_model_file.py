@@ -13,15 +13,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import sklearn
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from skaudio._arguments import is_path
 from skaudio._atomic_file import atomic_file
 from skaudio._model_archive import ModelArchive, write_archive
 from skaudio._model_objects import describe, estimators_in, portable, settle
-from skaudio._model_schema import TRUSTED, canonical, check_schema
+from skaudio._model_schema import TRUSTED, canonical, check_schema, renew_versions
 
 __all__ = ["load", "save"]
 
@@ -196,14 +197,23 @@ def _load(file: Path) -> Any:
     with open(file, "rb") as handle:
         archive = ModelArchive(handle)
         schema = archive.schema()
-        renamed = check_schema(schema, archive.arrays)
-        model = _construct(_rewritten(archive, schema) if renamed else handle, archive.manifest)
+        changed = check_schema(schema, archive.arrays)
+        older = renew_versions(schema, sklearn.__version__)
+        source = _rewritten(archive, schema) if changed or older else handle
+        model = _construct(source, archive.manifest)
     try:
         classes = describe(settle(model))["classes"]
     except Exception as err:  # whatever crafted attributes make of any step
         raise ValueError(f"{err}{_written_with(archive.manifest)}") from err
     if classes != archive.manifest.get("classes"):
         raise ValueError("its manifest.json lists other classes than its model has")
+    other = [name for name in older if name != "Pipeline"]  # which holds nothing but its steps
+    if other:
+        warnings.warn(
+            f"{', '.join(other)} in the file is of another scikit-learn: check some predictions"
+            f"{_written_with(archive.manifest)}.",
+            stacklevel=3,
+        )
     return model
 
 
@@ -219,14 +229,12 @@ def _rewritten(archive: ModelArchive, schema: Any) -> BinaryIO:
 
 
 def _construct(source: BinaryIO, manifest: dict[str, Any]) -> Any:
-    """What skops makes of checked parts; one warning if scikit-learn has changed since."""
+    """What skops makes of checked parts."""
     import skops.io.exceptions
 
     source.seek(0)
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            model = skops.io.load(source, trusted=TRUSTED)
+        model = skops.io.load(source, trusted=TRUSTED)
     except skops.io.exceptions.UntrustedTypesFoundException as err:
         names = ", ".join(re.findall(r"'([^']+)'", str(err).splitlines()[0]))
         raise ValueError(f"it names what no model file may hold: {names}") from err
@@ -235,17 +243,6 @@ def _construct(source: BinaryIO, manifest: dict[str, Any]) -> Any:
         raise ValueError(f"its model cannot be made: {reason}{_written_with(manifest)}") from err
     if not isinstance(model, BaseEstimator):
         raise ValueError(f"it holds no estimator, but a {type(model).__name__}")
-    other = {
-        w.message.estimator_name
-        for w in caught
-        if isinstance(w.message, InconsistentVersionWarning)
-    } - {"Pipeline"}  # which holds nothing but its steps
-    if other:
-        warnings.warn(
-            f"{', '.join(sorted(other))} in the file is of another scikit-learn: check some "
-            f"predictions{_written_with(manifest)}.",
-            stacklevel=5,
-        )
     return model
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-__all__ = ["TRUSTED", "canonical", "check_schema"]
+__all__ = ["TRUSTED", "canonical", "check_schema", "renew_versions"]
 
 # Classes of this package that a file may name, one by one: never whatever begins with its name.
 OBJECTS = {
@@ -113,6 +113,36 @@ def check_schema(schema: Any, arrays: Collection[str]) -> bool:
         if not _is_sound(node, arrays):
             raise ValueError(f"its description of {where} is damaged")
     return renamed
+
+
+def renew_versions(schema: Node, version: str) -> list[str]:
+    """Say of scikit-learn's estimators that they are of this version.
+
+    They would warn one by one, and warnings cannot be caught where other threads run.
+
+    Parameters
+    ----------
+    schema : dict
+        Checked by `check_schema`; changed in place.
+    version : str
+        The version of scikit-learn that is installed.
+
+    Returns
+    -------
+    names : list of str
+        Classes of estimators that were of another version, sorted.
+    """
+    names, here = set(), json.dumps(version)
+    for node, _ in _walk(schema):
+        state = node.get("content")
+        if node["__loader__"] != "ObjectNode" or not _name(node).startswith("sklearn."):
+            continue
+        attributes = state.get("content") if isinstance(state, dict) else None
+        written = attributes.get("_sklearn_version") if isinstance(attributes, dict) else None
+        if isinstance(written, dict) and written.get("content", here) != here:
+            written["content"] = here
+            names.add(node["__class__"])
+    return sorted(names)
 
 
 def canonical(schema: Node, members: Mapping[str, bytes]) -> tuple[Node, dict[str, bytes]]:

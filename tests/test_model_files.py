@@ -5,12 +5,14 @@ import socket
 import subprocess
 import sys
 import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
+import skops.io
 import soundfile
 import torch
 from forged_models import attacks, forge, named, node_of, put, read_parts, state_of, write_parts
@@ -816,6 +818,20 @@ def test_another_scikit_learn_is_named_once_where_it_may_matter(clips, good, bad
     ) as caught:
         skaudio.load(bad)
     assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+def test_loading_leaves_the_filters_of_warnings_alone(good, monkeypatch):
+    """Threads that change them at once do not put them back in order."""
+    before, seen, load = list(warnings.filters), [], skops.io.load
+
+    def watched(*args, **settings):
+        seen.append(list(warnings.filters))
+        return load(*args, **settings)
+
+    monkeypatch.setattr(skops.io, "load", watched)
+    skaudio.load(good)
+    assert seen == [before]
 
 
 FILES = sorted(DATA.glob("model-format-*.skaudio*"))
