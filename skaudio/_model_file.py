@@ -48,8 +48,9 @@ def save(model: BaseEstimator, path: str | os.PathLike) -> None:
     ------
     ValueError
         If `model` is not fitted, or holds what a file cannot hold: functions, networks given as
-        callables, callbacks, objects of other packages, trees of scikit-learn; or `path` cannot be
-        written to. Nothing is written then.
+        callables, callbacks, objects of other packages, and of scikit-learn trees, and estimators
+        that keep a loss or a random generator, such as `SGDClassifier` and `MLPClassifier`; or
+        `path` cannot be written to. Nothing is written then.
 
     See Also
     --------

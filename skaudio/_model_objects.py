@@ -109,7 +109,7 @@ def settle(model: Any) -> Any:
         _clear(estimator)
     for estimator in estimators:
         name = type(estimator).__name__
-        _check_limits(vars(estimator), name)
+        _check_limits(_limited(estimator), name)
         # One that was never fitted may be a part too, as the `estimator` of a calibration.
         if isinstance(estimator, TrainedNetwork) and {"classes_", "_arrays"} & set(vars(estimator)):
             try:
@@ -171,6 +171,15 @@ def _fill_in(estimator: Any) -> None:
     for name, parameter in inspect.signature(type(estimator).__init__).parameters.items():
         if parameter.default is not parameter.empty and name not in vars(estimator):
             setattr(estimator, name, parameter.default)
+
+
+def _limited(estimator: Any) -> dict[str, Any]:
+    """The attributes that have limits; others of scikit-learn mean something else by these names.
+
+    An `order` of `PolynomialFeatures` for instance is one of arrays in memory.
+    """
+    ours = type(estimator).__module__.startswith("skaudio.")
+    return {name: v for name, v in vars(estimator).items() if ours or name == "n_jobs"}
 
 
 def _check_limits(values: dict[str, Any], owner: str) -> None:

@@ -25,7 +25,7 @@ from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures, StandardScaler
 
 import skaudio
 from skaudio import (
@@ -154,7 +154,8 @@ def test_labels_keep_their_values_and_type(labels, clips, tmp_path):
 
 
 def test_a_model_that_takes_no_sound_is_saved(clips, tmp_path):
-    model = make_pipeline(PCA(2, random_state=0), LogisticRegression()).fit(*clips)
+    steps = [PCA(2, random_state=0), PolynomialFeatures(1), LogisticRegression()]
+    model = make_pipeline(*steps).fit(*clips)
     skaudio.save(model, tmp_path / "m")
     manifest = json.loads(read_parts(tmp_path / "m")["manifest.json"])
     assert (manifest["input"], manifest["classes"]) == (None, ["a", "b", "c"])
