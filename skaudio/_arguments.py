@@ -25,6 +25,7 @@ __all__ = [
     "need_numbers",
     "need_path",
     "need_real",
+    "need_verbose",
     "random_generator",
     "reject",
 ]
@@ -111,6 +112,12 @@ def need_path(value: object, name: str, owner: str) -> str:
     if not isinstance(value, str | os.PathLike | bytes):
         raise reject(name, owner, "a str or PathLike", value)
     return os.fsdecode(value)
+
+
+def need_verbose(value: object, owner: str) -> None:
+    """Check that argument `verbose` is an int >= 0; True and False are 1 and 0."""
+    if not isinstance(value, bool | np.bool_):
+        need_int(value, "verbose", owner, low=0)
 
 
 def need_n_jobs(value: object, owner: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import xxhash
 from joblib import Parallel, delayed
 
-from skaudio._arguments import is_path, is_real, need_int, need_n_jobs, reject
+from skaudio._arguments import is_path, is_real, need_n_jobs, need_verbose, reject
 from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._clip_checks import ClipChecks
 from skaudio._decoding import DECODING_ERRORS, OpenAudio, reason_of
@@ -158,7 +158,7 @@ def report_files(
     if not is_real(silence_db) or silence_db > 0:
         raise reject("silence_db", OWNER, "a number <= 0", silence_db)
     need_n_jobs(n_jobs, OWNER)
-    need_int(verbose, "verbose", OWNER, low=0)
+    need_verbose(verbose, OWNER)
     return _rows(list(paths), (channel, limits, float(silence_db)), n_jobs, verbose)
 
 

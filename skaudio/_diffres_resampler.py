@@ -28,7 +28,7 @@ from skaudio._differentiable import (
     take_apart,
 )
 from skaudio._linear_proxy import LinearProxy
-from skaudio._validation import MAX_RATE, check_choice, check_int, check_real
+from skaudio._validation import MAX_RATE, check_choice, check_int, check_real, check_verbose
 from skaudio.nn.cepstrum import Cepstrum
 from skaudio.nn.diffres import DiffRes
 from skaudio.nn.frontend import FrontEndChain, TemporalResampler, plain_budget
@@ -256,7 +256,7 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         check_real(self, "lr", low=0, limit=MAX_RATE, low_open=True)
         check_int(self, "batch_size", low=1)
         check_int(self, "n_threads", low=1, high=MAX_WORKERS, optional=True)
-        check_int(self, "verbose", low=0)
+        check_verbose(self)
         device_of(self)
 
     def _plain_budget(self) -> int | float:

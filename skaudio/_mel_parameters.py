@@ -17,6 +17,7 @@ from skaudio._validation import (
     check_length,
     check_n_jobs,
     check_real,
+    check_verbose,
 )
 
 __all__ = [
@@ -41,7 +42,7 @@ def check_mel_parameters(owner: Any) -> None:
     for name in ("n_fft", "n_mels"):
         check_int(owner, name, low=1)
     check_int(owner, "n_frames", low=1, optional=True)
-    check_int(owner, "verbose", low=0)
+    check_verbose(owner)
     check_n_jobs(owner)
     check_length(owner, "hop_length")
     check_length(owner, "win_length", optional=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from skaudio._arguments import is_path, is_real, need_choice, need_int
+from skaudio._arguments import is_path, is_real, need_choice, need_int, need_verbose
 from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._clip_extractor import other_count
 from skaudio._mel_spectrogram import MelSpectrogram
@@ -136,7 +136,7 @@ def predict_windows(
         raise ValueError(f"min_last of {OWNER} must be a number in [0, 1], got {min_last!r}.")
     need_int(batch_size, "batch_size", OWNER, low=1, high=sys.maxsize)
     need_choice(on_error, "on_error", OWNER, ("raise", "warn"))
-    need_int(verbose, "verbose", OWNER, low=0)
+    need_verbose(verbose, OWNER)
     limits = as_limits(mel.limits, "MelSpectrogram")
     lengths, failures = _probe(paths, mel, limits)
     if failures and on_error == "raise":

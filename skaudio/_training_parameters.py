@@ -6,7 +6,14 @@ from typing import Any
 
 from skaudio._arguments import MAX_WORKERS, is_among, is_int
 from skaudio._device import AMP_DTYPES
-from skaudio._validation import MAX_RATE, check_bool, check_choice, check_int, check_real
+from skaudio._validation import (
+    MAX_RATE,
+    check_bool,
+    check_choice,
+    check_int,
+    check_real,
+    check_verbose,
+)
 
 __all__ = ["check_training_parameters"]
 
@@ -16,7 +23,7 @@ def check_training_parameters(owner: Any) -> None:
     for name in ("max_epochs", "batch_size", "n_iter_no_change", "lr_step_size"):
         check_int(owner, name, low=1)
     check_int(owner, "n_threads", low=1, high=MAX_WORKERS, optional=True)
-    check_int(owner, "verbose", low=0)
+    check_verbose(owner)
     check_real(owner, "lr", low=0, limit=MAX_RATE, low_open=True)
     for name in ("backbone_lr", "frontend_lr", "gradient_clip_value"):
         check_real(owner, name, low=0, limit=MAX_RATE, low_open=True, optional=True)

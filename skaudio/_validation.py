@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from skaudio._arguments import is_among, is_int, is_path, is_real, need_n_jobs
+from skaudio._arguments import is_among, is_int, is_path, is_real, need_n_jobs, need_verbose
 from skaudio._clips import EncodedClip, SampledClip
 
 # Rates and penalties up to this are numbers of float32.
@@ -104,6 +104,11 @@ def check_real(
 def check_n_jobs(owner: object) -> None:
     """Check that parameter `n_jobs` of `owner` is an int other than 0, or None."""
     need_n_jobs(owner.n_jobs, type(owner).__name__)  # type: ignore[attr-defined]
+
+
+def check_verbose(owner: object) -> None:
+    """Check that parameter `verbose` of `owner` is an int >= 0, or True or False."""
+    need_verbose(owner.verbose, type(owner).__name__)  # type: ignore[attr-defined]
 
 
 def check_bool(owner: object, name: str) -> None:

@@ -465,8 +465,9 @@ def test_bad_parameters_are_named_with_rule_and_value(images, name, value, rule)
 def test_the_progress_table_appears_only_when_asked_for(images, capsys):
     make_classifier(max_epochs=1).fit(*images)
     assert capsys.readouterr().out == ""
-    make_classifier(max_epochs=1, verbose=1).fit(*images)
-    assert "train_loss" in capsys.readouterr().out
+    for verbose in (1, True, np.True_):
+        make_classifier(max_epochs=1, verbose=verbose).fit(*images)
+        assert "train_loss" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

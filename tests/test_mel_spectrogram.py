@@ -330,8 +330,9 @@ def test_a_disk_that_fills_up_says_what_to_do(paths, tmp_path, monkeypatch):
 def test_the_progress_bar_appears_only_when_asked_for(paths, capsys):
     make_mel().fit_transform(paths)
     assert capsys.readouterr().err == ""
-    make_mel(verbose=1).fit_transform(paths)
-    assert "5/5" in capsys.readouterr().err
+    for verbose in (1, True):
+        make_mel(verbose=verbose).fit_transform(paths)
+        assert "5/5" in capsys.readouterr().err
 
 
 def test_a_pickled_transformer_gives_the_same_numbers(paths):
