@@ -302,9 +302,10 @@ def _with_files(given):
     """The keywords, and the files that they name in the working directory."""
 
     def base():
-        if isinstance(given.get("path"), str) and given["path"] == "clip.wav" or "paths" in given:
+        path = given["path"] if isinstance(given.get("path"), str) else None  # or a waveform
+        if path == "clip.wav" or "paths" in given:
             file()
-        if given.get("path") == "model.skaudio":
+        if path == "model.skaudio":
             skaudio.save(skaudio.MelSpectrogram(**MEL).fit(waves()), "model.skaudio")
         if given.get("folder") == "clips":
             for name in ("dog", "rain"):
