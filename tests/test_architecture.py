@@ -1,6 +1,7 @@
 """Who may import whom, and how large files and functions may be."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -197,3 +198,13 @@ def test_calls_that_would_run_it_are_found(code):
 def test_calls_that_do_not_run_it_are_allowed():
     code = "import torch; torch.load(f, weights_only=True); json.load(f); model.eval()"
     assert not list(unsafe_calls(ast.parse(code)))
+
+
+@pytest.mark.parametrize("group", ["dependencies", "docs", "test"])
+def test_packages_are_named_once_in_each_group_of_pyproject(group):
+    """A merge may leave two lines for one package, of which only the stricter one counts."""
+    text = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    lines = text.partition(f"\n{group} = [")[2].partition("\n]")[0]
+    names = re.findall(r'^  "([\w.-]+)', lines, flags=re.MULTILINE)
+    assert len(names) > 5
+    assert sorted(names) == sorted(set(names))
