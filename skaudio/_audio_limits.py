@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -133,9 +134,10 @@ class AudioLimits(BaseEstimator):
             raise self._beyond(f"holds samples of up to {peak:.3g}", "max_amplitude")
 
     def _beyond(self, what: str, name: str, side: str = "above") -> ValueError:
+        limit = getattr(self, name)
+        limit = limit if isinstance(limit, numbers.Integral) else f"{limit:g}"
         return ValueError(
-            f"{what}, {side} {getattr(self, name):g}: pass limits=AudioLimits({name}=...) if that "
-            "is right"
+            f"{what}, {side} {limit}: pass limits=AudioLimits({name}=...) if that is right"
         )
 
 

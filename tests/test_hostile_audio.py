@@ -204,6 +204,11 @@ def test_errors_name_the_limit_and_how_to_raise_it(tmp_path, limit, value, reaso
     load_clip(path, limits=AudioLimits(**{limit: {"min_sample_rate": 1}.get(limit, 10**5)}))
 
 
+def test_large_limits_are_written_out():
+    with pytest.raises(ValueError, match="of 2147483647 Hz, above 10000000: pass limits="):
+        AudioLimits().check_header(2**31 - 1, 1)
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
