@@ -54,11 +54,16 @@ class Checkpoint:
         if state is None:
             if self.started:  # what came before the first epoch took long
                 self._write(take_state(net, rng))
-        elif self.finished:
+            return False
+        if self.finished:
             net.module_.load_state_dict(state.tensors)
             put_history(net, state.plain["history"])
         else:
             put_state(net, rng, state)
+        if net.verbose:
+            what = "was finished before" if self.finished else "goes on"
+            epochs = f"{len(net.history)} of {net.max_epochs} epochs"
+            print(f"{self.owner} {what}, {epochs} are in {self.path}")  # noqa: T201
         return self.finished
 
     def save(self, net: Any, rng: Any) -> None:

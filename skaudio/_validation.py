@@ -292,6 +292,8 @@ def check_folder(path: str | os.PathLike, label: str) -> Path:
     """
     if not is_path(path):
         raise ValueError(f"{label} must be a str or PathLike, got {path!r}.")
+    if not os.fspath(path):  # which would be the current folder
+        raise ValueError(f"{label} must be the path of a folder, got {path!r}.")
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)

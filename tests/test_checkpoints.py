@@ -500,12 +500,29 @@ def test_what_killed_writers_have_left_goes_with_the_next_checkpoint(clips, tmp_
         ({"callbacks": [Callback()]}, "callbacks of PretrainedCNN must be None where .*state"),
         ({"checkpoint_every": 0}, "checkpoint_every of PretrainedCNN must be an int >= 1, got 0"),
         ({"checkpoint_dir": 3}, "checkpoint_dir of PretrainedCNN must be a str or PathLike, got 3"),
+        ({"checkpoint_dir": ""}, "checkpoint_dir of PretrainedCNN must be the path of a folder"),
         ({"checkpoint_dir": __file__}, "checkpoint_dir of PretrainedCNN must be a folder that can"),
     ],
 )
 def test_wrong_parameters_are_refused_with_the_reason(clips, tmp_path, parameters, rule):
     with pytest.raises(ValueError, match=rule):
         make_classifier(**{"checkpoint_dir": tmp_path, **parameters}).fit(*clips)
+
+
+def test_with_verbose_a_fit_says_what_it_found(clips, interrupted, capsys):
+    clf, file = interrupted
+    clf.fit(*clips)
+    assert capsys.readouterr().out == ""
+    clf.set_params(verbose=1).fit(*clips)
+    told = f"PretrainedCNN was finished before, 4 of 4 epochs are in {file}\n"
+    assert capsys.readouterr().out == told
+
+
+def test_with_verbose_a_fit_that_goes_on_says_so(clips, interrupted, capsys):
+    clf, file = interrupted
+    clf.set_params(verbose=1).fit(*clips)
+    told = f"PretrainedCNN goes on, 2 of 4 epochs are in {file}\n"
+    assert capsys.readouterr().out.startswith(told)
 
 
 def test_chunks_are_not_kept(clips, tmp_path):
