@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 
 from skaudio._model_file import load, save
 
@@ -34,6 +36,10 @@ def load_model(args: argparse.Namespace) -> Any:
         raise ValueError(
             f"{args.model}: holds no pipeline with predict_proba, but {type(model).__name__}"
         )
+    try:
+        check_is_fitted(model)
+    except NotFittedError as err:
+        raise ValueError(f"{args.model}: holds a pipeline that is not fitted") from err
     first, last = model.steps[0][0], model.steps[-1][0]
     wanted = {f"{first}__on_error": "raise", f"{first}__verbose": 0, f"{last}__verbose": 0}
     if getattr(args, "jobs", None) is not None:

@@ -141,8 +141,14 @@ def _open_zip(handle: BinaryIO) -> zipfile.ZipFile:
     """
     size = handle.seek(0, os.SEEK_END)
     handle.seek(0)
-    if handle.read(4) != b"PK\x03\x04":
-        raise ValueError("it is no model file, whose name ends with .skaudio by custom")
+    begin = handle.read(4)
+    if begin.startswith(b"\x80"):  # a pickle
+        raise ValueError(
+            "it is no model file, but looks like one of joblib or pickle: joblib.load reads those, "
+            "and runs the code in them"
+        )
+    if begin != b"PK\x03\x04":
+        raise ValueError("it is no model file, as skaudio.save writes them")
     handle.seek(max(0, size - END.size))
     tail = handle.read()
     if len(tail) < END.size or not tail.startswith(MARK):

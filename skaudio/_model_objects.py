@@ -153,11 +153,14 @@ def _refuse_strangers(estimator: Any, name: str, value: Any) -> None:
     home = value.__module__ if is_type else type(value).__module__
     foreign = home.split(".")[0] not in KNOWN and not isinstance(value, PathLike)
     if function or (foreign and name not in FOLDERS):
+        shown = reprlib.repr(value)
+        if hasattr(value, "__qualname__"):
+            shown = f"<{'class' if is_type else 'function'} {value.__qualname__}>"
         raise ValueError(
             f"{name} of {type(estimator).__name__} must be a plain value for skaudio.save, got "
-            f"{reprlib.repr(value)}: model files hold no code. If predictions do not need it, set "
-            "it to None first; otherwise keep the model with joblib, whose files run code when "
-            "loaded."
+            f"{shown}: model files hold no code. If predictions do not need it, set it to None "
+            "first; otherwise keep the model with joblib, which wants functions to be defined in a "
+            "module, and whose files run code when loaded."
         )
 
 

@@ -374,6 +374,7 @@ def test_report_says_which_clips_the_model_was_judged_on(run, model, data, tmp_p
         (["predict", "EMPTY.pkl", "a.wav"], r"saved by joblib \(EOFError\); the model comes first"),
         (["report", "TEXT", "DATA", "-o", "r"], "comes first: skaudio report MODEL DATA$"),
         (["predict", "OTHER", "a.wav"], "holds no pipeline with predict_proba, but dict"),
+        (["predict", "UNFITTED", "a.wav"], "unfitted.joblib: holds a pipeline that is not fitted"),
         (["predict", "SCALER", "a.wav"], "holds no pipeline with predict_proba, but Pipeline"),
         (["predict", "MODEL", "SOME", "--window", "5"], r"--window must be .* got 5\.0"),
         (["predict", "MODEL", "SOME", "--hop", "-1"], r"--hop must be .*8000\), got -1\.0"),
@@ -405,7 +406,10 @@ def test_wrong_use_is_one_line(run, model, data, tmp_path, monkeypatch, argument
     (tmp_path / "empty.pkl").touch()
     joblib.dump({}, tmp_path / "other.joblib")
     save(make_pipeline(FunctionTransformer()), tmp_path / "scaler")
+    unfitted = make_pipeline(MelSpectrogram(), PretrainedCNN())
+    joblib.dump(unfitted, tmp_path / "unfitted.joblib")
     names = {"MODEL": model, "DATA": data, "TEXT": "text", "OTHER": "other.joblib",
+             "UNFITTED": "unfitted.joblib",
              "SCALER": "scaler", "EMPTY.pkl": "empty.pkl",
              "EMPTY": tmp_path / "empty", "SOME": data / "low" / "1.wav"}  # fmt: skip
     more = [*SMALL[:4], "-q"] if arguments[0] == "fit" else []

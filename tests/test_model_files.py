@@ -253,7 +253,8 @@ class Foreign(BaseEstimator):
             lambda X, y: make_pipeline(
                 make_mel(), PretrainedCNN(lambda i, o: tiny_cnn(i, o), weights=None, max_epochs=1)
             ).fit(X, y),
-            "backbone of PretrainedCNN must be a plain value for skaudio.save, got <function",
+            "backbone of PretrainedCNN must be a plain value for skaudio.save, got "
+            "<function <lambda>.<locals>.<lambda>>: .* joblib, which wants functions to be defined",
         ),
         (
             lambda X, y: make_pipeline(make_mel(), make_cnn(augment=torch.relu)).fit(X, y),
@@ -312,8 +313,8 @@ def test_other_things_are_named(good, pipe, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     write_parts(tmp_path / "zip", {"a.txt": b"text"})
     reasons = {
-        "joblib": "it is no model file",
-        "png": "it is no model file",
+        "joblib": "it is no model file, but looks like one of joblib or pickle: joblib.load reads",
+        "png": "it is no model file, as skaudio.save writes them",
         "onnx": "it is no model file",
         "empty": "it is no model file",
         "folder": "it is a folder",
