@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,7 @@ from skaudio._clip_checks import ClipChecks
 from skaudio._decoding import DECODING_ERRORS, OpenAudio, reason_of
 from skaudio._progress_bar import progress_bar
 from skaudio.audio import check_channel
-from skaudio.datasets import list_audio
+from skaudio.datasets import list_audio, list_unread_audio
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -26,6 +27,8 @@ __all__ = ["FileReport", "check_audio", "report_files"]
 OWNER = "check_audio"
 # Silence is looked for in pieces of so many seconds.
 PIECE = 0.02
+# Of files that are left out, so many are named.
+MAX_NAMED = 3
 
 
 class FileReport(NamedTuple):
@@ -61,7 +64,7 @@ def check_audio(
     ----------
     paths : str, PathLike or iterable of such
         Files, or one folder that is searched with all folders in it, as by
-        `skaudio.datasets.list_audio`.
+        `skaudio.datasets.list_audio`: hidden files are left out, and so are other formats.
     channel : 'mean', 'all' or int, default='mean'
         What will be asked of them: a file may lack the channel of this index, and in the mean of
         all channels these may cancel each other. Peak and silence are those of what is asked for.
@@ -94,6 +97,11 @@ def check_audio(
         If `paths` is one path that does not exist.
     ImportError
         If pandas is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If there is audio in the folder that is left out, such as m4a.
 
     See Also
     --------
@@ -181,6 +189,9 @@ def _as_files(paths: Any) -> list[str | os.PathLike]:
             raise ValueError(
                 f"paths of {OWNER} must be a list or a folder, got one file: pass [{paths!r}]."
             )
+        if not os.path.exists(paths):
+            raise FileNotFoundError(f"paths of {OWNER} must exist, got {paths!r}.")
+        _warn_of_left_out(list_unread_audio(paths))
         return list(list_audio(paths))
     if not np.iterable(paths):
         raise ValueError(f"paths of {OWNER} must be a list of paths or a folder, got {paths!r}.")
@@ -189,6 +200,16 @@ def _as_files(paths: Any) -> list[str | os.PathLike]:
         if not is_path(path):
             raise ValueError(f"paths of {OWNER} must hold str or PathLike, got {path!r}.")
     return paths
+
+
+def _warn_of_left_out(paths: list[str]) -> None:
+    if paths:
+        which = ", ".join(map(repr, paths[:MAX_NAMED])) + (", ..." if paths[MAX_NAMED:] else "")
+        warnings.warn(
+            f"{OWNER} leaves out audio files of other formats, {len(paths)} in all: {which}. Pass "
+            "a list of paths to look at them too.",
+            stacklevel=4,
+        )
 
 
 def _report(

@@ -117,6 +117,18 @@ def test_a_folder_is_searched(tmp_path):
     assert sorted(check_audio(str(tmp_path)).path) == sorted(paths)
 
 
+def test_audio_that_is_left_out_is_named(tmp_path):
+    write(tmp_path / "a.wav", np.ones(9))
+    for number in range(4):
+        (tmp_path / f"{number}.m4a").touch()
+    told = r"4 in all: '.*0.m4a', .*, '.*2.m4a', \.\.\.\. Pass a list"
+    with pytest.warns(UserWarning, match=told):
+        table = check_audio(tmp_path)
+    assert len(table) == 1
+    (row,) = check_audio([tmp_path / "0.m4a"]).itertuples()
+    assert row.status == "error"
+
+
 def test_limits_hold_but_for_the_length(tmp_path):
     path = write_tone(tmp_path / "a.wav")
     assert check_audio([path], limits=AudioLimits(max_duration=0.1)).status[0] == "ok"
@@ -145,7 +157,7 @@ def test_bad_arguments_are_named(paths, options, message):
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(FileNotFoundError, match="paths of check_audio must exist, got"):
         check_audio(tmp_path / "nowhere")
 
 
