@@ -73,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except KeyboardInterrupt:
-        say("interrupted")
+        folder = getattr(args, "checkpoint_dir", None)
+        say(f"interrupted; the same command goes on from {folder}" if folder else "interrupted")
         return INTERRUPTED
     except (ValueError, OSError, ImportError) as err:
         say(f"error: {in_options(str(err))}")

@@ -488,8 +488,10 @@ def test_a_fit_goes_on_where_it_was_interrupted(run, data, tmp_path, monkeypatch
         return train_step(self, batch, **params)
 
     monkeypatch.setattr(_Net, "train_step", step)
-    status, rows, _ = run(*command)
+    status, rows, err = run(*command)
     assert (status, len(rows)) == (130, 1 + 2)
+    folder = tmp_path / "checkpoints"
+    assert err.endswith(f"skaudio: interrupted; the same command goes on from {folder}\n")
     status, rows, _ = run(*command)
     assert (status, len(rows)) == (0, 1 + 5)
     assert len(steps) == 3 + 4  # three folds and the model
