@@ -19,7 +19,7 @@ from skaudio._cli_output import (
     say,
     say_failures,
     say_progress,
-    show_warning,
+    warning_printer,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default")
-            warnings.showwarning = show_warning
+            warnings.showwarning = warning_printer()
             _check_arguments(args)
             status = run[args.command](args)
             sys.stdout.flush()

@@ -7,7 +7,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TextIO
 
 __all__ = [
@@ -18,7 +18,7 @@ __all__ = [
     "say",
     "say_failures",
     "say_progress",
-    "show_warning",
+    "warning_printer",
 ]
 
 # What Python's parameters are called here.
@@ -97,13 +97,23 @@ def say_failures(failures: Iterable[tuple[str, str]]) -> None:
         say(f"cannot read {path}: {reason}")
 
 
-def show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """A warning as one line, in place of `warnings.showwarning`."""
-    say(f"warning: {' '.join(str(message).split())}")
+def warning_printer() -> Callable[..., None]:
+    """A new `warnings.showwarning`: a line for every warning, or file, and each but once."""
+    said: set[str] = set()
+
+    def show_warning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        remarks = getattr(message, "remarks", None)  # of an AudioWarning
+        texts = [str(message)] if remarks is None else map(": ".join, remarks)
+        for text in (" ".join(text.split()) for text in texts):
+            if text not in said:
+                said.add(text)
+                say(f"warning: {text}")
+
+    return show_warning

@@ -466,6 +466,19 @@ def test_warnings_are_one_line_without_source(run, data, monkeypatch):
     assert run("check", data)[2] == "skaudio: warning: first second\n"
 
 
+def test_damaged_files_are_named_once_each(run, data, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    for name in ("low", "high"):
+        soundfile.write(folder / name / "dc.wav", np.full(RATE, 0.5), RATE)
+    _, _, err = run("fit", folder, "--model", tmp_path / "m", *SMALL, "--cv", "--sample-rate", RATE)
+    lines = [line for line in err.splitlines() if "warning" in line]
+    told = "holds no sound, but the same value throughout: 0.5"
+    assert sorted(lines) == [
+        f"skaudio: warning: {folder / name / 'dc.wav'}: {told}" for name in ("high", "low")
+    ]
+
+
 def test_an_interrupted_fit_leaves_no_file(run, data, tmp_path, monkeypatch):
     def interrupt(self, X, y):
         raise KeyboardInterrupt
