@@ -313,7 +313,8 @@ def test_blocks_are_the_whole_file_or_the_same_error(sample_rate, monkeypatch):
         if path.name in ("long_10min.wav", "corrupt_mid.opus"):  # damage sounds as it likes to
             continue
         try:
-            rate = sample_rate or soundfile.info(path).samplerate
+            # A file that claims more than load_clip may be asked for is refused in itself.
+            rate = sample_rate or min(soundfile.info(path).samplerate, 10_000_000)
             expected = load_clip(path, sample_rate=rate)
         except (AudioError, soundfile.SoundFileError, TypeError):
             with pytest.raises(AudioError):
