@@ -14,7 +14,7 @@ What counts:
 
 - right: as many finite frames as are there, where the manifest says ok or ok+warn, or where only
   the header lies;
-- right, and it says so: the same, or what can be saved of a damaged file, with a warning;
+- right, with a warning: the same, or what can be saved of a damaged file, with a warning;
 - clear error: the text of the exception names the file, or a reason that lies in the file (a word
   of `REASONS`), where there is no sound to be had, or damage;
 - unclear error: it does neither, as with an empty text or one about shapes of arrays; or the file
@@ -40,7 +40,7 @@ from pages import RELIABILITY, write_block, write_row
 
 SECONDS, MEMORY = 20, 2 << 30
 READERS = ("skaudio.load_clip", "librosa.load", "torchaudio.load", "torchcodec", "soundfile.read")
-KINDS = ("right", "right, and it says so", "clear error", "unclear error", "wrong in silence",
+KINDS = ("right", "right, with a warning", "clear error", "unclear error", "wrong in silence",
          "crash", "hang")  # fmt: skip
 REASONS = ("format", "header", "channel", "sync", "decod", "finite", "malformed", "invalid data",
            "no such file", "directory", "permission", "symbolic", "stream")  # fmt: skip
@@ -161,7 +161,7 @@ def judge(answer, path, expect, frames):
     if not answer["finite"] or not near or answer["frames"] == 0 or expect == "error":
         return "wrong in silence"
     if said:
-        return "right, and it says so"
+        return "right, with a warning"
     if expect == "error or optional":
         return "right" if answer["peak"] > 0.1 else "wrong in silence"
     return "right" if frames is not None else "wrong in silence"
@@ -189,11 +189,9 @@ def list_files(data, folder):
         yield path, f"{kind} whose header claims gigabytes or hours (made)", "error or warn", 16_000
 
 
-def short(answer):
-    """An answer in a cell of a table."""
-    if "error" in answer:
-        return "error"
-    return f"{answer['frames']} frames" if "frames" in answer else ", ".join(answer)
+def cell(kind, answer):
+    """What came of a file, for a table."""
+    return f"{kind}: {answer['frames']} frames" if "frames" in answer else kind
 
 
 def main(data):
@@ -228,7 +226,7 @@ def main(data):
               "|---|---|" + "---|" * len(kinds)]  # fmt: skip
     for i, (_, what, expect, _) in enumerate(files):
         if len({found[i] for found in kinds.values()}) > 1:
-            cells = [f"{kinds[name][i]} ({short(answers[name][i])})" for name in kinds]
+            cells = [cell(kinds[name][i], answers[name][i]) for name in kinds]
             lines.append(f"| {what} | {expect} | {' | '.join(cells)} |")
     write_block("hostile", lines, RELIABILITY)
     mine = Counter(kinds["skaudio.load_clip"])
