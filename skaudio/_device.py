@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -39,6 +40,17 @@ FIRST_SCALE = 1024.0
 _GENERATOR_LOCK = threading.RLock()
 _COUNT_LOCK = threading.Lock()
 _PLACE_LOCK = threading.Lock()
+
+
+def _renew_locks() -> None:
+    """In a forked process nobody is left to release what other threads held."""
+    global _GENERATOR_LOCK, _COUNT_LOCK, _PLACE_LOCK
+    _GENERATOR_LOCK = threading.RLock()
+    _COUNT_LOCK, _PLACE_LOCK = threading.Lock(), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """One fitted pipeline in many threads at once."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -121,6 +122,32 @@ def test_threads_that_share_a_cold_cache_compute_every_clip_once(clips, tmp_path
     assert sorted(work) == sorted(f"{what} {path}" for what in ("decoded", 512) for path in paths)
     for values in found:
         np.testing.assert_array_equal(values, found[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_process_forked_while_a_thread_trains_can_train():
+    code = """
+import os, signal, threading, warnings
+import torch
+from skaudio._device import limited_threads, seeded
+warnings.simplefilter("ignore")  # of Python, about forks beside threads
+cpu, held, end = torch.device("cpu"), threading.Event(), threading.Event()
+def train():
+    with seeded(0, cpu):
+        held.set()
+        end.wait()
+threading.Thread(target=train).start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    with seeded(0, cpu), limited_threads(1):
+        os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+end.set()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "7"
 
 
 def test_names_of_the_package_may_be_looked_up_by_threads_at_once():
