@@ -148,8 +148,7 @@ class PoolingAttention(nn.Module):
         stride = [min(stride, 3) for stride in pool.stride]
         kernel = torch.cat([pool.weight] * self.n_heads)
         # Permuted only: in torch's channels-last order the images lie as the tokens do.
-        x = functional.conv2d(x.permute(0, 3, 1, 2), kernel, None, stride, 1, groups=len(kernel))
-        x = as_tokens(x)
+        x = as_tokens(_depthwise(x.permute(0, 3, 1, 2), kernel, stride))
         if self.n_extra:
             x = torch.cat([functional.linear(extra, weight, bias), x], dim=1)
         return norm(x.unflatten(2, (self.n_heads, -1))).transpose(1, 2)
@@ -189,6 +188,18 @@ class PoolingAttention(nn.Module):
         # table[index]: (n_along, n_keys, dim). One product per place along the axis.
         bias = q.flatten(2, 3) @ table[index].mT
         return bias.unflatten(2, q.shape[2:4]).permute(0, 3, 1, 2, 4)
+
+
+def _depthwise(x: Tensor, kernel: Tensor, stride: list[int]) -> Tensor:
+    """Convolution of every channel by itself, on a CPU always in float32.
+
+    The gradient of one in bfloat16 is made of memory there that nobody has written, in torch 2.14
+    and where the grid is narrow.
+    """
+    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return functional.conv2d(x.float(), kernel, None, stride, 1, groups=len(kernel))
+    return functional.conv2d(x, kernel, None, stride, 1, groups=len(kernel))
 
 
 def _seen(n: int, stride: int) -> slice | list[int]:
