@@ -26,22 +26,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from seed_matrix import MODELS, digest
 from seeds import make_task
 from sklearn.base import clone
-from thread_tools import answers, at_once
+from thread_tools import LOOK_UP, answers, at_once
 
 RESULTS = Path(__file__).parent / "results" / "threads.json"
 N_THREADS = 8
-LOOK_UP = """
-import skaudio, sys, threading
-sys.setswitchinterval(1e-5)
-barrier, found = threading.Barrier(len(skaudio.__all__)), []
-def look(name):
-    barrier.wait(60)
-    found.append(getattr(skaudio, name).__name__)
-threads = [threading.Thread(target=look, args=(name,)) for name in skaudio.__all__]
-[thread.start() for thread in threads]
-[thread.join() for thread in threads]
-sys.exit(sorted(found) != sorted(skaudio.__all__))
-"""
 
 
 def count_answers(task, model, n_rounds):

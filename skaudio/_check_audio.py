@@ -15,6 +15,7 @@ from skaudio._arguments import is_path, is_real, need_n_jobs, need_verbose, reje
 from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._clip_checks import ClipChecks
 from skaudio._decoding import DECODING_ERRORS, OpenAudio, reason_of
+from skaudio._pandas import import_pandas
 from skaudio._progress_bar import progress_bar
 from skaudio.audio import check_channel
 from skaudio.datasets import list_audio, list_unread_audio
@@ -125,7 +126,7 @@ def check_audio(
     >>> os.path.basename(table["duplicate_of"][1])
     'a.wav'
     """
-    pandas = _import_pandas()
+    pandas = import_pandas(OWNER)
     rows = report_files(
         _as_files(paths), channel=channel, limits=limits, silence_db=silence_db, n_jobs=n_jobs,
         verbose=verbose,
@@ -264,13 +265,3 @@ class _Silence:
             quiet = pieces.std(axis=1).max(axis=1) < self._threshold
             self._silent += int(quiet.sum()) * pieces.shape[1]
             self._all += len(pieces) * pieces.shape[1]
-
-
-def _import_pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as err:
-        raise ImportError(
-            f"{OWNER} needs pandas: install it with pip install 'skaudio[table]'."
-        ) from err
-    return pandas

@@ -17,6 +17,7 @@ from skaudio._arguments import is_path, is_real, need_choice, need_int, need_ver
 from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._clip_extractor import other_count
 from skaudio._mel_spectrogram import MelSpectrogram
+from skaudio._pandas import import_pandas
 from skaudio._pipelines import check_pipeline, label_names, uncached_transform
 from skaudio._progress_bar import progress_bar
 from skaudio.audio import AudioError, AudioWarning, probe_channels, probe_length, read_stream
@@ -128,7 +129,7 @@ def predict_windows(
     4    2.0  2.5   dog
     5    2.0  2.5  rain
     """
-    pandas = _import_pandas()
+    pandas = import_pandas(OWNER)
     mel = _check_pipe(pipe)
     paths = _check_paths(path)
     length, step = _check_times(window, hop, mel)
@@ -162,16 +163,6 @@ def predict_windows(
     if is_path(path):
         del columns["path"]
     return pandas.DataFrame(columns)
-
-
-def _import_pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as err:
-        raise ImportError(
-            f"{OWNER} needs pandas: install it with pip install 'skaudio[table]'."
-        ) from err
-    return pandas
 
 
 def _check_pipe(pipe: Any) -> MelSpectrogram:

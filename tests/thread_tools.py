@@ -4,6 +4,20 @@ import threading
 
 from skaudio import predict_windows
 
+# For a new process: all names of the package, each looked up by a thread of its own.
+LOOK_UP = """
+import skaudio, sys, threading
+sys.setswitchinterval(1e-5)
+barrier, found = threading.Barrier(len(skaudio.__all__)), []
+def look(name):
+    barrier.wait(60)
+    found.append(getattr(skaudio, name).__name__)
+threads = [threading.Thread(target=look, args=(name,)) for name in skaudio.__all__]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert sorted(found) == sorted(skaudio.__all__)
+"""
+
 
 def at_once(*functions):
     """What functions give that start together, each in a thread of its own."""
