@@ -144,6 +144,8 @@ def load(path: str | os.PathLike) -> Any:
     """
     if not is_path(path):
         raise ValueError(f"path of skaudio.load must be a str or PathLike, got {path!r}.")
+    if not os.fspath(path):
+        raise ValueError(f"path of skaudio.load must name a file, got {path!r}.")
     file = Path(os.fsdecode(path))
     try:
         if not os.path.lexists(file):

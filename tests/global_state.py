@@ -77,6 +77,9 @@ def _of_torch():
     fresh = threading.Thread(target=lambda: threads.append(torch.get_num_threads()))
     fresh.start()
     fresh.join()
+    with warnings.catch_warnings():  # torch 2.9 warns of whoever looks at old settings
+        warnings.simplefilter("ignore")
+        tf32 = backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32
     return {
         "torch.threads": (torch.get_num_threads(), torch.get_num_interop_threads(), *threads),
         "torch.dtype": torch.get_default_dtype(),
@@ -92,7 +95,7 @@ def _of_torch():
         ),
         "torch.backends": (
             backends.cudnn.enabled, backends.cudnn.benchmark, backends.cudnn.deterministic,
-            backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32, backends.mkldnn.enabled,
+            *tf32, backends.mkldnn.enabled,
             backends.cuda.flash_sdp_enabled(), backends.cuda.math_sdp_enabled(),
         ),
     }  # fmt: skip

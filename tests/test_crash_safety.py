@@ -45,7 +45,7 @@ from skaudio import MelSpectrogram
 
 def search(cache, paths):
     mel = MelSpectrogram(sample_rate=8000, duration=0.2, n_fft=256, n_mels=32, cache_dir=cache)
-    flat = FunctionTransformer(np.reshape, kw_args={"shape": (-1, 32 * 51)})
+    flat = FunctionTransformer(lambda images: images.reshape(len(images), -1))
     pipe = make_pipeline(mel, flat, LogisticRegression(max_iter=1000))
     grid = {"melspectrogram__hop_length": [32], "logisticregression__C": [0.1, 1]}
     with joblib.parallel_config("threading", n_jobs=2):
