@@ -33,11 +33,11 @@ class Worker:
         self.reader.close()
         return at_work
 
-    def result(self):
-        """What the function returned; raises what it raised."""
-        if not self.reader.poll(PATIENCE):
+    def result(self, patience=PATIENCE):
+        """What the function returned; raises what it raised, or TimeoutError after so long."""
+        if not self.reader.poll(patience):
             self.kill()
-            raise TimeoutError(f"Work hung for {PATIENCE} seconds.")
+            raise TimeoutError(f"Work hung for {patience} seconds.")
         kind, value = self.reader.recv()
         self.kill()  # joblib's pool would wait for more work for five minutes
         if kind == "error":
