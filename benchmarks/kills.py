@@ -38,7 +38,7 @@ COMMAND = "python benchmarks/kills.py --kills {}"
 SHARES = {
     "features, 2 threads": 0.25, "`warm`, 2 threads": 0.2, "`memmap_dir`, 2 threads": 0.2,
     "search, 2 threads": 0.07, "`joblib.dump`": 0.1, "`skaudio.save`": 0.1,
-    "`write_audacity_labels`": 0.05, "features, 2 processes": 0.02, "one worker of 2": 0.05,
+    "`write_audacity_labels`": 0.05, "features, 2 processes": 0.05, "one worker of 2": 0.05,
     "search, 2 processes": 0.005,
 }  # fmt: skip
 RESULTS = Path(__file__).parent / "results" / "kills.json"
@@ -79,15 +79,26 @@ def kill_group(work, folder, seconds):
     return worker.kill()
 
 
+def started(work, folder):
+    """Work that has made some entries; most time goes into starting joblib's processes."""
+    worker = Worker(work, folder)
+    moment = random.randrange(1, 3 * len(CLIPS) // 2)
+    while len(list(folder.rglob("*.npy"))) < moment and not worker.reader.poll():
+        time.sleep(0.001)
+    return worker
+
+
+def kill_processes(work, folder, seconds):
+    """Kill work and the processes of joblib's pool while these compute."""
+    return started(work, folder).kill()
+
+
 def kill_helper(work, folder, seconds):
     """Kill one process of joblib's pool while it computes.
 
     The user sees that it was killed; or joblib waits for ever, since a lock has died with it.
     """
-    worker = Worker(work, folder)
-    moment = random.randrange(1, 3 * len(CLIPS) // 2)  # entries; most time goes into starting
-    while len(list(folder.rglob("*.npy"))) < moment and not worker.reader.poll():
-        time.sleep(0.001)
+    worker = started(work, folder)
     try:
         os.kill(random.choice(worker.helpers()), signal.SIGKILL)
     except (IndexError, ProcessLookupError):
@@ -102,10 +113,16 @@ def kill_helper(work, folder, seconds):
     return False
 
 
+KILLS = {
+    "one worker of 2": kill_helper, "features, 2 processes": kill_processes,
+    "search, 2 processes": kill_processes,
+}  # fmt: skip
+
+
 def store_rounds(name, work, n_kills, folder):
     """Kill work that fills a store: a row of the table."""
     expected, seconds = timed(work, folder / "undisturbed")
-    kill = kill_helper if name == "one worker of 2" else kill_group
+    kill = KILLS.get(name, kill_group)
     row = {"kills": 0, "survived": 0, "entries": 0, "torn": 0, "left": 0, "left then": 0,
            "hung": 0}  # fmt: skip
     for attempt in range(10 * n_kills):
