@@ -13,7 +13,14 @@ import xxhash
 
 from skaudio._arguments import is_int
 from skaudio._atomic_file import atomic_file
-from skaudio._training_state import TrainingState, put_history, put_state, row_of, take_state
+from skaudio._training_state import (
+    TrainingState,
+    as_bytes,
+    put_history,
+    put_state,
+    row_of,
+    take_state,
+)
 from skaudio._validation import check_folder, check_int
 
 __all__ = ["Checkpoint", "check_checkpoints"]
@@ -159,8 +166,6 @@ def check_checkpoints(owner: Any) -> None:
 def _checksum(text: str, tensors: dict[str, torch.Tensor]) -> str:
     """Of damage, not of malice."""
     digest = xxhash.xxh3_128(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    for part in as_bytes(dict(sorted(tensors.items()))):
+        digest.update(part)
     return digest.hexdigest()

@@ -17,6 +17,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from skaudio._clip_dataset import ClipDataset
+from skaudio._training_state import as_bytes, bytes_of
 from skaudio._training_task import TrainingTask
 
 __all__ = ["digest_of_fit"]
@@ -77,9 +78,8 @@ def digest_of_fit(
         "rng": rng.get_state(),
     }
     digest.update(_describe(facts, ()).encode())
-    for name, tensor in module.state_dict().items():
-        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(_bytes(tensor))
+    for part in as_bytes(module.state_dict()):
+        digest.update(part)
     for data in (task.data, task.valid, task.unlabeled):
         for part in [b"none"] if data is None else _parts(data):
             digest.update(part)
@@ -91,11 +91,7 @@ def _parts(data: ClipDataset) -> Iterator[Any]:
     yield f"{len(data)}{data.images.shape[1:]}".encode()
     for start in range(0, len(data), CLIPS_AT_A_TIME):
         images, rest = data[np.arange(start, min(start + CLIPS_AT_A_TIME, len(data)))]
-        yield from map(_bytes, (images, *rest))
-
-
-def _bytes(tensor: torch.Tensor) -> memoryview:
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+        yield from map(bytes_of, (images, *rest))
 
 
 def _describe(value: Any, above: tuple[int, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FinishedEpoch", "TrainingState", "put_history", "put_state", "row_of", "take_state"]
+__all__ = [
+    "FinishedEpoch",
+    "TrainingState",
+    "as_bytes",
+    "bytes_of",
+    "put_history",
+    "put_state",
+    "row_of",
+    "take_state",
+]
 
 
 @dataclass
@@ -128,6 +138,18 @@ def put_state(net: Any, rng: np.random.RandomState, state: TrainingState) -> Non
     keys = state.tensors["rng"].numpy().astype(np.uint32)
     rng.set_state(("MT19937", keys, *plain["rng"]))
     _set_generators(net, _under("generator", state.tensors))
+
+
+def as_bytes(tensors: dict[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """Names, types, shapes and content of tensors on the CPU, for a checksum."""
+    for name, tensor in tensors.items():
+        yield f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode()
+        yield bytes_of(tensor)
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """Content of a tensor on the CPU."""
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def put_history(net: Any, rows: list[dict[str, Any]]) -> None:
