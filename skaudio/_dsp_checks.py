@@ -11,6 +11,7 @@ from skaudio._arguments import need_choice, need_flag, need_int, need_numbers, n
 __all__ = [
     "MAX_CELLS",
     "MAX_POWER",
+    "MAX_SAMPLES",
     "MAX_SAMPLE_RATE",
     "check_bands",
     "check_filter_size",
@@ -18,8 +19,8 @@ __all__ = [
     "check_waves",
 ]
 
-# Hz; files beyond are taken for damaged too.
-MAX_SAMPLE_RATE = 10_000_000
+# Hz; files beyond are taken for damaged too. And samples of a clip: 8 GB, 27 hours at 22 kHz.
+MAX_SAMPLE_RATE, MAX_SAMPLES = 10_000_000, 2**31
 # Magnitudes of samples of up to 1e6, to this power, are numbers of float32.
 MAX_POWER, MAX_WAVE = 4.0, 1e6
 # Cells of a matrix of mel filters: 2 GB; and of the spectrogram of one clip: 1 GB.

@@ -8,7 +8,13 @@ from typing import Any
 
 from skaudio import dsp
 from skaudio._arguments import is_among, is_int
-from skaudio._dsp_checks import MAX_CELLS, MAX_POWER, MAX_SAMPLE_RATE, check_filter_size
+from skaudio._dsp_checks import (
+    MAX_CELLS,
+    MAX_POWER,
+    MAX_SAMPLE_RATE,
+    MAX_SAMPLES,
+    check_filter_size,
+)
 from skaudio._validation import (
     check_bool,
     check_choice,
@@ -31,9 +37,6 @@ __all__ = [
     "warn_of_empty_bands",
     "windows_of",
 ]
-
-# Samples of a clip: 8 GB, and 27 hours at 22 kHz.
-MAX_SAMPLES = 2**31
 
 
 def check_mel_parameters(owner: Any) -> None:

@@ -10,7 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from skaudio._arguments import is_among, is_int, is_path, is_real, need_n_jobs, need_verbose
+from skaudio._arguments import (
+    is_among,
+    is_int,
+    is_path,
+    is_real,
+    need_flag,
+    need_int,
+    need_n_jobs,
+    need_verbose,
+    reject,
+)
 from skaudio._clips import EncodedClip, SampledClip
 
 # Rates and penalties up to this are numbers of float32.
@@ -20,9 +30,7 @@ MAX_AMPLITUDE = 1e6
 
 
 def _reject(owner: object, name: str, rule: str) -> ValueError:
-    return ValueError(
-        f"{name} of {type(owner).__name__} must be {rule}, got {getattr(owner, name)!r}."
-    )
+    return reject(name, type(owner).__name__, rule, getattr(owner, name))
 
 
 def peak_of(wave: np.ndarray) -> float:
@@ -34,13 +42,8 @@ def check_int(
     owner: object, name: str, *, low: int, high: int | None = None, optional: bool = False
 ) -> None:
     """Check that parameter `name` is an int >= `low`, <= `high`, or None if `optional`."""
-    value = getattr(owner, name)
-    if optional and value is None:
-        return
-    if not is_int(value, low):
-        raise _reject(owner, name, f"an int >= {low}" + (" or None" if optional else ""))
-    if high is not None and int(value) > high:
-        raise _reject(owner, name, f"at most {high}")
+    value, kind = getattr(owner, name), type(owner).__name__
+    need_int(value, name, kind, low=low, high=high, optional=optional)
 
 
 def check_pair(
@@ -113,8 +116,7 @@ def check_verbose(owner: object) -> None:
 
 def check_bool(owner: object, name: str) -> None:
     """Check that parameter `name` of `owner` is True or False."""
-    if not isinstance(getattr(owner, name), bool | np.bool_):
-        raise _reject(owner, name, "True or False")
+    need_flag(getattr(owner, name), name, type(owner).__name__)
 
 
 def check_choice(owner: object, name: str, choices: Collection[Any]) -> None:

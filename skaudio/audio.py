@@ -27,6 +27,7 @@ from skaudio._decoding import (
     read_waveform,
     reason_of,
 )
+from skaudio._dsp_checks import MAX_SAMPLE_RATE, MAX_SAMPLES
 
 __all__ = [
     "AudioError",
@@ -37,10 +38,6 @@ __all__ = [
     "probe_length",
     "stream_blocks",
 ]
-
-
-# Of what comes out: beyond all sound, and 8 GB.
-MAX_SAMPLE_RATE, MAX_SAMPLES = 10_000_000, 2**31
 
 
 class AudioError(ValueError):

@@ -21,7 +21,7 @@ from skaudio._arguments import (
     random_generator,
     reject,
 )
-from skaudio._dsp_checks import MAX_CELLS, check_bands, check_frames, check_waves
+from skaudio._dsp_checks import MAX_CELLS, MAX_SAMPLES, check_bands, check_frames, check_waves
 from skaudio._scratch import scratch
 
 __all__ = [
@@ -291,7 +291,7 @@ def invert_log_mel(
     """
     check_bands(locals(), "invert_log_mel")
     check_frames(locals(), "invert_log_mel")
-    need_int(n_samples, "n_samples", "invert_log_mel", low=1, high=2**31)
+    need_int(n_samples, "n_samples", "invert_log_mel", low=1, high=MAX_SAMPLES)
     need_int(n_iter, "n_iter", "invert_log_mel", low=1)
     log_mel = need_numbers(log_mel, "log_mel", "invert_log_mel", low=-700.0, high=700.0)
     if log_mel.ndim != 2 or len(log_mel) != n_mels or log_mel.shape[1] == 0:
