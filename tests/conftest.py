@@ -55,11 +55,22 @@ def tone_clips(tmp_path_factory):
     return paths, np.array(labels), np.arange(30) // 2 % 5
 
 
-@pytest.fixture
-def images():
-    """Forty-eight small log-mel-like arrays of two classes, and their labels."""
+def two_classes(gap):
+    """Forty-eight small log-mel-like arrays of two classes so far apart, and their labels."""
     rng = np.random.default_rng(0)
     y = np.array(["dog", "rain"] * 24)
     X = rng.normal(size=(48, 16, 20)).astype(np.float32) - 5.0
-    X[y == "dog", :8] += 2.0
+    X[y == "dog", :8] += gap
     return X, y
+
+
+@pytest.fixture
+def images():
+    """Clips that any network tells apart."""
+    return two_classes(2.0)
+
+
+@pytest.fixture
+def hard_images():
+    """Clips that are hard to tell apart, so that training on and on gets worse."""
+    return two_classes(0.5)

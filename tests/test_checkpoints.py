@@ -57,16 +57,6 @@ class DropoutCNN(TinyCNN):
 
 
 @pytest.fixture
-def clips():
-    """Classes that are hard to tell apart, so that training on and on gets worse."""
-    rng = np.random.default_rng(0)
-    y = np.array(["dog", "rain"] * 24)
-    X = rng.normal(size=(48, 16, 20)).astype(np.float32) - 5.0
-    X[y == "dog", :8] += 0.5
-    return X, y
-
-
-@pytest.fixture
 def kill_after(monkeypatch):
     """Let training end after so many steps; tells how many are left."""
     train_step = _Net.train_step
@@ -102,8 +92,8 @@ def assert_same(one, other, X):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_killed_fit_goes_on_with_the_same_bits(clips, tmp_path, kill_after, name):
-    X, y = clips
+def test_a_killed_fit_goes_on_with_the_same_bits(hard_images, tmp_path, kill_after, name):
+    X, y = hard_images
     whole = make_classifier(**SETTINGS[name]).fit(X, y)
     clf = make_classifier(**SETTINGS[name], checkpoint_dir=tmp_path)
     for n_steps in (STEPS + 2, STEPS + 1):  # in the second epoch, and in the one after that
@@ -119,9 +109,9 @@ def test_a_killed_fit_goes_on_with_the_same_bits(clips, tmp_path, kill_after, na
 
 @pytest.mark.parametrize("name", ["plain", "early stopping"])
 def test_a_fit_killed_between_its_last_epoch_and_its_end_has_no_further_epoch(
-    clips, tmp_path, monkeypatch, name
+    hard_images, tmp_path, monkeypatch, name
 ):
-    X, y = clips
+    X, y = hard_images
     clf = make_classifier(**SETTINGS[name], checkpoint_dir=tmp_path)
 
     def die(self, net):
@@ -148,8 +138,8 @@ def tags_of(y):
     ],
     ids=["many labels", "weights and validation clips", "groups", "resampler"],
 )
-def test_whatever_is_trained_on_goes_on(clips, tmp_path, kill_after, fit):
-    X, y = clips
+def test_whatever_is_trained_on_goes_on(hard_images, tmp_path, kill_after, fit):
+    X, y = hard_images
     whole = fit(make_classifier(), X, y)
     clf = make_classifier(checkpoint_dir=tmp_path)
     kill_after(2 * STEPS + 3)
@@ -163,8 +153,8 @@ def test_whatever_is_trained_on_goes_on(clips, tmp_path, kill_after, fit):
     assert_same(fit(clone(clf), X, y), whole, through)
 
 
-def test_masked_pretraining_is_not_repeated(clips, tmp_path, kill_after, monkeypatch):
-    X, y = clips
+def test_masked_pretraining_is_not_repeated(hard_images, tmp_path, kill_after, monkeypatch):
+    X, y = hard_images
     settings = {"pretrain": "masked", "pretrain_epochs": 2, "max_epochs": 2, "random_state": 0}
     whole = MAST(**settings).fit(X, y, X_unlabeled=X[:7])
     clf = MAST(**settings, checkpoint_dir=tmp_path)
@@ -180,8 +170,8 @@ def test_masked_pretraining_is_not_repeated(clips, tmp_path, kill_after, monkeyp
         clone(clf).fit(X, y, X_unlabeled=X[:8])
 
 
-def test_a_warm_start_goes_on_from_its_own_weights(clips, tmp_path, kill_after):
-    X, y = clips
+def test_a_warm_start_goes_on_from_its_own_weights(hard_images, tmp_path, kill_after):
+    X, y = hard_images
     first = make_classifier(checkpoint_dir=tmp_path, warm_start=True).fit(X, y)
     copied = make_classifier(checkpoint_dir=tmp_path, warm_start=True).fit(X, y)  # reads the file
     kill_after(STEPS + 2)
@@ -193,8 +183,8 @@ def test_a_warm_start_goes_on_from_its_own_weights(clips, tmp_path, kill_after):
     assert_same(first, copied.set_params(checkpoint_dir=None).fit(X, y), X)
 
 
-def test_a_finished_fit_is_read_and_not_trained_again(clips, tmp_path, kill_after):
-    X, y = clips
+def test_a_finished_fit_is_read_and_not_trained_again(hard_images, tmp_path, kill_after):
+    X, y = hard_images
     whole = make_classifier(ema_decay=0.9, checkpoint_dir=tmp_path).fit(X, y)
     (file,) = tmp_path.iterdir()
     assert file.name.startswith("PretrainedCNN-")
@@ -208,8 +198,10 @@ def test_a_finished_fit_is_read_and_not_trained_again(clips, tmp_path, kill_afte
         again.set_params(warm_start=True).fit(X, y)
 
 
-def test_folds_and_candidates_share_a_folder_and_a_search_goes_on(clips, tmp_path, kill_after):
-    X, y = clips
+def test_folds_and_candidates_share_a_folder_and_a_search_goes_on(
+    hard_images, tmp_path, kill_after
+):
+    X, y = hard_images
     grid = {"lr": [1e-3, 5e-3]}
     whole = GridSearchCV(make_classifier(max_epochs=2), grid, cv=2).fit(X, y)
     clf = make_classifier(max_epochs=2, checkpoint_dir=tmp_path)
@@ -269,11 +261,11 @@ CHANGES = {
 }  # fmt: skip
 
 
-def test_whatever_decides_the_result_makes_another_fit(clips, tmp_path, fits):
+def test_whatever_decides_the_result_makes_another_fit(hard_images, tmp_path, fits):
     clf = make_classifier(augment=Tilt(0.2), checkpoint_dir=tmp_path)
     for change in ({}, *CHANGES.values()):
         with pytest.raises(Killed):
-            clone(clf).set_params(**change).fit(*clips)
+            clone(clf).set_params(**change).fit(*hard_images)
     assert len(set(fits)) == len(CHANGES) + 1
 
 
@@ -341,7 +333,7 @@ def test_neither_order_nor_what_is_not_there_yet_matters():
         unset = recursive
 
 
-def test_another_timm_makes_another_fit(clips, tmp_path, fits, monkeypatch):
+def test_another_timm_makes_another_fit(hard_images, tmp_path, fits, monkeypatch):
     from importlib.metadata import version
 
     for number in ("1.0", "2.0"):
@@ -350,12 +342,12 @@ def test_another_timm_makes_another_fit(clips, tmp_path, fits, monkeypatch):
             lambda name, number=number: number if name == "timm" else version(name),
         )
         with pytest.raises(Killed):
-            make_classifier(checkpoint_dir=tmp_path).fit(*clips)
+            make_classifier(checkpoint_dir=tmp_path).fit(*hard_images)
     assert len(set(fits)) == 2
 
 
-def test_other_data_make_another_fit(clips, tmp_path, fits):
-    X, y = clips
+def test_other_data_make_another_fit(hard_images, tmp_path, fits):
+    X, y = hard_images
     weight, other_y = np.ones(48), y.copy()
     other_y[0] = "rain"
     changed = [array.copy() for array in (X, weight, X[:4])]
@@ -372,8 +364,8 @@ def test_other_data_make_another_fit(clips, tmp_path, fits):
     assert len(set(fits)) == len(fits) == 7
 
 
-def test_what_does_not_matter_is_the_same_fit(clips, tmp_path, kill_after, capsys):
-    X, y = clips
+def test_what_does_not_matter_is_the_same_fit(hard_images, tmp_path, kill_after, capsys):
+    X, y = hard_images
     settings = {"max_epochs": 1, "augment": louder, "checkpoint_dir": tmp_path / "a"}
     make_classifier(**settings).fit(X, y)
     kill_after(0)
@@ -383,12 +375,12 @@ def test_what_does_not_matter_is_the_same_fit(clips, tmp_path, kill_after, capsy
 
 
 @pytest.fixture
-def interrupted(clips, tmp_path, kill_after):
+def interrupted(hard_images, tmp_path, kill_after):
     """A fit that was killed in its third epoch, and the file that it has left."""
     clf = make_classifier(checkpoint_dir=tmp_path)
     kill_after(2 * STEPS + 1)
     with pytest.raises(Killed):
-        clf.fit(*clips)
+        clf.fit(*hard_images)
     (file,) = tmp_path.iterdir()
     kill_after(100)
     return clf, file
@@ -413,15 +405,15 @@ def change_header(file, **changes):
     ids=["empty", "truncated", "altered", "another format", "another fit", "no checkpoint"],
 )
 def test_a_spoiled_checkpoint_is_named_and_training_starts_anew(
-    clips, interrupted, kill_after, spoil, reason
+    hard_images, interrupted, kill_after, spoil, reason
 ):
     clf, file = interrupted
     spoil(file)
     left = kill_after(100)
     with pytest.warns(UserWarning, match=rf"from the start.*{file.name}.*({reason})"):
-        clf.fit(*clips)
+        clf.fit(*hard_images)
     assert 100 - left[0] == 4 * STEPS
-    assert_same(clf, make_classifier().fit(*clips), clips[0])
+    assert_same(clf, make_classifier().fit(*hard_images), hard_images[0])
 
 
 def test_no_changed_byte_goes_unnoticed(interrupted):
@@ -440,9 +432,9 @@ def test_no_changed_byte_goes_unnoticed(interrupted):
 
 
 def test_a_full_disk_says_so_and_leaves_the_earlier_checkpoint(
-    clips, tmp_path, kill_after, monkeypatch
+    hard_images, tmp_path, kill_after, monkeypatch
 ):
-    X, y = clips
+    X, y = hard_images
     clf = make_classifier(max_epochs=1).fit(X, y)
     before = clf.predict_proba(X)
     clf.set_params(max_epochs=4, checkpoint_dir=tmp_path)
@@ -467,7 +459,7 @@ def test_a_full_disk_says_so_and_leaves_the_earlier_checkpoint(
     assert 100 - left[0] == 2 * STEPS + 4 * STEPS  # two epochs, and those of the other fit
 
 
-def test_a_folder_that_goes_away_is_made_again(clips, tmp_path, monkeypatch):
+def test_a_folder_that_goes_away_is_made_again(hard_images, tmp_path, monkeypatch):
     folder = tmp_path / "deep" / "folder"
     clf = make_classifier(checkpoint_dir=folder)
     save = _checkpoint.Checkpoint.save
@@ -477,15 +469,15 @@ def test_a_folder_that_goes_away_is_made_again(clips, tmp_path, monkeypatch):
         save(self, net, rng)
 
     monkeypatch.setattr(_checkpoint.Checkpoint, "save", tidy)
-    clf.fit(*clips)
+    clf.fit(*hard_images)
     assert len(list(folder.iterdir())) == 1
 
 
-def test_what_killed_writers_have_left_goes_with_the_next_checkpoint(clips, tmp_path):
+def test_what_killed_writers_have_left_goes_with_the_next_checkpoint(hard_images, tmp_path):
     orphan, other = tmp_path / f".skaudio-{'0' * 32}.safetensors", tmp_path / "notes"
     for file in (orphan, other):
         file.touch()
-    make_classifier(max_epochs=1, checkpoint_dir=tmp_path).fit(*clips)
+    make_classifier(max_epochs=1, checkpoint_dir=tmp_path).fit(*hard_images)
     assert [file.exists() for file in (orphan, other)] == [False, True]
 
 
@@ -504,48 +496,48 @@ def test_what_killed_writers_have_left_goes_with_the_next_checkpoint(clips, tmp_
         ({"checkpoint_dir": __file__}, "checkpoint_dir of PretrainedCNN must be a folder that can"),
     ],
 )
-def test_wrong_parameters_are_refused_with_the_reason(clips, tmp_path, parameters, rule):
+def test_wrong_parameters_are_refused_with_the_reason(hard_images, tmp_path, parameters, rule):
     with pytest.raises(ValueError, match=rule):
-        make_classifier(**{"checkpoint_dir": tmp_path, **parameters}).fit(*clips)
+        make_classifier(**{"checkpoint_dir": tmp_path, **parameters}).fit(*hard_images)
 
 
-def test_with_verbose_a_fit_says_what_it_found(clips, interrupted, capsys):
+def test_with_verbose_a_fit_says_what_it_found(hard_images, interrupted, capsys):
     clf, file = interrupted
-    clf.fit(*clips)
+    clf.fit(*hard_images)
     assert capsys.readouterr().out == ""
-    clf.set_params(verbose=1).fit(*clips)
+    clf.set_params(verbose=1).fit(*hard_images)
     told = f"PretrainedCNN was finished before, 4 of 4 epochs are in {file}\n"
     assert capsys.readouterr().out == told
 
 
-def test_with_verbose_a_fit_that_goes_on_says_so(clips, interrupted, capsys):
+def test_with_verbose_a_fit_that_goes_on_says_so(hard_images, interrupted, capsys):
     clf, file = interrupted
-    clf.set_params(verbose=1).fit(*clips)
+    clf.set_params(verbose=1).fit(*hard_images)
     told = f"PretrainedCNN goes on, 2 of 4 epochs are in {file}\n"
     assert capsys.readouterr().out.startswith(told)
 
 
-def test_chunks_are_not_kept(clips, tmp_path):
-    make_classifier(checkpoint_dir=tmp_path).partial_fit(*clips, classes=["dog", "rain"])
+def test_chunks_are_not_kept(hard_images, tmp_path):
+    make_classifier(checkpoint_dir=tmp_path).partial_fit(*hard_images, classes=["dog", "rain"])
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not RECENT, reason="scikit-learn < 1.9 has no callbacks")
-def test_a_fit_that_a_callback_ended_leaves_nothing(clips, tmp_path):
+def test_a_fit_that_a_callback_ended_leaves_nothing(hard_images, tmp_path):
     from test_callbacks import Recorder
 
     clf = make_classifier(checkpoint_dir=tmp_path).set_callbacks(Recorder(stop_after=2))
-    assert clf.fit(*clips).n_iter_ == 2
+    assert clf.fit(*hard_images).n_iter_ == 2
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not RECENT, reason="scikit-learn < 1.9 has no callbacks")
-def test_callbacks_hear_of_the_epochs_that_are_still_to_come(clips, interrupted):
+def test_callbacks_hear_of_the_epochs_that_are_still_to_come(hard_images, interrupted):
     from test_callbacks import Recorder
 
     clf, _ = interrupted
     recorder = Recorder()
-    clf.set_callbacks(recorder).fit(*clips)
+    clf.set_callbacks(recorder).fit(*hard_images)
     assert [part.n_iter_ for part, _ in recorder.scores] == [3, 4]
 
 

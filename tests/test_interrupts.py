@@ -43,20 +43,11 @@ def press_after(monkeypatch):
     return arm
 
 
-@pytest.fixture
-def clips():
-    rng = np.random.default_rng(0)
-    y = np.array(["dog", "rain"] * 24)
-    X = rng.normal(size=(48, 16, 20)).astype(np.float32) - 5.0
-    X[y == "dog", :8] += 0.5
-    return X, y
-
-
 @pytest.mark.parametrize("name", SETTINGS)
 def test_an_interrupted_fit_is_one_that_stopped_after_the_last_finished_epoch(
-    clips, press_after, name
+    hard_images, press_after, name
 ):
-    X, y = clips
+    X, y = hard_images
     for n_epochs in (1, 5) if name == "early stopping" else (1, 3):
         counter = Counter(stop_after=n_epochs)
         stopped = make_classifier(**SETTINGS[name], callbacks=[counter]).fit(X, y)
@@ -71,8 +62,8 @@ def test_an_interrupted_fit_is_one_that_stopped_after_the_last_finished_epoch(
         assert vars(clf).keys() == vars(stopped).keys()
 
 
-def test_early_stopping_gives_the_best_of_the_finished_epochs(clips, press_after):
-    X, y = clips
+def test_early_stopping_gives_the_best_of_the_finished_epochs(hard_images, press_after):
+    X, y = hard_images
     clf = make_classifier(**SETTINGS["early stopping"])
     press_after(5 * STEPS + 2)
     with pytest.raises(KeyboardInterrupt):
@@ -83,8 +74,8 @@ def test_early_stopping_gives_the_best_of_the_finished_epochs(clips, press_after
     assert loss == pytest.approx(min(losses), rel=1e-5)
 
 
-def test_before_the_first_epoch_has_ended_everything_is_as_it_was(clips, press_after):
-    X, y = clips
+def test_before_the_first_epoch_has_ended_everything_is_as_it_was(hard_images, press_after):
+    X, y = hard_images
     clf = make_classifier()
     press_after(STEPS - 1)
     with pytest.raises(KeyboardInterrupt):
@@ -99,8 +90,8 @@ def test_before_the_first_epoch_has_ended_everything_is_as_it_was(clips, press_a
     np.testing.assert_array_equal(clf.predict_proba(X), before)
 
 
-def test_a_pipeline_that_was_interrupted_can_be_used_and_trained_on(clips, press_after):
-    X, y = clips
+def test_a_pipeline_that_was_interrupted_can_be_used_and_trained_on(hard_images, press_after):
+    X, y = hard_images
     resampler = DiffResResampler(0.5, random_state=0)
     pipe = make_pipeline(resampler, make_classifier(warm_start=True, callbacks=[Counter()]))
     press_after(2 * STEPS + 1)
@@ -120,8 +111,8 @@ def test_a_pipeline_that_was_interrupted_can_be_used_and_trained_on(clips, press
     assert pipe[-1].n_iter_ == 6
 
 
-def test_an_interrupt_after_training_costs_nothing(clips, monkeypatch):
-    X, y = clips
+def test_an_interrupt_after_training_costs_nothing(hard_images, monkeypatch):
+    X, y = hard_images
     whole = make_classifier().fit(DiffResResampler(0.5, random_state=0).fit_transform(X), y)
     settle, times = TrainedNetwork._settle, []
 
@@ -139,8 +130,8 @@ def test_an_interrupt_after_training_costs_nothing(clips, monkeypatch):
     assert_same(clf, whole, array)
 
 
-def test_ctrl_c_pressed_twice_leaves_the_estimator_as_it_was(clips, press_after, monkeypatch):
-    X, y = clips
+def test_ctrl_c_pressed_twice_leaves_the_estimator_as_it_was(hard_images, press_after, monkeypatch):
+    X, y = hard_images
 
     def interrupted(self, *args):
         raise KeyboardInterrupt
@@ -160,8 +151,8 @@ class DivergingCNN(DropoutCNN):
         return super().forward(X) * float("nan")
 
 
-def test_training_that_had_diverged_is_not_kept(clips, press_after):
-    X, y = clips
+def test_training_that_had_diverged_is_not_kept(hard_images, press_after):
+    X, y = hard_images
     clf = make_classifier().set_params(backbone=DivergingCNN)
     press_after(STEPS + 1)
     with pytest.raises(KeyboardInterrupt):
@@ -169,8 +160,8 @@ def test_training_that_had_diverged_is_not_kept(clips, press_after):
     assert not hasattr(clf, "classes_")
 
 
-def test_pretraining_and_chunks_that_are_interrupted_leave_no_trace(clips, press_after):
-    X, y = clips
+def test_pretraining_and_chunks_that_are_interrupted_leave_no_trace(hard_images, press_after):
+    X, y = hard_images
     press_after(2)
     clf = make_classifier()
     with pytest.raises(KeyboardInterrupt):
@@ -178,16 +169,16 @@ def test_pretraining_and_chunks_that_are_interrupted_leave_no_trace(clips, press
     assert not hasattr(clf, "classes_")
 
 
-def test_a_search_stops(clips, press_after):
+def test_a_search_stops(hard_images, press_after):
     search = GridSearchCV(make_classifier(), {"lr": [1e-3, 5e-3]}, cv=2)
     press_after(STEPS)
     with pytest.raises(KeyboardInterrupt):
-        search.fit(*clips)
+        search.fit(*hard_images)
     assert not hasattr(search, "best_estimator_")
 
 
-def test_an_interrupted_fit_goes_on_from_its_checkpoint(clips, press_after, tmp_path):
-    X, y = clips
+def test_an_interrupted_fit_goes_on_from_its_checkpoint(hard_images, press_after, tmp_path):
+    X, y = hard_images
     clf = make_classifier(checkpoint_dir=tmp_path, ema_decay=0.9)
     for _ in range(2):  # at once in the second time: the epochs of the first are there
         press_after(2)
