@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
-from torch.optim.swa_utils import update_bn
 
 from skaudio._arguments import random_generator
 from skaudio._augmentation import as_augmentation
@@ -23,7 +22,6 @@ from skaudio._clip_dataset import (
     ClipDataset,
     channel_statistics,
     draw_validation,
-    random_batches,
 )
 from skaudio._device import (
     AMP_DTYPES,
@@ -37,6 +35,7 @@ from skaudio._device import (
 from skaudio._differentiable import plain_arrays
 from skaudio._fit_digest import digest_of_fit
 from skaudio._labels import MultiLabel, SingleLabel
+from skaudio._running_statistics import RunningStatistics
 from skaudio._training import compile_errors, continue_optimizer, make_net
 from skaudio._training_callbacks import USERS
 from skaudio._training_task import TrainingTask
@@ -152,6 +151,8 @@ class TrainedNetwork(BaseEstimator):
             task = self._hold_out(task, rng)
         augmenter = self._augmenter(task, rng)
         seed = int(rng.randint(SEED_LIMIT))
+        drawn = RunningStatistics.draw(self, task.data, np.random.RandomState(seed))
+        task = replace(task, statistics=drawn)
         with seeded(seed, device), limited_threads(self.n_threads):
             if task.fresh:
                 module = self._new_module(task)
@@ -167,11 +168,11 @@ class TrainedNetwork(BaseEstimator):
                 self._run(net, task.data)
                 if task.checkpoint is not None:
                     task.checkpoint.finish(net)
-                self._finish(net, task, seed)
+                self._finish(net, task)
             except KeyboardInterrupt as interrupt:
                 if not net.go_back():
                     raise
-                self._finish(net, task, seed)
+                self._finish(net, task)
                 return interrupt
         return None
 
@@ -195,10 +196,9 @@ class TrainedNetwork(BaseEstimator):
             setattr(self, name, value)
         return task
 
-    def _finish(self, net: Any, task: TrainingTask, seed: int) -> None:
+    def _finish(self, net: Any, task: TrainingTask) -> None:
         """Make of a trained net a fitted estimator."""
-        if task.scheduled:  # one chunk of `partial_fit` does not stand for all clips
-            self._settle(net.module_.frontend, task.data, seed)
+        self._settle(net, task)
         net.module_.eval()  # looking at the front end must not move its statistics
         self.__dict__.pop("_arrays", None)  # weights of a loaded model, now outdated
         for name, value in self._attributes(net, net.history, task).items():
@@ -256,17 +256,16 @@ class TrainedNetwork(BaseEstimator):
                 f"lr={self.lr!r} or scale X."
             )
 
-    def _settle(self, frontend: FrontEndChain, data: ClipDataset, seed: int) -> None:
-        """Take the front end's normalisation statistics anew from all clips, weights at rest.
-
-        Running averages stem from the last few batches, seen through weights that still moved, and
-        the error adds up over the layers of an estimator that decides where frames end.
-        """
-        # Random, so that every batch has all classes, and the same however many epochs there were.
-        batches = random_batches(len(data), self.batch_size, np.random.RandomState(seed))
-        copied = copy.deepcopy(frontend)  # an interrupt would leave one without momentum
-        update_bn((data[batch][0] for batch in batches), copied, device_of(self))
-        frontend.load_state_dict(copied.state_dict())
+    def _settle(self, net: Any, task: TrainingTask) -> None:
+        """Give normalisation layers the statistics of the training clips, weights at rest."""
+        assert task.statistics is not None
+        module, device = net.module_, torch.device(net.device)
+        if task.scheduled or task.fresh:
+            task.statistics.settle(module, device)
+        else:  # one chunk of `partial_fit` does not stand for those before it
+            earlier = self.net_.module_.with_frontend(task.frontend).state_dict()
+            n_steps = len(net.history[-1]["batches"])
+            task.statistics.settle(module, device, earlier=earlier, n_steps=n_steps)
 
     def _hold_out(self, task: TrainingTask, rng: np.random.RandomState) -> TrainingTask:
         """Set clips aside for validation, unless the user gave some."""

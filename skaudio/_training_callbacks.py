@@ -100,6 +100,34 @@ class _Accuracy(Callback):
             net.history.record_batch("valid_accuracy", hits.float().mean().item())
 
 
+class _Settling(Callback):
+    """Settle the statistics of normalisation layers before anything is evaluated, once an epoch.
+
+    Training goes on as if nothing had happened: it normalises by the statistics of its batches.
+    """
+
+    def __init__(self, statistics, every_epoch):
+        self.statistics = statistics
+        self.every_epoch = every_epoch
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.settled_ = False
+
+    def on_batch_begin(self, net, training=None, **kwargs):
+        if not training:
+            self.settle(net)
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.every_epoch:
+            self.settle(net)
+
+    def settle(self, net):
+        """Settle them unless it is done."""
+        if not self.settled_:
+            self.statistics.settle(net.module_, torch.device(net.device))
+            self.settled_ = True
+
+
 class _Progress(Callback):
     """Tell callbacks of scikit-learn of every epoch, and stop if one asks for it."""
 
@@ -111,7 +139,11 @@ class _Progress(Callback):
         self.task.progress.begin_epoch()
 
     def on_epoch_end(self, net, **kwargs):
-        if self.task.progress.end_epoch(lambda: self.owner._attributes_so_far(net, self.task)):
+        def attributes():
+            dict(net.callbacks_)["settling"].settle(net)
+            return self.owner._attributes_so_far(net, self.task)
+
+        if self.task.progress.end_epoch(attributes):
             raise StopTraining
 
 
@@ -173,6 +205,8 @@ def training_callbacks(
         callbacks.append(("clipping", GradientNormClipping(owner.gradient_clip_value)))
     if task.scheduled and owner.ema_decay is not None:  # before all that look at the weights
         callbacks.append(("averaging", _Averaging(owner.ema_decay)))
+    if task.scheduled:  # behind what chooses the weights, before all that evaluate them
+        callbacks.append(("settling", _Settling(task.statistics, bool(owner.callbacks))))
     # Copies, so that one object can serve many fits, in threads too.
     callbacks += [(f"{USERS}{n}", copy.deepcopy(c)) for n, c in enumerate(owner.callbacks or [])]
     if task.progress is not None:

@@ -13,6 +13,7 @@ from skaudio._callback_support import FitProgress
 from skaudio._checkpoint import Checkpoint
 from skaudio._clip_dataset import ClipDataset
 from skaudio._labels import MultiLabel, SingleLabel
+from skaudio._running_statistics import RunningStatistics
 from skaudio.nn.frontend import FrontEndChain
 
 __all__ = ["Start", "TrainingTask"]
@@ -51,6 +52,8 @@ class TrainingTask:
         Where training is kept from time to time.
     progress : FitProgress or None, default=None
         What tells scikit-learn's callbacks of every epoch.
+    statistics : RunningStatistics or None, default=None
+        Where normalisation layers get their statistics for evaluation from.
     """
 
     data: ClipDataset
@@ -65,3 +68,4 @@ class TrainingTask:
     unlabeled: ClipDataset | None = None
     checkpoint: Checkpoint | None = None
     progress: FitProgress | None = None
+    statistics: RunningStatistics | None = None
