@@ -47,6 +47,15 @@ def test_overlapping_windows_join_and_classes_do_not():
     assert spans(events) == [[0, 1.5], [0.5, 2.0], [2.0, 3.0]]
 
 
+def test_a_short_window_inside_a_long_one_does_not_end_the_event():
+    """Tables of two window lengths: the long window reaches beyond the short one after it."""
+    short, long = windows([0.6, 0.1], window=1.0, hop=5.0), windows([0.9, 0.7], window=4.0, hop=3.0)
+    short["start"], short["end"] = short["start"] + 1, short["end"] + 1
+    events = windows_to_events(pd.concat([long, short]))
+    assert spans(events) == [[0, 7]]
+    assert events["probability"].tolist() == [0.9]
+
+
 def test_rounding_does_not_part_windows_that_touch():
     table = windows(np.ones(1000), window=0.1, hop=0.1)
     table["end"] -= 1e-9

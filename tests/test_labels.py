@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+import torch
 from networks import tiny_cnn
 from scipy.sparse import csr_array
 from sklearn import config_context
@@ -20,6 +21,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import MAST, Augmentation, PretrainedCNN
 from skaudio._clip_dataset import Batches, ClipDataset
+from skaudio._labels import MultiLabel
 from skaudio.metrics import f1_thresholds, mean_average_precision_scorer
 
 
@@ -87,6 +89,13 @@ def test_scorers_of_scikit_learn_take_two_labels_and_more(tagged, n_labels, scor
     X, y = tagged
     clf = make_classifier()
     assert cross_val_score(clf, X, y[:, :n_labels], scoring=scoring, cv=2).mean() > 0.7
+
+
+def test_a_probability_of_exactly_a_half_counts_as_present():
+    """As in `predict`, and as for targets that mixing has left at a half."""
+    logits, target = torch.tensor([[0.0, -0.1, 0.1]]), torch.tensor([[0.0], [0.4], [0.5], [1.0]])
+    hits = MultiLabel(np.arange(3)).hits(logits, target)
+    assert hits.tolist() == [[False, True, False]] * 2 + [[True, False, True]] * 2
 
 
 def test_thresholds_may_differ_by_label_and_change_after_fit(tagged):
