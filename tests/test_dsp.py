@@ -143,6 +143,14 @@ def test_silence_is_the_log_of_the_floor():
     np.testing.assert_allclose(silence, np.log(dsp.LOG_FLOOR), rtol=1e-6)
 
 
+@pytest.mark.parametrize("settings", [{"n_fft": 2048}, {"n_fft": 1024, "win_length": 200}], ids=str)
+def test_silence_is_silent_whatever_was_heard_before(noise, settings):
+    """Memory is used again: paddings and windows of other lengths have left sound in it."""
+    for n_fft in (256, 1024):
+        dsp.mel_power(noise, n_fft=n_fft)
+    assert not dsp.mel_power(np.zeros(8000, np.float32), **settings).any()
+
+
 @pytest.mark.parametrize(("n_in", "n_out"), [(50, 20), (20, 50), (101, 250), (501, 250), (7, 1)])
 def test_resizing_equals_antialiased_bilinear_interpolation(n_in, n_out):
     image = np.random.default_rng(0).normal(size=(3, 5, n_in)).astype(np.float32)

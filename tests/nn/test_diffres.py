@@ -187,9 +187,11 @@ def test_a_budget_of_all_frames_is_the_identity():
     assert torch.equal(merged[0, 2], resolution_encoding(40, 6))
 
 
+# 24 lower, energies are about the floor that is added to them.
+@pytest.mark.parametrize("lower", [0.0, 24.0])
 @pytest.mark.parametrize("rule", ["fill", "affine"])
-def test_gradients_pass_the_numerical_check(rule):
-    log_mel, _ = case(batch=2, n_mels=3, n_frames=9, dtype=torch.float64)
+def test_gradients_pass_the_numerical_check(rule, lower):
+    log_mel = case(batch=2, n_mels=3, n_frames=9, dtype=torch.float64)[0] - lower
     raw = torch.rand(2, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
     def merge(log_mel, raw):
@@ -214,11 +216,26 @@ def test_the_gradient_by_hand_is_that_of_autograd(n_frames):
         torch.testing.assert_close(by_hand, automatic, atol=1e-6, rtol=1e-4)
 
 
-def test_frames_that_tie_for_the_maximum_share_its_gradient():
-    log_mel = torch.zeros(1, 2, 8, requires_grad=True)
-    scores = torch.full((1, 8), 0.25)
-    warp_max(log_mel, scores, 2, 0.25)[0, :, 0].sum().backward()
-    torch.testing.assert_close(log_mel.grad[0, 0], torch.tensor([0.25] * 4 + [0.0] * 4))
+@pytest.mark.parametrize(
+    ("scores", "shares"),
+    [([0.25] * 8, [0.25] * 4 + [0.0] * 4), ([0.5, 1.0, 0.5], [0.5, 0.5, 0.0])],
+    ids=["four frames", "a frame and half of the next"],
+)
+def test_frames_that_tie_for_the_maximum_share_its_gradient(scores, shares):
+    log_mel = torch.zeros(1, 2, len(scores), requires_grad=True)
+    budget = 2 / len(scores)
+    warp_max(log_mel, torch.tensor([scores]), 2, budget)[0, :, 0].sum().backward()
+    torch.testing.assert_close(log_mel.grad[0, 0], torch.tensor(shares))
+
+
+def test_a_clip_whose_scores_are_nan_spoils_itself_only():
+    """Training that diverges shows in the loss; an index out of range would end a GPU's context."""
+    log_mel, scores = case()
+    expected = merge_frames(log_mel, scores, 17, 0.4)
+    scores[1] = torch.nan
+    merged = merge_frames(log_mel, scores, 17, 0.4)
+    assert merged[1].isnan().any()
+    torch.testing.assert_close(merged[[0, 2]], expected[[0, 2]])
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 50, 97])
