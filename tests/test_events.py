@@ -62,6 +62,18 @@ def test_rounding_does_not_part_windows_that_touch():
     assert len(windows_to_events(table)) == 1
 
 
+def test_rounding_does_not_make_an_event_too_short():
+    table = windows([0.9, 0.9]).assign(start=[0.1, 0.2], end=[0.2, 0.3])
+    assert 0.3 - 0.1 < 0.2  # by the last bit
+    assert spans(windows_to_events(table, min_duration=0.2)) == [[0.1, 0.3]]
+
+
+def test_certain_windows_reach_the_highest_threshold():
+    table = windows([1.0, 0.999])
+    assert spans(windows_to_events(table, threshold=1.0)) == [[0, 1]]
+    assert spans(windows_to_events(table, threshold={"dog": 1})) == [[0, 1]]
+
+
 def test_recordings_are_kept_apart_in_their_order():
     second = windows([0.9, 0.9], path="a.wav")
     table = pd.concat([windows([0.1, 0.9], path="b.wav"), second])
@@ -234,8 +246,9 @@ def test_examples_in_docstrings_run(function):
     assert result.failed == 0
 
 
-def test_tables_without_numbers_are_refused(tmp_path, events):
-    bad = events.assign(start=np.nan)
+@pytest.mark.parametrize("starts", [np.nan, [0.5, 2.0, np.nan], [0.5, np.inf, 7200.0]], ids=str)
+def test_tables_without_numbers_are_refused(tmp_path, events, starts):
+    bad = events.assign(start=starts)
     with pytest.raises(
         ValueError, match="events of write_audacity_labels must hold finite numbers"
     ):

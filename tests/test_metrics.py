@@ -56,6 +56,7 @@ def test_no_other_threshold_has_a_better_f1(scored):
         ([0.1, 0.3, 0.8, 0.9], 0.55),  # the gap between absent and present clips
         ([0.3, 0.4, 0.8, 0.5], 0.45),  # the best cut is not beside the largest gap
         ([0.8, 0.3, 0.4, 0.9], 0.35),  # worth a clip that lacks the label
+        ([0.9, 0.1, 0.5, 0.6], 0.3),  # above the highest score nothing is right: F1 of 0 / 0
         ([0.6, 0.6, 0.6, 0.6], 0.3),  # nothing is lower: half-way to zero
         ([0.0, 0.2, 1.0, 1.0], 0.6),
     ],
