@@ -242,9 +242,9 @@ def test_sample_weights_count_with_many_labels(tagged):
     weight = np.where(y[:, 2] == 1, 0.0, 1.0)
     clf = make_classifier().fit(X, y, sample_weight=weight)
     assert clf.predict_proba(X)[:, 2].mean() < 0.1
-    short = make_classifier(max_epochs=1)
     once, fourfold = (
-        short.fit(X, y, sample_weight=w).predict_proba(X) for w in (weight, 4 * weight)
+        make_classifier(max_epochs=1).fit(X, y, sample_weight=scale * weight).predict_proba(X)
+        for scale in (1, 4)
     )
     np.testing.assert_array_equal(once, fourfold)  # weights count relative to each other
     with pytest.raises(ValueError, match=r"sample_weight of PretrainedCNN must have shape \(96,\)"):

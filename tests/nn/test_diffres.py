@@ -345,6 +345,34 @@ def test_what_stands_in_the_padding_does_not_matter(padding):
         assert loss(padded[:, 0], scores, 0.5, mask) == loss(silent[:, 0], scores, 0.5, mask)
 
 
+def test_activeness_is_the_standard_deviation_of_scores_of_frames_that_sound():
+    log_mel = torch.zeros(2, 4, 6)
+    log_mel[:, :, 0] = -13.8
+    log_mel[1, :, 1:5] = -13.8  # one frame alone has no deviation
+    scores = torch.tensor([[0.9, 0.1, 0.2, 0.4, 0.8, 0.6]] * 2)
+    expected = np.std([0.1, 0.2, 0.4, 0.8, 0.6], ddof=1) / 0.5 / 2
+    assert activeness(log_mel, scores, 0.5).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_frames_of_score_zero_have_a_place_when_frames_are_put_back(monkeypatch):
+    module, log_mel = DiffRes(8, 0.5).eval(), torch.randn(1, 8, 8)
+    scores = torch.tensor([[0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0]])
+    monkeypatch.setattr(module, "scores", lambda log_mel: scores)
+    weights = module.shares(log_mel[:, None])
+    put_back = merging.spread(merging.merge_by(log_mel, weights), weights)
+    assert torch.isfinite(put_back).all()
+    torch.testing.assert_close(put_back[..., [1, 2, 5, 6]], log_mel[..., [1, 2, 5, 6]], atol=1e-3,
+                               rtol=0)  # fmt: skip
+
+
+def test_frames_that_were_merged_evenly_are_put_back_with_their_mean_energy():
+    log_mel, scores = torch.randn(2, 6, 12), torch.full((2, 12), 0.25)
+    weights = warp_matrix(scores, 3)
+    put_back = merging.spread(merging.merge_by(log_mel, weights), weights)
+    mean = log_mel.exp().unflatten(2, (3, 4)).mean(3).log()
+    torch.testing.assert_close(put_back, mean.repeat_interleave(4, dim=2))
+
+
 def test_activeness_leaves_the_padding_out():
     log_mel, mask = torch.randn(1, 4, 10), torch.arange(10)[None] < 6
     scores = torch.tensor([[0.2, 0.9, 0.4, 0.6, 0.1, 0.3, 0.0, 0.0, 0.0, 0.0]])
