@@ -11,7 +11,7 @@ RELIABILITY = DOCS / "reliability.md"
 SUMMARY = Path(__file__).parent / "results" / "reliability.json"
 # The rows of the table at the top of the page on reliability, in their order.
 ROWS = (
-    "hostile files", "mutants", "parameters", "kills", "full disk", "two processes",
+    "hostile files", "mutants", "code mutants", "parameters", "kills", "full disk", "two processes",
     "resumed fits", "model files", "seeds", "threads", "fits in a row", "ten thousand clips",
     "dependencies", "lowest versions",
 )  # fmt: skip

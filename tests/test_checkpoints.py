@@ -198,6 +198,19 @@ def test_a_finished_fit_is_read_and_not_trained_again(hard_images, tmp_path, kil
         again.set_params(warm_start=True).fit(X, y)
 
 
+def test_a_finished_fit_is_read_from_a_folder_that_nobody_may_write_to(
+    hard_images, tmp_path, monkeypatch
+):
+    X, y = hard_images
+    whole = make_classifier(max_epochs=1, checkpoint_dir=tmp_path).fit(X, y)
+
+    def refuse(*args):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(_checkpoint, "atomic_file", refuse)
+    assert_same(make_classifier(max_epochs=1, checkpoint_dir=tmp_path).fit(X, y), whole, X)
+
+
 def test_folds_and_candidates_share_a_folder_and_a_search_goes_on(
     hard_images, tmp_path, kill_after
 ):
@@ -401,8 +414,17 @@ def change_header(file, **changes):
         (lambda file: change_header(file, format="2"), "its format is 2, not 1"),
         (lambda file: change_header(file, fit="0" * 32), "belongs to another fit"),
         (lambda file: save_file({}, file), "its format is None"),
+        (lambda file: save_file({}, file, {"format": "1"}), "'fit'"),
     ],
-    ids=["empty", "truncated", "altered", "another format", "another fit", "no checkpoint"],
+    ids=[
+        "empty",
+        "truncated",
+        "altered",
+        "another format",
+        "another fit",
+        "no checkpoint",
+        "incomplete",
+    ],
 )
 def test_a_spoiled_checkpoint_is_named_and_training_starts_anew(
     hard_images, interrupted, kill_after, spoil, reason

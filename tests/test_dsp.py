@@ -122,21 +122,33 @@ def test_a_click_is_loudest_in_the_frame_at_its_place(center):
     assert mel.sum(0).argmax() == (3200 if center else 3200 - 128) // 64
 
 
+# An odd window has one sample more than two halves: centred, it loses a frame at multiples of the
+# hop.
+@pytest.mark.parametrize("n_fft", [256, 255])
 @pytest.mark.parametrize("n_samples", [1, 2, 100, 255, 256, 257, 1000, 4999])
 @pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
-def test_frames_are_counted_right_down_to_one_sample(n_samples, center, pad_mode):
-    mel = dsp.mel_power(np.ones(n_samples), sample_rate=8000, n_fft=256, hop_length=50, n_mels=8,
+def test_frames_are_counted_right_down_to_one_sample(n_samples, n_fft, center, pad_mode):
+    mel = dsp.mel_power(np.ones(n_samples), sample_rate=8000, n_fft=n_fft, hop_length=50, n_mels=8,
                         center=center, center_pad_mode=pad_mode)  # fmt: skip
-    expected = 1 + n_samples // 50 if center else 1 + max(0, n_samples - 256) // 50
+    missing = n_fft % 2 if center else n_fft
+    expected = 1 + max(0, n_samples - missing) // 50
     assert mel.shape == (8, expected)
-    assert dsp.count_frames(n_samples, 256, 50, center=center) == expected
+    assert dsp.count_frames(n_samples, n_fft, 50, center=center) == expected
     assert np.isfinite(mel).all()
 
 
 def test_silence_is_the_log_of_the_floor():
     silence = dsp.log_mel(dsp.mel_power(np.zeros(4000)))
     np.testing.assert_allclose(silence, np.log(dsp.LOG_FLOOR), rtol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"n_fft": 2048}, {"n_fft": 1024, "win_length": 200}], ids=str)
+def test_silence_is_silent_whatever_was_heard_before(noise, settings):
+    """Memory is used again: paddings and windows of other lengths have left sound in it."""
+    for n_fft in (256, 1024):
+        dsp.mel_power(noise, n_fft=n_fft)
+    assert not dsp.mel_power(np.zeros(8000, np.float32), **settings).any()
 
 
 @pytest.mark.parametrize(("n_in", "n_out"), [(50, 20), (20, 50), (101, 250), (501, 250), (7, 1)])

@@ -47,10 +47,31 @@ def test_overlapping_windows_join_and_classes_do_not():
     assert spans(events) == [[0, 1.5], [0.5, 2.0], [2.0, 3.0]]
 
 
+def test_a_short_window_inside_a_long_one_does_not_end_the_event():
+    """Tables of two window lengths: the long window reaches beyond the short one after it."""
+    short, long = windows([0.6, 0.1], window=1.0, hop=5.0), windows([0.9, 0.7], window=4.0, hop=3.0)
+    short["start"], short["end"] = short["start"] + 1, short["end"] + 1
+    events = windows_to_events(pd.concat([long, short]))
+    assert spans(events) == [[0, 7]]
+    assert events["probability"].tolist() == [0.9]
+
+
 def test_rounding_does_not_part_windows_that_touch():
     table = windows(np.ones(1000), window=0.1, hop=0.1)
     table["end"] -= 1e-9
     assert len(windows_to_events(table)) == 1
+
+
+def test_rounding_does_not_make_an_event_too_short():
+    table = windows([0.9, 0.9]).assign(start=[0.1, 0.2], end=[0.2, 0.3])
+    assert 0.3 - 0.1 < 0.2  # by the last bit
+    assert spans(windows_to_events(table, min_duration=0.2)) == [[0.1, 0.3]]
+
+
+def test_certain_windows_reach_the_highest_threshold():
+    table = windows([1.0, 0.999])
+    assert spans(windows_to_events(table, threshold=1.0)) == [[0, 1]]
+    assert spans(windows_to_events(table, threshold={"dog": 1})) == [[0, 1]]
 
 
 def test_recordings_are_kept_apart_in_their_order():
@@ -225,8 +246,9 @@ def test_examples_in_docstrings_run(function):
     assert result.failed == 0
 
 
-def test_tables_without_numbers_are_refused(tmp_path, events):
-    bad = events.assign(start=np.nan)
+@pytest.mark.parametrize("starts", [np.nan, [0.5, 2.0, np.nan], [0.5, np.inf, 7200.0]], ids=str)
+def test_tables_without_numbers_are_refused(tmp_path, events, starts):
+    bad = events.assign(start=starts)
     with pytest.raises(
         ValueError, match="events of write_audacity_labels must hold finite numbers"
     ):

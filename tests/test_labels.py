@@ -5,9 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+import torch
 from networks import tiny_cnn
 from scipy.sparse import csr_array
 from sklearn import config_context
+from sklearn.exceptions import DataConversionWarning
 from sklearn.metrics import log_loss
 from sklearn.model_selection import (
     GridSearchCV,
@@ -20,6 +22,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import MAST, Augmentation, PretrainedCNN
 from skaudio._clip_dataset import Batches, ClipDataset
+from skaudio._labels import MultiLabel
 from skaudio.metrics import f1_thresholds, mean_average_precision_scorer
 
 
@@ -89,6 +92,13 @@ def test_scorers_of_scikit_learn_take_two_labels_and_more(tagged, n_labels, scor
     assert cross_val_score(clf, X, y[:, :n_labels], scoring=scoring, cv=2).mean() > 0.7
 
 
+def test_a_probability_of_exactly_a_half_counts_as_present():
+    """As in `predict`, and as for targets that mixing has left at a half."""
+    logits, target = torch.tensor([[0.0, -0.1, 0.1]]), torch.tensor([[0.0], [0.4], [0.5], [1.0]])
+    hits = MultiLabel(np.arange(3)).hits(logits, target)
+    assert hits.tolist() == [[False, True, False]] * 2 + [[True, False, True]] * 2
+
+
 def test_thresholds_may_differ_by_label_and_change_after_fit(tagged):
     X, y = tagged
     clf = make_classifier(max_epochs=2).fit(X, y)
@@ -96,6 +106,8 @@ def test_thresholds_may_differ_by_label_and_change_after_fit(tagged):
     cuts = f1_thresholds(y, proba)
     np.testing.assert_array_equal(clf.set_params(threshold=cuts).predict(X), proba >= cuts)
     assert clf.set_params(threshold=0.0).predict(X).all()
+    reached = clf.set_params(threshold=proba[7].astype(float)).predict(X)
+    assert reached[7].all()  # a threshold of exactly the probability
 
 
 @pytest.mark.parametrize("threshold", [1.5, [0.5, 0.5], "half", [[0.5]], None, np.nan])
@@ -230,6 +242,11 @@ def test_sample_weights_count_with_many_labels(tagged):
     weight = np.where(y[:, 2] == 1, 0.0, 1.0)
     clf = make_classifier().fit(X, y, sample_weight=weight)
     assert clf.predict_proba(X)[:, 2].mean() < 0.1
+    once, fourfold = (
+        make_classifier(max_epochs=1).fit(X, y, sample_weight=scale * weight).predict_proba(X)
+        for scale in (1, 4)
+    )
+    np.testing.assert_array_equal(once, fourfold)  # weights count relative to each other
     with pytest.raises(ValueError, match=r"sample_weight of PretrainedCNN must have shape \(96,\)"):
         make_classifier().fit(X, y, sample_weight=weight[:5])
 
@@ -253,6 +270,15 @@ def test_two_values_that_are_not_zero_and_one_are_no_indicators(tagged, wrong):
     X, y = tagged
     with pytest.raises(ValueError, match=r"an indicator matrix of zeros and ones.*or y > 0"):
         make_classifier().fit(X, wrong(y))
+
+
+def test_a_single_column_is_one_class_per_clip(images):
+    X, y = images
+    codes = (y == "dog").astype(int)
+    with pytest.warns(DataConversionWarning, match="column-vector"):
+        clf = make_classifier(max_epochs=1).fit(X, codes[:, None])
+    assert clf.predict(X).shape == (48,)
+    assert clf.classes_.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("n_labels", [2, 3])
@@ -281,6 +307,8 @@ def test_an_unnamed_matrix_goes_on_where_a_named_one_began(tagged):
     table = pd.DataFrame(y, columns=["rain", "dog", "siren"])
     clf = make_classifier(max_epochs=1).fit(X, table).partial_fit(X, y)
     assert clf.label_names_.tolist() == ["rain", "dog", "siren"]
+    unnamed = make_classifier(max_epochs=1).fit(X, y).partial_fit(X, table)
+    assert unnamed.label_names_.tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match=r"first call, .*'rain', 'dog'.* got .*'dog', 'rain'"):
         clf.partial_fit(X, table[["dog", "rain", "siren"]])
 

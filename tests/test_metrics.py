@@ -51,6 +51,22 @@ def test_no_other_threshold_has_a_better_f1(scored):
 
 
 @pytest.mark.parametrize(
+    ("scores", "threshold"),
+    [
+        ([0.1, 0.3, 0.8, 0.9], 0.55),  # the gap between absent and present clips
+        ([0.3, 0.4, 0.8, 0.5], 0.45),  # the best cut is not beside the largest gap
+        ([0.8, 0.3, 0.4, 0.9], 0.35),  # worth a clip that lacks the label
+        ([0.9, 0.1, 0.5, 0.6], 0.3),  # above the highest score nothing is right: F1 of 0 / 0
+        ([0.6, 0.6, 0.6, 0.6], 0.3),  # nothing is lower: half-way to zero
+        ([0.0, 0.2, 1.0, 1.0], 0.6),
+    ],
+)
+def test_thresholds_lie_half_way_to_the_next_lower_score(scores, threshold):
+    y = np.array([[0], [0], [1], [1]])
+    assert f1_thresholds(y, np.transpose([scores])) == pytest.approx([threshold])
+
+
+@pytest.mark.parametrize(
     ("y", "scores", "rule"),
     [
         (

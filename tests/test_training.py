@@ -1,8 +1,17 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from skaudio._clip_dataset import channel_statistics, draw_validation
+from skaudio._clip_dataset import (
+    Batches,
+    ClipDataset,
+    channel_statistics,
+    draw_validation,
+    random_batches,
+)
+from skaudio._clip_weights import label_weights, validation_weights
 from skaudio._device import limited_threads, seeded
 
 
@@ -20,6 +29,53 @@ def test_every_class_keeps_a_clip_for_training(fraction):
     held = draw_validation(codes, fraction, np.random.RandomState(1))
     assert held.any()
     assert set(codes[~held]) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("n_clips", [1, 2, 8, 9, 10])
+def test_no_training_batch_has_a_single_clip_where_there_are_more(n_clips):
+    """Batch normalisation cannot train on one; the last one goes with the batch before it."""
+    clips = np.arange(n_clips, dtype=np.float32)[:, None]
+    data = ClipDataset(clips, clips, np.ones(n_clips))
+    rng = np.random.RandomState(0)
+    batches = [images[:, 0].tolist() for images, _ in Batches(data, 4, rng)]
+    assert sorted(sum(batches, [])) == list(range(n_clips))
+    assert all(min(2, n_clips) <= len(batch) <= 5 for batch in batches)
+    in_order = [images[:, 0].tolist() for images, _ in Batches(data, 4)]
+    assert in_order == [list(range(n_clips))[start : start + 4] for start in range(0, n_clips, 4)]
+
+
+@pytest.mark.parametrize(("n_clips", "batch_size"), [(1, 1), (3, 8), (8, 8), (9, 8), (23, 5)])
+def test_clips_are_dealt_into_batches_of_nearly_equal_size(n_clips, batch_size):
+    batches = random_batches(n_clips, batch_size, np.random.RandomState(0))
+    assert sorted(np.concatenate(batches)) == list(range(n_clips))
+    sizes = [len(batch) for batch in batches]
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_clips_are_set_aside_by_their_rarest_label():
+    y = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 0]], np.float32)
+    data = ClipDataset(np.zeros((5, 1)), y, np.ones(5))
+    assert data.rarest().tolist() == [0, 1, 2, 0, 3]  # none at all is a kind of its own
+
+
+def test_balanced_weights_make_both_halves_of_every_label_equal():
+    y = np.array([[1, 0], [0, 0], [0, 1], [0, 1], [0, 1]])
+    owner = SimpleNamespace(class_weight="balanced")
+    present, absent = (w.numpy() for w in label_weights(owner, y, np.arange(2)))
+    np.testing.assert_allclose(y.sum(0) * present, 2.5)
+    np.testing.assert_allclose((1 - y).sum(0) * absent, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "expected"),
+    [({"a": 6.0, "b": 2.0}, [0.5, 0.5, 1.5, 1.5]), ({"a": 0.0, "b": 0.0}, [1.0] * 4)],
+)
+def test_weights_of_clips_to_validate_on_are_one_on_average(class_weight, expected):
+    y, y_val = np.array(["a", "b", "b"]), np.array(["b", "b", "a", "a"])
+    owner = SimpleNamespace(class_weight=class_weight)
+    weights = validation_weights(owner, y, y_val, np.array(["a", "b"]))
+    np.testing.assert_allclose(weights, expected)
 
 
 def test_statistics_agree_with_those_of_the_whole_array():

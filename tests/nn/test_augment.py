@@ -48,6 +48,14 @@ def test_masks_are_one_stretch_and_one_band_of_silence(rng):
     assert torch.equal(silent.sum((1, 2)), frames * 12 + bands * 20 - frames * bands)
 
 
+def test_masks_reach_both_ends_and_may_cover_everything(rng):
+    x = torch.ones(300, 1, 6, 9)
+    for shares in ((0.3, 0.0), (0.0, 0.3), (1.0, 1.0)):
+        silent = mask_spectrograms(x, *shares, torch.zeros(1), rng)[:, 0] == 0
+        assert silent.any(dim=0).all()
+        assert silent.all(dim=(1, 2)).any() == (shares == (1.0, 1.0))
+
+
 def test_masks_of_no_width_change_nothing(rng):
     x = torch.randn(4, 1, 8, 9)
     assert torch.equal(mask_spectrograms(x, 0.0, 0.0, torch.zeros(1), rng), x)
@@ -119,6 +127,8 @@ def test_gain_stays_within_its_range_and_leaves_silence_silent(rng):
     assert 5.5 < gains_db.max() <= 6.0
     silence = torch.full((3, 1, 5, 6), float(np.log(LOG_FLOOR)))
     torch.testing.assert_close(change_gain(silence, 20.0, rng), silence)
+    lower = torch.full((3, 1, 5, 6), -40.0)  # of a logarithm with a lower floor
+    torch.testing.assert_close(change_gain(lower, 20.0, rng), silence)
 
 
 @pytest.mark.parametrize("snr_db", [0.0, 20.0])

@@ -187,9 +187,11 @@ def test_a_budget_of_all_frames_is_the_identity():
     assert torch.equal(merged[0, 2], resolution_encoding(40, 6))
 
 
+# 24 lower, energies are about the floor that is added to them.
+@pytest.mark.parametrize("lower", [0.0, 24.0])
 @pytest.mark.parametrize("rule", ["fill", "affine"])
-def test_gradients_pass_the_numerical_check(rule):
-    log_mel, _ = case(batch=2, n_mels=3, n_frames=9, dtype=torch.float64)
+def test_gradients_pass_the_numerical_check(rule, lower):
+    log_mel = case(batch=2, n_mels=3, n_frames=9, dtype=torch.float64)[0] - lower
     raw = torch.rand(2, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
     def merge(log_mel, raw):
@@ -214,11 +216,26 @@ def test_the_gradient_by_hand_is_that_of_autograd(n_frames):
         torch.testing.assert_close(by_hand, automatic, atol=1e-6, rtol=1e-4)
 
 
-def test_frames_that_tie_for_the_maximum_share_its_gradient():
-    log_mel = torch.zeros(1, 2, 8, requires_grad=True)
-    scores = torch.full((1, 8), 0.25)
-    warp_max(log_mel, scores, 2, 0.25)[0, :, 0].sum().backward()
-    torch.testing.assert_close(log_mel.grad[0, 0], torch.tensor([0.25] * 4 + [0.0] * 4))
+@pytest.mark.parametrize(
+    ("scores", "shares"),
+    [([0.25] * 8, [0.25] * 4 + [0.0] * 4), ([0.5, 1.0, 0.5], [0.5, 0.5, 0.0])],
+    ids=["four frames", "a frame and half of the next"],
+)
+def test_frames_that_tie_for_the_maximum_share_its_gradient(scores, shares):
+    log_mel = torch.zeros(1, 2, len(scores), requires_grad=True)
+    budget = 2 / len(scores)
+    warp_max(log_mel, torch.tensor([scores]), 2, budget)[0, :, 0].sum().backward()
+    torch.testing.assert_close(log_mel.grad[0, 0], torch.tensor(shares))
+
+
+def test_a_clip_whose_scores_are_nan_spoils_itself_only():
+    """Training that diverges shows in the loss; an index out of range would end a GPU's context."""
+    log_mel, scores = case()
+    expected = merge_frames(log_mel, scores, 17, 0.4)
+    scores[1] = torch.nan
+    merged = merge_frames(log_mel, scores, 17, 0.4)
+    assert merged[1].isnan().any()
+    torch.testing.assert_close(merged[[0, 2]], expected[[0, 2]])
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 50, 97])
@@ -326,6 +343,34 @@ def test_what_stands_in_the_padding_does_not_matter(padding):
     torch.testing.assert_close(scores, expected)
     for loss in (guide_loss, activeness):
         assert loss(padded[:, 0], scores, 0.5, mask) == loss(silent[:, 0], scores, 0.5, mask)
+
+
+def test_activeness_is_the_standard_deviation_of_scores_of_frames_that_sound():
+    log_mel = torch.zeros(2, 4, 6)
+    log_mel[:, :, 0] = -13.8
+    log_mel[1, :, 1:5] = -13.8  # one frame alone has no deviation
+    scores = torch.tensor([[0.9, 0.1, 0.2, 0.4, 0.8, 0.6]] * 2)
+    expected = np.std([0.1, 0.2, 0.4, 0.8, 0.6], ddof=1) / 0.5 / 2
+    assert activeness(log_mel, scores, 0.5).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_frames_of_score_zero_have_a_place_when_frames_are_put_back(monkeypatch):
+    module, log_mel = DiffRes(8, 0.5).eval(), torch.randn(1, 8, 8)
+    scores = torch.tensor([[0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0]])
+    monkeypatch.setattr(module, "scores", lambda log_mel: scores)
+    weights = module.shares(log_mel[:, None])
+    put_back = merging.spread(merging.merge_by(log_mel, weights), weights)
+    assert torch.isfinite(put_back).all()
+    torch.testing.assert_close(put_back[..., [1, 2, 5, 6]], log_mel[..., [1, 2, 5, 6]], atol=1e-3,
+                               rtol=0)  # fmt: skip
+
+
+def test_frames_that_were_merged_evenly_are_put_back_with_their_mean_energy():
+    log_mel, scores = torch.randn(2, 6, 12), torch.full((2, 12), 0.25)
+    weights = warp_matrix(scores, 3)
+    put_back = merging.spread(merging.merge_by(log_mel, weights), weights)
+    mean = log_mel.exp().unflatten(2, (3, 4)).mean(3).log()
+    torch.testing.assert_close(put_back, mean.repeat_interleave(4, dim=2))
 
 
 def test_activeness_leaves_the_padding_out():

@@ -1,0 +1,188 @@
+"""Change one line of the package at a time, and see whether its tests find out.
+
+    python benchmarks/code_mutants.py
+
+Every mutant is made in a temporary copy of package and tests, and the test files that it names are
+run there; before, all of them are run on the package as it is. Writes the row "code mutants" of the
+page on reliability.
+
+    python benchmarks/code_mutants.py dsp metrics
+
+tries the mutants of some modules only, and leaves the page as it is. The exit code is 1 if one was
+not found.
+
+A line may move or change: the script then says which entry of `MUTANTS` no longer fits, before it
+runs anything. Tests that need clips or weights beside the package skip in the copy: what only they
+would find counts as not found.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pages
+
+ROOT = Path(__file__).parents[1]
+
+
+class Mutant(NamedTuple):
+    """A change of one line: `old`, which stands once in the module, becomes `new`."""
+
+    module: str
+    old: str
+    new: str
+    tests: str  # files below tests, parted by spaces
+
+
+MUTANTS = (
+    # Changes that no test had noticed when this list was begun.
+    Mutant("feature_store", r"\0{status.st_size}", "", "test_feature_store.py"),
+    Mutant("feature_store", "{status.st_mtime_ns}", "{int(status.st_mtime)}",
+           "test_feature_store.py"),
+    Mutant("_events", ".groupby(kind).cummax()", "", "test_events.py"),
+    Mutant("dsp", "2 * (n_fft // 2) if center", "n_fft if center", "test_dsp.py"),
+    Mutant("metrics", "(cuts[best] + (lower.max() if len(lower) else 0.0)) / 2", "cuts[best]",
+           "test_metrics.py"),
+    Mutant("_labels", "(logits >= 0)", "(logits > 0)", "test_labels.py"),
+    Mutant("_labels", "(target >= 0.5)", "(target > 0.5)", "test_labels.py"),
+    # Mathematics of the front end.
+    Mutant("dsp", "/ max(1.0, scale)", "/ scale", "test_dsp.py"),
+    Mutant("dsp", "padded[:, :pad] = padded", "padded", "test_dsp.py"),
+    Mutant("dsp", "windowed[:, win_length:] = 0.0", "windowed[:, n_fft:] = 0.0", "test_dsp.py"),
+    Mutant("dsp", "more = -(-(n_fft // 2) // hop_length)", "more = (n_fft // 2) // hop_length",
+           "test_mel_inversion.py"),
+    # Merging of frames.
+    Mutant("nn/merging", "ENERGY_FLOOR * budget)", "ENERGY_FLOOR)", "nn/test_diffres.py"),
+    Mutant("nn/merging", "ties[:, :-1] += spilled_wins", "ties[:, :-1] += 0.0",
+           "nn/test_diffres.py"),
+    Mutant("nn/merging", "last.masked_fill(last.isnan(), 0.0)", "last", "nn/test_diffres.py"),
+    Mutant("nn/merging", "weights.sum(2, keepdim=True)", "weights.sum(1, keepdim=True)",
+           "nn/test_diffres.py"),
+    # Labels.
+    Mutant("_labels", ' or self.names.dtype.kind == "i"', "", "test_labels.py"),
+    Mutant("_labels", "y.shape[1] > 1", "y.shape[1] >= 1", "test_labels.py"),
+    Mutant("_labels", ">= threshold).astype", "> threshold).astype", "test_labels.py"),
+    Mutant("_labels", "(weights / weights.mean())", "(weights)", "test_labels.py"),
+    # Events.
+    Mutant("_events", ".groupby(kind).shift()", ".shift()", "test_events.py"),
+    Mutant("_events", "min_duration - ROUNDING", "min_duration", "test_events.py"),
+    Mutant("_events", "float(value) <= high", "float(value) < high", "test_events.py"),
+    Mutant("_events", "np.isfinite(values).all()", "np.isfinite(values).any()", "test_events.py"),
+    # Scores and thresholds.
+    Mutant("metrics", "(scores <= 1)", "(scores < 1)", "test_metrics.py"),
+    Mutant("metrics", "np.where(total > 0, total, 1.0)", "total", "test_metrics.py"),
+    Mutant("metrics", "if len(lower) else 0.0", "if len(lower) else 1.0", "test_metrics.py"),
+    # The feature store.
+    Mutant("feature_store", '"format": FORMAT_VERSION, ', "", "test_feature_store.py"),
+    Mutant("feature_store", "{clip.dtype.str}", "", "test_feature_store.py"),
+    Mutant("feature_store", "0 <= extra <= MAX_NOTE_BYTES", "0 <= extra",
+           "test_feature_store.py"),
+    Mutant("feature_store", '(errors="replace")[:MAX_NOTE_BYTES]', '(errors="replace")',
+           "test_feature_store.py"),
+    # Checkpoints.
+    Mutant("_checkpoint", "xxhash.xxh3_128(text.encode())", "xxhash.xxh3_128()",
+           "test_checkpoints.py"),
+    Mutant("_checkpoint", "OSError, ValueError, KeyError)", "OSError, ValueError)",
+           "test_checkpoints.py"),
+    Mutant("_checkpoint", "        if self.finished:\n            return\n", "",
+           "test_checkpoints.py"),
+    # Batches, weights, losses, the resampler and augmentation.
+    Mutant("_clip_dataset", "starts[:-1] or [0]", "starts", "test_training.py"),
+    Mutant("_clip_dataset", "(targets > 0) / np.maximum", "(targets > 0) * np.maximum",
+           "test_training.py"),
+    Mutant("_clip_dataset", "math.ceil(n_clips / batch_size)", "max(1, n_clips // batch_size)",
+           "test_training.py"),
+    Mutant("_clip_weights", "(2 * np.maximum(n, 1))", "np.maximum(n, 1)", "test_training.py"),
+    Mutant("_clip_weights", "(weights / mean if mean > 0", "(weights if mean > 0",
+           "test_training.py"),
+    Mutant("nn/losses", "self.label_smoothing / 2 if self.training else 0.0",
+           "self.label_smoothing / 2", "nn/test_losses.py"),
+    Mutant("nn/diffres", "(count - 1).clamp(min=1)", "count.clamp(min=1)", "nn/test_diffres.py"),
+    Mutant("nn/diffres", ".clamp(min=LEAST_EXTENT)", "", "nn/test_diffres.py"),
+    Mutant("nn/augment", "- LOG_FLOOR).clamp_min(0.0)", "- LOG_FLOOR)", "nn/test_augment.py"),
+    Mutant("nn/augment", "length - width + 1", "length - width", "nn/test_augment.py"),
+)  # fmt: skip
+
+
+def main():
+    """Read the command line, try the mutants, print what was found and write the row."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("modules", nargs="*", help="as dsp or nn/merging; default: all")
+    options = parser.parse_args()
+    mutants = [m for m in MUTANTS if not options.modules or m.module in options.modules]
+    for mutant in mutants:
+        change(ROOT / "skaudio", mutant)
+    tests = dict.fromkeys(name for mutant in mutants for name in mutant.tests.split())
+    for name in tests:
+        if not passes(name):
+            raise SystemExit(
+                f"tests/{name} fails without any change: no mutant can be found by it."
+            )
+    missed = []
+    for number, mutant in enumerate(mutants, start=1):
+        found = not passes(mutant.tests, mutant)
+        print(f"{number:3d} {'found ' if found else 'MISSED'} {describe(mutant)}", flush=True)
+        missed += [] if found else [mutant]
+    print(f"{len(mutants) - len(missed)} found, {len(missed)} not.")
+    if not options.modules:
+        write_page(mutants, missed)
+    return len(missed) > 0
+
+
+def change(package, mutant):
+    """Name and new content of the module of a mutant; an error if its line is no longer there."""
+    path = package / f"{mutant.module}.py"
+    content = path.read_text(encoding="utf-8")
+    count = content.count(mutant.old)
+    if count != 1:
+        raise SystemExit(
+            f"The list of mutants must follow the code: {mutant.old!r} must stand once in "
+            f"{path}, but stands {count} times."
+        )
+    return path, content.replace(mutant.old, mutant.new)
+
+
+def passes(tests, mutant=None):
+    """Whether test files pass on a copy of the package, with a change or as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "copy")  # nothing is beside it
+        for name in ("skaudio", "tests"):
+            hidden = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, copy / name, ignore=hidden)
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        if mutant is not None:
+            path, content = change(copy / "skaudio", mutant)
+            path.write_text(content, encoding="utf-8")
+        # Compiled files are told apart by size and second only, so there are none.
+        variables = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider",
+                   "--hypothesis-seed=0", *(f"tests/{name}" for name in tests.split())]  # fmt: skip
+        run = subprocess.run(command, cwd=copy, env=variables, capture_output=True, text=True)
+    if run.returncode not in (0, 1):  # neither passed nor failed: nothing was tried
+        raise SystemExit(f"pytest could not run {tests}:\n{run.stdout}{run.stderr}")
+    return run.returncode == 0
+
+
+def describe(mutant):
+    """A line for people."""
+    return f"{mutant.module}: {mutant.old!r} -> {mutant.new!r}"
+
+
+def write_page(mutants, missed):
+    """Write the row of the page on reliability."""
+    n_modules = len({mutant.module for mutant in mutants})
+    pages.write_row(
+        "code mutants",
+        f"{len(mutants)} one-line changes of {n_modules} modules",
+        f"{len(mutants) - len(missed)} found by the tests, {len(missed)} not",
+        "python benchmarks/code_mutants.py",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
