@@ -246,7 +246,9 @@ def _key(clip: Any, real_folder: Callable[[str], str]) -> str | None:
             status = os.stat(path)
     except (OSError, ValueError):  # `compute` will say what is wrong with the file or name
         return None
-    return _digest(f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="replace"))
+    # Names as the disk has them: they need not be valid text, and two of them must not be one.
+    name = os.fsencode(path)
+    return _digest(name, f"\0{status.st_size}\0{status.st_mtime_ns}".encode())
 
 
 def _open_at_once(path: str, flags: int) -> int:
