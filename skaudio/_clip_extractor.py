@@ -37,15 +37,19 @@ class Findings:
     ----------
     failures, remarks : list of (str, str)
         Path and reason of every file that could not be read, or was read in spite of it.
+    cache_problems : set of str
+        What does not work in the folder of a cache.
     """
 
     failures: list[tuple[str, str]] = field(default_factory=list)
     remarks: list[tuple[str, str]] = field(default_factory=list)
+    cache_problems: set[str] = field(default_factory=set)
 
     def add(self, other: Findings) -> None:
         """Take over what another worker found."""
         self.failures += other.failures
         self.remarks += other.remarks
+        self.cache_problems |= other.cache_problems
 
     def take(self, clip: Clip, found: np.ndarray | NotedFeatures | None) -> np.ndarray | None:
         """Take over the notes on a clip, and give its features."""
@@ -118,6 +122,9 @@ class ClipExtractor:
             for i, found in self.feature_store.collect(clips, lambda c: self._one(c, findings)):
                 image = findings.take(clips[i], found)
                 features[i] = self._silent() if image is None else image
+        for store in (self.waveform_store, self.feature_store):
+            if store is not None:
+                findings.cache_problems |= store.problems
         return findings
 
     def _one(self, clip: Clip, findings: Findings) -> np.ndarray | NotedFeatures | None:

@@ -55,6 +55,8 @@ def work_through(
     -----
     AudioWarning
         Once, of all files with which something is wrong but that can be read.
+    UserWarning
+        Once, if the folder of a cache has no locks or cannot be written to.
     """
     backend = get_active_backend(prefer="threads")[0]
     # Threads write their results where they belong; processes have to send them.
@@ -84,6 +86,8 @@ def work_through(
     if findings.failures:
         rest = "They are not in the cache." if features is None else "Their rows hold silence."
         warnings.warn(f"{AudioError(findings.failures)}\n{rest}", stacklevel=stacklevel)
+    for problem in sorted(findings.cache_problems):
+        warnings.warn(f"{problem}.", stacklevel=stacklevel)
     if findings.remarks:
         warnings.warn(AudioWarning(findings.remarks), stacklevel=stacklevel)
 

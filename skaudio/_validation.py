@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from skaudio._arguments import (
+    expand_home,
     is_among,
     is_int,
     is_path,
@@ -287,6 +288,8 @@ def check_waveform(wave: np.ndarray, label: str) -> np.ndarray:
 def check_folder(path: str | os.PathLike, label: str) -> Path:
     """Make folder `path` if needed and check that files can be written there.
 
+    A leading ``~`` is the home of the user.
+
     Raises
     ------
     ValueError
@@ -296,7 +299,7 @@ def check_folder(path: str | os.PathLike, label: str) -> Path:
         raise ValueError(f"{label} must be a str or PathLike, got {path!r}.")
     if not os.fspath(path):  # which would be the current folder
         raise ValueError(f"{label} must be the path of a folder, got {path!r}.")
-    folder = Path(path)
+    folder = Path(expand_home(path))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as err:  # ValueError: a NUL in the name
