@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 from joblib import Parallel, delayed
 
-from skaudio._arguments import is_path, is_real, need_n_jobs, need_verbose, reject
+from skaudio._arguments import expand_home, is_path, is_real, need_n_jobs, need_verbose, reject
 from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._clip_checks import ClipChecks
 from skaudio._decoding import DECODING_ERRORS, OpenAudio, reason_of
@@ -186,6 +186,7 @@ def _rows(
 
 def _as_files(paths: Any) -> list[str | os.PathLike]:
     if is_path(paths):
+        paths = expand_home(paths)
         if os.path.exists(paths) and not os.path.isdir(paths):
             raise ValueError(
                 f"paths of {OWNER} must be a list or a folder, got one file: pass [{paths!r}]."
