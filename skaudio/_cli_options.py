@@ -99,8 +99,8 @@ def _add_check(commands: Any) -> None:
     parser = _command(
         commands, "check", "Say what is in clips, and what is wrong with them",
         "Every file is decoded to its end. Prints a row for each: path, status (ok, warn, error), "
-        "reason, sample rate, channels, duration, peak, share of silence, and the first clip with "
-        "the same samples.",
+        "reason, sample rate, channels, duration, peak, share of silence, share of clipped "
+        "samples, DC offset, and the first clip with the same samples.",
     )  # fmt: skip
     parser.add_argument(
         "clips", nargs="+", metavar="CLIP", type=_clip, help="a file, or a folder of such"

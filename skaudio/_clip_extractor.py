@@ -10,6 +10,7 @@ import numpy as np
 
 from skaudio import dsp
 from skaudio._audio_limits import AudioLimits
+from skaudio._clip_checks import describe_scale
 from skaudio._clips import EncodedClip, SampledClip
 from skaudio._scratch import scratch
 from skaudio.audio import AudioError, fit_length, probe_channels, probe_length, read_clip
@@ -24,6 +25,7 @@ __all__ = [
     "log_mel_images_on_device",
     "longest_clip",
     "other_count",
+    "scale_remarks",
 ]
 
 Clip = str | EncodedClip | SampledClip | np.ndarray
@@ -188,6 +190,20 @@ class ClipExtractor:
 
 def _name_of(clip: Clip) -> str:
     return clip if isinstance(clip, str) else clip.name  # type: ignore[union-attr]
+
+
+def scale_remarks(clips: Sequence[Clip] | np.ndarray) -> list[tuple[str, str]]:
+    """One remark on all waveforms that are no floats of full scale 1; files have their own."""
+    if not isinstance(clips[0], np.ndarray):
+        return []
+    bounds = [(float(np.min(wave)), float(np.max(wave))) for wave in clips]
+    loud = [i for i, (low, high) in enumerate(bounds) if describe_scale(low, high)]
+    if not loud:
+        return []
+    # All of them tell the scale better than any quiet one.
+    low, high = min(bounds[i][0] for i in loud), max(bounds[i][1] for i in loud)
+    name = f"X[{loud[0]}]" + (f" and {len(loud) - 1} more" if loud[1:] else "")
+    return [(name, str(describe_scale(low, high)))]
 
 
 def longest_clip(

@@ -10,7 +10,7 @@ import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from joblib.parallel import get_active_backend
 
-from skaudio._clip_extractor import ClipExtractor, Findings
+from skaudio._clip_extractor import ClipExtractor, Findings, scale_remarks
 from skaudio._progress_bar import progress_bar
 from skaudio.audio import AudioError, AudioWarning
 
@@ -73,7 +73,7 @@ def work_through(
     parts = [slice(start, start + size) for start in range(0, len(clips), size)]
     # One result after the other where the backend can do that; Ray's cannot.
     return_as = "generator" if getattr(backend, "supports_return_generator", False) else "list"
-    findings = Findings()
+    findings = Findings(remarks=scale_remarks(clips) if owner._warns_of_arrays else [])
     with progress_bar(len(clips), "clip", type(owner).__name__, owner.verbose) as done:
         parallel = Parallel(n_jobs=owner.n_jobs, prefer="threads", return_as=return_as)
         for part, result in zip(parts, parallel(map(task, parts)), strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -96,10 +97,10 @@ def open_cache(owner: Any) -> tuple[Path, bool]:
     try:
         return check_folder(owner.cache_dir, "cache_dir of MelSpectrogram"), True
     except ValueError:
-        folder = Path(expand_home(owner.cache_dir)) if is_path(owner.cache_dir) else None
-        if folder is None or not holds_features(folder):
+        named = is_path(owner.cache_dir) and os.fspath(owner.cache_dir)
+        if not named or not holds_features(Path(expand_home(owner.cache_dir))):
             raise
-        return folder, False
+        return Path(expand_home(owner.cache_dir)), False
 
 
 def warn_of_empty_bands(owner: Any) -> None:

@@ -35,7 +35,7 @@ from skaudio._mel_parameters import (
     windows_of,
 )
 from skaudio._temporary_memmap import new_features
-from skaudio._validation import as_clip_list, check_folder, check_waveform
+from skaudio._validation import as_clip_list, check_folder, check_waveform_table
 from skaudio.feature_store import FeatureStore
 
 OWNER = "MelSpectrogram"
@@ -149,6 +149,9 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     >>> MelSpectrogram(n_mels=64).fit_transform(waves).shape
     (3, 64, 44)
     """
+
+    # `predict_windows` turns it off in its copy: it warns of the recording, not of its windows.
+    _warns_of_arrays = True
 
     def __init__(
         self,
@@ -280,7 +283,8 @@ of shape (n_clips, n_samples)
         -----
         AudioWarning
             Once, of all files that can be read although something is wrong with them, as
-            `skaudio.audio.load_clip` warns of one; with a cache every time too.
+            `skaudio.audio.load_clip` warns of one; with a cache every time too. Of waveforms too
+            if they look like integers that are stored as floats: full scale is 1.
         UserWarning
             If `cache_dir` can only be read, so that nothing new is kept, is on a file system
             without locks, or cannot be used at all; if `memmap_dir` cannot be made here, so that
@@ -389,8 +393,9 @@ of shape (n_clips, n_samples)
                 "array (n_clips, n_channels, n_samples) when channel='all', got "
                 f"{type(X).__name__} of shape {np.shape(X)}: add an axis of one channel."
             )
-        waves = validate_data(self, X, reset=reset, dtype="numeric")
-        return check_waveform(waves, "X of MelSpectrogram")
+        # scikit-learn would name no row and recommend an imputer.
+        waves = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite=False)
+        return check_waveform_table(waves, "X of MelSpectrogram")
 
     def _run(self, clips: Any, extractor: ClipExtractor) -> np.ndarray:
         """Features of all clips, by several workers."""

@@ -299,7 +299,7 @@ def holds_features(folder: Path) -> bool:
     """Whether there are features in a folder, of whatever parameters."""
     try:
         return any(re.fullmatch("[0-9a-f]{32}", path.name) for path in folder.iterdir())
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the name
         return False
 
 
