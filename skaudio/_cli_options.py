@@ -115,19 +115,14 @@ def _add_fit(commands: Any) -> None:
         "The pipeline is MelSpectrogram and PretrainedCNN; Python has more to choose from.",
     )  # fmt: skip
     parser.add_argument(
-        "data",
-        metavar="DATA",
-        type=os.path.expanduser,
+        "data", metavar="DATA", type=os.path.expanduser,
         help="a folder with a sub-folder per class, or with meta.csv",
-    )
+    )  # fmt: skip
     parser.add_argument(
-        "--model",
-        type=os.path.expanduser,
-        required=True,
-        metavar="FILE",
+        "--model", metavar="FILE", type=os.path.expanduser, required=True,
         help="where to save it, by custom NAME.skaudio, a file that cannot run code; NAME.joblib "
         "is written by joblib",
-    )
+    )  # fmt: skip
     sound = parser.add_argument_group("sound")
     sound.add_argument(
         "--sample-rate", type=int, default=22_050, metavar="HZ", help="default: 22050"
@@ -137,11 +132,9 @@ def _add_fit(commands: Any) -> None:
         help="length clips are cut or filled to; default: the longest",
     )  # fmt: skip
     sound.add_argument(
-        "--cache-dir",
-        metavar="DIR",
-        type=os.path.expanduser,
+        "--cache-dir", metavar="DIR", type=os.path.expanduser,
         help="keep spectrograms there for next time",
-    )
+    )  # fmt: skip
     _add_jobs(sound)
     _add_skip_bad(sound)
     network = parser.add_argument_group("network")

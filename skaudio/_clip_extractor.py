@@ -196,7 +196,8 @@ def scale_remarks(clips: Sequence[Clip] | np.ndarray) -> list[tuple[str, str]]:
     """One remark on all waveforms that are no floats of full scale 1; files have their own."""
     if not isinstance(clips[0], np.ndarray):
         return []
-    bounds = [(float(np.min(wave)), float(np.max(wave))) for wave in clips]
+    waves = [wave for wave in clips if isinstance(wave, np.ndarray)]
+    bounds = [(float(wave.min()), float(wave.max())) for wave in waves]
     loud = [i for i, (low, high) in enumerate(bounds) if describe_scale(low, high)]
     if not loud:
         return []

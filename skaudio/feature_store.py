@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from skaudio._file_lock import NoLocksError, acquire_lock
 
-__all__ = ["FeatureStore", "NotedFeatures", "holds_features"]
+__all__ = ["FeatureStore", "NotedFeatures"]
 
 # Part of every key: raise it when the same parameters begin to give other numbers.
 FORMAT_VERSION = 3
