@@ -13,6 +13,7 @@ import numpy as np
 
 __all__ = [
     "MAX_WORKERS",
+    "expand_home",
     "is_among",
     "is_int",
     "is_path",
@@ -58,6 +59,15 @@ def is_real(value: object) -> bool:
 def is_path(value: object) -> bool:
     """Tell whether `value` is a path: `str` or `os.PathLike`."""
     return isinstance(value, str | os.PathLike)
+
+
+def expand_home(path: str | bytes | os.PathLike) -> str:
+    """The path as text; a leading ``~`` is the home of the user, as in a shell."""
+    name = os.fsdecode(path)
+    try:
+        return os.path.expanduser(name)
+    except ValueError:  # a NUL, of which whoever opens the path complains
+        return name
 
 
 def is_among(value: object, choices: Collection[Any]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from skaudio._arguments import is_path
+from skaudio._arguments import expand_home, is_path
 from skaudio._owned_file import new_owned_file
 
 __all__ = ["atomic_file", "flush_file"]
@@ -29,7 +29,8 @@ def atomic_file(path: str | os.PathLike, label: str) -> Iterator[Path]:
     Parameters
     ----------
     path : str or PathLike
-        The file to be; an older one is replaced, or stays as it is when the block fails.
+        The file to be; an older one is replaced, or stays as it is when the block fails. A leading
+        ``~`` is the home of the user.
     label : str
         How messages call it.
 
@@ -87,7 +88,7 @@ def _check_target(path: str | os.PathLike, label: str) -> Path:
         raise ValueError(f"{label} must be a str or PathLike, got {path!r}.")
     if "\0" in os.fsdecode(path):
         raise ValueError(f"{label} must not hold a NUL, got {path!r}.")
-    target = Path(os.path.realpath(os.fsdecode(path)))  # through a link, not in its place
+    target = Path(os.path.realpath(expand_home(path)))  # through a link, not in its place
     if target.exists() and not target.is_file():
         kind = "folder" if target.is_dir() else "device, pipe or socket"
         raise ValueError(f"{label} must be a file, got the {kind} {os.fspath(path)!r}.")

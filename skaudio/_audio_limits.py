@@ -7,6 +7,7 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 
+from skaudio._clip_checks import MAX_OVERSHOOT, likely_scale
 from skaudio._validation import MAX_AMPLITUDE, check_int, check_real
 
 __all__ = ["AudioLimits", "as_limits", "store_key"]
@@ -131,13 +132,17 @@ class AudioLimits(BaseEstimator):
             If that is beyond `max_amplitude`; names it.
         """
         if peak > self.max_amplitude:
-            raise self._beyond(f"holds samples of up to {peak:.3g}", "max_amplitude")
+            raise self._beyond(f"holds samples of up to {peak:.3g}", "max_amplitude", peak=peak)
 
-    def _beyond(self, what: str, name: str, side: str = "above") -> ValueError:
+    def _beyond(
+        self, what: str, name: str, side: str = "above", peak: float | None = None
+    ) -> ValueError:
         limit = getattr(self, name)
         limit = limit if isinstance(limit, numbers.Integral) else f"{limit:g}"
+        scale = likely_scale(-peak, peak) if peak is not None and peak > MAX_OVERSHOOT else ""
         return ValueError(
-            f"{what}, {side} {limit}: pass limits=AudioLimits({name}=...) if that is right"
+            f"{what}, {side} {limit}{scale}{', or' if scale else ':'} pass "
+            f"limits=AudioLimits({name}=...) if that is right"
         )
 
 

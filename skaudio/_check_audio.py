@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 from joblib import Parallel, delayed
 
-from skaudio._arguments import is_path, is_real, need_n_jobs, need_verbose, reject
+from skaudio._arguments import expand_home, is_path, is_real, need_n_jobs, need_verbose, reject
 from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._clip_checks import ClipChecks
 from skaudio._decoding import DECODING_ERRORS, OpenAudio, reason_of
@@ -30,6 +30,11 @@ OWNER = "check_audio"
 PIECE = 0.02
 # Of files that are left out, so many are named.
 MAX_NAMED = 3
+# The largest sample of a format. That of 16 bits also serves 24-bit and float files made of them.
+FULL_SCALE = 1 - 2**-15
+FULL_SCALES = {
+    "PCM_S8": 1 - 2**-7, "PCM_U8": 1 - 2**-7, "ULAW": 32_124 / 2**15, "ALAW": 32_256 / 2**15,
+}  # fmt: skip
 
 
 class FileReport(NamedTuple):
@@ -43,6 +48,8 @@ class FileReport(NamedTuple):
     duration: float | None = None
     peak: float | None = None
     silence: float | None = None
+    clipped: float | None = None
+    dc_offset: float | None = None
     duplicate_of: str | None = None
 
 
@@ -55,7 +62,7 @@ def check_audio(
     n_jobs: int | None = None,
     verbose: int = 0,
 ) -> DataFrame:
-    """Report on audio files before a long run meets them: errors, damage, silence, duplicates.
+    """Report on audio files before a long run meets them: errors, damage, levels, duplicates.
 
     Every file is decoded to its end, block by block, and nothing is kept: memory does not grow
     with length or number of files. So this is a little stricter than reading clips with a
@@ -68,7 +75,9 @@ def check_audio(
         `skaudio.datasets.list_audio`: hidden files are left out, and so are other formats.
     channel : 'mean', 'all' or int, default='mean'
         What will be asked of them: a file may lack the channel of this index, and in the mean of
-        all channels these may cancel each other. Peak and silence are those of what is asked for.
+        all channels these may cancel each other. Peak, silence, clipped samples and offset are
+        those of what is asked for; for 'mean' samples of all channels count as clipped, and for
+        'all' the offset is that of the channel where it is largest.
     limits : AudioLimits or None, default=None
         What files may claim and hold; None takes the defaults. `max_duration` is not looked at.
     silence_db : float, default=-60.0
@@ -85,10 +94,11 @@ def check_audio(
         A row per file, in the order of `paths`. Columns: 'path'; 'status', which is 'ok', 'warn'
         for files that are read with an `AudioWarning`, or 'error' for those that raise an
         `AudioError`; 'reason', in words, empty where all is well; 'sample_rate' in Hz and
-        'channels', as the header tells; 'duration' in seconds, 'peak', and 'silence', the share of
-        the time that is silent, in [0, 1], of what was decoded; 'duplicate_of', the first path
-        that holds the same samples in all channels at the same rate, whatever its format and tags.
-        What cannot be known is missing.
+        'channels', as the header tells; of what was decoded, 'duration' in seconds, 'peak', where
+        full scale is 1, 'silence', the share of the time that is silent, in [0, 1], 'clipped', the
+        share of samples at or beyond full scale, in [0, 1], and 'dc_offset', the mean of the
+        samples; 'duplicate_of', the first path that holds the same samples in all channels at the
+        same rate, whatever its format and tags. What cannot be known is missing.
 
     Raises
     ------
@@ -132,7 +142,8 @@ def check_audio(
         verbose=verbose,
     )  # fmt: skip
     table = pandas.DataFrame(rows, columns=FileReport._fields)
-    whole, real = ["sample_rate", "channels"], ["duration", "peak", "silence"]
+    whole = ["sample_rate", "channels"]
+    real = ["duration", "peak", "silence", "clipped", "dc_offset"]
     return table.astype({**dict.fromkeys(whole, "Int64"), **dict.fromkeys(real, "float64")})
 
 
@@ -186,6 +197,7 @@ def _rows(
 
 def _as_files(paths: Any) -> list[str | os.PathLike]:
     if is_path(paths):
+        paths = expand_home(paths)
         if os.path.exists(paths) and not os.path.isdir(paths):
             raise ValueError(
                 f"paths of {OWNER} must be a list or a folder, got one file: pass [{paths!r}]."
@@ -223,17 +235,45 @@ def _report(
             header = rate, n_channels = audio.file.samplerate, audio.file.channels
             checks = ClipChecks(channel, audio.file.frames, limits)
             silence = _Silence(rate, silence_db)
+            levels = _Levels(FULL_SCALES.get(audio.file.subtype, FULL_SCALE))
             content, n_frames = xxhash.xxh3_128(f"{rate} {n_channels}".encode()), 0
             for frames in audio.blocks():
-                silence.add(checks(frames))
+                wave = checks(frames)
+                silence.add(wave)
+                levels.add(wave, frames if channel == "mean" else wave)
                 content.update(np.ascontiguousarray(frames).data)
                 n_frames += len(frames)
             reasons = "; ".join(dict.fromkeys(audio.remarks + checks.remarks))
     except DECODING_ERRORS as err:
         return FileReport(path, "error", reason_of(path, err), *header), None
-    measured = n_frames / rate, checks.peak, silence.share()
+    measured = n_frames / rate, checks.peak, silence.share(), *levels.measured()
     status = "warn" if reasons else "ok"
     return FileReport(path, status, reasons, *header, *measured), content.digest()
+
+
+class _Levels:
+    """Share of clipped samples, and offset, of waveforms given block by block."""
+
+    def __init__(self, full_scale: float) -> None:
+        self._full_scale = np.float32(full_scale)
+        self._clipped = self._n_samples = self._n_frames = 0
+        self._sums: Any = 0.0
+
+    def add(self, wave: np.ndarray, frames: np.ndarray) -> None:
+        """Look at a further block, of shape (n_samples,) or (n_samples, n_channels).
+
+        Its offset is that of `wave`, and its clipped samples are those of `frames`.
+        """
+        clipped = (frames >= self._full_scale) | (frames <= -self._full_scale)
+        self._clipped += int(np.count_nonzero(clipped))
+        self._n_samples += frames.size
+        self._n_frames += len(wave)
+        self._sums = self._sums + wave.sum(axis=0, dtype=np.float64)
+
+    def measured(self) -> tuple[float, float]:
+        """Share of clipped samples, and the offset that is largest in any channel."""
+        offsets = np.atleast_1d(self._sums) / self._n_frames
+        return self._clipped / self._n_samples, float(offsets[np.abs(offsets).argmax()])
 
 
 class _Silence:

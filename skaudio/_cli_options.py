@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 __all__ = ["make_parser"]
@@ -40,6 +41,13 @@ def make_parser() -> argparse.ArgumentParser:
     for add in (_add_check, _add_fit, _add_predict, _add_report):
         add(commands)
     return parser
+
+
+def _clip(name: str) -> str:
+    """The path of a clip; a glob of the shell may have found a file here that is called ``~``."""
+    if name.startswith("~") and os.path.lexists(name):
+        return os.path.join(os.curdir, name)
+    return os.path.expanduser(name)
 
 
 def _command(commands: Any, name: str, text: str, more: str = "") -> Any:
@@ -91,10 +99,12 @@ def _add_check(commands: Any) -> None:
     parser = _command(
         commands, "check", "Say what is in clips, and what is wrong with them",
         "Every file is decoded to its end. Prints a row for each: path, status (ok, warn, error), "
-        "reason, sample rate, channels, duration, peak, share of silence, and the first clip with "
-        "the same samples.",
+        "reason, sample rate, channels, duration, peak, share of silence, share of clipped "
+        "samples, DC offset, and the first clip with the same samples.",
     )  # fmt: skip
-    parser.add_argument("clips", nargs="+", metavar="CLIP", help="a file, or a folder of such")
+    parser.add_argument(
+        "clips", nargs="+", metavar="CLIP", type=_clip, help="a file, or a folder of such"
+    )
     _add_format(parser)
     _add_jobs(parser)
 
@@ -105,15 +115,14 @@ def _add_fit(commands: Any) -> None:
         "The pipeline is MelSpectrogram and PretrainedCNN; Python has more to choose from.",
     )  # fmt: skip
     parser.add_argument(
-        "data", metavar="DATA", help="a folder with a sub-folder per class, or with meta.csv"
-    )
+        "data", metavar="DATA", type=os.path.expanduser,
+        help="a folder with a sub-folder per class, or with meta.csv",
+    )  # fmt: skip
     parser.add_argument(
-        "--model",
-        required=True,
-        metavar="FILE",
+        "--model", metavar="FILE", type=os.path.expanduser, required=True,
         help="where to save it, by custom NAME.skaudio, a file that cannot run code; NAME.joblib "
         "is written by joblib",
-    )
+    )  # fmt: skip
     sound = parser.add_argument_group("sound")
     sound.add_argument(
         "--sample-rate", type=int, default=22_050, metavar="HZ", help="default: 22050"
@@ -122,7 +131,10 @@ def _add_fit(commands: Any) -> None:
         "--duration", type=float, metavar="S",
         help="length clips are cut or filled to; default: the longest",
     )  # fmt: skip
-    sound.add_argument("--cache-dir", metavar="DIR", help="keep spectrograms there for next time")
+    sound.add_argument(
+        "--cache-dir", metavar="DIR", type=os.path.expanduser,
+        help="keep spectrograms there for next time",
+    )  # fmt: skip
     _add_jobs(sound)
     _add_skip_bad(sound)
     network = parser.add_argument_group("network")
@@ -131,14 +143,14 @@ def _add_fit(commands: Any) -> None:
         help="a model of timm; default: mobilenetv2_100",
     )  # fmt: skip
     network.add_argument(
-        "--weights", default="imagenet", metavar="W",
+        "--weights", default="imagenet", metavar="W", type=os.path.expanduser,
         help="imagenet (default; downloaded once), none, or a file; weights that come from "
         "TensorFlow need Python (backbone_options)",
     )  # fmt: skip
     network.add_argument("--epochs", type=int, default=20, metavar="N", help="default: 20")
     network.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     network.add_argument(
-        "--checkpoint-dir", metavar="DIR",
+        "--checkpoint-dir", metavar="DIR", type=os.path.expanduser,
         help="keep the state of training there, so that the same command goes on where it was "
         "interrupted, folds too",
     )  # fmt: skip
@@ -155,10 +167,13 @@ def _add_predict(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "model",
+        type=os.path.expanduser,
         metavar="MODEL",
         help="what fit has saved; NAME.joblib runs code when loaded: only from people you trust",
     )
-    parser.add_argument("clips", nargs="+", metavar="CLIP", help="a file, or a folder of such")
+    parser.add_argument(
+        "clips", nargs="+", metavar="CLIP", type=_clip, help="a file, or a folder of such"
+    )
     parser.add_argument(
         "--top", type=int, metavar="K",
         help="print the K most probable classes, 0 for all; default: 1",
@@ -184,11 +199,16 @@ def _add_report(commands: Any) -> None:
     parser = _command(commands, "report", "Write a page about how good a model is")
     parser.add_argument(
         "model",
+        type=os.path.expanduser,
         metavar="MODEL",
         help="what fit has saved; NAME.joblib runs code when loaded: only from people you trust",
     )
-    parser.add_argument("data", metavar="DATA", help="clips with labels, as for fit")
-    parser.add_argument("-o", "--output", required=True, metavar="HTML", help="the page")
+    parser.add_argument(
+        "data", metavar="DATA", type=os.path.expanduser, help="clips with labels, as for fit"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="HTML", type=os.path.expanduser, help="the page"
+    )
     seed_help = "decides folds that meta.csv does not; default: 0"
     parser.add_argument("--seed", type=int, default=0, metavar="N", help=seed_help)
     clips = parser.add_argument_group("which clips the model has not heard (one of these)")

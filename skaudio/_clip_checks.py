@@ -1,4 +1,4 @@
-"""What is wanted of a file's frames: one channel or all, checked for what is no sound."""
+"""Select the wanted channels of decoded frames, and look for samples that cannot be right."""
 
 from __future__ import annotations
 
@@ -7,13 +7,48 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ClipChecks"]
+__all__ = ["ClipChecks", "describe_scale", "likely_scale"]
 
 # Below -60 dB of full scale an offset is not worth a word; a mix that is so much below its channels
 # is what they cancel each other to.
 FAINT = 1e-3
 # So few samples may well be alike.
 FEW = 16
+# 36 dB above full scale. Float recorders and mixes exceed full scale by some 20 dB at most, and
+# decoders of mp3 by a few. A 16-bit recording whose integers were taken for floats stays below this
+# only if its peak is below -54 dBFS.
+MAX_OVERSHOOT = 64.0
+# Bits and full scale of integer samples.
+INTEGER_SCALES = ((16, 2**15), (24, 2**23), (32, 2**31))
+
+
+def describe_scale(low: float, high: float) -> str | None:
+    """Say what samples look like that no float file of sound holds.
+
+    Parameters
+    ----------
+    low, high : float
+        Their minimum and maximum.
+
+    Returns
+    -------
+    problem : str or None
+        What they look like and what to do, or None where the scale may be right.
+    """
+    peak = max(high, -low)
+    if peak <= MAX_OVERSHOOT:
+        return None
+    return f"reaches {peak:.6g} where full scale is 1{likely_scale(low, high)}"
+
+
+def likely_scale(low: float, high: float) -> str:
+    """The end of a sentence about samples that are too large: what they may be, and the way out."""
+    if low >= 0 and high <= 255:
+        return ", like unsigned 8-bit integers: replace every sample x by (x - 128) / 128"
+    for bits, scale in INTEGER_SCALES:
+        if max(high, -low) <= scale:
+            return f", like {bits}-bit integers stored as floats: divide by {scale}"
+    return ": scale to [-1, 1]"
 
 
 class ClipChecks:
@@ -65,8 +100,18 @@ class ClipChecks:
         return np.ascontiguousarray(wave)
 
     @property
+    def scale_remarks(self) -> list[str]:
+        """What is odd about the scale of all that was taken, in words."""
+        lows, highs = zip(*self._bounds, strict=True)
+        problem = describe_scale(min(lows), max(highs))
+        return [] if problem is None else [problem]
+
+    @property
     def remarks(self) -> list[str]:
         """What is odd about all that was taken, in words."""
+        return self.scale_remarks + self._sound_remarks()
+
+    def _sound_remarks(self) -> list[str]:
         if self.peak < FAINT * self._widest:
             return [
                 "its channels cancel each other: they reach "

@@ -10,6 +10,7 @@ import numpy as np
 
 from skaudio import dsp
 from skaudio._audio_limits import AudioLimits
+from skaudio._clip_checks import describe_scale
 from skaudio._clips import EncodedClip, SampledClip
 from skaudio._scratch import scratch
 from skaudio.audio import AudioError, fit_length, probe_channels, probe_length, read_clip
@@ -24,6 +25,7 @@ __all__ = [
     "log_mel_images_on_device",
     "longest_clip",
     "other_count",
+    "scale_remarks",
 ]
 
 Clip = str | EncodedClip | SampledClip | np.ndarray
@@ -37,15 +39,19 @@ class Findings:
     ----------
     failures, remarks : list of (str, str)
         Path and reason of every file that could not be read, or was read in spite of it.
+    cache_problems : set of str
+        What does not work in the folder of a cache.
     """
 
     failures: list[tuple[str, str]] = field(default_factory=list)
     remarks: list[tuple[str, str]] = field(default_factory=list)
+    cache_problems: set[str] = field(default_factory=set)
 
     def add(self, other: Findings) -> None:
         """Take over what another worker found."""
         self.failures += other.failures
         self.remarks += other.remarks
+        self.cache_problems |= other.cache_problems
 
     def take(self, clip: Clip, found: np.ndarray | NotedFeatures | None) -> np.ndarray | None:
         """Take over the notes on a clip, and give its features."""
@@ -118,6 +124,9 @@ class ClipExtractor:
             for i, found in self.feature_store.collect(clips, lambda c: self._one(c, findings)):
                 image = findings.take(clips[i], found)
                 features[i] = self._silent() if image is None else image
+        for store in (self.waveform_store, self.feature_store):
+            if store is not None:
+                findings.cache_problems |= store.problems
         return findings
 
     def _one(self, clip: Clip, findings: Findings) -> np.ndarray | NotedFeatures | None:
@@ -181,6 +190,21 @@ class ClipExtractor:
 
 def _name_of(clip: Clip) -> str:
     return clip if isinstance(clip, str) else clip.name  # type: ignore[union-attr]
+
+
+def scale_remarks(clips: Sequence[Clip] | np.ndarray) -> list[tuple[str, str]]:
+    """One remark on all waveforms that are no floats of full scale 1; files have their own."""
+    if not isinstance(clips[0], np.ndarray):
+        return []
+    waves = [wave for wave in clips if isinstance(wave, np.ndarray)]
+    bounds = [(float(wave.min()), float(wave.max())) for wave in waves]
+    loud = [i for i, (low, high) in enumerate(bounds) if describe_scale(low, high)]
+    if not loud:
+        return []
+    # All of them tell the scale better than any quiet one.
+    low, high = min(bounds[i][0] for i in loud), max(bounds[i][1] for i in loud)
+    name = f"X[{loud[0]}]" + (f" and {len(loud) - 1} more" if loud[1:] else "")
+    return [(name, str(describe_scale(low, high)))]
 
 
 def longest_clip(

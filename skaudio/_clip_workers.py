@@ -10,7 +10,7 @@ import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from joblib.parallel import get_active_backend
 
-from skaudio._clip_extractor import ClipExtractor, Findings
+from skaudio._clip_extractor import ClipExtractor, Findings, scale_remarks
 from skaudio._progress_bar import progress_bar
 from skaudio.audio import AudioError, AudioWarning
 
@@ -55,6 +55,8 @@ def work_through(
     -----
     AudioWarning
         Once, of all files with which something is wrong but that can be read.
+    UserWarning
+        Once, if the folder of a cache has no locks or cannot be written to.
     """
     backend = get_active_backend(prefer="threads")[0]
     # Threads write their results where they belong; processes have to send them.
@@ -71,7 +73,7 @@ def work_through(
     parts = [slice(start, start + size) for start in range(0, len(clips), size)]
     # One result after the other where the backend can do that; Ray's cannot.
     return_as = "generator" if getattr(backend, "supports_return_generator", False) else "list"
-    findings = Findings()
+    findings = Findings(remarks=scale_remarks(clips) if owner._warns_of_arrays else [])
     with progress_bar(len(clips), "clip", type(owner).__name__, owner.verbose) as done:
         parallel = Parallel(n_jobs=owner.n_jobs, prefer="threads", return_as=return_as)
         for part, result in zip(parts, parallel(map(task, parts)), strict=True):
@@ -84,6 +86,8 @@ def work_through(
     if findings.failures:
         rest = "They are not in the cache." if features is None else "Their rows hold silence."
         warnings.warn(f"{AudioError(findings.failures)}\n{rest}", stacklevel=stacklevel)
+    for problem in sorted(findings.cache_problems):
+        warnings.warn(f"{problem}.", stacklevel=stacklevel)
     if findings.remarks:
         warnings.warn(AudioWarning(findings.remarks), stacklevel=stacklevel)
 

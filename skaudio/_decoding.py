@@ -260,7 +260,8 @@ def read_waveform(
         if n_samples is None:
             limits.check_duration(n_frames / rate)
         checks = ClipChecks(channel, n_frames, limits)
-        wave, remarks = checks(path.wave[:, None]), []  # of an array, nothing is odd
+        wave = checks(path.wave[:, None])
+        remarks = checks.scale_remarks  # an array may be short or constant
     else:
         with OpenAudio(path, limits) as audio:
             rate, n_frames = audio.file.samplerate, audio.file.frames

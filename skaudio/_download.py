@@ -6,20 +6,25 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from skaudio._archive import unpack_archive
-from skaudio._arguments import need_path, reject
+from skaudio._arguments import expand_home, need_path, reject
+from skaudio._file_lock import NoLocksError, acquire_lock
 from skaudio._validation import check_folder
 
 __all__ = ["Source", "fetch"]
 
 CHUNK_BYTES = 1 << 16
 TIMEOUT = 60.0  # seconds without a byte
+# Seconds to wait for a process that downloads the same: as long as 2.4 GB take at 170 kB/s.
+LOCK_TIMEOUT = 14_400.0
 ALGORITHMS = ("md5", "sha1", "sha256", "sha512")
 
 
@@ -53,7 +58,8 @@ def fetch(
     source : Source
         Where it comes from and how it is recognised.
     folder : str, PathLike or None
-        Where data sets are kept; None: `pooch.os_cache("skaudio")`.
+        Where data sets are kept, ``~`` being the home of the user; None:
+        `pooch.os_cache("skaudio")`.
     url, known_hash : str or None
         Another address and checksum than those of `source`.
     progress : bool
@@ -74,6 +80,13 @@ def fetch(
         written to; if a part of what was unpacked earlier is gone.
     OSError
         If the disk is full.
+    TimeoutError
+        If another process has been at it for hours.
+
+    Warns
+    -----
+    UserWarning
+        If the file system has no locks, so that only one process at a time may call this.
     """
     import pooch
 
@@ -82,7 +95,7 @@ def fetch(
         if not isinstance(value, str | None):
             raise reject(name, owner, "a str or None", value)
     if folder is not None:
-        folder = need_path(folder, "folder", owner)
+        folder = expand_home(need_path(folder, "folder", owner))
     folder = Path(pooch.os_cache("skaudio") if folder is None else folder)
     url, checksum = url or source.url, known_hash or source.known_hash
     _check_origin(source.name, url, checksum)
@@ -94,13 +107,16 @@ def fetch(
         return _find_unpacked(files, source)
     check_folder(folder, f"folder of fetch_{source.name}")
     try:
-        with _alone(archive.with_suffix(".lock")):
+        lock = _lock(archive.with_suffix(".lock"), owner)
+        try:
             if not files.exists():  # another process may have been faster
                 if not archive.exists():
                     _download(url, part, source.max_bytes, checksum=checksum, progress=progress)
                     os.replace(part, archive)
                 _verify(archive, checksum)
                 _unpack(archive, files, source, None if known_hash else source.content_hash)
+        finally:
+            _unlock(archive.with_suffix(".lock"), lock)
     except ValueError as err:
         for path in (part, archive):
             path.unlink(missing_ok=True)
@@ -108,7 +124,7 @@ def fetch(
             f"fetch_{source.name} must get the expected archive from {url}, but {archive} was not "
             f"it and is removed: {err} Try again, or give url and known_hash of a good copy."
         ) from err
-    except ConnectionError:
+    except (ConnectionError, TimeoutError):
         raise
     except OSError as err:
         raise OSError(
@@ -152,19 +168,31 @@ def _check_origin(name: str, url: str, checksum: str | None) -> None:
         )
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process is in this block."""
-    from filelock import FileLock
+def _lock(path: Path, owner: str) -> FileLock | None:
+    """Wait until no other process downloads the same; None where the file system has no locks."""
+    try:
+        return acquire_lock(path, LOCK_TIMEOUT)
+    except NoLocksError as err:
+        warnings.warn(
+            f"{path.parent} is on a file system without locks ({err.strerror}): call {owner} in "
+            "one process at a time until the data set is there.",
+            stacklevel=4,
+        )
+        return None
+    except Timeout as err:
+        raise TimeoutError(
+            f"{owner} has waited {LOCK_TIMEOUT / 3600:g} hours for another process that downloads "
+            f"the same: end it, or remove {path} if there is none, and call again."
+        ) from err
 
-    with FileLock(path):
-        try:
-            yield
-        finally:
-            # Those who wait hold the file that is removed here; when they go on, the data set is
-            # there. If it is not, two could download at once, which the checksum would notice.
-            with suppress(OSError):  # Windows removes no open file
-                path.unlink()
+
+def _unlock(path: Path, lock: FileLock | None) -> None:
+    # Those who wait hold the file that is removed here; when they go on, the data set is there. If
+    # it is not, two could download at once, which the checksum would notice.
+    with suppress(OSError):  # Windows removes no open file
+        path.unlink()
+    if lock is not None:
+        lock.release()
 
 
 def _download(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 from skaudio import dsp
-from skaudio._arguments import is_among, is_int
+from skaudio._arguments import expand_home, is_among, is_int, is_path
 from skaudio._dsp_checks import (
     MAX_CELLS,
     MAX_POWER,
@@ -25,6 +27,7 @@ from skaudio._validation import (
     check_real,
     check_verbose,
 )
+from skaudio.feature_store import holds_features
 
 __all__ = [
     "bands_of",
@@ -33,6 +36,7 @@ __all__ = [
     "has_several_windows",
     "image_shape",
     "layer_settings",
+    "open_cache",
     "power_settings",
     "warn_of_empty_bands",
     "windows_of",
@@ -75,10 +79,28 @@ def check_mel_parameters(owner: Any) -> None:
 
 
 def check_mel_folders(owner: Any) -> None:
-    """Make `cache_dir` and `memmap_dir` and check that files can be written there."""
-    for name in ("cache_dir", "memmap_dir"):
-        if getattr(owner, name) is not None:
-            check_folder(getattr(owner, name), f"{name} of MelSpectrogram")
+    """Make `cache_dir` and `memmap_dir` and check that they can be used."""
+    if owner.cache_dir is not None:
+        open_cache(owner)
+    if owner.memmap_dir is not None:
+        check_folder(owner.memmap_dir, "memmap_dir of MelSpectrogram")
+
+
+def open_cache(owner: Any) -> tuple[Path, bool]:
+    """Make the folder of `cache_dir`, and tell whether it can be written to.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be made, or can neither be written to nor holds features to be read.
+    """
+    try:
+        return check_folder(owner.cache_dir, "cache_dir of MelSpectrogram"), True
+    except ValueError:
+        named = is_path(owner.cache_dir) and os.fspath(owner.cache_dir)
+        if not named or not holds_features(Path(expand_home(owner.cache_dir))):
+            raise
+        return Path(expand_home(owner.cache_dir)), False
 
 
 def warn_of_empty_bands(owner: Any) -> None:

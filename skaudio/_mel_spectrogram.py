@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,13 @@ from skaudio._mel_parameters import (
     check_mel_parameters,
     image_shape,
     layer_settings,
+    open_cache,
     power_settings,
     warn_of_empty_bands,
     windows_of,
 )
 from skaudio._temporary_memmap import new_features
-from skaudio._validation import as_clip_list, check_folder, check_waveform
+from skaudio._validation import as_clip_list, check_folder, check_waveform_table
 from skaudio.feature_store import FeatureStore
 
 OWNER = "MelSpectrogram"
@@ -94,7 +96,8 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         warn and leave silence in their rows.
     cache_dir : str, PathLike or None, default=None
         Folder that keeps the spectrogram of every clip for the next fold, grid point, process or
-        run. None computes everything anew.
+        run; ``~`` is the home of the user. None computes everything anew. A folder that can only
+        be read is read, and nothing new is kept.
     cache_waveforms : bool, default=True
         Whether the cache keeps the waveforms of files too, so that another hop or window needs no
         decoding. They take ``4 * n_samples`` bytes a clip.
@@ -146,6 +149,9 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     >>> MelSpectrogram(n_mels=64).fit_transform(waves).shape
     (3, 64, 44)
     """
+
+    # `predict_windows` turns it off in its copy: it warns of the recording, not of its windows.
+    _warns_of_arrays = True
 
     def __init__(
         self,
@@ -228,8 +234,8 @@ of shape (n_clips, n_samples)
         Raises
         ------
         ValueError
-            If a parameter is out of range, `cache_dir` cannot be written to, or `X` is none of
-            the above.
+            If a parameter is out of range, `cache_dir` cannot be written to and holds no features
+            that could be read, `memmap_dir` cannot be written to, or `X` is none of the above.
         AudioError
             If `duration` is None and a file's header cannot be read.
         """
@@ -277,7 +283,12 @@ of shape (n_clips, n_samples)
         -----
         AudioWarning
             Once, of all files that can be read although something is wrong with them, as
-            `skaudio.audio.load_clip` warns of one; with a cache every time too.
+            `skaudio.audio.load_clip` warns of one; with a cache every time too. Of waveforms too
+            if they look like integers that are stored as floats: full scale is 1.
+        UserWarning
+            If `cache_dir` can only be read, so that nothing new is kept, is on a file system
+            without locks, or cannot be used at all; if `memmap_dir` cannot be made here, so that
+            the result is in memory.
         """
         check_is_fitted(self)
         check_mel_parameters(self)
@@ -362,6 +373,7 @@ of shape (n_clips, n_samples)
         mel = self if self.duration is None else clone(self).fit(X)
         check_mel_parameters(mel)
         check_mel_folders(mel)
+        check_folder(self.cache_dir, "cache_dir of MelSpectrogram")  # here reading is not enough
         work_through(mel, mel._extractor(), mel._check_clips(X, reset=False), None)
         return self
 
@@ -381,13 +393,14 @@ of shape (n_clips, n_samples)
                 "array (n_clips, n_channels, n_samples) when channel='all', got "
                 f"{type(X).__name__} of shape {np.shape(X)}: add an axis of one channel."
             )
-        waves = validate_data(self, X, reset=reset, dtype="numeric")
-        return check_waveform(waves, "X of MelSpectrogram")
+        # scikit-learn would name no row and recommend an imputer.
+        waves = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite=False)
+        return check_waveform_table(waves, "X of MelSpectrogram")
 
     def _run(self, clips: Any, extractor: ClipExtractor) -> np.ndarray:
         """Features of all clips, by several workers."""
         features = new_features((len(clips), *extractor.shape), self.memmap_dir, "MelSpectrogram")
-        work_through(self, extractor, clips, features, stacklevel=6)
+        work_through(self, extractor, clips, features, stacklevel=5)
         return features
 
     def _extractor(self) -> ClipExtractor:
@@ -398,17 +411,21 @@ of shape (n_clips, n_samples)
         wave_shape = (*lead, self.n_samples_)
         shape = wave_shape if self.in_network else image_shape(self)
         limits = as_limits(self.limits, OWNER)
-        folder = self._cache_folder()
+        folder, writable = self._open_cache()
         stores: dict[str, FeatureStore] = {}
         if folder is not None:
             # Keys of clips that are mixed must stay as they are: they have entries on disks.
             count = {} if n_channels is None else {"n_channels": n_channels}
             waveforms = {**cut, "n_samples": self.n_samples_, **count, **store_key(limits)}
             if not self.in_network:
-                stores["feature_store"] = FeatureStore(folder, self._key(waveforms), shape)
+                stores["feature_store"] = FeatureStore(
+                    folder, self._key(waveforms), shape, read_only=not writable
+                )
             if self.cache_waveforms:
                 key = {"waveforms": waveforms}
-                stores["waveform_store"] = FeatureStore(folder, key, wave_shape)
+                stores["waveform_store"] = FeatureStore(
+                    folder, key, wave_shape, read_only=not writable
+                )
         return ClipExtractor(
             n_samples=self.n_samples_,
             loading={**cut, "duration": self.n_samples_ / self.sample_rate, "limits": limits},
@@ -434,12 +451,13 @@ of shape (n_clips, n_samples)
             return partial(log_mel_images, mel=power_settings(self), windows=windows_of(self))
         return partial(log_mel_images_on_device, config=layer_settings(self), device=self.device)
 
-    def _cache_folder(self) -> Any:
+    def _open_cache(self) -> tuple[Path | None, bool]:
+        """The folder of the cache, if there is one, and whether it can be written to."""
         if self.cache_dir is None:
-            return None
+            return None, False
         try:
-            return check_folder(self.cache_dir, "cache_dir of MelSpectrogram")
+            return open_cache(self)
         except ValueError as err:
             # `fit` raises; here the model may have moved to a machine without that folder.
             warnings.warn(f"Computing without the cache: {err}", stacklevel=5)
-            return None
+            return None, False

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._arguments import is_path
+from skaudio._arguments import expand_home, is_path
 from skaudio._atomic_file import atomic_file
 from skaudio._model_archive import ModelArchive, write_archive
 from skaudio._model_objects import describe, estimators_in, portable, settle
@@ -146,7 +146,7 @@ def load(path: str | os.PathLike) -> Any:
         raise ValueError(f"path of skaudio.load must be a str or PathLike, got {path!r}.")
     if not os.fspath(path):
         raise ValueError(f"path of skaudio.load must name a file, got {path!r}.")
-    file = Path(os.fsdecode(path))
+    file = Path(expand_home(path))
     try:
         if not os.path.lexists(file):
             raise FileNotFoundError(f"{os.fspath(path)!r} cannot be loaded: there is no such file.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import uuid
@@ -15,6 +16,9 @@ except ImportError:  # Windows: nothing tells whether an owner lives, so all fil
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["new_owned_file"]
+
+# Files to make, should other processes take them for orphans.
+ATTEMPTS = 100
 
 
 def new_owned_file(folder: str | os.PathLike, prefix: str, suffix: str, mode: int) -> BinaryIO:
@@ -44,15 +48,25 @@ def new_owned_file(folder: str | os.PathLike, prefix: str, suffix: str, mode: in
         If no file can be made.
     """
     _remove_orphans(folder, prefix)
-    while True:
+    for _ in range(ATTEMPTS):
         name = os.path.join(folder, f"{prefix}{uuid.uuid4().hex}{suffix}")
         file = open(name, "xb+", opener=lambda path, flags: os.open(path, flags, mode))  # noqa: SIM115
-        if fcntl is not None:
-            with suppress(OSError):  # a file system without locks: the file stays when we die
-                fcntl.flock(file, fcntl.LOCK_EX)
-        if os.fstat(file.fileno()).st_nlink:
+        if fcntl is None or _is_ours(file):
             return file
-        file.close()  # another process has taken it for an orphan before it was locked
+        file.close()
+    raise OSError(errno.EBUSY, "other processes keep removing new files there", os.fspath(folder))
+
+
+def _is_ours(file: BinaryIO) -> bool:
+    """Lock a new file, unless another process takes it for an orphan just now."""
+    try:
+        # Without waiting: only those who remove orphans lock a file of ours.
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: the file stays when we die
+        return True
+    return os.fstat(file.fileno()).st_nlink > 0
 
 
 def _remove_orphans(folder: str | os.PathLike, prefix: str) -> None:

@@ -220,4 +220,8 @@ def uncached_transform(pipe: Pipeline) -> Callable[[Any], Any]:
     values = {"cache_dir": None, "verbose": 0}
     names = {name: name.rpartition("__")[2] for name in steps.get_params() if "__" in name}
     changes = {name: values[last] for name, last in names.items() if last in values}
-    return steps.set_params(**changes).transform
+    steps.set_params(**changes)
+    for _, step in steps.steps:
+        if hasattr(step, "_warns_of_arrays"):
+            step._warns_of_arrays = False
+    return steps.transform

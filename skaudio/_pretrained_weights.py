@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from skaudio._arguments import is_path
+from skaudio._arguments import expand_home, is_path
 from skaudio.nn.cnn import fetch_imagenet
 from skaudio.nn.weights import load_weights, read_weights
 
@@ -72,7 +72,7 @@ def fill_network(
         return False
     if owner.weights != "imagenet":
         try:
-            tensors = convert(read_weights(owner.weights))
+            tensors = convert(read_weights(expand_home(owner.weights)))
             return load_weights(network, tensors, head_names=head_names)
         except ValueError as err:
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import weakref
 from contextlib import suppress
 from typing import BinaryIO
@@ -18,10 +19,19 @@ __all__ = ["new_features", "temporary_memmap"]
 def new_features(
     shape: tuple[int, ...], memmap_dir: str | os.PathLike | None, owner: str
 ) -> np.ndarray:
-    """Make an array for features: in memory, or with `memmap_dir` by `temporary_memmap`."""
+    """Make an array for features: in memory, or with `memmap_dir` by `temporary_memmap`.
+
+    Where that folder cannot be used, with a warning, in memory too: `fit` has refused it, so the
+    model has moved to another machine since.
+    """
     if memmap_dir is None:
         return np.empty(shape, dtype=np.float32)
-    return temporary_memmap(check_folder(memmap_dir, f"memmap_dir of {owner}"), shape, owner)
+    try:
+        folder = check_folder(memmap_dir, f"memmap_dir of {owner}")
+    except ValueError as err:
+        warnings.warn(f"The result of {owner} is kept in memory: {err}", stacklevel=5)
+        return np.empty(shape, dtype=np.float32)
+    return temporary_memmap(folder, shape, owner)
 
 
 def temporary_memmap(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from skaudio._arguments import (
+    expand_home,
     is_among,
     is_int,
     is_path,
@@ -21,12 +22,15 @@ from skaudio._arguments import (
     need_verbose,
     reject,
 )
+from skaudio._clip_checks import likely_scale
 from skaudio._clips import EncodedClip, SampledClip
 
 # Rates and penalties up to this are numbers of float32.
 MAX_RATE = 1e30
 # No sound: full scale is 1, and the power of larger samples would come near what float32 holds.
 MAX_AMPLITUDE = 1e6
+# Of rows with something wrong, messages name so many.
+MAX_NAMED = 5
 
 
 def _reject(owner: object, name: str, rule: str) -> ValueError:
@@ -248,7 +252,10 @@ def _from_mapping(item: Any, label: str) -> str | EncodedClip | SampledClip:
 
 
 def check_waveform(wave: np.ndarray, label: str) -> np.ndarray:
-    """Check waveforms: finite, not empty, not raw 8- or 16-bit samples, not beyond all sound.
+    """Check waveforms: floats, not empty, finite, not beyond all sound.
+
+    Samples that look like integers stored as floats are let through: whoever the user calls warns
+    of them, see `skaudio._clip_checks.describe_scale`.
 
     Parameters
     ----------
@@ -265,27 +272,77 @@ def check_waveform(wave: np.ndarray, label: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        If it is empty, not finite, too large or of a small integer type.
+        If it is empty, not finite, too large or of an integer type.
     """
-    if wave.dtype.kind in "iu" and wave.dtype.itemsize <= 2:
+    if wave.dtype.kind in "iub":
         raise ValueError(
             f"{label} must hold floating-point samples in [-1, 1], got {wave.dtype}: "
-            f"divide by {2 ** (8 * wave.dtype.itemsize - 1)} first."
+            f"{_float_advice(wave.dtype)}."
         )
     if wave.shape[-1] == 0:
         raise ValueError(f"{label} must hold at least one sample, got none.")
     if not np.isfinite(wave).all():
         raise ValueError(f"{label} must be finite, got NaN or infinity: replace or drop them.")
-    if peak_of(wave) > MAX_AMPLITUDE:
+    peak = peak_of(wave)
+    if peak > MAX_AMPLITUDE:
         raise ValueError(
             f"{label} must hold samples in [-1, 1], at most up to {MAX_AMPLITUDE:g}, got "
-            f"{peak_of(wave):.3g}: scale them first."
+            f"{peak:.3g}{likely_scale(-peak, peak)}."
         )
     return wave.astype(np.float32, copy=False)
 
 
+def _float_advice(dtype: np.dtype) -> str:
+    """How integer samples become floats in [-1, 1]."""
+    if dtype.kind == "b":
+        return "pass the samples themselves"
+    half = 2 ** (8 * dtype.itemsize - 1)
+    if dtype.kind == "u":  # as floats first: 0 - 128 is 128 in uint8
+        return f"unsigned samples u are (u - {half}) / {half}, with u.astype('float32') for u"
+    if dtype.itemsize <= 2:
+        return f"divide by {half} first"
+    # The type does not tell how many bits are used, and nor do the samples of a quiet recording.
+    return (
+        "divide by 2147483648 first if scipy.io.wavfile or soundfile read them from a file of 24 "
+        "or 32 bits, else by 8388608 for 24-bit and 32768 for 16-bit samples"
+    )
+
+
+def check_waveform_table(waves: np.ndarray, label: str) -> np.ndarray:
+    """Check a table of waveforms as `check_waveform` does; messages name its rows.
+
+    Parameters
+    ----------
+    waves : ndarray of shape (n_clips, n_samples)
+        Waveforms, at least one.
+    label : str
+        How messages call it.
+
+    Returns
+    -------
+    waves : ndarray of shape (n_clips, n_samples), float32
+        The same samples.
+
+    Raises
+    ------
+    ValueError
+        As `check_waveform`.
+    """
+    if waves.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(waves).all(axis=1))
+        if len(bad):
+            rows = ", ".join(map(str, bad[:MAX_NAMED])) + (", ..." if bad[MAX_NAMED:].size else "")
+            raise ValueError(
+                f"{label} must be finite, got NaN or infinity in {len(bad)} of {len(waves)} "
+                f"waveforms, in row {rows}: replace these samples or drop the rows."
+            )
+    return check_waveform(waves, label)
+
+
 def check_folder(path: str | os.PathLike, label: str) -> Path:
     """Make folder `path` if needed and check that files can be written there.
+
+    A leading ``~`` is the home of the user.
 
     Raises
     ------
@@ -296,7 +353,7 @@ def check_folder(path: str | os.PathLike, label: str) -> Path:
         raise ValueError(f"{label} must be a str or PathLike, got {path!r}.")
     if not os.fspath(path):  # which would be the current folder
         raise ValueError(f"{label} must be the path of a folder, got {path!r}.")
-    folder = Path(path)
+    folder = Path(expand_home(path))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as err:  # ValueError: a NUL in the name

@@ -142,7 +142,7 @@ def load_clip(
     AudioWarning
         If something is wrong with the file, as far as it was read, but there is sound in it: it is
         cut short or damaged, its header lies or does not tell its length, its channels cancel each
-        other, it holds a single sample or the same one throughout.
+        other, it holds a single sample or the same one throughout, or integers stored as floats.
     """
     _check_options(sample_rate, duration, channel, pad_mode, crop)
     wave, remarks = read_clip(

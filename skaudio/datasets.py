@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from skaudio._arguments import need_choice, need_count, need_int, need_path, reject
+from skaudio._arguments import expand_home, need_choice, need_count, need_int, need_path, reject
 from skaudio._atomic_file import atomic_file, flush_file
 from skaudio._download import Source, fetch
 from skaudio._sound_events import make_sound_events
@@ -355,7 +355,7 @@ def _folder(folder, owner):
     name = need_path(folder, "folder", owner)
     if "\0" in name:
         raise reject("folder", owner, "a name without NUL", folder)
-    return Path(name)
+    return Path(expand_home(name))
 
 
 def _existing_folder(folder, owner):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import io
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +20,8 @@ import numpy as np
 import xxhash
 from filelock import FileLock, Timeout
 
+from skaudio._file_lock import NoLocksError, acquire_lock
+
 __all__ = ["FeatureStore", "NotedFeatures"]
 
 # Part of every key: raise it when the same parameters begin to give other numbers.
@@ -27,6 +31,11 @@ ENTRY_TYPE = np.dtype("<f4")
 MAX_NOTE_BYTES = 65_536
 # How often to make a folder that others are deleting at the same time.
 ATTEMPTS = 10
+# Seconds to wait for a process that computes a clip: longer than any clip takes. A lock that is
+# held for longer belongs to a machine that has gone without telling its file server.
+LOCK_TIMEOUT = 300.0
+# What the system answers where this user may read and not write, on a mount or in a folder.
+READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class NotedFeatures(NamedTuple):
@@ -62,10 +71,23 @@ class FeatureStore:
         Everything the features depend on besides the clip.
     shape : tuple of int
         Shape of the features of every clip, which are float32.
+    read_only : bool, default=False
+        Whether to write nothing there. What is missing is then computed and not kept.
+
+    Attributes
+    ----------
+    problems : set of str
+        What does not work in this folder, in words; results are right all the same. Without locks
+        clips may be computed by several processes; where nothing can be written, they are read.
     """
 
     def __init__(
-        self, folder: str | os.PathLike, parameters: Mapping[str, Any], shape: Sequence[int]
+        self,
+        folder: str | os.PathLike,
+        parameters: Mapping[str, Any],
+        shape: Sequence[int],
+        *,
+        read_only: bool = False,
     ) -> None:
         # Numbers of numpy, as a grid search hands them over, give the keys of Python's own.
         text = json.dumps(
@@ -73,6 +95,10 @@ class FeatureStore:
         )
         self.folder = Path(folder) / _digest(text.encode())
         self.shape = tuple(shape)
+        self.problems: set[str] = set()
+        self._writes, self._locks = True, True
+        if read_only:
+            self._stop_writing("read-only")
         header = io.BytesIO()
         what = {"descr": ENTRY_TYPE.str, "fortran_order": False, "shape": self.shape}
         np.lib.format.write_array_header_1_0(header, what)
@@ -118,14 +144,19 @@ class FeatureStore:
                 continue
             found = self._read(key)
             if found is None:
-                with self._lock(key, wait=False) as mine:
-                    if not mine:
-                        busy.append((position, clip, key))
-                        continue
-                    found = self._read_or_compute(key, clip, compute)
+                try:
+                    with self._lock(key, timeout=0):
+                        found = self._read_or_compute(key, clip, compute)
+                except _BusyError:
+                    busy.append((position, clip, key))
+                    continue
             yield position, found
         for position, clip, key in busy:
-            with self._lock(key, wait=True):
+            try:
+                with self._lock(key, timeout=LOCK_TIMEOUT):
+                    found = self._read_or_compute(key, clip, compute)
+            except _BusyError:
+                self._stop_locking(f"others held a lock for {LOCK_TIMEOUT:g} s")
                 found = self._read_or_compute(key, clip, compute)
             yield position, found
 
@@ -133,7 +164,7 @@ class FeatureStore:
         found = self._read(key)  # another process may have been faster
         if found is None:
             found = compute(clip)
-            if found is not None:
+            if found is not None and self._writes:
                 self._write(key, found)
         return found
 
@@ -141,32 +172,61 @@ class FeatureStore:
         return self.folder / key[:2] / f"{key[2:]}.npy"
 
     @contextmanager
-    def _lock(self, key: str, *, wait: bool) -> Iterator[bool]:
-        # One lock for each of 256 sub-folders: few files, and two workers rarely want the same.
-        lock = FileLock(self.folder / key[:2] / ".lock")
-        try:
-            self._acquire(lock, timeout=-1 if wait else 0)
-        except Timeout:
-            yield False
-            return
-        except OSError as err:
-            raise self._unwritable(err) from err
-        try:
-            yield True
-        finally:
-            lock.release()
+    def _lock(self, key: str, *, timeout: float) -> Iterator[None]:
+        """Keep others from computing a clip, where that is possible.
 
-    def _acquire(self, lock: FileLock, timeout: float) -> None:
-        folder = Path(lock.lock_file).parent
-        for attempt in range(ATTEMPTS):
-            try:
-                if not folder.is_dir():
-                    folder.mkdir(parents=True, exist_ok=True)
-                lock.acquire(timeout=timeout)
-                return
-            except FileNotFoundError:  # somebody is deleting the store
-                if attempt == ATTEMPTS - 1:
-                    raise
+        Raises
+        ------
+        _BusyError
+            If somebody else is at it.
+        """
+        # One lock for each of 256 sub-folders: few files, and two workers rarely want the same.
+        lock = self._acquire(self.folder / key[:2], timeout) if self._writes else None
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def _acquire(self, folder: Path, timeout: float) -> FileLock | None:
+        """The lock of a sub-folder, which is made; None where work goes on without."""
+        try:
+            for attempt in range(ATTEMPTS):
+                try:
+                    if not folder.is_dir():
+                        folder.mkdir(parents=True, exist_ok=True)
+                    return acquire_lock(folder / ".lock", timeout) if self._locks else None
+                except FileNotFoundError:  # somebody is deleting the store
+                    if attempt == ATTEMPTS - 1:
+                        raise
+        except Timeout as err:
+            raise _BusyError from err
+        except NoLocksError as err:
+            self._stop_locking(str(err.strerror))
+        except OSError as err:
+            self._give_up_writing(err)
+        return None
+
+    def _stop_locking(self, reason: str) -> None:
+        self._locks = False
+        self.problems.add(
+            f"The cache {str(self.folder.parent)!r} is used without locks ({reason}): several "
+            "processes may compute the same clip at the same time. Results stay right"
+        )
+
+    def _stop_writing(self, reason: str) -> None:
+        self._writes = False
+        self.problems.add(
+            f"The cache {str(self.folder.parent)!r} cannot be written to ({reason}): features are "
+            "read from it, but new ones are not kept. Change its permissions or choose another "
+            "cache_dir"
+        )
+
+    def _give_up_writing(self, err: OSError) -> None:
+        """Only read from now on, or raise where the user can and should do something about it."""
+        if err.errno not in READ_ONLY:
+            raise self._unwritable(err) from err
+        self._stop_writing(str(err.strerror))
 
     def _read(self, key: str) -> np.ndarray | NotedFeatures | None:
         try:
@@ -199,7 +259,8 @@ class FeatureStore:
         path = self._path(key)
         # The caller holds the lock: nobody else writes here. One name, so that a killed process
         # leaves no more than the next one overwrites. Not through a link that somebody put there.
-        part = path.with_name(".part")
+        # Without locks two may write at once, so a name for every entry: then they write the same.
+        part = path.with_name(".part" if self._locks else f".part-{path.stem}")
         try:
             part.unlink(missing_ok=True)
             with part.open("xb") as file:
@@ -212,7 +273,7 @@ class FeatureStore:
         except OSError as err:
             with suppress(OSError):
                 part.unlink()
-            raise self._unwritable(err) from err
+            self._give_up_writing(err)
 
     def _checksum(self, key: str, *parts: bytes | memoryview) -> bytes:
         # Of the place too: an entry that came to lie at another clip's is none of that clip.
@@ -228,6 +289,18 @@ class FeatureStore:
             "permissions, choose another cache_dir or pass cache_dir=None",
             str(self.folder),
         )
+
+
+class _BusyError(Exception):
+    """Another thread or process computes a clip of the same sub-folder."""
+
+
+def holds_features(folder: Path) -> bool:
+    """Whether there are features in a folder, of whatever parameters."""
+    try:
+        return any(re.fullmatch("[0-9a-f]{32}", path.name) for path in folder.iterdir())
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return False
 
 
 def _key(clip: Any, real_folder: Callable[[str], str]) -> str | None:
@@ -246,7 +319,8 @@ def _key(clip: Any, real_folder: Callable[[str], str]) -> str | None:
             status = os.stat(path)
     except (OSError, ValueError):  # `compute` will say what is wrong with the file or name
         return None
-    return _digest(f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="replace"))
+    # Names as the disk has them: they need not be valid text, and two of them must not be one.
+    return _digest(os.fsencode(path), f"\0{status.st_size}\0{status.st_mtime_ns}".encode())
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -1,5 +1,6 @@
 """Disks that fill up and processes that die, for tests; importable by joblib's workers."""
 
+import errno
 import os
 import resource
 import signal
@@ -8,6 +9,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -80,3 +82,23 @@ class DyingMel(MelSpectrogram):
 
     def _extractor(self):
         return DyingExtractor(**vars(super()._extractor()), done=Path(self.cache_dir) / "done")
+
+
+def _no_locks(*args):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+@dataclass(frozen=True)
+class UnlockedExtractor(ClipExtractor):
+    """Works on a machine on which no file can be locked."""
+
+    def __call__(self, clips):
+        with patch("fcntl.flock", _no_locks):
+            return super().__call__(clips)
+
+
+class UnlockedMel(MelSpectrogram):
+    """As on a file system without locks, in every process of joblib."""
+
+    def _extractor(self):
+        return UnlockedExtractor(**vars(super()._extractor()))

@@ -137,7 +137,7 @@ def test_json_is_a_list_of_objects(model, recording, capsys):
 def test_check_has_a_row_for_every_file(run, data, tmp_path):
     status, rows, err = run("check", data)
     columns = ["path", "status", "reason", "sample_rate", "channels", "duration", "peak", "silence",
-               "duplicate_of"]  # fmt: skip
+               "clipped", "dc_offset", "duplicate_of"]  # fmt: skip
     assert (status, rows[0], len(rows)) == (0, columns, 21)
     assert {row[1] for row in rows[1:]} == {"ok"}
     said = "skaudio: of {} files, {} cannot be read, {} can in spite of what is wrong, {} have the "

@@ -55,6 +55,13 @@ def expected_failures(estimator):
                 "computed, and becomes numpy's when it is"
             )
         }
+    if isinstance(estimator, MelSpectrogram):
+        return {
+            "check_estimators_dtypes": (
+                "asks that integers do; as waveforms they have another scale, and the log-mel of "
+                "16-bit samples is off by 20.8"
+            )
+        }
     if isinstance(estimator, PretrainedCNN | MAST):
         return {
             "check_sample_weight_equivalence_on_dense_data": (
@@ -65,6 +72,8 @@ def expected_failures(estimator):
     return {}
 
 
+# One check has waveforms around 100.
+@pytest.mark.filterwarnings("ignore::skaudio.AudioWarning")
 @parametrize_with_checks(
     [estimator for estimator, _ in ESTIMATORS], expected_failed_checks=expected_failures
 )

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -13,8 +14,9 @@ import pandas as pd
 import pytest
 from crashes import DyingMel, files_of_at_most, run_until_it_dies, small_disk, start
 from joblib.externals.loky.process_executor import TerminatedWorkerError
+from sklearn.base import clone
 
-from skaudio import MelSpectrogram, write_audacity_labels
+from skaudio import MFCC, PCEN, Deltas, MelSpectrogram, write_audacity_labels
 from skaudio._atomic_file import atomic_file
 from skaudio._temporary_memmap import temporary_memmap
 from skaudio.datasets import load_folder, write_clips
@@ -230,14 +232,84 @@ def test_an_array_too_large_for_its_disk_is_refused_instead_of_killing_the_proce
         del array
 
 
-def test_a_cache_that_cannot_be_written_to_is_refused_in_fit_and_passed_over_in_transform(
-    tone_clips, tmp_path
-):
+@pytest.fixture
+def read_only(tone_clips, tmp_path):
+    """A transformer whose cache holds the first twenty clips and can only be read."""
     mel = MelSpectrogram(**SETTINGS, cache_dir=tmp_path / "disk" / "cache")
     with small_disk(tmp_path / "disk", 2_000_000) as disk:
-        expected = mel.fit_transform(tone_clips[0])
+        mel.fit_transform(tone_clips[0][:20])
+        (disk / "empty").mkdir()
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        with pytest.raises(ValueError, match="must be a folder that can be written to"):
-            mel.fit(tone_clips[0])
-        with pytest.warns(UserWarning, match="Computing without the cache"):
-            np.testing.assert_array_equal(mel.transform(tone_clips[0]), expected)
+        yield mel
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_cache_that_can_only_be_read_is_read_and_warns_once(
+    tone_clips, read_only, monkeypatch, n_jobs
+):
+    expected = MelSpectrogram(**SETTINGS).fit_transform(tone_clips[0][:20])
+    monkeypatch.setattr("skaudio._clip_extractor.read_clip", None)  # nothing is decoded
+    mel = clone(read_only).set_params(n_jobs=n_jobs).fit(tone_clips[0][:20])
+    with pytest.warns(UserWarning, match=r"but new ones are not kept\. Change") as record:
+        np.testing.assert_array_equal(mel.transform(tone_clips[0][:20]), expected)
+    assert [record[0].filename, len(record)] == [__file__, 1]
+
+
+def test_what_a_cache_that_can_only_be_read_lacks_is_computed(tone_clips, read_only):
+    expected = MelSpectrogram(**SETTINGS).fit_transform(tone_clips[0])
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="new ones are not kept") as record:
+            np.testing.assert_array_equal(read_only.transform(tone_clips[0]), expected)
+        assert len(record) == 1
+
+
+def test_a_cache_that_can_only_be_read_cannot_be_warmed(tone_clips, read_only):
+    with pytest.raises(ValueError, match="must be a folder that can be written to"):
+        read_only.warm(tone_clips[0])
+
+
+def test_a_cache_that_cannot_be_used_is_refused_in_fit_and_passed_over_in_transform(
+    tone_clips, read_only
+):
+    expected = MelSpectrogram(**SETTINGS).fit_transform(tone_clips[0])
+    read_only.set_params(cache_dir=read_only.cache_dir.with_name("empty"))
+    with pytest.raises(ValueError, match="must be a folder that can be written to"):
+        read_only.fit(tone_clips[0])
+    with pytest.warns(UserWarning, match="Computing without the cache") as record:
+        np.testing.assert_array_equal(read_only.transform(tone_clips[0]), expected)
+    assert [record[0].filename, len(record)] == [__file__, 1]
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM], ids=errno.errorcode.get)
+@pytest.mark.parametrize("step", ["skaudio.feature_store.acquire_lock", "os.replace"])
+def test_a_cache_that_stops_taking_entries_warns_once(
+    tone_clips, tmp_path, monkeypatch, step, code
+):
+    def fail(*args):
+        raise OSError(code, os.strerror(code))
+
+    expected = MelSpectrogram(**SETTINGS).fit_transform(tone_clips[0])
+    monkeypatch.setattr(step, fail)  # sub-folders of another user, or a disk that failed
+    mel = MelSpectrogram(**SETTINGS, cache_dir=tmp_path)
+    with pytest.warns(UserWarning, match=rf"written to \({os.strerror(code)}\)") as record:
+        np.testing.assert_array_equal(mel.fit_transform(tone_clips[0]), expected)
+    assert len(record) == 1
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+@pytest.mark.parametrize("step", [MelSpectrogram(**SETTINGS), PCEN(), Deltas(), MFCC(n_mfcc=4)])
+def test_a_model_whose_memmap_dir_cannot_be_made_predicts_all_the_same(tone_clips, tmp_path, step):
+    X = tone_clips[0]
+    if not isinstance(step, MelSpectrogram):
+        X = MelSpectrogram(**SETTINGS).fit_transform(X)
+    expected = clone(step).fit(X).transform(X)
+    step = clone(step).set_params(memmap_dir=tmp_path / "here" / "scratch").fit(X)
+    shutil.rmtree(tmp_path / "here")
+    (tmp_path / "here").touch()  # another machine, where no such folder can be made
+    with pytest.warns(UserWarning, match=f"{type(step).__name__} is kept in memory: mem") as record:
+        result = step.transform(X)
+    np.testing.assert_array_equal(result, expected)
+    assert not isinstance(result, np.memmap)
+    assert [record[0].filename, len(record)] == [__file__, 1]
+    with pytest.raises(ValueError, match="memmap_dir of .* must be a folder that can be made"):
+        step.fit(X)

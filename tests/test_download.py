@@ -1,6 +1,8 @@
+import errno
 import hashlib
 import http.server
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 from skaudio import _download, datasets
+from skaudio._file_lock import acquire_lock
 from skaudio.datasets import fetch_esc50, fetch_fsdd, fetch_speech_commands
 
 SIZE = 300_000
@@ -213,6 +216,33 @@ def test_of_several_processes_one_downloads(tmp_path, server):
         thread.join()
     assert len(results[0][0]) == len(server.asked) == 1
     assert names(tmp_path) == ["files"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_folder_without_locks_takes_a_download_and_warns_once(
+    tmp_path, server, monkeypatch, code
+):
+    def fail(*args):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    url = f"{server.url}/archive"
+    (tmp_path / f"fsdd-{KNOWN_HASH[7:23]}.lock").touch()  # of a soft lock, of a killed process
+    with pytest.warns(UserWarning, match=rf"without locks \({os.strerror(code)}\)") as record:
+        paths, _, _ = fetch_fsdd(tmp_path, url=url, known_hash=KNOWN_HASH, progress=False)
+    assert [len(paths), len(record), record[0].filename] == [1, 1, __file__]
+    assert names(tmp_path) == ["files"]
+
+
+def test_a_download_that_another_process_never_ends_is_waited_for_with_a_limit(
+    tmp_path, server, monkeypatch
+):
+    monkeypatch.setattr(_download, "LOCK_TIMEOUT", 0.1)
+    lock = acquire_lock(tmp_path / f"fsdd-{KNOWN_HASH[7:23]}.lock", 0)
+    with pytest.raises(TimeoutError, match=r"fetch_fsdd has waited .* remove .*\.lock if there"):
+        fetch_fsdd(tmp_path, url=server.url, known_hash=KNOWN_HASH, progress=False)
+    assert not server.asked
+    lock.release()
 
 
 def test_a_data_set_that_lost_a_part_says_what_to_remove(tmp_path, server):

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -100,6 +101,37 @@ def test_a_link_shares_the_entry_of_its_file(tmp_path, clips, compute):
     (tmp_path / "link.wav").symlink_to(clips[0])
     collect(tmp_path / "store", [clips[0], str(tmp_path / "link.wav")], compute)
     assert compute.count == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX systems only")
+@pytest.mark.parametrize("place", ["name", "folder", "link"])
+def test_clips_whose_names_are_no_valid_text_do_not_share_entries(tmp_path, compute, place):
+    paths = []
+    for name in (b"caf\xe9", b"caf\xe8"):
+        path = os.path.join(os.fsencode(tmp_path), name, b"a.wav" if place == "folder" else b"b")
+        os.makedirs(os.path.dirname(path))
+        target = os.path.join(os.fsencode(tmp_path), name + b".wav")
+        path = target if place != "folder" else path
+        Path(os.fsdecode(path)).write_bytes(b"123")
+        os.utime(path, ns=(10**18, 10**18))
+        if place == "link":
+            os.symlink(path, path + b".link")
+            path += b".link"
+        paths.append(os.fsdecode(path))
+    collect(tmp_path / "store", paths, compute)
+    assert compute.count == 2
+    assert len(entries(tmp_path / "store")) == 2
+
+
+def test_a_clip_of_plain_name_keeps_the_key_that_earlier_versions_gave_it(tmp_path, compute):
+    path = tmp_path / "ré.wav"
+    path.write_bytes(b"123")
+    text = f"{os.path.realpath(path)}\0{3}\0{path.stat().st_mtime_ns}"
+    collect(tmp_path / "store", [str(path)], compute)
+    key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    assert entries(tmp_path / "store")[0].relative_to(tmp_path / "store").parts[1:] == (
+        key[:2], f"{key[2:]}.npy",
+    )  # fmt: skip
 
 
 def test_arrays_are_known_by_their_content(tmp_path, compute):

@@ -12,7 +12,7 @@ from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._arguments import is_int, is_path, need_count, need_flag, reject
+from skaudio._arguments import expand_home, is_int, is_path, need_count, need_flag, reject
 from skaudio._atomic_file import atomic_file
 from skaudio._report.evaluation import check_targets, evaluate
 from skaudio._report.page import page
@@ -173,7 +173,7 @@ def _check_estimator(estimator: Any, *, fitted: bool) -> tuple[Any, Pipeline]:
 def _check_target(path: Any) -> Path:
     if not is_path(path):
         raise ValueError(f"path of report must be a str or PathLike, got {path!r}.")
-    target = Path(os.fsdecode(path))
+    target = Path(expand_home(path))
     folder = target.parent
     if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(
