@@ -16,7 +16,7 @@ from hostile import MADE, NASTY, lying_file, make_file, manifest, write_tone
 from joblib import parallel_config
 from sklearn.base import clone
 
-from skaudio import AudioError, AudioLimits, AudioWarning, MelSpectrogram
+from skaudio import AudioError, AudioLimits, AudioWarning, MelSpectrogram, check_audio
 from skaudio._packets import make_frame_count
 from skaudio.audio import load_clip, stream_blocks
 
@@ -81,6 +81,20 @@ def test_a_hostile_file_gives_what_the_manifest_says(filename, expect):
         clip, said_of_part = outcome(lambda p, o=options: load_clip(p, sample_rate=rate, **o), path)
         assert clip.shape == (2 * rate,)
         assert said_of_part == said
+
+
+@pytest.mark.parametrize("place", ["._x", ".AppleDouble/x"])
+@pytest.mark.parametrize("suffix", ["mp3", "wav", "ogg", "flac"])
+def test_what_macos_puts_beside_a_file_does_not_matter(tmp_path, suffix, place):
+    path = write_tone(tmp_path / f"x.{suffix}")
+    whole = load_clip(path, sample_rate=RATE)
+    head = struct.pack(">II16sH", 0x00051607, 0x00020000, b"Mac OS X", 2)
+    entries = struct.pack(">6I", 9, 50, 3760, 2, 3810, 286)  # Finder info, resource fork
+    beside = tmp_path / f"{place}.{suffix}"
+    beside.parent.mkdir(exist_ok=True)
+    beside.write_bytes((head + entries).ljust(4096, b"\0"))
+    np.testing.assert_array_equal(load_clip(path, sample_rate=RATE), whole)  # a warning would fail
+    assert check_audio([path]).status[0] == "ok"
 
 
 @pytest.mark.parametrize("kind", MADE)
@@ -387,6 +401,20 @@ def test_zeros_between_tags_and_mp3_are_no_damage(tmp_path):
     whole, content = load_clip(path), path.read_bytes()
     path.write_bytes(b"ID3\x03\0\0\0\0\0\x04TAGS" + bytes(2000) + content)
     np.testing.assert_array_equal(load_clip(path), whole)  # a warning would fail
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.wav", "a"])
+@pytest.mark.parametrize("junk", [bytes(100), b"HTTP/1.0 200 OK\r\n\r\n", b"\x55" * 317])
+def test_mp3_behind_something_else_is_found_whatever_its_name(tmp_path, name, junk):
+    content = write_tone(tmp_path / "tone.mp3").read_bytes()
+    path = tmp_path / name
+    path.write_bytes(junk + content)
+    with pytest.warns(AudioWarning, match=f"is damaged: {len(junk)} bytes at byte 0"):
+        found = load_clip(path)
+    np.testing.assert_allclose(found, load_clip(tmp_path / "tone.mp3"), atol=1e-6)
+    mel = MelSpectrogram(**{**SMALL, "duration": None})
+    with pytest.warns(AudioWarning, match=f"is damaged: {len(junk)} bytes at byte 0"):
+        mel.fit_transform([{"bytes": junk + content, "path": None}])
 
 
 @pytest.mark.parametrize("tail", [b"TAG" + bytes(125), bytes(300)])
