@@ -15,7 +15,7 @@ import soxr
 
 from skaudio._clip_checks import ClipChecks
 from skaudio._clips import EncodedClip, SampledClip
-from skaudio._containers import PatchedHead, name_foreign, read_claim
+from skaudio._containers import PatchedHead, read_claim
 from skaudio._packets import (
     find_first_frame,
     find_lost_pages,
@@ -24,6 +24,7 @@ from skaudio._packets import (
     has_frame_count,
     make_frame_count,
 )
+from skaudio._unread_formats import explain_unread
 
 __all__ = [
     "DECODING_ERRORS",
@@ -90,11 +91,9 @@ class OpenAudio:
         try:
             return soundfile.SoundFile(self._source(path), closefd=False)
         except soundfile.LibsndfileError as err:
-            kind = name_foreign(self._raw)
-            if kind is not None:
-                raise ValueError(
-                    f"is {kind}, which libsndfile does not decode: convert it to flac or wav"
-                ) from err
+            reason = explain_unread(self._raw)
+            if reason is not None:
+                raise ValueError(reason) from err
             place = find_first_frame(self._raw) if err.code == UNRECOGNISED else None
             if place is None:
                 raise
@@ -104,12 +103,12 @@ class OpenAudio:
         """What libsndfile is to read: the file, with another header if its own misleads."""
         claim = read_claim(self._raw)
         self._note(claim.remark)
-        patch = make_frame_count(self._raw)
-        if claim.head is not None:
-            patch = claim.head, len(claim.head)
-        if patch is not None:
-            return PatchedHead(self._keep(_open_raw(path)), *patch)
+        frame_count = make_frame_count(self._raw)
         file = self._keep(_open_raw(path))
+        if claim.head is not None:
+            return PatchedHead(file, claim.head, claim.skip, claim.stop)
+        if frame_count is not None:
+            return PatchedHead(file, *frame_count)
         # Never its name: libsndfile reads `._x.mp3`, which macOS puts beside `x.mp3` on cards and
         # shares, as a part of it, and decodes files without a header as their suffix says. A
         # descriptor is read as fast as a name; a Python file costs up to a third more.
