@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import re
 import stat
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -16,14 +15,16 @@ import soxr
 
 from skaudio._clip_checks import ClipChecks
 from skaudio._clips import EncodedClip, SampledClip
-from skaudio._containers import PatchedHead, name_foreign, read_claim
+from skaudio._containers import PatchedHead, read_claim
 from skaudio._packets import (
+    find_first_frame,
     find_lost_pages,
     find_lost_sync,
     find_missing_end,
     has_frame_count,
     make_frame_count,
 )
+from skaudio._unread_formats import explain_unread
 
 __all__ = [
     "DECODING_ERRORS",
@@ -47,8 +48,10 @@ OPUS_RATE, OPUS_SKIP = 48_000, 3840
 OGG_FRAMES_PER_BYTE = 500
 # Samples, over all channels, that are decoded at a time: 4 MB.
 BLOCK_SAMPLES = 1_000_000
+# The number of libsndfile's error for a file whose first bytes it does not know.
+UNRECOGNISED = 1
 # What comes out of files that cannot be read; `reason_of` says what it means.
-DECODING_ERRORS = (soundfile.SoundFileError, OSError, TypeError, ValueError)
+DECODING_ERRORS = (soundfile.SoundFileError, OSError, ValueError)
 
 
 class OpenAudio:
@@ -74,10 +77,8 @@ class OpenAudio:
         self._open: list[Any] = []
         try:
             self._raw = self._keep(_open_raw(path))
-            self.file = self._keep(_decoder(self._source(path), self._raw))
+            self.file = self._keep(self._decoder(path))
             self._format = self.file.format
-            if self._format == "RAW":  # guessed from the name, with a rate that is guessed too
-                raise TypeError
             limits.check_header(self.file.samplerate, self.file.channels)
             if self._format == "OGG":
                 self._note(find_missing_end(self._raw))
@@ -85,16 +86,35 @@ class OpenAudio:
             self.__exit__()
             raise
 
+    def _decoder(self, path: str | EncodedClip) -> soundfile.SoundFile:
+        """What decodes the file; frames of MPEG audio may begin behind what is none."""
+        try:
+            return soundfile.SoundFile(self._source(path), closefd=False)
+        except soundfile.LibsndfileError as err:
+            reason = explain_unread(self._raw)
+            if reason is not None:
+                raise ValueError(reason) from err
+            place = find_first_frame(self._raw) if err.code == UNRECOGNISED else None
+            if place is None:
+                raise
+        return soundfile.SoundFile(PatchedHead(self._keep(_open_raw(path)), b"", place))
+
     def _source(self, path: str | EncodedClip) -> Any:
         """What libsndfile is to read: the file, with another header if its own misleads."""
         claim = read_claim(self._raw)
         self._note(claim.remark)
-        patch = make_frame_count(self._raw)
+        frame_count = make_frame_count(self._raw)
+        file = self._keep(_open_raw(path))
         if claim.head is not None:
-            patch = claim.head, len(claim.head)
-        if patch is not None:
-            return PatchedHead(self._keep(_open_raw(path)), *patch)
-        return _on_disk(path) if isinstance(path, str) else io.BytesIO(path.content)
+            return PatchedHead(file, claim.head, claim.skip, claim.stop)
+        if frame_count is not None:
+            return PatchedHead(file, *frame_count)
+        # Never its name: libsndfile reads `._x.mp3`, which macOS puts beside `x.mp3` on cards and
+        # shares, as a part of it, and decodes files without a header as their suffix says. A
+        # descriptor is read as fast as a name; a Python file costs up to a third more.
+        if isinstance(file, io.FileIO):
+            return file.fileno() if os.name == "posix" else PatchedHead(file, b"", 0)
+        return file
 
     def _keep(self, file: Any) -> Any:
         """A file that is to be closed in the end."""
@@ -193,23 +213,6 @@ def _open_raw(path: str | EncodedClip) -> BinaryIO:
         kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
         raise ValueError(f"is {kind}, not a file")
     return io.FileIO(path)  # type: ignore[return-value]
-
-
-def _on_disk(path: str) -> str | bytes:
-    """A name as soundfile takes it, which encodes text strictly, even if it is no valid text."""
-    return os.fsencode(path) if os.name == "posix" else path
-
-
-def _decoder(source: Any, raw: BinaryIO) -> soundfile.SoundFile:
-    try:
-        return soundfile.SoundFile(source)
-    except soundfile.SoundFileError as err:
-        kind = name_foreign(raw)
-        if kind is None:
-            raise
-        raise ValueError(
-            f"is {kind}, which libsndfile does not decode: convert it to flac or wav"
-        ) from err
 
 
 def count_frames(path: str | EncodedClip, limits: Any) -> tuple[int, int]:
@@ -349,12 +352,8 @@ def reason_of(path: str, err: Exception) -> str:
     """Why a file cannot be read, in words."""
     if isinstance(err, FileNotFoundError):
         return "no such file"
-    if isinstance(err, soundfile.SoundFileError):
-        text = str(err).replace(f"Error opening {_on_disk(path)!r}: ", "").strip()
-        text = re.sub(r"^Error opening <.*?>: ", "", text)  # a file in memory
-        return f"libsndfile says: {text}"
-    if isinstance(err, TypeError):  # soundfile takes headerless raw data for raw PCM
-        return "has no header that tells rate and format"
+    if isinstance(err, soundfile.LibsndfileError):
+        return f"libsndfile says: {err.error_string.strip()}"
     if isinstance(err, OSError):
         return str(err.strerror or err)
     return str(err)

@@ -9,6 +9,7 @@ import zlib
 from typing import BinaryIO
 
 __all__ = [
+    "find_first_frame",
     "find_lost_pages",
     "find_lost_sync",
     "find_missing_end",
@@ -138,6 +139,24 @@ def _is_whole(page: bytes) -> bool:
     blank = page[:22] + bytes(4) + page[26:]
     found = zlib.crc32(blank.translate(MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return found.to_bytes(4, "big").translate(MIRRORED) == page[22:26]
+
+
+def find_first_frame(raw: BinaryIO) -> int | None:
+    """Find where MPEG audio begins in a file that begins with something else.
+
+    Tags with zeros behind them, the rest of a frame where a stream was tapped, a line of text.
+
+    Parameters
+    ----------
+    raw : binary file
+        Of any kind.
+
+    Returns
+    -------
+    place : int or None
+        The first byte of a frame that three others follow; None if there is none near the start.
+    """
+    return _next_sync(raw, _first_frame(raw))
 
 
 def has_frame_count(raw: BinaryIO) -> bool:

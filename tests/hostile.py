@@ -74,6 +74,38 @@ def ogg_checksum(page):
     return int(f"{found:032b}"[::-1], 2).to_bytes(4, "little")
 
 
+def chunk(name, content, order="<", *, pad=True):
+    """A chunk of RIFF, or of AIFF with order ">"."""
+    filled = content + bytes(pad and len(content) % 2)
+    return name + struct.pack(f"{order}I", len(content)) + filled
+
+
+def wav_format(channels=1, rate=16_000, bits=16, tag=1, more=b""):
+    """The chunk that tells the format of samples in wav."""
+    frame = channels * bits // 8
+    fields = struct.pack("<HHIIHH", tag, channels, rate, rate * frame, frame, bits)
+    return chunk(b"fmt ", fields + more)
+
+
+def data_chunk(samples, length):
+    """A chunk of samples that says it has so many bytes."""
+    return b"data" + struct.pack("<I", length) + samples
+
+
+def wav_bytes(*chunks, riff=None):
+    """A wav file of chunks; `riff`: what its header says instead of its length."""
+    body = b"WAVE" + b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(body) if riff is None else riff) + body
+
+
+def encode_samples(wave, bits=16, *, is_float=False):
+    """Samples in [-1, 1) as wav holds them."""
+    if is_float:
+        return np.asarray(wave, f"<f{bits // 8}").tobytes()
+    levels = np.round(np.asarray(wave) * (1 << bits - 1)).astype("<i8")
+    return levels.astype("<i8").view("u1").reshape(-1, 8)[:, : bits // 8].tobytes()
+
+
 def lying_file(folder, kind):
     """A file of a second whose header claims hours or gigabytes; its path."""
     suffix = {"au": "au", "aiff": "aiff"}.get(kind, kind)

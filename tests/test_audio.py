@@ -196,7 +196,7 @@ def make_bad_file(folder, kind):
         ("missing", "no such file"),
         ("folder", "is a folder, not a file"),
         ("pipe", "is a device, pipe or socket"),
-        ("empty", "libsndfile says: Format not recognised"),
+        ("empty", "is empty: it has 0 bytes"),
         ("text", "libsndfile says: Format not recognised"),
         ("header", "holds no samples"),
         ("nan", "NaN or infinite"),

@@ -12,11 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hostile import MADE, NASTY, lying_file, make_file, manifest, write_tone
+from hostile import (
+    MADE,
+    NASTY,
+    chunk,
+    data_chunk,
+    lying_file,
+    make_file,
+    manifest,
+    wav_bytes,
+    write_tone,
+)
 from joblib import parallel_config
 from sklearn.base import clone
 
-from skaudio import AudioError, AudioLimits, AudioWarning, MelSpectrogram
+from skaudio import AudioError, AudioLimits, AudioWarning, MelSpectrogram, check_audio
 from skaudio._packets import make_frame_count
 from skaudio.audio import load_clip, stream_blocks
 
@@ -81,6 +91,20 @@ def test_a_hostile_file_gives_what_the_manifest_says(filename, expect):
         clip, said_of_part = outcome(lambda p, o=options: load_clip(p, sample_rate=rate, **o), path)
         assert clip.shape == (2 * rate,)
         assert said_of_part == said
+
+
+@pytest.mark.parametrize("place", ["._x", ".AppleDouble/x"])
+@pytest.mark.parametrize("suffix", ["mp3", "wav", "ogg", "flac"])
+def test_what_macos_puts_beside_a_file_does_not_matter(tmp_path, suffix, place):
+    path = write_tone(tmp_path / f"x.{suffix}")
+    whole = load_clip(path, sample_rate=RATE)
+    head = struct.pack(">II16sH", 0x00051607, 0x00020000, b"Mac OS X", 2)
+    entries = struct.pack(">6I", 9, 50, 3760, 2, 3810, 286)  # Finder info, resource fork
+    beside = tmp_path / f"{place}.{suffix}"
+    beside.parent.mkdir(exist_ok=True)
+    beside.write_bytes((head + entries).ljust(4096, b"\0"))
+    np.testing.assert_array_equal(load_clip(path, sample_rate=RATE), whole)  # a warning would fail
+    assert check_audio([path]).status[0] == "ok"
 
 
 @pytest.mark.parametrize("kind", MADE)
@@ -389,6 +413,20 @@ def test_zeros_between_tags_and_mp3_are_no_damage(tmp_path):
     np.testing.assert_array_equal(load_clip(path), whole)  # a warning would fail
 
 
+@pytest.mark.parametrize("name", ["a.mp3", "a.wav", "a"])
+@pytest.mark.parametrize("junk", [bytes(100), b"HTTP/1.0 200 OK\r\n\r\n", b"\x55" * 317])
+def test_mp3_behind_something_else_is_found_whatever_its_name(tmp_path, name, junk):
+    content = write_tone(tmp_path / "tone.mp3").read_bytes()
+    path = tmp_path / name
+    path.write_bytes(junk + content)
+    with pytest.warns(AudioWarning, match=f"is damaged: {len(junk)} bytes at byte 0"):
+        found = load_clip(path)
+    np.testing.assert_allclose(found, load_clip(tmp_path / "tone.mp3"), atol=1e-6)
+    mel = MelSpectrogram(**{**SMALL, "duration": None})
+    with pytest.warns(AudioWarning, match=f"is damaged: {len(junk)} bytes at byte 0"):
+        mel.fit_transform([{"bytes": junk + content, "path": None}])
+
+
 @pytest.mark.parametrize("tail", [b"TAG" + bytes(125), bytes(300)])
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
 def test_tags_behind_ogg_are_no_damage(tmp_path, subtype, tail):
@@ -404,20 +442,24 @@ def constant_mp3(path):
     return path.read_bytes()[360:]
 
 
-def test_mp3_in_wav_ends_where_its_decoder_does(tmp_path):
+@pytest.mark.parametrize("told", [True, False])
+def test_mp3_in_wav_ends_where_its_decoder_does(tmp_path, told):
     # libsndfile estimates: here two frames too many, elsewhere the delay of encoder and decoder.
     samples = constant_mp3(tmp_path / "a.mp3") + bytes(600)
     form = struct.pack("<HHIIHHHHIHHH", 0x55, 1, RATE, 10_000, 1, 0, 12, 1, 2, 360, 1, 1393)
     fact = struct.pack("<I", 3 * RATE)
-    chunks = b"".join(
-        name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
-        for name, content in ((b"fmt ", form), (b"fact", fact), (b"data", samples))
-    )
+    chunks = [chunk(b"fmt ", form), chunk(b"fact", fact), chunk(b"data", samples)]
     path = tmp_path / "a.wav"
-    path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks)
-    assert soundfile.info(path).subtype == "MPEG_LAYER_III"
-    wave = load_clip(path, sample_rate=RATE)  # a warning would fail
-    assert 3 * RATE <= len(wave) < soundfile.info(path).frames
+    path.write_bytes(wav_bytes(*chunks))
+    info = soundfile.info(path)
+    assert info.subtype == "MPEG_LAYER_III"
+    if told:
+        wave = load_clip(path, sample_rate=RATE)  # a warning would fail
+    else:
+        path.write_bytes(wav_bytes(*chunks[:2], data_chunk(samples, 0), riff=0))
+        with pytest.warns(AudioWarning, match="does not say how long it is"):
+            wave = load_clip(path, sample_rate=RATE)
+    assert 3 * RATE <= len(wave) < info.frames
 
 
 @pytest.mark.parametrize("name", [b"\xa9nam", b"id3\0", b"LIST"])
