@@ -250,22 +250,50 @@ def test_an_error_before_the_first_row_leaves_the_output_empty(run, data, tmp_pa
 
 def test_audio_of_other_formats_is_named(run, model, data, tmp_path):
     shutil.copytree(data, tmp_path / "data")
-    extra = [tmp_path / "data" / "low" / name for name in ("a.m4a", "b.WMA", "c.w64", "d.caf")]
+    extra = [tmp_path / "data" / "low" / name for name in ("a.m4a", "b.WMA", "c.3gpp", "d.mov")]
     extra[0].touch()
     (tmp_path / "data" / "low" / "notes.txt").touch()
-    said = "skaudio: 1 file is no wav, flac, ogg, opus, mp3, aiff or aif and is left out: "
+    said = "skaudio: warning: 1 file is left out, as libsndfile does not read the format: "
     fit = ("fit", tmp_path / "data", "--model", tmp_path / "m", "--sample-rate", RATE, *SMALL)
     report = ("report", model, tmp_path / "data", "-o", tmp_path / "r.html")
-    for command in (("check", tmp_path / "data"), fit, report):
+    for command in (("check", tmp_path / "data"), ("predict", model, tmp_path / "data"), fit, report):
         status, _, err = run(*command)
         assert status == 0
-        assert err.startswith(f"{said}{extra[0]}\n")
+        assert err.startswith(f"{said}'{extra[0]}'. Convert to flac or wav.\n")
     for path in extra:
         path.touch()
-    names = ", ".join(map(str, extra[:3]))
+    names = ", ".join(f"'{path}'" for path in extra[:3])
     err = run("check", tmp_path / "data")[2]
-    assert err.startswith("skaudio: 4 files are no wav")
-    assert f" and are left out: {names} and 1 more\n" in err
+    assert err.startswith("skaudio: warning: 4 files are left out, ")
+    assert f" the format: {names} and 1 more. Convert" in err
+
+
+def test_a_class_without_audio_that_is_read_ends_a_fit(run, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data" / "owl").mkdir()
+    (tmp_path / "data" / "owl" / "a.m4a").touch()
+    status, _, err = run("fit", tmp_path / "data", "--model", tmp_path / "m", *SMALL)
+    assert status == 2
+    assert "but 'owl' have none: 1 file is left out, " in err
+
+
+def test_links_to_missing_files_are_errors_of_every_command(run, model, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    lost = tmp_path / "data" / "low" / "lost.wav"
+    lost.symlink_to("../.git/annex/objects/x")
+    status, rows, err = run("check", tmp_path / "data")
+    assert status == 1
+    assert [row[0] for row in rows[1:] if row[1] == "error"] == [str(lost)]
+    assert "of 21 files, 1 cannot be read" in err
+    reason = "is a link to '../.git/annex/objects/x', which is not there: try git annex get"
+    fit = ("fit", tmp_path / "data", "--model", tmp_path / "m", "--sample-rate", RATE, *SMALL)
+    for command in (fit, ("predict", model, tmp_path / "data")):
+        status, _, err = run(*command)
+        assert status == 1
+        assert f"skaudio: cannot read {lost}: {reason}\n" in err
+    status, _, err = run(*fit, "--skip-bad")
+    assert status == 1
+    assert "trained on 20 clips of 2 classes" in err
 
 
 def test_a_failed_fit_leaves_no_file_and_the_old_one_alone(run, data, tmp_path):
