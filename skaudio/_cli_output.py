@@ -110,7 +110,7 @@ def warning_printer() -> Callable[..., None]:
         line: str | None = None,
     ) -> None:
         remarks = getattr(message, "remarks", None)  # of an AudioWarning
-        texts = [str(message)] if remarks is None else map(": ".join, remarks)
+        texts = [in_options(str(message))] if remarks is None else map(": ".join, remarks)
         for text in (" ".join(text.split()) for text in texts):
             if text not in said:
                 said.add(text)

@@ -256,7 +256,8 @@ def test_audio_of_other_formats_is_named(run, model, data, tmp_path):
     said = "skaudio: warning: 1 file is left out, as libsndfile does not read the format: "
     fit = ("fit", tmp_path / "data", "--model", tmp_path / "m", "--sample-rate", RATE, *SMALL)
     report = ("report", model, tmp_path / "data", "-o", tmp_path / "r.html")
-    for command in (("check", tmp_path / "data"), ("predict", model, tmp_path / "data"), fit, report):
+    predict = ("predict", model, tmp_path / "data")
+    for command in (("check", tmp_path / "data"), predict, fit, report):
         status, _, err = run(*command)
         assert status == 0
         assert err.startswith(f"{said}'{extra[0]}'. Convert to flac or wav.\n")
@@ -275,6 +276,17 @@ def test_a_class_without_audio_that_is_read_ends_a_fit(run, data, tmp_path):
     status, _, err = run("fit", tmp_path / "data", "--model", tmp_path / "m", *SMALL)
     assert status == 2
     assert "but 'owl' have none: 1 file is left out, " in err
+
+
+def test_a_long_file_among_short_clips_is_named(run, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    soundfile.write(tmp_path / "data" / "low" / "day.wav", np.full(4 * RATE, 0.1), RATE)
+    fit = ("fit", tmp_path / "data", "--model", tmp_path / "m", "--sample-rate", RATE, *SMALL)
+    status, _, err = run(*fit)
+    assert status == 0
+    assert "skaudio: warning: --duration needs a value where lengths differ so much: " in err
+    assert "day.wav' of 4 s, and half of the 21 clips have at most 0.2 s, so that 95% of" in err
+    assert "needs a value" not in run(*fit, "--duration", 0.2)[2]
 
 
 def test_links_to_missing_files_are_errors_of_every_command(run, model, data, tmp_path):
