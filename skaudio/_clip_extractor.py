@@ -225,7 +225,7 @@ def longest_clip(
             f"clips are filled to the longest, {name} of {longest / sample_rate:.3g} s, and half "
             f"of the {len(lengths)} clips have at most {median / sample_rate:.3g} s, so that "
             f"{1 - median / longest:.0%} of them is padding. Or leave long files out.",
-            stacklevel=3,
+            stacklevel=5,
         )
     return longest
 
