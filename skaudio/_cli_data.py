@@ -34,7 +34,7 @@ def list_clips(clips: Sequence[str]) -> list[str]:
             warnings.warn(say_left_out(Path(clip), found.unread), stacklevel=2)
         if not found.audio:
             raise ValueError(f"{clip}: no audio files in this folder")
-        paths += [os.path.join(clip, path) for path in found.audio]
+        paths += [str(Path(clip) / path) for path in found.audio]
     return paths
 
 
