@@ -13,7 +13,7 @@ SUMMARY = Path(__file__).parent / "results" / "reliability.json"
 ROWS = (
     "hostile files", "mutants", "parameters", "kills", "full disk", "two processes",
     "resumed fits", "model files", "seeds", "threads", "fits in a row", "ten thousand clips",
-    "dependencies", "lowest versions",
+    "dependencies", "lowest versions", "folders", "output",
 )  # fmt: skip
 
 
