@@ -485,7 +485,7 @@ def _refuse_parts(root: Path, found: Listing, classes: set[str]) -> None:
         )
     names = sorted(name for name in classes if not name.startswith("_"))
     parts = [_SPLIT.fullmatch(name) for name in names]
-    if not all(parts) or len({part["part"].lower() for part in parts}) < 2:
+    if not all(parts) or len({part["part"].lower() for part in parts if part}) < 2:
         parts = []
     if len(names) < 2 or not (parts or all(map(_FOLD.fullmatch, names))):
         return
