@@ -12,7 +12,7 @@ SUMMARY = Path(__file__).parent / "results" / "reliability.json"
 # The rows of the table at the top of the page on reliability, in their order.
 ROWS = (
     "hostile files", "lengths", "mutants", "code mutants", "parameters", "kills", "full disk",
-    "two processes", "no locks", "folders of caches", "names that are no text",
+    "two processes", "folders", "output", "no locks", "folders of caches", "names that are no text",
     "resumed fits", "model files", "seeds", "threads", "fits in a row", "ten thousand clips",
     "dependencies", "lowest versions",
 )  # fmt: skip

@@ -15,10 +15,10 @@ from skaudio._arguments import expand_home, is_path, is_real, need_n_jobs, need_
 from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._clip_checks import ClipChecks
 from skaudio._decoding import DECODING_ERRORS, OpenAudio, reason_of
+from skaudio._formats import existing_folder, list_media, say_left_out
 from skaudio._pandas import import_pandas
 from skaudio._progress_bar import progress_bar
 from skaudio.audio import check_channel
-from skaudio.datasets import list_audio, list_unread_audio
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,8 +28,6 @@ __all__ = ["FileReport", "check_audio", "report_files"]
 OWNER = "check_audio"
 # Silence is looked for in pieces of so many seconds.
 PIECE = 0.02
-# Of files that are left out, so many are named.
-MAX_NAMED = 3
 # The largest sample of a format. That of 16 bits also serves 24-bit and float files made of them.
 FULL_SCALE = 1 - 2**-15
 FULL_SCALES = {
@@ -72,7 +70,8 @@ def check_audio(
     ----------
     paths : str, PathLike or iterable of such
         Files, or one folder that is searched with all folders in it, as by
-        `skaudio.datasets.list_audio`: hidden files are left out, and so are other formats.
+        `skaudio.datasets.list_audio`: hidden files are left out, and so are other formats. Links
+        to missing files are errors in the table.
     channel : 'mean', 'all' or int, default='mean'
         What will be asked of them: a file may lack the channel of this index, and in the mean of
         all channels these may cancel each other. Peak, silence, clipped samples and offset are
@@ -204,8 +203,11 @@ def _as_files(paths: Any) -> list[str | os.PathLike]:
             )
         if not os.path.exists(paths):
             raise FileNotFoundError(f"paths of {OWNER} must exist, got {paths!r}.")
-        _warn_of_left_out(list_unread_audio(paths))
-        return list(list_audio(paths))
+        root = existing_folder(paths, OWNER)
+        found = list_media(root)
+        if found.unread:
+            warnings.warn(say_left_out(root, found.unread), stacklevel=3)
+        return [str(root / path) for path in found.audio]
     if not np.iterable(paths):
         raise ValueError(f"paths of {OWNER} must be a list of paths or a folder, got {paths!r}.")
     paths = list(paths)
@@ -213,16 +215,6 @@ def _as_files(paths: Any) -> list[str | os.PathLike]:
         if not is_path(path):
             raise ValueError(f"paths of {OWNER} must hold str or PathLike, got {path!r}.")
     return paths
-
-
-def _warn_of_left_out(paths: list[str]) -> None:
-    if paths:
-        which = ", ".join(map(repr, paths[:MAX_NAMED])) + (", ..." if paths[MAX_NAMED:] else "")
-        warnings.warn(
-            f"{OWNER} leaves out audio files of other formats, {len(paths)} in all: {which}. Pass "
-            "a list of paths to look at them too.",
-            stacklevel=4,
-        )
 
 
 def _report(

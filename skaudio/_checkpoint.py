@@ -13,6 +13,7 @@ import xxhash
 
 from skaudio._arguments import is_int
 from skaudio._atomic_file import atomic_file
+from skaudio._progress_bar import print_line
 from skaudio._training_state import (
     TrainingState,
     as_bytes,
@@ -70,7 +71,7 @@ class Checkpoint:
         if net.verbose:
             what = "was finished before" if self.finished else "goes on"
             epochs = f"{len(net.history)} of {net.max_epochs} epochs"
-            print(f"{self.owner} {what}, {epochs} are in {self.path}")  # noqa: T201
+            print_line(f"{self.owner} {what}, {epochs} are in {self.path}")
         return self.finished
 
     def save(self, net: Any, rng: Any) -> None:

@@ -19,6 +19,7 @@ from skaudio._cli_output import (
     say,
     say_failures,
     say_progress,
+    standard_streams,
     warning_printer,
 )
 
@@ -48,13 +49,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 if all went well, 1 if some clips could not be read, 2 after wrong usage or input, 130
         after Ctrl-C, 141 if the reader of the output went away.
     """
-    run = {"check": _check, "fit": _fit, "predict": _predict, "report": _report}
-    args = make_parser().parse_args(argv)
+    args = None
+    with standard_streams():
+        try:
+            args = make_parser().parse_args(argv)
+            status = _run(args)
+        except BrokenPipeError:
+            status = BROKEN_PIPE
+        except KeyboardInterrupt:  # during imports too, which take seconds
+            folder = getattr(args, "checkpoint_dir", None)
+            say(f"interrupted; the same command goes on from {folder}" if folder else "interrupted")
+            status = INTERRUPTED
+    return status
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Do what a command says, and say what is wrong with it."""
     from skaudio.audio import AudioError  # only here: `--help` needs no decoder
 
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # names of files need not be valid text
-            stream.reconfigure(errors="surrogateescape")
+    run = {"check": _check, "fit": _fit, "predict": _predict, "report": _report}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default")
@@ -69,13 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(f"error: nothing was {done}; --skip-bad leaves such clips out")
         return SOME_FAILED
     except BrokenPipeError:
-        # What is left in the buffer must not be written when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except KeyboardInterrupt:
-        folder = getattr(args, "checkpoint_dir", None)
-        say(f"interrupted; the same command goes on from {folder}" if folder else "interrupted")
-        return INTERRUPTED
+        raise
     except (ValueError, OSError, ImportError) as err:
         say(f"error: {in_options(str(err))}")
         return WRONG_USAGE

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,36 +15,35 @@ from skaudio._cli_output import is_verbose, say, say_failures
 
 __all__ = ["list_clips", "load_data", "make_folds"]
 
-MAX_FOLDS, MAX_NAMED = 5, 3
+MAX_FOLDS = 5
 
 Data = tuple[list[str], np.ndarray, Any]  # paths, labels, and groups or None
 
 
 def list_clips(clips: Sequence[str]) -> list[str]:
     """Files as they are, folders as the audio files in them."""
-    from skaudio.datasets import list_audio
+    from skaudio._formats import list_media, say_left_out
 
     paths: list[str] = []
     for clip in clips:
         if not os.path.isdir(clip):
             paths.append(clip)
             continue
-        _say_left_out(clip)
-        found = list_audio(clip)
-        if not found:
+        found = list_media(Path(clip))
+        if found.unread:
+            warnings.warn(say_left_out(Path(clip), found.unread), stacklevel=2)
+        if not found.audio:
             raise ValueError(f"{clip}: no audio files in this folder")
-        paths += found
+        paths += [str(Path(clip) / path) for path in found.audio]
     return paths
 
 
 def load_data(args: argparse.Namespace) -> tuple[Data, list[tuple[str, str]]]:
     """Clips, labels and groups; and with `--skip-bad` the clips that cannot be read."""
     from skaudio._check_audio import report_files
-    from skaudio.datasets import load_folder
+    from skaudio.datasets import read_folder
 
-    if not os.path.exists(os.path.join(args.data, "meta.csv")):
-        _say_left_out(args.data)
-    paths, labels, groups = load_folder(args.data, group=args.group)
+    paths, labels, groups = read_folder(args.data, group=args.group)
     if not args.skip_bad:
         return (paths, labels, groups), []
     rows = report_files(paths, n_jobs=args.jobs, verbose=is_verbose(args))
@@ -86,20 +87,3 @@ def _count_folds(labels: np.ndarray) -> int:
     if count < MAX_FOLDS:
         say(f"{count} folds, as class {str(smallest)!r} has {count} clips only")
     return min(MAX_FOLDS, count)
-
-
-def _say_left_out(folder: str) -> None:
-    """Name audio files that nothing here reads; other files belong in a folder too."""
-    from skaudio.datasets import AUDIO_SUFFIXES, list_unread_audio
-
-    names = list_unread_audio(folder) if os.path.isdir(folder) else []
-    if not names:
-        return
-    *formats, last = (suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES)
-    count = "1 file is" if len(names) == 1 else f"{len(names)} files are"
-    verb = "is" if len(names) == 1 else "are"
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    say(
-        f"{count} no {', '.join(formats)} or {last} and {verb} left out: "
-        f"{', '.join(names[:MAX_NAMED])}{more}"
-    )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO
 
 __all__ = [
@@ -18,9 +20,12 @@ __all__ = [
     "say",
     "say_failures",
     "say_progress",
+    "standard_streams",
     "warning_printer",
 ]
 
+# The number of standard error, above which those of other files begin.
+MAX_STANDARD = 2
 # What Python's parameters are called here.
 OPTIONS = {
     "backbone": "--backbone", "cache_dir": "--cache-dir", "checkpoint_dir": "--checkpoint-dir",
@@ -29,6 +34,49 @@ OPTIONS = {
     "random_state": "--seed", "sample_rate": "--sample-rate", "threshold": "--events",
     "weights": "--weights", "window": "--window", "y": "DATA",
 }  # fmt: skip
+
+
+@contextmanager
+def standard_streams() -> Iterator[None]:
+    """Standard output and error that take every name, and are there.
+
+    Tables are UTF-8 wherever they do not go to a terminal: as a redirection on Windows is encoded,
+    most names could not be written. Names that are no text stay as they are.
+    """
+    _fill_low_descriptors()
+    with ExitStack() as stack:
+        nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+        if sys.stdout is None:  # `>&-`, and Windows' programs without a console
+            stack.enter_context(redirect_stdout(nowhere))
+        if sys.stderr is None:
+            stack.enter_context(redirect_stderr(nowhere))
+        if hasattr(sys.stdout, "reconfigure"):
+            if sys.stdout.isatty():
+                sys.stdout.reconfigure(errors="backslashreplace")
+            else:
+                sys.stdout.reconfigure(encoding="utf-8", errors=sys.getfilesystemencodeerrors())
+        if hasattr(sys.stderr, "reconfigure"):
+            sys.stderr.reconfigure(errors="backslashreplace")
+        try:
+            yield
+        finally:
+            _empty(sys.stdout)
+
+
+def _fill_low_descriptors() -> None:
+    # A file that is opened where 1 or 2 is closed gets that number, and with it what libraries of C
+    # write to standard error, such as libmpg123: a model would be damaged.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= MAX_STANDARD:
+        pass
+    os.close(descriptor)
+
+
+def _empty(stream: TextIO) -> None:
+    """Write out what is left; if it cannot be written, Python must not try so at its end."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def in_options(message: str) -> str:
@@ -54,7 +102,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str)
         return
     opening = "["
     for row in plain:
-        text = json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False)
+        text = json.dumps(dict(zip(columns, row, strict=True)))  # ASCII: names may be no text
         sys.stdout.write(f"{opening}\n  {text}")
         opening = ","
     sys.stdout.write("[]\n" if opening == "[" else "\n]\n")
@@ -80,8 +128,9 @@ def progress_bar(total: int, unit: str, args: argparse.Namespace) -> Any:
 
 
 def say(text: str) -> None:
-    """A line on standard error."""
-    sys.stderr.write(f"skaudio: {text}\n")
+    """A line on standard error; where it cannot be written, results still count."""
+    with suppress(OSError):
+        sys.stderr.write(f"skaudio: {text}\n")
 
 
 def say_progress(text: str, args: argparse.Namespace) -> None:
@@ -110,7 +159,7 @@ def warning_printer() -> Callable[..., None]:
         line: str | None = None,
     ) -> None:
         remarks = getattr(message, "remarks", None)  # of an AudioWarning
-        texts = [str(message)] if remarks is None else map(": ".join, remarks)
+        texts = [in_options(str(message))] if remarks is None else map(": ".join, remarks)
         for text in (" ".join(text.split()) for text in texts):
             if text not in said:
                 said.add(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,9 @@ __all__ = [
     "other_count",
     "scale_remarks",
 ]
+
+# The share of padding in half of the clips beyond which users hear of it.
+MAX_PADDING = 0.9
 
 Clip = str | EncodedClip | SampledClip | np.ndarray
 
@@ -212,6 +216,8 @@ def longest_clip(
 ) -> int:
     """Length of the longest clip in samples, of files as their headers tell where they do not lie.
 
+    Warns if half of the clips would be little but padding.
+
     Raises
     ------
     AudioError
@@ -219,22 +225,33 @@ def longest_clip(
     """
     if isinstance(clips, np.ndarray):
         return clips.shape[1]
-    lengths, failures = [], []
-    for clip in clips:
+    lengths: list[tuple[int, str]] = []
+    failures: list[tuple[str, str]] = []
+    for i, clip in enumerate(clips):
         if isinstance(clip, np.ndarray):
-            lengths.append(clip.shape[-1])
+            lengths.append((clip.shape[-1], f"X[{i}]"))
             continue
         try:
             length = probe_length(clip, sample_rate=sample_rate, limits=limits)
             limits.check_duration(length / sample_rate)
-            lengths.append(length)
+            lengths.append((length, repr(_name_of(clip))))
         except AudioError as err:
             failures += err.failures
         except ValueError as err:
             failures.append((_name_of(clip), str(err)))
     if failures and (strict or not lengths):
         raise AudioError(failures)
-    return max(lengths)
+    longest, name = max(lengths)
+    median = float(np.median([length for length, _ in lengths]))
+    if median < (1 - MAX_PADDING) * longest:
+        warnings.warn(
+            "duration of MelSpectrogram needs a value where lengths differ so much: without one, "
+            f"clips are filled to the longest, {name} of {longest / sample_rate:.3g} s, and half "
+            f"of the {len(lengths)} clips have at most {median / sample_rate:.3g} s, so that "
+            f"{1 - median / longest:.0%} of them is padding. Or leave long files out.",
+            stacklevel=5,
+        )
+    return longest
 
 
 def count_channels(clips: Sequence[Clip], *, strict: bool, limits: AudioLimits) -> int:

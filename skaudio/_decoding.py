@@ -351,9 +351,19 @@ def _part(
 def reason_of(path: str, err: Exception) -> str:
     """Why a file cannot be read, in words."""
     if isinstance(err, FileNotFoundError):
-        return "no such file"
+        return _why_missing(path)
     if isinstance(err, soundfile.LibsndfileError):
         return f"libsndfile says: {err.error_string.strip()}"
     if isinstance(err, OSError):
         return str(err.strerror or err)
     return str(err)
+
+
+def _why_missing(path: str) -> str:
+    """Why there is no file: git-annex and DVC leave links to what they have not fetched."""
+    if not os.path.islink(path):
+        return "no such file"
+    target = os.readlink(path)
+    commands = {".git/annex/": "git annex get", ".dvc/": "dvc pull"}
+    tool = next((command for part, command in commands.items() if part in target), None)
+    return f"is a link to {target!r}, which is not there" + (f": try {tool}" if tool else "")

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -236,7 +237,8 @@ def _save(response: Any, part: Path, have: int, max_bytes: int, *, progress: boo
     if not content_range.startswith(f"bytes {have}-"):
         have = 0  # the server sends the whole file
     total = have + int(response.headers.get("Content-Length", 0))
-    bar = tqdm(total=total or None, initial=have, unit="B", unit_scale=True, disable=not progress)
+    hidden = not progress or sys.stderr is None
+    bar = tqdm(total=total or None, initial=have, unit="B", unit_scale=True, disable=hidden)
     with part.open("ab" if have else "wb") as file, bar:
         for chunk in response.iter_content(CHUNK_BYTES):
             have += len(chunk)

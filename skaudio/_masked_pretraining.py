@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from skaudio._augmentation import as_augmentation
 from skaudio._clip_dataset import random_batches
 from skaudio._device import AMP_DTYPES, make_scaler
+from skaudio._progress_bar import print_line
 from skaudio._training_callbacks import Schedule
 from skaudio.nn.augment import shift_time
 from skaudio.nn.masked import MaskedReconstruction
@@ -97,7 +97,7 @@ def pretrain_masked(
                 f"pretrain_lr={owner.pretrain_lr!r} or scale X."
             )
         if owner.verbose:
-            sys.stdout.write(f"pretraining, epoch {epoch + 1}: loss {history[-1]:.4f}\n")
+            print_line(f"pretraining, epoch {epoch + 1}: loss {history[-1]:.4f}")
     return history
 
 

@@ -238,6 +238,11 @@ of shape (n_clips, n_samples)
             that could be read, `memmap_dir` cannot be written to, or `X` is none of the above.
         AudioError
             If `duration` is None and a file's header cannot be read.
+
+        Warns
+        -----
+        UserWarning
+            If `duration` is None and one clip is so long that half of them would be mostly padding.
         """
         check_mel_parameters(self)
         check_mel_folders(self)

@@ -1,12 +1,17 @@
-"""A progress bar, where one is wanted."""
+"""What is shown of progress: bars and lines, where there is anything to show them on.
+
+Programs without a console, such as pythonw, have None as `sys.stdout` and `sys.stderr`.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
-__all__ = ["progress_bar"]
+__all__ = ["print_line", "progress_bar", "some_stderr"]
 
 
 class _NoBar:
@@ -29,17 +34,34 @@ def progress_bar(total: int, unit: str, owner: str, verbose: int) -> Iterator[An
     owner : str
         The estimator or function whose work it is.
     verbose : int
-        Above 0, show it.
+        Above 0, show it if there is a standard error.
 
     Yields
     ------
     bar : object
         Its `update(n)` says that so many more are done.
     """
-    if not verbose:
+    if not verbose or sys.stderr is None:
         yield _NoBar()
         return
     from tqdm.auto import tqdm
 
     with tqdm(total=total, unit=unit, desc=owner) as bar:
         yield bar
+
+
+def print_line(text: str) -> None:
+    """Write a line to standard output at once, if there is one."""
+    if sys.stdout is not None:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+
+@contextmanager
+def some_stderr() -> Iterator[None]:
+    """Give libraries that show bars of their own a standard error to write to."""
+    if sys.stderr is not None:
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
+        yield

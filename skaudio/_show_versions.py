@@ -6,6 +6,7 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+from skaudio._progress_bar import print_line
 from skaudio._torchaudio import import_torchaudio
 
 PACKAGES = (
@@ -35,4 +36,4 @@ def show_versions() -> None:
     lines["torch threads"] = str(torch.get_num_threads())
     lines["CUDA"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     lines["MPS"] = "yes" if torch.backends.mps.is_available() else "none"
-    sys.stdout.write("".join(f"{name:>14}: {text}\n" for name, text in lines.items()))
+    print_line("\n".join(f"{name:>14}: {text}" for name, text in lines.items()))

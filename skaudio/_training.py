@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from skorch import NeuralNet
+from skorch.callbacks import PrintLog
 from skorch.helper import predefined_split
 from skorch.utils import TeeGenerator
 from torch import nn
@@ -17,6 +18,7 @@ from skaudio._augmenter import Augmenter
 from skaudio._clip_dataset import Batches
 from skaudio._device import AMP_DTYPES, make_scaler
 from skaudio._interrupts import watched_interrupts
+from skaudio._progress_bar import print_line
 from skaudio._training_callbacks import KEEPER, PROGRESS, StopTraining, training_callbacks
 from skaudio._training_task import TrainingTask
 from skaudio.nn.layers import ImageClassifier
@@ -171,6 +173,8 @@ def make_net(
         batch_size=owner.batch_size,
         train_split=None if valid is None else predefined_split(valid),
         callbacks=None if task is None else training_callbacks(owner, task, rng),
+        # skorch's own table flushes a standard output that need not be there, verbose or not.
+        callbacks__print_log=PrintLog(sink=print_line) if owner.verbose else None,
         device=str(device),
         verbose=owner.verbose,
         augmenter=augmenter,

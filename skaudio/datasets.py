@@ -6,15 +6,29 @@ import csv
 import io
 import os
 import re
-from collections.abc import Sequence
+import unicodedata
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from skaudio._arguments import expand_home, need_choice, need_count, need_int, need_path, reject
+from skaudio._arguments import need_choice, need_count, need_int, reject
 from skaudio._atomic_file import atomic_file, flush_file
+from skaudio._clip_table import check_clips, compose, read_table
 from skaudio._download import Source, fetch
+from skaudio._formats import (
+    Listing,
+    as_folder,
+    existing_folder,
+    is_dangling,
+    is_hidden,
+    list_audio,
+    list_media,
+    name_some,
+    say_left_out,
+)
 from skaudio._sound_events import make_sound_events
 
 __all__ = [
@@ -27,13 +41,19 @@ __all__ = [
     "write_clips",
 ]
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
-# Formats that are not read: files of them are worth a word, where others just lie about.
-UNREAD_SUFFIXES = (
-    ".3gp", ".aac", ".ac3", ".aifc", ".amr", ".ape", ".au", ".caf", ".dsf", ".m4a", ".m4b", ".mka",
-    ".mp2", ".mp4", ".mpc", ".oga", ".ra", ".rf64", ".snd", ".spx", ".tta", ".w64", ".webm",
-    ".wma", ".wv",
-)  # fmt: skip
+# A folder of the original Speech Commands, whose long recordings of noise are no class.
+NOISE = "_background_noise_"
+# So many files are named in a message.
+MAX_NAMED = 3
+# A table that is called almost as it should be, as Windows does where it hides suffixes.
+_OTHER_TABLE = re.compile(r"meta\.csv(\.csv|\.txt)?", re.IGNORECASE)
+# What folders are called that hold parts of a data set. Names often say more: "train-clean-100".
+_SPLIT = re.compile(
+    r"(?P<part>train|test|val|dev|eval|holdout|unlabell?ed)(ing|id|idation|el|elopment|uation)?"
+    r"(\d*|[ _-].*)",
+    re.IGNORECASE,
+)
+_FOLD = re.compile(r"(fold|split|part|subset)[ _-]?\d+", re.IGNORECASE)
 
 _ESC50 = Source(  # the hash is reported alike by several unrelated public projects
     "esc50",
@@ -98,7 +118,7 @@ def write_clips(
         If the disk is full; no clip is left there then.
     """
     owner = "write_clips"
-    table = _folder(folder, owner) / "meta.csv"
+    table = as_folder(folder, owner) / "meta.csv"
     need_int(sample_rate, "sample_rate", owner, low=1, high=2**31 - 1)
     waveforms = np.asarray(waveforms)
     if waveforms.dtype.kind not in "fiu":
@@ -148,10 +168,12 @@ def load_folder(
 ) -> tuple[list[str], np.ndarray, np.ndarray | None]:
     """List the clips of a folder with their labels and groups; no audio is decoded.
 
-    With a `meta.csv`, its rows count, in their order: columns `filename`, `category` or `label`,
-    and `group`. Files are looked for in `audio/`, `recordings/` and the folder itself. Without,
-    each subfolder is a class (`folder/dog/1.wav`): sorted, hidden files and files that are not
-    wav, flac, ogg, opus, mp3, aiff or aif left out.
+    With a `meta.csv`, its rows count, in their order: columns `filename`, `category` (or `label`
+    where there is none), and `group`. Files are looked for in `audio/`, `recordings/` and the
+    folder itself. The table is read strictly: what could be a mistake is an error that names the
+    line. Without one, each subfolder is a class (`folder/dog/1.wav`), and all files in it that
+    libsndfile reads are its clips, sorted; hidden files are left out. Labels are in Unicode's form
+    NFC.
 
     Parameters
     ----------
@@ -172,47 +194,70 @@ def load_folder(
     Raises
     ------
     FileNotFoundError, NotADirectoryError
-        If the folder or a listed file does not exist; if `folder` is a file.
+        If the folder or a listed file does not exist, or is a link whose target is missing, as
+        git-annex and DVC leave it before a fetch; if `folder` is a file.
     ValueError
-        If `meta.csv` is not UTF-8, a column is missing, a value is empty, or there are no clips.
+        If `meta.csv` is not as it should be: not UTF-8, a quote that is not closed, rows of other
+        lengths than the header, a column that is missing, there twice or called almost right, a
+        value that is empty or has spaces around it, a file in two rows, or columns such as start
+        and end, since parts of files are not read. If the folders are no classes but parts of a
+        data set, such as train and test or fold1 to fold5, or the noise of Speech Commands; if
+        the files of a class are all of formats that are not read; if there are no clips.
+    OSError
+        If a folder cannot be read.
+
+    Warns
+    -----
+    UserWarning
+        If audio or video of other formats is left out; if classes or groups differ only in case
+        or spaces; if the name of a class begins with an underscore.
     """
-    if not isinstance(group, str):
-        raise reject("group", "load_folder", "the name of a column", group)
-    root = _existing_folder(folder, "load_folder")
-    if (root / "meta.csv").exists():
-        return _from_table(root, "meta.csv", group=group)
-    if group != "fold":
-        raise ValueError(f"group={group!r} of load_folder needs a meta.csv, but {root} has none.")
-    return *_from_class_folders(root), None
+    paths, labels, groups = read_folder(folder, group=group, stacklevel=3)
+    lost = [path for path in paths if is_dangling(path)]
+    if lost:
+        raise FileNotFoundError(
+            f"Every file in folder={str(folder)!r} of load_folder must exist, but {len(lost)} are "
+            f"links to what is not there: {name_some(lost)}. Fetch them (git annex get, dvc pull)."
+        )
+    return paths, labels, groups
 
 
-def list_audio(folder: str | os.PathLike) -> list[str]:
-    """List the audio files of a folder and of all folders in it; no audio is decoded.
+def read_folder(
+    folder: str | os.PathLike, *, group: str = "fold", stacklevel: int = 2
+) -> tuple[list[str], np.ndarray, np.ndarray | None]:
+    """As `load_folder`, but links whose target is missing are clips, for others to complain of.
 
     Parameters
     ----------
-    folder : str or PathLike
-        The folder.
+    folder, group
+        As for `load_folder`.
+    stacklevel : int, default=2
+        That of warnings; 2 names the caller.
 
     Returns
     -------
-    paths : list of str
-        Sorted files that are wav, flac, ogg, opus, mp3, aiff or aif by name, as paths below
-        `folder`; hidden files and what is in hidden folders left out.
+    paths, labels, groups
+        As from `load_folder`.
 
     Raises
     ------
-    FileNotFoundError, NotADirectoryError
-        If the folder does not exist; if it is a file.
+    FileNotFoundError, NotADirectoryError, ValueError, OSError
+        As `load_folder`.
     """
-    root = _existing_folder(folder, "list_audio")
-    return [str(root / name) for name in _audio_below(root, "**/*")]
-
-
-def list_unread_audio(folder: str | os.PathLike) -> list[str]:
-    """As `list_audio`, the audio files that it leaves out because of their format."""
-    root = _existing_folder(folder, "list_unread_audio")
-    return [str(root / name) for name in _audio_below(root, "**/*", UNREAD_SUFFIXES)]
+    if not isinstance(group, str):
+        raise reject("group", "load_folder", "the name of a column", group)
+    root = existing_folder(folder, "load_folder")
+    remarks: list[str] = []
+    if os.path.lexists(root / "meta.csv"):
+        data = _from_table(root, "meta.csv", group=group, say=remarks.append)
+    elif group != "fold":
+        raise ValueError(f"group={group!r} of load_folder needs a meta.csv, but {root} has none.")
+    else:
+        _refuse_other_table(root)
+        data = *_from_class_folders(root, say=remarks.append), None
+    for remark in remarks:
+        warnings.warn(remark, stacklevel=stacklevel)
+    return data
 
 
 def fetch_esc50(
@@ -347,80 +392,138 @@ def fetch_speech_commands(
     .. [1] P. Warden, "Speech Commands", arXiv:1804.03209, 2018.
     """
     root = fetch(_SPEECH_COMMANDS, folder, url=url, known_hash=known_hash, progress=progress)
-    paths, labels = _from_class_folders(root, skip="_background_noise_")
+    paths, labels = _from_class_folders(root, skip=NOISE)
     return paths, labels, np.array([Path(path).stem.split("_nohash_")[0] for path in paths])
 
 
-def _folder(folder, owner):
-    name = need_path(folder, "folder", owner)
-    if "\0" in name:
-        raise reject("folder", owner, "a name without NUL", folder)
-    return Path(expand_home(name))
+Say = Callable[[str], None]
 
 
-def _existing_folder(folder, owner):
-    root = _folder(folder, owner)
-    if not root.exists():
-        raise FileNotFoundError(f"folder of {owner} must exist, got {str(folder)!r}.")
-    if not root.is_dir():
-        raise NotADirectoryError(f"folder of {owner} must be a folder, got {str(folder)!r}.")
-    return root
-
-
-def _audio_below(root, pattern, suffixes=AUDIO_SUFFIXES):
-    """Sorted audio files that fit the pattern, relative to the folder; hidden ones left out."""
-    names = [path.relative_to(root) for path in sorted(root.glob(pattern)) if path.is_file()]
-    return [
-        name
-        for name in names
-        if name.suffix.lower() in suffixes and not any(part.startswith(".") for part in name.parts)
-    ]
-
-
-def _from_table(root, name, *, group="fold", only=None):
+def _from_table(root, name, *, group="fold", only=None, say: Say = lambda remark: None):
     """Read paths, labels and groups from a CSV file, where column `only`, if any, is "True"."""
-    try:
-        with (root / name).open(newline="", encoding="utf-8-sig") as file:  # Excel writes a mark
-            rows = [row for row in csv.DictReader(file) if only is None or row[only] == "True"]
-    except (UnicodeDecodeError, csv.Error) as err:
-        raise ValueError(f"{root / name} must be a table of CSV in UTF-8: {err}.") from err
-    columns = list(rows[0]) if rows else []
-    label = "category" if "category" in columns else "label"
-    used = ["filename", label] + [group] * (group != "fold" or "fold" in columns)
-    for column in used:
-        if column not in columns:
-            wanted = "category or label" if column == label else column
-            raise ValueError(f"{root / name} must have rows with {wanted}, got columns {columns}.")
-        if not all(row[column] for row in rows):
-            raise ValueError(f"{root / name} must have a {column} in every row.")
-    paths = [_locate(root, row["filename"]) for row in rows]
-    missing = [row["filename"] for row, path in zip(rows, paths, strict=True) if path is None]
+    table = root / name
+    rows = read_table(table, group=group, only=only)
+    places = [_locate(root, row.filename) for row in rows]
+    missing = [row for row, path in zip(rows, places, strict=True) if path is None]
     if missing:
+        names = ", ".join(f"{row.filename!r} in line {row.line}" for row in missing[:MAX_NAMED])
+        more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
         raise FileNotFoundError(
-            f"Every file in {root / name} must lie in audio/, recordings/ or {root} itself; "
-            f"{len(missing)} do not: {', '.join(missing)}."
+            f"Every file in {table} must lie in audio/, recordings/ or {root} itself; "
+            f"{len(missing)} of {len(rows)} do not: {names}{more}."
         )
-    groups = [row[group] for row in rows] if group in used else None
+    paths = [path for path in places if path is not None]
+    check_clips(table, rows, paths)
+    labels = [row.label for row in rows]
+    _say_similar(labels, "classes", say)
+    groups = [row.group for row in rows if row.group is not None]
     if groups and all(re.fullmatch(r"[+-]?\d+", value) for value in groups):
-        groups = [int(value) for value in groups]
-    return paths, np.array([row[label] for row in rows]), None if not groups else np.array(groups)
+        return paths, np.array(labels), np.array([int(value) for value in groups])
+    _say_similar(groups, f"values of {group}", say)
+    return paths, np.array(labels), np.array(groups) if groups else None
 
 
-def _locate(root, filename):
-    candidates = (root / "audio" / filename, root / "recordings" / filename, root / filename)
-    return next((str(path) for path in candidates if path.is_file()), None)
+def _locate(root: Path, filename: str) -> str | None:
+    """Where the file of a row is; its name may be written in another form of Unicode on disk."""
+    forms = dict.fromkeys((filename, compose(filename), unicodedata.normalize("NFD", filename)))
+    for form in forms:
+        for path in (root / "audio" / form, root / "recordings" / form, root / form):
+            if path.is_file() or is_dangling(path):
+                return str(path)
+    return None
 
 
-def _from_class_folders(root, *, skip=None):
-    names = [name for name in _audio_below(root, "*/**/*") if name.parts[0] != skip]
-    labels = np.array([name.parts[0] for name in names])
+def _from_class_folders(root, *, skip=None, say: Say = lambda remark: None):
+    found = list_media(root, keep=lambda path: len(path.parts) > 1 and path.parts[0] != skip)
+    classes = {path.parts[0] for path in found.audio}
+    _refuse_lost_classes(root, found, classes)
+    _refuse_parts(root, found, classes)
+    if found.unread:
+        say(say_left_out(root, found.unread))
+    labels = [compose(path.parts[0]) for path in found.audio]
     if len(set(labels)) < 2:
-        raise ValueError(_no_class_folders(root, len(names), len(set(labels))))
-    return [str(root / name) for name in names], labels
+        raise ValueError(_no_class_folders(root, len(labels), len(set(labels))))
+    _say_similar(labels, "classes", say)
+    _say_underscores(root, set(labels), say)
+    return [str(root / path) for path in found.audio], np.array(labels)
+
+
+def _refuse_other_table(root: Path) -> None:
+    """Refuse a meta.csv that is called almost so, which would be passed over."""
+    for path in root.iterdir():
+        if _OTHER_TABLE.fullmatch(path.name):
+            raise ValueError(
+                f"The table of {str(root)!r} must be called 'meta.csv', got {path.name!r}."
+            )
+
+
+def _refuse_lost_classes(root: Path, found: Listing, classes: set[str]) -> None:
+    """Refuse classes that would go missing, since nothing in them can be read."""
+    lost = sorted({path.parts[0] for path in found.unread} - classes)
+    if lost:
+        files = [path for path in found.unread if path.parts[0] == lost[0]]
+        raise ValueError(
+            f"Every class folder in {str(root)!r} must hold audio that libsndfile reads, but "
+            f"{name_some(lost)} have none: {say_left_out(root, files)} A folder that is no class "
+            "belongs elsewhere."
+        )
+    links = [path for path in root.iterdir() if not path.suffix and is_dangling(path)]
+    names = sorted(path.name for path in links if not is_hidden(path.name))
+    if names:
+        raise FileNotFoundError(
+            f"Every class folder in {str(root)!r} must exist, but {name_some(names)} are links to "
+            "what is not there."
+        )
+
+
+def _refuse_parts(root: Path, found: Listing, classes: set[str]) -> None:
+    """Refuse folders that are no classes: nobody wants a model that tells train from test."""
+    if NOISE in classes:
+        raise ValueError(
+            f"{str(root / NOISE)!r} looks like the noise of Speech Commands, which is no class: "
+            "move it out of the folder; if it is a class, give it another name."
+        )
+    names = sorted(name for name in classes if not name.startswith("_"))
+    parts = [_SPLIT.fullmatch(name) for name in names]
+    if not all(parts) or len({part["part"].lower() for part in parts if part}) < 2:
+        parts = []
+    if len(names) < 2 or not (parts or all(map(_FOLD.fullmatch, names))):
+        return
+    inner = {path.parts[1] for path in found.audio if path.parts[0] == names[0] and path.parts[2:]}
+    tables = sorted(path.name for path in root.glob("*.csv"))
+    way = "Labels come from a folder per class, or from a meta.csv with columns filename ("
+    way += f"{str(found.audio[0])!r}, for example), category and fold"
+    way += f"; {name_some(tables)} may have them." if tables else "."
+    if len(inner) > 1:
+        way = f"Load one of them, such as {str(root / names[0])!r}, which has a folder per class."
+    raise ValueError(
+        f"The folders in {str(root)!r} must be classes, but {name_some(names)} look like parts of "
+        f"a data set. {way}"
+    )
+
+
+def _say_similar(values: list[str], what: str, say: Say) -> None:
+    """Say which values look alike: most likely they are meant to be the same."""
+    looks: dict[str, str] = {}
+    for value in sorted(set(values)):
+        look = unicodedata.normalize("NFKC", value).casefold()
+        look = "".join(c for c in look if unicodedata.category(c) != "Cf")  # takes no room
+        other = looks.setdefault("".join(look.split()), value)
+        if other != value:
+            say(f"The {what} {other!r} and {value!r} differ in case or spaces only: are they one?")
+
+
+def _say_underscores(root: Path, classes: set[str], say: Say) -> None:
+    marked = sorted(name for name in classes if name.startswith("_"))
+    if marked:
+        say(
+            f"Every folder in {str(root)!r} is a class, {name_some(marked)} too, which look like "
+            "something else: move them elsewhere if they are no classes."
+        )
 
 
 def _no_class_folders(root, n_files, n_folders):
-    loose = len(_audio_below(root, "*"))
+    loose = len(list_media(root, keep=lambda path: len(path.parts) == 1).audio)
     if loose and not n_files:
         parent = root.parent if root.name not in ("", "..") else root / ".."
         files = "1 audio file" if loose == 1 else f"{loose} audio files"
@@ -429,7 +532,7 @@ def _no_class_folders(root, n_files, n_folders):
             f"{str(parent)!r}?"
         )
     return (
-        f"{str(root)!r} must hold a meta.csv or at least two class folders with audio files "
-        f"({', '.join(AUDIO_SUFFIXES)}), got {n_files} file{'s' * (n_files != 1)} in {n_folders} "
-        f"folder{'s' * (n_folders != 1)}."
+        f"{str(root)!r} must hold a meta.csv or at least two class folders with audio files (wav, "
+        f"flac, ogg, opus, mp3, aiff and more), got {n_files} file{'s' * (n_files != 1)} in "
+        f"{n_folders} folder{'s' * (n_folders != 1)}."
     )

@@ -34,20 +34,21 @@ LAYERS = {
     "_download": 2, "_events": 2, "_pretrained_weights": 2, "_report.encoding": 2,
     "_running_statistics": 2, "_temporary_memmap": 2, "_training_parameters": 2, "dsp": 2,
     "inspection._cluster_report": 2, "nn.diffres": 2, "nn.mvit": 2, "nn.pooling": 2,
-    "_atomic_file": 1, "_clip_dataset": 1, "_differentiable": 1, "_dsp_checks": 1,
+    "_atomic_file": 1, "_clip_dataset": 1, "_differentiable": 1, "_dsp_checks": 1, "_formats": 1,
     "_report.examples": 1, "_show_versions": 1, "_sound_events": 1, "_unread_formats": 1,
     "_validation": 1, "feature_store": 1, "metrics": 1, "inspection._learning_curve": 1,
     "nn.cepstrum": 1, "nn.cnn": 1, "nn.derivatives": 1, "nn.layers": 1,
     "_archive": 0, "_arguments": 0, "_callback_support": 0, "_cli_options": 0, "_cli_output": 0,
-    "_clip_checks": 0, "_clips": 0, "_containers": 0, "_device": 0, "_file_lock": 0,
-    "_interrupts": 0, "_model_archive": 0, "_model_schema": 0, "_owned_file": 0, "_packets": 0,
-    "_pandas": 0, "_progress_bar": 0, "_report": 0, "_report.evaluation": 0, "_report.page": 0,
-    "_scratch": 0, "_torchaudio": 0, "_training_state": 0, "inspection._drawing": 0,
-    "nn.attention": 0, "nn.frontend": 0, "nn.losses": 0, "nn.merging": 0, "nn.weights": 0,
+    "_clip_checks": 0, "_clip_table": 0, "_clips": 0, "_containers": 0, "_device": 0,
+    "_file_lock": 0, "_interrupts": 0, "_model_archive": 0, "_model_schema": 0, "_owned_file": 0,
+    "_packets": 0, "_pandas": 0, "_progress_bar": 0, "_report": 0, "_report.evaluation": 0,
+    "_report.page": 0, "_scratch": 0, "_torchaudio": 0, "_training_state": 0,
+    "inspection._drawing": 0, "nn.attention": 0, "nn.frontend": 0, "nn.losses": 0,
+    "nn.merging": 0, "nn.weights": 0,
 }  # fmt: skip
 DOORS = {
     "skorch": {"_training", "_training_callbacks"},
-    "soundfile": {"_decoding", "datasets", "_report.encoding"},
+    "soundfile": {"_decoding", "_formats", "datasets", "_report.encoding"},
     "soxr": {"_decoding"},
 }
 LATE = {

@@ -121,9 +121,10 @@ def test_audio_that_is_left_out_is_named(tmp_path):
     write(tmp_path / "a.wav", np.ones(9))
     for number in range(4):
         (tmp_path / f"{number}.m4a").touch()
-    told = r"4 in all: '.*0.m4a', .*, '.*2.m4a', \.\.\.\. Pass a list"
-    with pytest.warns(UserWarning, match=told):
+    told = r"4 files are left out, .*: '.*0.m4a', .*, '.*2.m4a' and 1 more\. Convert to"
+    with pytest.warns(UserWarning, match=told) as caught:
         table = check_audio(tmp_path)
+    assert caught[0].filename == __file__
     assert len(table) == 1
     (row,) = check_audio([tmp_path / "0.m4a"]).itertuples()
     assert row.status == "error"

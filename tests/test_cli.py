@@ -250,22 +250,62 @@ def test_an_error_before_the_first_row_leaves_the_output_empty(run, data, tmp_pa
 
 def test_audio_of_other_formats_is_named(run, model, data, tmp_path):
     shutil.copytree(data, tmp_path / "data")
-    extra = [tmp_path / "data" / "low" / name for name in ("a.m4a", "b.WMA", "c.w64", "d.caf")]
+    extra = [tmp_path / "data" / "low" / name for name in ("a.m4a", "b.WMA", "c.3gpp", "d.mov")]
     extra[0].touch()
     (tmp_path / "data" / "low" / "notes.txt").touch()
-    said = "skaudio: 1 file is no wav, flac, ogg, opus, mp3, aiff or aif and is left out: "
+    said = "skaudio: warning: 1 file is left out, as libsndfile does not read the format: "
     fit = ("fit", tmp_path / "data", "--model", tmp_path / "m", "--sample-rate", RATE, *SMALL)
     report = ("report", model, tmp_path / "data", "-o", tmp_path / "r.html")
-    for command in (("check", tmp_path / "data"), fit, report):
+    predict = ("predict", model, tmp_path / "data")
+    for command in (("check", tmp_path / "data"), predict, fit, report):
         status, _, err = run(*command)
         assert status == 0
-        assert err.startswith(f"{said}{extra[0]}\n")
+        assert err.startswith(f"{said}'{extra[0]}'. Convert to flac or wav.\n")
     for path in extra:
         path.touch()
-    names = ", ".join(map(str, extra[:3]))
+    names = ", ".join(f"'{path}'" for path in extra[:3])
     err = run("check", tmp_path / "data")[2]
-    assert err.startswith("skaudio: 4 files are no wav")
-    assert f" and are left out: {names} and 1 more\n" in err
+    assert err.startswith("skaudio: warning: 4 files are left out, ")
+    assert f" the format: {names} and 1 more. Convert" in err
+
+
+def test_a_class_without_audio_that_is_read_ends_a_fit(run, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data" / "owl").mkdir()
+    (tmp_path / "data" / "owl" / "a.m4a").touch()
+    status, _, err = run("fit", tmp_path / "data", "--model", tmp_path / "m", *SMALL)
+    assert status == 2
+    assert "but 'owl' have none: 1 file is left out, " in err
+
+
+def test_a_long_file_among_short_clips_is_named(run, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    soundfile.write(tmp_path / "data" / "low" / "day.wav", np.full(4 * RATE, 0.1), RATE)
+    fit = ("fit", tmp_path / "data", "--model", tmp_path / "m", "--sample-rate", RATE, *SMALL)
+    status, _, err = run(*fit)
+    assert status == 0
+    assert "skaudio: warning: --duration needs a value where lengths differ so much: " in err
+    assert "day.wav' of 4 s, and half of the 21 clips have at most 0.2 s, so that 95% of" in err
+    assert "needs a value" not in run(*fit, "--duration", 0.2)[2]
+
+
+def test_links_to_missing_files_are_errors_of_every_command(run, model, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    lost = tmp_path / "data" / "low" / "lost.wav"
+    lost.symlink_to("../.git/annex/objects/x")
+    status, rows, err = run("check", tmp_path / "data")
+    assert status == 1
+    assert [row[0] for row in rows[1:] if row[1] == "error"] == [str(lost)]
+    assert "of 21 files, 1 cannot be read" in err
+    reason = "is a link to '../.git/annex/objects/x', which is not there: try git annex get"
+    fit = ("fit", tmp_path / "data", "--model", tmp_path / "m", "--sample-rate", RATE, *SMALL)
+    for command in (fit, ("predict", model, tmp_path / "data")):
+        status, _, err = run(*command)
+        assert status == 1
+        assert f"skaudio: cannot read {lost}: {reason}\n" in err
+    status, _, err = run(*fit, "--skip-bad")
+    assert status == 1
+    assert "trained on 20 clips of 2 classes" in err
 
 
 def test_a_failed_fit_leaves_no_file_and_the_old_one_alone(run, data, tmp_path):
@@ -519,13 +559,18 @@ def test_progress_bars_are_for_terminals(run, model, data, monkeypatch):
     assert "predict_windows" in run("predict", model, clip, "--window", 0.1)[2]
 
 
-def start(*arguments):
-    """A process of its own, which finds the networks of the tests."""
+def start(*arguments, before=(), closed=()):
+    """A process of its own without some descriptors; finds the networks of the tests.
+
+    Modules in the folders `before` take the place of others.
+    """
     command = [sys.executable, "-m", "skaudio", *map(str, arguments)]
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
-    environment = {**os.environ, "PYTHONPATH": path}
+    folders = [*map(str, before), str(Path(__file__).parent), *filter(None, sys.path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment, **pipes)
+    pipes["errors"] = "surrogateescape"
+    close = (lambda: [os.close(number) for number in closed]) if closed else None
+    return subprocess.Popen(command, env=environment, preexec_fn=close, **pipes)
 
 
 def test_a_process_of_its_own_classifies_and_exits_with_the_status(model, data):
@@ -545,6 +590,100 @@ def test_it_ends_quietly_when_nobody_reads_on(tmp_path):
     assert process.stderr.read() == ""
     assert process.wait(timeout=60) == 141
     process.stderr.close()
+
+
+NAMES = ["plain", "caf\u00e9", "\u03b1\u03b2", "\U0001f426", "caf\udce9", "caf\udce8", "a,b", 'a"b']
+posix = pytest.mark.skipif(os.name != "posix", reason="closes descriptors, names files by bytes")
+
+
+@pytest.fixture
+def names(tmp_path):
+    """Clips whose names not every encoding has, or none."""
+    for name in NAMES:
+        (tmp_path / "names").mkdir(exist_ok=True)
+        soundfile.write(os.fsencode(tmp_path / "names" / f"{name}.wav"), np.ones(9) / 2, RATE)
+    return tmp_path / "names"
+
+
+@posix
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_tables_hold_every_name_whatever_the_encoding(names, monkeypatch, encoding, form):
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding) for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    assert main(["check", str(names), str(names / "\u03b1.wav"), "--format", form]) == 1
+    out = streams["stdout"].buffer.getvalue().decode("utf-8", "surrogateescape")
+    rows = list(csv.DictReader(io.StringIO(out))) if form == "csv" else json.loads(out)
+    assert sorted(Path(row["path"]).stem for row in rows) == sorted([*NAMES, "\u03b1"])
+    assert form == "csv" or out.isascii()
+
+
+@posix
+def test_remarks_hold_every_name_whatever_the_encoding(names, model, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "cp1252"))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), "cp1252"))
+    assert main(["predict", model, str(names / "\u03b1\udce9.wav")]) == 1
+    sys.stderr.flush()
+    assert rb"\u03b1\udce9.wav: no such file" in sys.stderr.buffer.getvalue()
+
+
+@pytest.mark.parametrize("missing", [("stdout",), ("stderr",), ("stdout", "stderr")])
+def test_a_command_needs_no_standard_streams(model, data, tmp_path, monkeypatch, missing):
+    for name in missing:
+        monkeypatch.setattr(sys, name, None)
+    fit = ["fit", str(data), "--model", str(tmp_path / "m"), "--sample-rate", str(RATE), *SMALL]
+    assert main(fit) == 0
+    assert load(tmp_path / "m").classes_.tolist() == ["high", "low"]
+    assert main(["check", str(data)]) == 0
+    assert main(["predict", model, str(data), "missing.wav"]) == 1
+    assert main(["check", str(tmp_path)]) == 2
+
+
+@posix
+@pytest.mark.parametrize("closed", [(1,), (0, 1, 2)])
+def test_a_process_needs_no_standard_streams(data, closed):
+    process = start("check", data / "low", closed=closed)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "")
+    assert ("of 10 files, 0 cannot be read" in err) == (2 not in closed)
+
+
+@posix
+def test_what_libraries_write_to_a_closed_stream_is_in_no_file(tmp_path):
+    code = "import os, sys; from skaudio._cli_output import standard_streams\n"
+    code += "with standard_streams(), open(sys.argv[1], 'wb') as file:\n"
+    code += "    os.write(1, b'noise'); os.write(2, b'noise'); file.write(b'model')"
+    command = [sys.executable, "-c", code, str(tmp_path / "model")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    close = lambda: [os.close(number) for number in (0, 1, 2)]  # noqa: E731
+    subprocess.run(command, env=environment, preexec_fn=close, check=True)
+    assert (tmp_path / "model").read_bytes() == b"model"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
+@pytest.mark.parametrize(("stream", "status"), [("stdout", 2), ("stderr", 0)])
+def test_an_output_that_is_full_is_an_error_and_remarks_are_none(data, stream, status):
+    command = [sys.executable, "-m", "skaudio", "check", str(data / "low")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, env=environment, text=True, **{**pipes, stream: full})
+    assert ended.returncode == status
+    if stream == "stdout":
+        assert ended.stderr == "skaudio: error: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize("module", ["numpy", "soundfile", "torch"])
+def test_ctrl_c_during_imports_is_one_line(data, tmp_path, module):
+    (tmp_path / "early").mkdir()
+    (tmp_path / "early" / f"{module}.py").write_text("raise KeyboardInterrupt")
+    fit = ("fit", data, "--model", tmp_path / "m", *SMALL)
+    process = start(*fit, before=[tmp_path / "early"])
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err == "skaudio: interrupted\n"
+    assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/user_guide.md"])

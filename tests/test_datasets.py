@@ -2,6 +2,7 @@ import csv
 import hashlib
 import http.server
 import io
+import os
 import tarfile
 import threading
 import zipfile
@@ -13,7 +14,9 @@ import pytest
 import soundfile
 from conftest import shared_folder
 
-from skaudio import datasets
+from skaudio import AudioError, MelSpectrogram, _formats, datasets
+from skaudio._formats import AUDIO_SUFFIXES, UNREAD_SUFFIXES
+from skaudio.audio import load_clip
 from skaudio.datasets import (
     fetch_esc50,
     fetch_fsdd,
@@ -175,7 +178,9 @@ def test_all_missing_files_are_named(tmp_path):
     make_table(tmp_path, ["filename", "label"], ["a.wav", "x"], ["b.wav", "y"], ["c.wav", "x"])
     (tmp_path / "audio" / "a.wav").unlink()
     (tmp_path / "audio" / "c.wav").unlink()
-    with pytest.raises(FileNotFoundError, match=r"2 do not: a\.wav, c\.wav"):
+    with pytest.raises(
+        FileNotFoundError, match=r"2 of 3 do not: 'a\.wav' in line 2, 'c\.wav' in line 4"
+    ):
         load_folder(tmp_path)
 
 
@@ -218,13 +223,299 @@ def test_a_class_folder_in_place_of_the_data_set_gets_a_hint(tmp_path, monkeypat
         load_folder(tmp_path / "set")
 
 
-def test_audio_of_formats_that_are_not_read_is_listed(tmp_path):
-    for name in ("a.M4A", "b.txt", "deep/c.wma", "deep/d.wav", ".hidden/e.aac", "f.jpg", "g.csv"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = [str(Path(path).relative_to(tmp_path)) for path in datasets.list_unread_audio(tmp_path)]
-    assert found == ["a.M4A", "deep/c.wma"]
-    assert not set(datasets.AUDIO_SUFFIXES) & set(datasets.UNREAD_SUFFIXES)
+def touch(folder, *names):
+    """Empty files in a folder, with the folders that they lie in."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def names_of(paths, folder):
+    """Paths below a folder, as text with slashes."""
+    return [Path(path).relative_to(folder).as_posix() for path in paths]
+
+
+def test_every_format_that_libsndfile_writes_is_read_in_folders(tmp_path):
+    wave, unnamed = np.linspace(-0.5, 0.5, 4000), {"RAW", "SD2", "MAT4", "MAT5", "MPC2K"}
+    for name in soundfile.available_formats():
+        subtype = soundfile.default_subtype(name)
+        if name in unnamed:
+            continue
+        assert _formats._SUFFIXES[name], name
+        for suffix in _formats._SUFFIXES[name]:
+            rate = {"WVE": 8000, "XI": 44_100}.get(name, 16_000)
+            soundfile.write(tmp_path / f"clip{suffix}", wave, rate, subtype, format=name)
+            assert len(load_clip(tmp_path / f"clip{suffix}", sample_rate=rate)) >= 4000
+    paths = list_audio(tmp_path)
+    assert {Path(path).suffix for path in paths} == set(AUDIO_SUFFIXES)
+
+
+def test_formats_that_an_old_libsndfile_lacks_are_named_as_unread(monkeypatch):
+    known = {name: "" for name in soundfile.available_formats() if name != "MP3"}
+    monkeypatch.setattr(soundfile, "available_formats", lambda: known)
+    monkeypatch.setattr(_formats, "AUDIO_SUFFIXES", _formats._read_suffixes())
+    assert ".mp3" not in _formats.AUDIO_SUFFIXES
+    assert {".mp3", ".mp2"} <= _formats._unread_suffixes()
+
+
+@pytest.mark.parametrize(
+    "suffix", [".m4a", ".WMA", ".3gpp", ".mov", ".m4r", ".qta", ".webm", ".mp4", ".raw", ".amr"]
+)
+def test_media_that_are_not_read_are_named_beside_those_that_are(tmp_path, suffix):
+    touch(tmp_path, "dog/a.wav", f"dog/b{suffix}", "dog/notes.txt", "cat/a.wav", "cat/.c.m4a")
+    match = rf"^1 file is left out, as libsndfile does not .*'\S+dog/b{suffix}'\. Convert to flac"
+    with pytest.warns(UserWarning, match=match) as caught:
+        paths, labels, _ = load_folder(tmp_path)
+    assert names_of(paths, tmp_path) == ["cat/a.wav", "dog/a.wav"]
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_a_class_that_would_go_missing_is_an_error(tmp_path):
+    touch(tmp_path, "dog/a.wav", "cat/a.wav", "owl/a.m4a", "owl/deep/b.m4a")
+    match = r"hold audio that libsndfile reads, but 'owl' have none: 2 files are left out, .*a\.m4a"
+    with pytest.raises(ValueError, match=match):
+        load_folder(tmp_path)
+    touch(tmp_path, "owl/c.bwf")
+    with pytest.warns(UserWarning, match="2 files are left out"):
+        assert set(load_folder(tmp_path)[1]) == {"cat", "dog", "owl"}
+
+
+def test_no_suffix_is_both_read_and_not():
+    assert not set(AUDIO_SUFFIXES) & UNREAD_SUFFIXES
+    assert all(s == s.lower() and s[0] == "." for s in (*AUDIO_SUFFIXES, *UNREAD_SUFFIXES))
+
+
+@pytest.fixture
+def annex(tmp_path):
+    """Two class folders with a clip each, and a third clip that is a link to nothing."""
+    touch(tmp_path, "dog/a.wav", "cat/a.wav")
+    (tmp_path / "dog" / "b.wav").symlink_to("../.git/annex/objects/b.wav")
+    return tmp_path
+
+
+def test_links_to_missing_files_are_listed_and_refused(annex):
+    assert names_of(list_audio(annex), annex) == ["cat/a.wav", "dog/a.wav", "dog/b.wav"]
+    with pytest.raises(FileNotFoundError, match=r"1 are links to what is not there: '\S+dog/b"):
+        load_folder(annex)
+    with pytest.raises(AudioError, match=r"b\.wav': is a link to '\.\./\.git\S+', .*git annex get"):
+        MelSpectrogram(duration=1.0, sample_rate=8000).fit_transform(list_audio(annex)[2:])
+
+
+def test_links_to_missing_files_of_a_table_are_refused(annex):
+    (annex / "meta.csv").write_text("filename,label\ndog/a.wav,dog\ndog/b.wav,dog\n")
+    with pytest.raises(FileNotFoundError, match="1 are links to what is not there"):
+        load_folder(annex)
+    (annex / "meta.csv").unlink()
+    (annex / "meta.csv").symlink_to(".git/annex/objects/meta.csv")
+    with pytest.raises(FileNotFoundError, match=r"meta\.csv"):
+        load_folder(annex)
+
+
+def test_a_class_that_is_a_link_to_nothing_is_refused(tmp_path):
+    touch(tmp_path, "dog/a.wav", "cat/a.wav")
+    (tmp_path / "owl").symlink_to("elsewhere/owl")
+    with pytest.raises(FileNotFoundError, match="but 'owl' are links to what is not there"):
+        load_folder(tmp_path)
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
+    touch(tmp_path, "disk/a.wav", "set/dog/b.wav", "set/cat/c.wav")
+    (tmp_path / "set" / "dog" / "more").symlink_to(tmp_path / "disk")
+    (tmp_path / "set" / "dog" / "circle").symlink_to(tmp_path / "set")
+    paths, labels, _ = load_folder(tmp_path / "set")
+    assert names_of(paths, tmp_path / "set") == ["cat/c.wav", "dog/b.wav", "dog/more/a.wav"]
+    assert list(labels) == ["cat", "dog", "dog"]
+    assert list_audio(tmp_path / "set") == paths
+
+
+@pytest.mark.parametrize("system", ["$RECYCLE.BIN", "lost+found", "__MACOSX", ".cache"])
+def test_folders_of_systems_are_no_classes(tmp_path, system):
+    touch(tmp_path, "dog/a.wav", "cat/a.wav", f"{system}/a.wav", f"dog/{system}/a.m4a")
+    assert set(load_folder(tmp_path)[1]) == {"cat", "dog"}
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path):
+    touch(tmp_path, "dog/a.wav", "cat/a.wav", "owl/a.wav")
+    (tmp_path / "owl").chmod(0)
+    try:
+        with pytest.raises(PermissionError, match="owl"):
+            load_folder(tmp_path)
+    finally:
+        (tmp_path / "owl").chmod(0o700)
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_a_class_in_two_forms_of_unicode_is_one(tmp_path):
+    touch(tmp_path, f"{COMPOSED}/a.wav", f"{DECOMPOSED}/b.wav", "bar/a.wav")
+    paths, labels, _ = load_folder(tmp_path)
+    assert sorted(labels) == ["bar", COMPOSED, COMPOSED]
+    assert all(Path(path).is_file() for path in paths)
+
+
+@pytest.mark.parametrize(("on_disk", "written"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_a_table_may_be_in_another_form_of_unicode_than_the_disk(tmp_path, on_disk, written):
+    touch(tmp_path, f"audio/{on_disk}.wav", "audio/b.wav")
+    rows = f"filename,label,fold\n{written}.wav,{written},{written}\nb.wav,{on_disk},{on_disk}\n"
+    (tmp_path / "meta.csv").write_text(rows, encoding="utf-8")
+    paths, labels, folds = load_folder(tmp_path)
+    assert Path(paths[0]).name == f"{on_disk}.wav"
+    assert list(labels) == list(folds) == [COMPOSED, COMPOSED]
+
+
+@pytest.mark.parametrize("other", ["Dog", "dog ", "d\u200bog", "\uff44og"])
+def test_classes_that_look_alike_are_named(tmp_path, other):
+    touch(tmp_path, "dog/a.wav", f"{other}/b.wav", "cat/c.wav")
+    with pytest.warns(UserWarning, match="The classes .* differ in case or spaces only: are they"):
+        assert len(set(load_folder(tmp_path)[1])) == 3
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "test"),
+        ("Training", "Validation", "Testing"),
+        ("train-clean-100", "dev-clean", "test_other"),
+        tuple(f"fold{n}" for n in range(1, 11)),
+        ("Fold 1", "Fold 2", "_noise"),
+        ("split_0", "split_1"),
+    ],
+)
+def test_parts_of_a_data_set_are_no_classes(tmp_path, names):
+    touch(tmp_path, *(f"{name}/a.wav" for name in names), "labels.csv")
+    match = r"but '.* look like parts of a data set\. Labels come from .*'labels\.csv' may have"
+    with pytest.raises(ValueError, match=match):
+        load_folder(tmp_path)
+
+
+def test_parts_with_classes_in_them_are_named_as_what_to_load(tmp_path):
+    touch(tmp_path, *(f"{part}/{name}/a.wav" for part in ("train", "test") for name in ("a", "b")))
+    with pytest.raises(
+        ValueError, match=r"Load one of them, such as '\S+/test', which has a folder"
+    ):
+        load_folder(tmp_path)
+    assert list(load_folder(tmp_path / "train")[1]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("train", "bus"), ("train horn", "train whistle"), ("test", "tone"), ("0", "1"),
+     ("trainer", "device"), ("fold", "unfold")],
+)  # fmt: skip
+def test_classes_that_only_sound_like_parts_are_classes(tmp_path, names):
+    touch(tmp_path, *(f"{name}/a.wav" for name in names))
+    assert sorted(load_folder(tmp_path)[1]) == sorted(names)
+
+
+def test_the_noise_of_speech_commands_is_no_class(tmp_path):
+    touch(tmp_path, "yes/a.wav", "no/a.wav", "_background_noise_/hum.wav")
+    with pytest.raises(
+        ValueError, match=r"_background_noise_' looks like the noise of Speech Comm"
+    ):
+        load_folder(tmp_path)
+
+
+def test_a_class_with_an_underscore_is_named(tmp_path):
+    touch(tmp_path, "yes/a.wav", "no/a.wav", "_unknown_/a.wav")
+    with pytest.warns(UserWarning, match="is a class, '_unknown_' too, which look like something"):
+        assert "_unknown_" in load_folder(tmp_path)[1]
+
+
+@pytest.mark.parametrize("name", ["Meta.csv", "META.CSV", "meta.csv.csv", "meta.csv.txt"])
+def test_a_table_that_is_called_almost_so_is_not_passed_over(tmp_path, name):
+    touch(tmp_path, "dog/a.wav", "cat/a.wav", name)
+    with pytest.raises(ValueError, match=rf"must be called 'meta\.csv', got '{name}'"):
+        load_folder(tmp_path)
+
+
+STRICT = {
+    "a quote that is not closed": (
+        'filename,label\na.wav,x\nb.wav,"y\nc.wav,y\nd.wav,x\n',
+        r"in the row that begins in line 3, unexpected end of data\. Is a quote",
+    ),
+    "a quote that another one closes": (
+        'filename,label\na.wav,"x\nb.wav,y\nc.wav,"y\n',
+        r"in the row that begins in line 2, ',' expected after",
+    ),
+    "a quote over two lines": (
+        'filename,label,fold\na.wav,"x,1\nb.wav,y",2\n',
+        r"label on one line .*begins in line 2 has 'x,1\\nb\.wav,y'",
+    ),
+    "cells without a column": (
+        "filename,label\na.wav,x\nb.wav,y,2\n", "2 cells in every row, .* line 3 has 3"),
+    "a cell that is missing": (
+        "filename,label,fold\na.wav,x,1\nb.wav,y\n", "3 cells in every row, .* line 3 has 2"),
+    "two columns of a name": (
+        "filename,label,label\na.wav,x,y\n", "every column once, but line 1 has 'label' twice"),
+    "a space behind a label": (
+        'filename,label\na.wav,x\nb.wav,"x "\n', "spaces around a label, but line 3 has 'x '"),
+    "a space before a fold": (
+        "filename,label,fold\na.wav,x,1\nb.wav,y, 1\n", "around a fold, but line 3 has ' 1'"),
+    "a space before a file": (
+        "filename,label\n a.wav,x\nb.wav,y\n", "around a filename, but line 2 has ' a"),
+    "a label that is missing": (
+        "filename,label\na.wav,x\nb.wav,\n", "a label in every row, but line 3 has none"),
+    "a file in two folds": (
+        "filename,label,fold\na.wav,x,1\nb.wav,y,1\na.wav,x,2\n",
+        r"'a\.wav' stands in lines 2 and 4, in the groups '1' and '2'"),
+    "a file with two labels": (
+        "filename,label\na.wav,x\nb.wav,y\n./a.wav,y\n",
+        r"'\./a\.wav' stands in lines 2 and 4, with the labels 'x' and 'y'"),
+    "a file in two rows": (
+        "filename,label\na.wav,x\na.wav,x\n", r"'a\.wav' stands in lines 2 and 3\."),
+    "Fold": ("filename,label,Fold\na.wav,x,1\n", "column of folds 'fold', but line 1 has 'Fold'"),
+    "folds": ("filename,label,folds\na.wav,x,1\n", "folds 'fold', but line 1 has 'folds'"),
+    "a space before the name": ("filename,label, fold\na.wav,x,1\n", "line 1 has ' fold'"),
+    "Label": ("filename,Label\na.wav,x\n", "category or label, got columns .*'Label'. in line 1"),
+    "semicolons": ("filename;label\na.wav;x\n", "in line 1. Separate columns by commas"),
+    "tabs": ("filename\tlabel\na.wav\tx\n", "in line 1. Separate columns by commas"),
+    "another encoding": ("filename,label\na.wav,caf\udce9\n", "in line 2, 'utf-8' codec can't"),
+    "a header alone": ("filename,label\n", "must have rows with filename and label"),
+    "start": ("filename,label,start,end\na.wav,x,0,1\n", "line 1 has the column 'start': parts of"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), STRICT.values(), ids=STRICT)
+def test_tables_are_read_strictly(tmp_path, text, message):
+    touch(tmp_path, "a.wav", "b.wav", "c.wav", "d.wav")
+    (tmp_path / "meta.csv").write_bytes(os.fsencode(text))
+    with pytest.raises(ValueError, match=message) as caught:
+        load_folder(tmp_path)
+    assert str(tmp_path / "meta.csv") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["start", "end", "Start", "start_time", "end_time", "startTime", "offset", "onset", "begin_s",
+     "Begin Time (s)", "End Time (s)", "start (s)", "t_start", "segment_end", "stop", "offset_ms"],
+)  # fmt: skip
+def test_columns_that_name_parts_of_files_are_refused(tmp_path, column):
+    make_table(tmp_path, ["filename", "label", column], ["a.wav", "x", "1"], ["b.wav", "y", "2"])
+    with pytest.raises(ValueError, match=r"meta\.csv must have a file per clip, but line 1 has"):
+        load_folder(tmp_path)
+
+
+def test_tables_of_spreadsheets_are_read(tmp_path):
+    touch(tmp_path, "a.wav", "b.wav")
+    rows = '\ufeff"",filename,category,fold,note,duration,\r\n0,a.wav,"x, y",1,"two\nlines",5,\r\n'
+    rows += "1,b.wav,y,01,,5,\r\n\r\n"
+    (tmp_path / "meta.csv").write_text(rows.replace('"",', ",", 1), encoding="utf-8", newline="")
+    paths, labels, folds = load_folder(tmp_path)
+    assert names_of(paths, tmp_path) == ["a.wav", "b.wav"]
+    assert list(labels) == ["x, y", "y"]
+    assert list(folds) == [1, 1]
+
+
+def test_labels_and_groups_that_look_alike_are_named(tmp_path):
+    make_table(tmp_path, ["filename", "label", "site"], ["a.wav", "x", "North"],
+               ["b.wav", "X", "north"])  # fmt: skip
+    with pytest.warns(UserWarning, match="in case or spaces only") as caught:
+        load_folder(tmp_path, group="site")
+    assert [str(warning.message).partition(" differ")[0] for warning in caught] == [
+        "The classes 'X' and 'x'", "The values of site 'North' and 'north'"]  # fmt: skip
 
 
 @pytest.mark.parametrize(("header", "row"), [(["file", "label"], ["a.wav", "x"]),

@@ -465,3 +465,12 @@ def test_threads_that_take_turns_do_not_see_each_others_intermediate_results(wav
         jobs = [pool.submit(mels[i % 5].transform, [waves[i % 5]]) for i in range(100)]
         for i, job in enumerate(jobs):
             np.testing.assert_array_equal(job.result(), expected[i % 5])
+
+
+def test_without_a_duration_a_clip_that_makes_padding_of_all_others_is_named():
+    waves = [np.full(8000 * seconds, 0.1) for seconds in (1, 1, 12, 1)]
+    told = r"duration of .* longest, X\[2\] of 12 s, and half of the 4 clips .* 1 s, so that 92% of"
+    with pytest.warns(UserWarning, match=told) as caught:
+        assert MelSpectrogram(sample_rate=8000).fit(waves).n_samples_ == 12 * 8000
+    assert caught[0].filename == __file__
+    assert MelSpectrogram(sample_rate=8000).fit(waves[1:3]).n_samples_ == 12 * 8000  # no warning

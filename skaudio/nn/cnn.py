@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skaudio._progress_bar import some_stderr
 from skaudio.nn.weights import read_weights
 
 __all__ = ["build_cnn", "fetch_imagenet", "find_head", "import_timm", "stages"]
@@ -127,7 +128,9 @@ def fetch_imagenet(name: str, options: dict[str, Any] | None = None) -> dict[str
         _require_file(config)
     try:
         if config.hf_hub_id:
-            tensors = read_weights(path or _download_file(config))
+            with some_stderr():
+                file = path or _download_file(config)
+            tensors = read_weights(file)
         else:
             tensors = torch.hub.load_state_dict_from_url(
                 config.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
