@@ -11,9 +11,9 @@ from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 
 from skaudio._arguments import is_int, is_real
+from skaudio._clips import check_one_clip
 from skaudio._device import limited_threads
 from skaudio._pipelines import check_classifier, check_pipeline, run_transformers
-from skaudio._validation import check_one_clip
 from skaudio.inspection._drawing import COLORS, make_axes
 from skaudio.inspection._spectrogram_axes import (
     draw_level_bar,
