@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ __all__ = [
     "check_table",
     "file_names",
     "is_clip",
+    "refuse_clips",
 ]
 
 # Keys of a mapping that is a clip, as in audio columns of Hugging Face datasets.
@@ -37,6 +38,8 @@ FORMS = (
     "a path (str or PathLike), the content of a file (bytes or a binary file open for reading), "
     "a pair (array, rate), or a dict with 'path', 'bytes', or 'array' and 'sampling_rate'"
 )
+# Bytes of a path at most, on all systems.
+LONGEST_PATH = 4096
 # How missing values look, of Python, numpy and pandas.
 MISSING = ("None", "nan", "<NA>", "NaT")
 # A table is taken for one recording if it has so many rows, and at most so many columns.
@@ -89,8 +92,8 @@ class FileClip:
         real_folder : callable
             Gives the real path of a folder; a cached one saves time where clips share folders.
         """
-        given = self.path
         try:
+            given = self.path
             folder, name = os.path.split(given)
             path = os.path.join(real_folder(folder), name)
             status = os.lstat(path)
@@ -242,7 +245,7 @@ def as_clip(item: Any, name: str, owner: str) -> Clip:
     if is_path(item) and not hasattr(item, "fs"):
         return FileClip(str(os.fsdecode(item)))
     if isinstance(item, bytes | bytearray | memoryview):
-        return EncodedClip(name, bytes(item))
+        return _encoded(name, item, owner)
     if isinstance(item, Mapping):
         return _from_mapping(item, name, owner)
     if _is_pair(item):
@@ -284,6 +287,27 @@ def file_names(X: Any) -> list[str] | None:
     clips = [as_clip(item, f"X[{i}]", "X") for i, item in enumerate(items)]
     names = [clip.name for clip in clips if isinstance(clip, FileClip)]
     return names if len(names) == len(clips) else None
+
+
+def refuse_clips(X: Any, owner: str) -> None:
+    """Tell who passes clips to a step that takes spectrograms what to put before it.
+
+    Raises
+    ------
+    ValueError
+        If `X` is a clip, or a list, array or column that begins with one.
+    """
+    first = X
+    if isinstance(X, list | tuple) and X:
+        first = X[0]
+    elif getattr(X, "ndim", 0) == 1 and hasattr(X, "__array__") and len(X):
+        first = (X.iloc if hasattr(X, "iloc") else X)[0]
+    if is_clip(first):
+        raise ValueError(
+            f"X of {owner} must be numbers, such as spectrograms, got clips "
+            f"({type(first).__name__}): put a MelSpectrogram before it, "
+            f"make_pipeline(MelSpectrogram(), {owner}(...))."
+        )
 
 
 def check_table(waves: np.ndarray, label: str) -> None:
@@ -331,9 +355,13 @@ def _items(X: Any, label: str, with_channels: bool) -> Sequence[Any] | None:
             "X.get_level_values(...) of one."
         )
     if not hasattr(X, "__array__"):
-        return list(X)
+        return _listed(X, label)
+    if hasattr(X, "columns") and X.shape[1:] == (1,) and hasattr(X, "__getitem__"):
+        X = X[X.columns[0]] if isinstance(X.columns[0], Hashable) else X.columns[0]
     # Tables and columns of pandas, polars and pyarrow are arrays of objects to numpy.
     table = np.asarray(X)
+    if table.ndim == 2 and len(getattr(X, "shape", (0, 0))) == 1:  # of structs, one axis per field
+        return _listed(X, label)
     if table.dtype.kind == "S":
         raise ValueError(
             f"{label} must not be an array of dtype {table.dtype}, in which numpy drops zeros at "
@@ -344,6 +372,16 @@ def _items(X: Any, label: str, with_channels: bool) -> Sequence[Any] | None:
     if table.shape[:1] == (0,):
         return []
     return list(table) if with_channels and table.ndim == 3 else None
+
+
+def _listed(X: Any, label: str) -> list[Any]:
+    try:
+        return list(X)
+    except TypeError as err:  # a LazyFrame of polars, for example
+        raise ValueError(
+            f"{label} must hold clips that can be gone through, got {type(X).__name__}: "
+            f"{abbreviate(str(err))}."
+        ) from err
 
 
 def _column(table: np.ndarray, label: str) -> list[Any] | None:
@@ -452,6 +490,16 @@ def _sampled(name: str, array: Any, rate: Any, label: str) -> SampledClip:
     return SampledClip(name, check_waveform(wave, f"'array' in {label}"), int(number))
 
 
+def _encoded(name: str, content: bytes | bytearray | memoryview, owner: str) -> EncodedClip:
+    content = bytes(content)
+    if len(content) < LONGEST_PATH and b"\0" not in content and os.path.exists(content):
+        raise ValueError(
+            f"{name} of {owner} must be a path as str, or the content of a file as bytes, got the "
+            f"path {abbreviate(content)} as bytes: pass os.fsdecode(path)."
+        )
+    return EncodedClip(name, content)
+
+
 def _from_mapping(item: Mapping[Any, Any], name: str, owner: str) -> Clip:
     """The clip of one entry of an audio column."""
     label = f"{name} of {owner}"
@@ -471,7 +519,7 @@ def _from_mapping(item: Mapping[Any, Any], name: str, owner: str) -> Clip:
         return _sampled(name, array, rate, label)
     if array is None and rate is None:
         if isinstance(content, bytes | bytearray | memoryview):
-            return EncodedClip(name, bytes(content))
+            return _encoded(name, content, owner)
         if content is None and is_path(path):
             return as_clip(path, name, owner)
     given = {key: type(value).__name__ for key, value in item.items()}

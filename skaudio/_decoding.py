@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -56,8 +57,8 @@ class OpenAudio:
 
     Parameters
     ----------
-    source : str or bytes
-        Path of the file, or its content.
+    path : str or bytes
+        Where the file is, or its content.
     limits : AudioLimits
         What its header may claim.
 
@@ -69,12 +70,12 @@ class OpenAudio:
         What is wrong with it, so far, and what was done about it.
     """
 
-    def __init__(self, source: str | bytes, limits: Any) -> None:
+    def __init__(self, path: str | bytes, limits: Any) -> None:
         self.remarks: list[str] = []
         self._open: list[Any] = []
         try:
-            self._raw = self._keep(_open_raw(source))
-            self.file = self._keep(_decoder(self._source(source), self._raw))
+            self._raw = self._keep(_open_raw(path))
+            self.file = self._keep(_decoder(self._source(path), self._raw))
             self._format = self.file.format
             if self._format == "RAW":  # guessed from the name, with a rate that is guessed too
                 raise TypeError
@@ -85,7 +86,7 @@ class OpenAudio:
             self.__exit__()
             raise
 
-    def _source(self, source: str | bytes) -> Any:
+    def _source(self, path: str | bytes) -> Any:
         """What libsndfile is to read: the file, with another header if its own misleads."""
         claim = read_claim(self._raw)
         self._note(claim.remark)
@@ -93,8 +94,8 @@ class OpenAudio:
         if claim.head is not None:
             patch = claim.head, len(claim.head)
         if patch is not None:
-            return PatchedHead(self._keep(_open_raw(source)), *patch)
-        return _on_disk(source) if isinstance(source, str) else io.BytesIO(source)
+            return PatchedHead(self._keep(_open_raw(path)), *patch)
+        return _on_disk(path) if isinstance(path, str) else io.BytesIO(path)
 
     def _keep(self, file: Any) -> Any:
         """A file that is to be closed in the end."""
@@ -246,16 +247,16 @@ class OpenWave:
         yield self._wave[start : None if count is None else start + count]
 
 
-def _open_raw(source: str | bytes) -> BinaryIO:
+def _open_raw(path: str | bytes) -> BinaryIO:
     """The bytes of a file; nothing but a regular one is opened."""
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
+    if isinstance(path, bytes):
+        return io.BytesIO(path)
     # Opening a FIFO would wait for ever, so the kind of file is looked at first.
-    mode = os.stat(source).st_mode
+    mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
         raise ValueError(f"is {kind}, not a file")
-    return io.FileIO(source)  # type: ignore[return-value]
+    return io.FileIO(path)  # type: ignore[return-value]
 
 
 def _on_disk(path: str) -> str | bytes:
@@ -388,13 +389,32 @@ def _part(
 def reason_of(path: str, err: Exception) -> str:
     """Why a file cannot be read, in words."""
     if isinstance(err, FileNotFoundError):
-        return "no such file"
+        return _no_such_file(path)
     if isinstance(err, soundfile.SoundFileError):
         text = str(err).replace(f"Error opening {_on_disk(path)!r}: ", "").strip()
         text = re.sub(r"^Error opening <.*?>: ", "", text)  # a file in memory
         return f"libsndfile says: {text}"
     if isinstance(err, TypeError):  # soundfile takes headerless raw data for raw PCM
         return "has no header that tells rate and format"
+    if isinstance(err, OSError) and err.errno == errno.ENAMETOOLONG:
+        return (
+            f"is a text of {len(path):,} characters, no path: pass the content of a file as bytes"
+        )
     if isinstance(err, OSError):
         return str(err.strerror or err)
     return str(err)
+
+
+def _no_such_file(path: str) -> str:
+    """What a path that leads nowhere looks like."""
+    scheme = re.match(r"([a-z][a-z0-9+.-]+):/", path, re.IGNORECASE)
+    if path.startswith("data:"):
+        return "is a data URL: pass base64.b64decode of what stands behind its comma"
+    if scheme is None:
+        return "no such file"
+    if scheme[1].lower() == "file":
+        return "no such file: pass the path without file://"
+    return (
+        f"is an address ({scheme[1]}://), no path on this machine: download it first, or pass an "
+        "open file, such as fsspec.open(address)"
+    )

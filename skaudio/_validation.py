@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from skaudio._arguments import (
+    abbreviate,
     is_among,
     is_int,
     is_path,
@@ -183,19 +184,19 @@ def check_folder(path: str | os.PathLike, label: str) -> Path:
         If `path` is no path, is a file, cannot be made, or cannot be written to.
     """
     if not is_path(path):
-        raise ValueError(f"{label} must be a str or PathLike, got {path!r}.")
+        raise ValueError(f"{label} must be a str or PathLike, got {abbreviate(path)}.")
     if not os.fspath(path):  # which would be the current folder
-        raise ValueError(f"{label} must be the path of a folder, got {path!r}.")
+        raise ValueError(f"{label} must be the path of a folder, got {abbreviate(path)}.")
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as err:  # ValueError: a NUL in the name
         raise ValueError(
-            f"{label} must be a folder that can be made, got {path!r}: {err}."
+            f"{label} must be a folder that can be made, got {abbreviate(path)}: {err}."
         ) from err
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(
-            f"{label} must be a folder that can be written to, got {path!r}: "
+            f"{label} must be a folder that can be written to, got {abbreviate(path)}: "
             "change its permissions or choose another one."
         )
     return folder
@@ -229,7 +230,7 @@ def check_sample_weight(sample_weight: Any, n_clips: int, owner: object) -> np.n
     try:
         weights = np.asarray(sample_weight, dtype=np.float64)
     except (TypeError, ValueError) as err:
-        raise ValueError(f"{rule} hold numbers, got {sample_weight!r}.") from err
+        raise ValueError(f"{rule} hold numbers, got {abbreviate(sample_weight)}.") from err
     if weights.shape != (n_clips,):
         raise ValueError(f"{rule} have shape ({n_clips},), got {weights.shape}.")
     if not np.isfinite(weights).all() or (weights < 0).any():

@@ -12,7 +12,7 @@ from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._arguments import is_int, is_path, need_count, need_flag, reject
+from skaudio._arguments import abbreviate, is_int, is_path, need_count, need_flag, reject
 from skaudio._atomic_file import atomic_file
 from skaudio._clips import as_clips, as_rows, is_clip
 from skaudio._report.evaluation import check_targets, evaluate
@@ -174,12 +174,13 @@ def _check_estimator(estimator: Any, *, fitted: bool) -> tuple[Any, Pipeline]:
 
 def _check_target(path: Any) -> Path:
     if not is_path(path):
-        raise ValueError(f"path of report must be a str or PathLike, got {path!r}.")
+        raise ValueError(f"path of report must be a str or PathLike, got {abbreviate(path)}.")
     target = Path(os.fsdecode(path))
     folder = target.parent
     if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(
-            f"path of report must be a file in a folder that can be written to, got {path!r}."
+            f"path of report must be a file in a folder that can be written to, got "
+            f"{abbreviate(path)}."
         )
     return target
 
