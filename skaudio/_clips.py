@@ -495,7 +495,7 @@ def _encoded(name: str, content: bytes | bytearray | memoryview, owner: str) -> 
     if len(content) < LONGEST_PATH and b"\0" not in content and os.path.exists(content):
         raise ValueError(
             f"{name} of {owner} must be a path as str, or the content of a file as bytes, got the "
-            f"path {abbreviate(content)} as bytes: pass os.fsdecode(path)."
+            f"path {abbreviate(os.fsdecode(content))} as bytes: pass os.fsdecode(path)."
         )
     return EncodedClip(name, content)
 
