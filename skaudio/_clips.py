@@ -273,10 +273,10 @@ def as_rows(X: Any) -> Any:
 
     Lists, arrays and tables stay what they are; generators, sets and views become lists.
     """
+    if hasattr(X, "to_pylist"):  # of pyarrow, whose rows are no values of Python
+        return np.asarray(X)
     indexable = hasattr(X, "iloc") or hasattr(X, "shape") or isinstance(X, Sequence)
-    if indexable or is_clip(X) or not np.iterable(X):
-        return X
-    return np.asarray(X) if hasattr(X, "__array__") else list(X)
+    return X if indexable or is_clip(X) or not np.iterable(X) else list(X)
 
 
 def file_names(X: Any) -> list[str] | None:
