@@ -11,10 +11,10 @@ RELIABILITY = DOCS / "reliability.md"
 SUMMARY = Path(__file__).parent / "results" / "reliability.json"
 # The rows of the table at the top of the page on reliability, in their order.
 ROWS = (
-    "hostile files", "lengths", "mutants", "code mutants", "parameters", "kills", "full disk",
-    "two processes", "folders", "output", "no locks", "folders of caches", "names that are no text",
-    "resumed fits", "model files", "seeds", "threads", "fits in a row", "ten thousand clips",
-    "dependencies", "lowest versions",
+    "hostile files", "lengths", "containers of paths", "files in memory", "mutants",
+    "code mutants", "parameters", "kills", "full disk", "two processes", "folders", "output",
+    "no locks", "folders of caches", "names that are no text", "resumed fits", "model files",
+    "seeds", "threads", "fits in a row", "ten thousand clips", "dependencies", "lowest versions",
 )  # fmt: skip
 
 

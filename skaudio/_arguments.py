@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import reprlib
 import sys
 from collections.abc import Collection
 from numbers import Integral, Real
@@ -13,6 +14,7 @@ import numpy as np
 
 __all__ = [
     "MAX_WORKERS",
+    "abbreviate",
     "expand_home",
     "is_among",
     "is_int",
@@ -34,11 +36,25 @@ __all__ = [
 # More threads or processes than any machine starts for one call.
 MAX_WORKERS = 4096
 SEEDS = 2**32
+# Characters that a message gives to one value of a user.
+MAX_CHARACTERS = 300
 
 
 def reject(name: str, owner: str, rule: str, value: object) -> ValueError:
     """The error that says what argument `name` of `owner` must be."""
-    return ValueError(f"{name} of {owner} must be {rule}, got {value!r}.")
+    return ValueError(f"{name} of {owner} must be {rule}, got {abbreviate(value)}.")
+
+
+def abbreviate(value: object) -> str:
+    """`repr(value)`, but of long values and of the content of files only as much as tells."""
+    if isinstance(value, bytes | bytearray | memoryview) and len(value) > 40:
+        return f"{type(value).__name__} of length {len(value):,}"
+    short = reprlib.Repr()
+    short.maxlist = short.maxtuple = short.maxdict = short.maxset = short.maxfrozenset = 20
+    short.maxstring = short.maxother = short.maxlong = MAX_CHARACTERS
+    text = short.repr(value)
+    half = MAX_CHARACTERS // 2
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:half]}...{text[-half:]}"
 
 
 def is_int(value: object, low: int) -> bool:
@@ -145,7 +161,8 @@ def need_count(value: Any, name: str, owner: str, *, what: str = "clip") -> int:
     rule = f"a list or array of at least one {what}"
     shape = getattr(value, "shape", None)
     sized = hasattr(value, "__len__") and hasattr(value, "__getitem__")
-    if is_path(value) or isinstance(value, dict | bytes) or not sized or shape == ():
+    single = isinstance(value, dict | bytes | bytearray | memoryview) or is_path(value)
+    if single or not sized or shape == ():
         raise reject(name, owner, rule, value)
     count = len(value) if shape is None else int(shape[0])
     if count == 0:

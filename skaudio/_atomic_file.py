@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from skaudio._arguments import expand_home, is_path
+from skaudio._arguments import abbreviate, expand_home, is_path
 from skaudio._owned_file import new_owned_file
 
 __all__ = ["atomic_file", "flush_file"]
@@ -85,9 +85,9 @@ def flush_file(path: Path) -> None:
 
 def _check_target(path: str | os.PathLike, label: str) -> Path:
     if not is_path(path):
-        raise ValueError(f"{label} must be a str or PathLike, got {path!r}.")
+        raise ValueError(f"{label} must be a str or PathLike, got {abbreviate(path)}.")
     if "\0" in os.fsdecode(path):
-        raise ValueError(f"{label} must not hold a NUL, got {path!r}.")
+        raise ValueError(f"{label} must not hold a NUL, got {abbreviate(path)}.")
     target = Path(os.path.realpath(expand_home(path)))  # through a link, not in its place
     if target.exists() and not target.is_file():
         kind = "folder" if target.is_dir() else "device, pipe or socket"

@@ -99,6 +99,21 @@ class AudioLimits(BaseEstimator):
             raise self._beyond(rate, "min_sample_rate", "below")
         if sample_rate > self.max_sample_rate:
             raise self._beyond(rate, "max_sample_rate")
+        self.check_channels(n_channels)
+
+    def check_channels(self, n_channels: int) -> None:
+        """Check a number of channels, of a file or of an array.
+
+        Parameters
+        ----------
+        n_channels : int
+            How many there are.
+
+        Raises
+        ------
+        ValueError
+            If that is beyond `max_channels`; names it.
+        """
         if n_channels > self.max_channels:
             raise self._beyond(f"claims {n_channels} channels", "max_channels")
 

@@ -11,10 +11,19 @@ import numpy as np
 import xxhash
 from joblib import Parallel, delayed
 
-from skaudio._arguments import expand_home, is_path, is_real, need_n_jobs, need_verbose, reject
+from skaudio._arguments import (
+    abbreviate,
+    expand_home,
+    is_path,
+    is_real,
+    need_n_jobs,
+    need_verbose,
+    reject,
+)
 from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._clip_checks import ClipChecks
-from skaudio._decoding import DECODING_ERRORS, OpenAudio, reason_of
+from skaudio._clips import Clip, as_clips
+from skaudio._decoding import DECODING_ERRORS, reason_of
 from skaudio._formats import existing_folder, list_media, say_left_out
 from skaudio._pandas import import_pandas
 from skaudio._progress_bar import progress_bar
@@ -52,7 +61,7 @@ class FileReport(NamedTuple):
 
 
 def check_audio(
-    paths: str | os.PathLike | Sequence[str | os.PathLike],
+    paths: Any,
     *,
     channel: str | int = "mean",
     limits: AudioLimits | None = None,
@@ -68,8 +77,9 @@ def check_audio(
 
     Parameters
     ----------
-    paths : str, PathLike or iterable of such
-        Files, or one folder that is searched with all folders in it, as by
+    paths : iterable of clips, or str or PathLike
+        Files, by their paths or contents, and whatever else `MelSpectrogram` takes that brings its
+        rate along; or one folder that is searched with all folders in it, as by
         `skaudio.datasets.list_audio`: hidden files are left out, and so are other formats. Links
         to missing files are errors in the table.
     channel : 'mean', 'all' or int, default='mean'
@@ -137,7 +147,7 @@ def check_audio(
     """
     pandas = import_pandas(OWNER)
     rows = report_files(
-        _as_files(paths), channel=channel, limits=limits, silence_db=silence_db, n_jobs=n_jobs,
+        _as_clips(paths), channel=channel, limits=limits, silence_db=silence_db, n_jobs=n_jobs,
         verbose=verbose,
     )  # fmt: skip
     table = pandas.DataFrame(rows, columns=FileReport._fields)
@@ -147,7 +157,7 @@ def check_audio(
 
 
 def report_files(
-    paths: Sequence[str | os.PathLike],
+    paths: Any,
     *,
     channel: str | int = "mean",
     limits: AudioLimits | None = None,
@@ -160,7 +170,7 @@ def report_files(
     Parameters
     ----------
     paths, channel, limits, silence_db, n_jobs, verbose
-        As for `check_audio`, but no folder.
+        As for `check_audio`, but `paths` is no folder.
 
     Returns
     -------
@@ -178,56 +188,58 @@ def report_files(
         raise reject("silence_db", OWNER, "a number <= 0", silence_db)
     need_n_jobs(n_jobs, OWNER)
     need_verbose(verbose, OWNER)
-    return _rows(list(paths), (channel, limits, float(silence_db)), n_jobs, verbose)
+    return _rows(_as_clips(paths), (channel, limits, float(silence_db)), n_jobs, verbose)
 
 
 def _rows(
-    paths: list[str | os.PathLike], how: tuple[Any, ...], n_jobs: int | None, verbose: int
+    clips: list[Clip], how: tuple[Any, ...], n_jobs: int | None, verbose: int
 ) -> Iterator[FileReport]:
     parallel = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
-    results = parallel(delayed(_report)(os.fsdecode(path), *how) for path in paths)
+    results = parallel(delayed(_report)(clip, *how) for clip in clips)
     first: dict[bytes, str] = {}
-    with progress_bar(len(paths), "file", OWNER, verbose) as bar:
+    with progress_bar(len(clips), "file", OWNER, verbose) as bar:
         for row, content in results:
             known = row.path if content is None else first.setdefault(content, row.path)
             yield row if known == row.path else row._replace(duplicate_of=known)
             bar.update()
 
 
-def _as_files(paths: Any) -> list[str | os.PathLike]:
+def _as_clips(paths: Any) -> list[Clip]:
     if is_path(paths):
         paths = expand_home(paths)
         if os.path.exists(paths) and not os.path.isdir(paths):
             raise ValueError(
-                f"paths of {OWNER} must be a list or a folder, got one file: pass [{paths!r}]."
+                f"paths of {OWNER} must be a list or a folder, got one file: pass "
+                f"[{abbreviate(paths)}]."
             )
         if not os.path.exists(paths):
-            raise FileNotFoundError(f"paths of {OWNER} must exist, got {paths!r}.")
+            raise FileNotFoundError(f"paths of {OWNER} must exist, got {abbreviate(paths)}.")
         root = existing_folder(paths, OWNER)
         found = list_media(root)
         if found.unread:
             warnings.warn(say_left_out(root, found.unread), stacklevel=3)
-        return [str(root / path) for path in found.audio]
-    if not np.iterable(paths):
-        raise ValueError(f"paths of {OWNER} must be a list of paths or a folder, got {paths!r}.")
-    paths = list(paths)
-    for path in paths:
-        if not is_path(path):
-            raise ValueError(f"paths of {OWNER} must hold str or PathLike, got {path!r}.")
-    return paths
+        paths = [str(root / path) for path in found.audio]
+    if isinstance(paths, Sequence) and not len(paths):
+        return []
+    clips = as_clips(paths, OWNER, name="paths")
+    if clips is None or isinstance(clips[0], np.ndarray):
+        raise ValueError(
+            f"paths of {OWNER} must be a list of paths or a folder, got {abbreviate(paths)}."
+        )
+    return clips
 
 
 def _report(
-    path: str, channel: str | int, limits: AudioLimits, silence_db: float
+    clip: Clip, channel: str | int, limits: AudioLimits, silence_db: float
 ) -> tuple[FileReport, bytes | None]:
     """The row of a file, and a hash of its samples if all could be read."""
     header: tuple[int | None, int | None] = None, None
     try:
-        with OpenAudio(path, limits) as audio:
-            header = rate, n_channels = audio.file.samplerate, audio.file.channels
-            checks = ClipChecks(channel, audio.file.frames, limits)
+        with clip.open(limits) as audio:
+            header = rate, n_channels = audio.sample_rate, audio.n_channels
+            checks = ClipChecks(channel, audio.n_frames, limits)
             silence = _Silence(rate, silence_db)
-            levels = _Levels(FULL_SCALES.get(audio.file.subtype, FULL_SCALE))
+            levels = _Levels(FULL_SCALES.get(audio.subtype, FULL_SCALE))
             content, n_frames = xxhash.xxh3_128(f"{rate} {n_channels}".encode()), 0
             for frames in audio.blocks():
                 wave = checks(frames)
@@ -237,10 +249,10 @@ def _report(
                 n_frames += len(frames)
             reasons = "; ".join(dict.fromkeys(audio.remarks + checks.remarks))
     except DECODING_ERRORS as err:
-        return FileReport(path, "error", reason_of(path, err), *header), None
+        return FileReport(clip.name, "error", reason_of(clip.name, err), *header), None
     measured = n_frames / rate, checks.peak, silence.share(), *levels.measured()
     status = "warn" if reasons else "ok"
-    return FileReport(path, status, reasons, *header, *measured), content.digest()
+    return FileReport(clip.name, status, reasons, *header, *measured), content.digest()
 
 
 class _Levels:

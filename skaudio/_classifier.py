@@ -12,10 +12,12 @@ from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Trans
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skaudio._arguments import abbreviate
 from skaudio._augmentation import as_augmentation
 from skaudio._callback_support import CallbackSupportMixin, FitProgress, with_callbacks
 from skaudio._checkpoint import check_checkpoints
 from skaudio._clip_dataset import ClipDataset
+from skaudio._clips import refuse_clips
 from skaudio._device import memory_errors
 from skaudio._differentiable import DifferentiableArray, take_apart
 from skaudio._labels import MultiLabel, SingleLabel, labels_of, names_of
@@ -195,7 +197,8 @@ class SpectrogramClassifier(
         unknown = labels.unknown(y)
         if unknown:
             raise ValueError(
-                f"y of {owner} must hold only the classes {labels.names.tolist()}, got {unknown}."
+                f"y of {owner} must hold only the classes {labels.describe()}, "
+                f"got {abbreviate(unknown)}."
             )
         self._train(
             TrainingTask(
@@ -305,6 +308,7 @@ class SpectrogramClassifier(
     def _check_X_y(
         self, X: Any, y: Any, *, reset: bool
     ) -> tuple[np.ndarray, np.ndarray, SingleLabel | MultiLabel, FrontEndChain]:
+        refuse_clips(X, type(self).__name__)
         inputs, frontend = take_apart(X)
         names = getattr(y, "columns", None)
         inputs, y = validate_data(
@@ -325,6 +329,7 @@ class SpectrogramClassifier(
         `name` is what the argument is called.
         """
         try:
+            refuse_clips(X, type(self).__name__)
             inputs, chain = take_apart(X)
             inputs = check_array(inputs, dtype=np.float32, allow_nd=True)
             images = self._as_images(inputs)
@@ -383,6 +388,7 @@ class SpectrogramClassifier(
     def _check_X(self, X: Any) -> tuple[np.ndarray, FrontEndChain]:
         if not len(self.frontend_):
             X = np.asarray(X) if isinstance(X, DifferentiableArray) else X
+        refuse_clips(X, type(self).__name__)
         inputs, frontend = take_apart(X)
         inputs = validate_data(self, inputs, reset=False, dtype=np.float32, allow_nd=True)
         images = self._as_images(inputs)

@@ -12,12 +12,13 @@ import numpy as np
 from skaudio import dsp
 from skaudio._audio_limits import AudioLimits
 from skaudio._clip_checks import describe_scale
-from skaudio._clips import EncodedClip, SampledClip
+from skaudio._clips import Clip
 from skaudio._scratch import scratch
 from skaudio.audio import AudioError, fit_length, probe_channels, probe_length, read_clip
 from skaudio.feature_store import FeatureStore, NotedFeatures
 
 __all__ = [
+    "AnyClip",
     "ClipExtractor",
     "Findings",
     "check_channels",
@@ -32,7 +33,8 @@ __all__ = [
 # The share of padding in half of the clips beyond which users hear of it.
 MAX_PADDING = 0.9
 
-Clip = str | EncodedClip | SampledClip | np.ndarray
+# A clip that is opened, or a waveform at the rate of the features.
+AnyClip = Clip | np.ndarray
 
 
 @dataclass
@@ -57,11 +59,11 @@ class Findings:
         self.remarks += other.remarks
         self.cache_problems |= other.cache_problems
 
-    def take(self, clip: Clip, found: np.ndarray | NotedFeatures | None) -> np.ndarray | None:
+    def take(self, clip: AnyClip, found: np.ndarray | NotedFeatures | None) -> np.ndarray | None:
         """Take over the notes on a clip, and give its features."""
         if not isinstance(found, NotedFeatures):
             return found
-        self.remarks += [(_name_of(clip), note) for note in found.notes]
+        self.remarks += [(clip.name, note) for note in found.notes]  # type: ignore[union-attr]
         return found.features
 
 
@@ -99,20 +101,20 @@ class ClipExtractor:
         """Shape of a clip's waveform."""
         return (*([] if self.n_channels is None else [self.n_channels]), self.n_samples)
 
-    def __call__(self, clips: Sequence[Clip]) -> tuple[np.ndarray, Findings]:
+    def __call__(self, clips: Sequence[AnyClip]) -> tuple[np.ndarray, Findings]:
         """Features of clips in a new array, and what is wrong with them; see `fill`."""
         features = np.empty((len(clips), *self.shape), dtype=np.float32)
         return features, self.fill(features, clips)
 
-    def fill(self, features: np.ndarray, clips: Sequence[Clip]) -> Findings:
+    def fill(self, features: np.ndarray, clips: Sequence[AnyClip]) -> Findings:
         """Write the features of clips; those of files that failed are those of silence.
 
         Parameters
         ----------
         features : ndarray of shape (n_clips, *shape), float32
             Overwritten, in the order of `clips`.
-        clips : sequence of str, EncodedClip and SampledClip, or of ndarray
-            Files or waveforms.
+        clips : sequence of Clip, or of ndarray
+            What `as_clips` makes of X.
 
         Returns
         -------
@@ -133,7 +135,7 @@ class ClipExtractor:
                 findings.cache_problems |= store.problems
         return findings
 
-    def _one(self, clip: Clip, findings: Findings) -> np.ndarray | NotedFeatures | None:
+    def _one(self, clip: AnyClip, findings: Findings) -> np.ndarray | NotedFeatures | None:
         """Features of one clip, None if it failed."""
         mine = Findings()
         waves = self._waveforms([clip], mine)
@@ -152,13 +154,13 @@ class ClipExtractor:
         self.compute(wave, features)  # type: ignore[misc]
         return features[0]
 
-    def _waveforms(self, clips: Sequence[Clip], findings: Findings) -> np.ndarray:
+    def _waveforms(self, clips: Sequence[AnyClip], findings: Findings) -> np.ndarray:
         waves = scratch("waveforms", (len(clips), *self.wave_shape), np.float32)
         self._load_all(waves, clips, findings)
         return waves
 
-    def _load_all(self, waves: np.ndarray, clips: Sequence[Clip], findings: Findings) -> None:
-        def load(clip: Clip) -> np.ndarray | NotedFeatures | None:
+    def _load_all(self, waves: np.ndarray, clips: Sequence[AnyClip], findings: Findings) -> None:
+        def load(clip: AnyClip) -> np.ndarray | NotedFeatures | None:
             try:
                 wave, remarks = self.load(clip)
             except AudioError as err:
@@ -175,7 +177,7 @@ class ClipExtractor:
             wave = findings.take(clips[i], found)
             waves[i] = 0.0 if wave is None else wave
 
-    def load(self, clip: Clip) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    def load(self, clip: AnyClip) -> tuple[np.ndarray, list[tuple[str, str]]]:
         """Waveform of a clip, of shape `wave_shape`, and what is wrong with its file, if anything.
 
         Raises
@@ -186,17 +188,13 @@ class ClipExtractor:
         if not isinstance(clip, np.ndarray):
             wave, remarks = read_clip(clip, **self.loading)
             if wave.shape != self.wave_shape:
-                raise AudioError([(_name_of(clip), other_count(len(wave), self.n_channels))])
+                raise AudioError([(clip.name, other_count(len(wave), self.n_channels))])
             return wave, remarks
         pad_mode, crop = self.loading["pad_mode"], self.loading["crop"]
         return fit_length(clip, self.n_samples, pad_mode=pad_mode, crop=crop), []
 
 
-def _name_of(clip: Clip) -> str:
-    return clip if isinstance(clip, str) else clip.name  # type: ignore[union-attr]
-
-
-def scale_remarks(clips: Sequence[Clip] | np.ndarray) -> list[tuple[str, str]]:
+def scale_remarks(clips: Sequence[AnyClip] | np.ndarray) -> list[tuple[str, str]]:
     """One remark on all waveforms that are no floats of full scale 1; files have their own."""
     if not isinstance(clips[0], np.ndarray):
         return []
@@ -212,7 +210,7 @@ def scale_remarks(clips: Sequence[Clip] | np.ndarray) -> list[tuple[str, str]]:
 
 
 def longest_clip(
-    clips: Sequence[Clip] | np.ndarray, *, sample_rate: int, strict: bool, limits: AudioLimits
+    clips: Sequence[AnyClip] | np.ndarray, *, sample_rate: int, strict: bool, limits: AudioLimits
 ) -> int:
     """Length of the longest clip in samples, of files as their headers tell where they do not lie.
 
@@ -234,11 +232,11 @@ def longest_clip(
         try:
             length = probe_length(clip, sample_rate=sample_rate, limits=limits)
             limits.check_duration(length / sample_rate)
-            lengths.append((length, repr(_name_of(clip))))
+            lengths.append((length, repr(clip.name)))
         except AudioError as err:
             failures += err.failures
         except ValueError as err:
-            failures.append((_name_of(clip), str(err)))
+            failures.append((clip.name, str(err)))
     if failures and (strict or not lengths):
         raise AudioError(failures)
     longest, name = max(lengths)
@@ -254,17 +252,20 @@ def longest_clip(
     return longest
 
 
-def count_channels(clips: Sequence[Clip], *, strict: bool, limits: AudioLimits) -> int:
+def count_channels(clips: Sequence[AnyClip], *, strict: bool, limits: AudioLimits) -> int:
     """Number of channels of the first clip, or unless `strict` of the first that can be read.
 
     Raises
     ------
     AudioError
         If there is no such file.
+    ValueError
+        If an array has more channels than `limits` allow.
     """
     failures: list[tuple[str, str]] = []
     for clip in clips:
         if isinstance(clip, np.ndarray):
+            limits.check_channels(len(clip))
             return len(clip)
         try:
             return probe_channels(clip, limits=limits)
@@ -275,7 +276,7 @@ def count_channels(clips: Sequence[Clip], *, strict: bool, limits: AudioLimits) 
     raise AudioError(failures)
 
 
-def check_channels(clips: Sequence[Clip], n_channels: int) -> None:
+def check_channels(clips: Sequence[AnyClip], n_channels: int) -> None:
     """Check that waveforms have so many channels; files are checked when they are read."""
     for i, clip in enumerate(clips):
         if isinstance(clip, np.ndarray) and len(clip) != n_channels:

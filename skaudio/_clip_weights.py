@@ -11,6 +11,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
+from skaudio._arguments import abbreviate
 from skaudio._validation import check_sample_weight
 
 __all__ = ["clip_weights", "label_weights", "validation_weights"]
@@ -45,7 +46,7 @@ def clip_weights(owner: Any, y: np.ndarray, classes: np.ndarray, sample_weight: 
     if not weights.any():
         raise ValueError(
             f"class_weight of {type(owner).__name__} must leave a weight above 0 to at least one "
-            f"clip, got {owner.class_weight!r}."
+            f"clip, got {abbreviate(owner.class_weight)}."
         )
     return (weights / weights.mean()).astype(np.float32)
 
@@ -105,8 +106,8 @@ def label_weights(owner: Any, y: np.ndarray, names: np.ndarray) -> tuple[Tensor,
         given = {} if given is None else given
         if not set(given) <= set(names.tolist()):
             raise ValueError(
-                f"class_weight of {type(owner).__name__} must name labels of y, {names.tolist()}, "
-                f"got {given!r}."
+                f"class_weight of {type(owner).__name__} must name labels of y, "
+                f"{abbreviate(names.tolist())}, got {abbreviate(given)}."
             )
         present, absent = [given.get(name, 1.0) for name in names.tolist()], np.ones(len(names))
     return tuple(torch.tensor(np.asarray(w), dtype=torch.float32) for w in (present, absent))  # type: ignore[return-value]
@@ -120,7 +121,7 @@ def _check_class_weight(owner: Any) -> dict[Any, float] | str | None:
     if not numbers or not (balanced or given is None or isinstance(given, dict)):
         raise ValueError(
             f"class_weight of {type(owner).__name__} must be a dict of finite numbers >= 0, "
-            f"'balanced' or None, got {given!r}."
+            f"'balanced' or None, got {abbreviate(given)}."
         )
     return given
 
@@ -132,5 +133,5 @@ def _class_weights(owner: Any, y: np.ndarray, classes: np.ndarray) -> np.ndarray
     except ValueError as err:
         raise ValueError(
             f"class_weight of {type(owner).__name__} must name classes of y, "
-            f"{classes.tolist()}, got {given!r}."
+            f"{abbreviate(classes.tolist())}, got {abbreviate(given)}."
         ) from err

@@ -39,8 +39,8 @@ def work_through(
         Whose `n_jobs`, `device`, `verbose` and `on_error` hold.
     extractor : ClipExtractor
         What a worker does.
-    clips : sequence of str, EncodedClip and SampledClip, or of ndarray
-        Files or waveforms.
+    clips : sequence of Clip, or of ndarray
+        What `as_clips` makes of X.
     features : ndarray of shape (n_clips, *shape) or None
         Overwritten, in the order of `clips`. None: nothing is kept in memory or sent.
     stacklevel : int, default=3

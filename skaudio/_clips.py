@@ -1,12 +1,108 @@
-"""Clips that are neither paths nor arrays: what audio columns of Hugging Face datasets hold."""
+"""Clips: whatever users pass as X becomes objects with `open`, `name` and `identity` here."""
 
 from __future__ import annotations
 
+import math
+import os
+import stat
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-__all__ = ["EncodedClip", "SampledClip"]
+from skaudio._arguments import abbreviate, is_path, is_real
+from skaudio._decoding import OpenAudio, OpenWave
+from skaudio._validation import check_waveform
+
+__all__ = [
+    "Clip",
+    "EncodedClip",
+    "FileClip",
+    "SampledClip",
+    "as_clip",
+    "as_clips",
+    "as_rows",
+    "check_one_clip",
+    "check_table",
+    "file_names",
+    "is_clip",
+    "refuse_clips",
+]
+
+# Keys of a mapping that is a clip, as in audio columns of Hugging Face datasets.
+KEYS = ("path", "bytes", "array", "sampling_rate")
+# Keys that others use for a part of a file.
+SEGMENT_KEYS = ("start", "end", "offset", "duration", "begin", "stop", "onset", "frames")
+FORMS = (
+    "a path (str or PathLike), the content of a file (bytes or a binary file open for reading), "
+    "a pair (array, rate), or a dict with 'path', 'bytes', or 'array' and 'sampling_rate'"
+)
+# Bytes of a path at most, on all systems.
+LONGEST_PATH = 4096
+# How missing values look, of Python, numpy and pandas.
+MISSING = ("None", "nan", "<NA>", "NaT")
+# A table is taken for one recording if it has so many rows, and at most so many columns.
+MANY_ROWS, FEW_COLUMNS = 1000, 32
+# Tables of zeros and ones with fewer columns than this are labels.
+MOST_LABELS = 1000
+
+
+@dataclass(slots=True)
+class FileClip:
+    """An audio file on disk.
+
+    Parameters
+    ----------
+    name : str
+        Its path, as it was given.
+    """
+
+    name: str
+
+    @property
+    def path(self) -> str:
+        """Where it is: a leading ``~`` is the home folder, unless there is a file of that name."""
+        if self.name.startswith("~") and not os.path.lexists(self.name):
+            return os.path.expanduser(self.name)
+        return self.name
+
+    def open(self, limits: Any) -> OpenAudio:
+        """What decodes it; to be closed by `with`.
+
+        Parameters
+        ----------
+        limits : AudioLimits
+            What its header may claim.
+
+        Returns
+        -------
+        audio : OpenAudio
+            The open file.
+        """
+        return OpenAudio(self.path, limits)
+
+    def identity(
+        self, real_folder: Callable[[str], str] = os.path.realpath
+    ) -> tuple[bytes, ...] | None:
+        """Real path, size and time of modification; None if the file cannot be looked at.
+
+        Parameters
+        ----------
+        real_folder : callable
+            Gives the real path of a folder; a cached one saves time where clips share folders.
+        """
+        try:
+            given = self.path
+            folder, name = os.path.split(given)
+            path = os.path.join(real_folder(folder), name)
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode) or name in ("", os.curdir, os.pardir):
+                path = os.path.realpath(given)
+                status = os.stat(path)
+        except (OSError, ValueError):  # reading it will say what is wrong with the file or name
+            return None
+        return (os.fsencode(path) + f"\0{status.st_size}\0{status.st_mtime_ns}".encode(),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +120,12 @@ class EncodedClip:
     name: str
     content: bytes = field(repr=False)
 
-    @property
-    def identity(self) -> tuple[bytes, ...]:
-        """What a feature store knows it by."""
+    def open(self, limits: Any) -> OpenAudio:
+        """What decodes it, as of a file; see `FileClip.open`."""
+        return OpenAudio(self.content, limits)
+
+    def identity(self, real_folder: Any = None) -> tuple[bytes, ...]:
+        """Its content."""
         return b"encoded", self.content
 
 
@@ -38,7 +137,7 @@ class SampledClip:
     ----------
     name : str
         What messages call it.
-    wave : ndarray of shape (n_samples,), float32
+    wave : ndarray of shape (n_samples,) or (n_channels, n_samples), float32
         Its samples.
     sample_rate : int
         Their rate in Hz.
@@ -48,7 +147,424 @@ class SampledClip:
     wave: np.ndarray = field(repr=False)
     sample_rate: int
 
-    @property
-    def identity(self) -> tuple[bytes | memoryview, ...]:
-        """What a feature store knows it by."""
-        return f"sampled at {self.sample_rate}".encode(), np.ascontiguousarray(self.wave).data
+    def open(self, limits: Any) -> OpenWave:
+        """What gives its samples as an open file does; see `FileClip.open`."""
+        return OpenWave(np.atleast_2d(self.wave).T, self.sample_rate, limits)
+
+    def identity(self, real_folder: Any = None) -> tuple[bytes | memoryview, ...]:
+        """Its samples and their rate."""
+        channels = "" if self.wave.ndim == 1 else f", {len(self.wave)} channels"
+        header = f"sampled at {self.sample_rate}{channels}".encode()
+        return header, np.ascontiguousarray(self.wave).data.cast("B")
+
+
+# What X becomes: all have `name`, `open(limits)` and `identity(real_folder)`.
+Clip = FileClip | EncodedClip | SampledClip
+
+
+def as_clips(
+    X: Any, owner: str, *, name: str = "X", with_channels: bool = False
+) -> list[Any] | None:
+    """Make clips of whatever a user passes as X.
+
+    Parameters
+    ----------
+    X : iterable
+        Any container or iterator of what `as_clip` takes, or of waveforms: a list, an array of
+        numpy, a Series, Index or one-column table of pandas, polars or pyarrow, a set, a
+        generator.
+    owner : str
+        Whose argument it is, for messages.
+    name : str, default='X'
+        What the argument is called.
+    with_channels : bool, default=False
+        Whether a waveform has the shape (n_channels, n_samples), and a table three axes.
+
+    Returns
+    -------
+    clips : list of Clip, list of ndarray of shape (n_samples,) or (n_channels, n_samples), or None
+        Clips; or waveforms of any length at whatever rate the owner takes; or None where `X` is
+        neither and must be checked as a table of numbers.
+
+    Raises
+    ------
+    ValueError
+        If `X` is a single clip, holds none, mixes clips with other things, or has several columns.
+    """
+    label = f"{name} of {owner}"
+    if is_clip(X):
+        raise _single(X, label)
+    if not np.iterable(X) and not hasattr(X, "__array__"):
+        return None
+    items = _items(X, label, with_channels)
+    if items is None:
+        return None
+    if not len(items):
+        hint = ": an iterator gives its items only once" if isinstance(X, Iterable) and (
+            iter(X) is X) else ""  # fmt: skip
+        raise ValueError(f"{label} must hold at least one clip, got none{hint}.")
+    examples = list({type(item): item for item in items}.values())
+    if any(map(is_clip, examples)):
+        return _all_clips(items, name, owner)
+    if all(map(_is_array, examples)):
+        return _all_waves(items, name, owner, with_channels)
+    if any(hasattr(item, "get_all_samples") for item in examples):
+        raise ValueError(
+            f"{label} must hold files, not decoders of torchcodec: pass "
+            "dataset.cast_column('audio', Audio(decode=False))['audio']."
+        )
+    return None
+
+
+def as_clip(item: Any, name: str, owner: str) -> Clip:
+    """Make a clip of one item: a path, a file in memory, or a waveform with its rate.
+
+    Parameters
+    ----------
+    item : str, PathLike, bytes-like, binary file, pair (array, rate), Mapping or Clip
+        A file by its path; its content; an object that it can be read from, which is read at
+        once; samples and their rate in Hz; or one entry of an audio column of Hugging Face
+        datasets.
+    name : str
+        What to call it where it has no name of its own.
+    owner : str
+        Whose argument it is, for messages.
+
+    Returns
+    -------
+    clip : Clip
+        With `open`, `name` and `identity`.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these; names its type and what is taken.
+    """
+    if isinstance(item, Clip):
+        return item
+    if is_path(item) and not hasattr(item, "fs"):
+        return FileClip(str(os.fsdecode(item)))
+    if isinstance(item, bytes | bytearray | memoryview):
+        return _encoded(name, item, owner)
+    if isinstance(item, Mapping):
+        return _from_mapping(item, name, owner)
+    if _is_pair(item):
+        return _sampled(name, item[0], item[1], f"{name} of {owner}")
+    if _is_file_object(item):
+        return _from_file_object(item, name, owner)
+    raise ValueError(f"{name} of {owner} must be {FORMS}, got {type(item).__name__}.")
+
+
+def is_clip(item: Any) -> bool:
+    """Tell whether `item` is meant as one clip of `as_clip`, be it right or wrong in detail."""
+    if isinstance(item, Clip | str | os.PathLike | bytes | bytearray | memoryview | Mapping):
+        return True
+    return _is_pair(item) or _is_file_object(item)
+
+
+def check_one_clip(clip: object, label: str) -> None:
+    """Check that `clip` is a clip or an array; messages call it `label`."""
+    if not is_clip(clip) and not isinstance(clip, np.ndarray):
+        raise ValueError(f"{label} must be one path or one array, got {type(clip).__name__}.")
+
+
+def as_rows(X: Any) -> Any:
+    """Make `X` something whose rows can be picked by number, any number of times.
+
+    Lists, arrays and tables stay what they are; generators, sets and views become lists.
+    """
+    if hasattr(X, "to_pylist"):  # of pyarrow, whose rows are no values of Python
+        return np.asarray(X)
+    indexable = hasattr(X, "iloc") or hasattr(X, "shape") or isinstance(X, Sequence)
+    return X if indexable or is_clip(X) or not np.iterable(X) else list(X)
+
+
+def file_names(X: Any) -> list[str] | None:
+    """Paths of the clips of `X`; None where these are not all files on disk."""
+    items = None if is_clip(X) or not np.iterable(X) else _items(X, "X", False)
+    if not items or not all(is_path(item) or isinstance(item, Mapping) for item in items):
+        return None
+    clips = [as_clip(item, f"X[{i}]", "X") for i, item in enumerate(items)]
+    names = [clip.name for clip in clips if isinstance(clip, FileClip)]
+    return names if len(names) == len(clips) else None
+
+
+def refuse_clips(X: Any, owner: str) -> None:
+    """Tell who passes clips to a step that takes spectrograms what to put before it.
+
+    Raises
+    ------
+    ValueError
+        If `X` is a clip, or a list, array or column that begins with one.
+    """
+    first = X
+    if isinstance(X, list | tuple) and X:
+        first = X[0]
+    elif getattr(X, "ndim", 0) == 1 and hasattr(X, "__array__") and len(X):
+        first = (X.iloc if hasattr(X, "iloc") else X)[0]
+    if is_clip(first):
+        raise ValueError(
+            f"X of {owner} must be numbers, such as spectrograms, got clips "
+            f"({type(first).__name__}): put a MelSpectrogram before it, "
+            f"make_pipeline(MelSpectrogram(), {owner}(...))."
+        )
+
+
+def check_table(waves: np.ndarray, label: str) -> None:
+    """Refuse tables (n_clips, n_samples) that are something else than clips.
+
+    Raises
+    ------
+    ValueError
+        If it looks like one recording with its channels, or like labels.
+    """
+    n_rows, n_columns = waves.shape
+    if n_rows >= MANY_ROWS and n_columns <= FEW_COLUMNS:
+        raise ValueError(
+            f"{label} must be clips in rows, (n_clips, n_samples), got shape {waves.shape}, which "
+            "looks like one recording, (n_samples, n_channels): pass [wave.mean(axis=1)] of it, "
+            "or set channel='all' and pass [wave.T]."
+        )
+    if 1 < n_columns < MOST_LABELS and waves.any() and ((waves == 0) | (waves == 1)).all():
+        raise ValueError(
+            f"{label} must be clips in rows, (n_clips, n_samples), got shape {waves.shape} of "
+            "zeros and ones, which looks like labels: pass these as y."
+        )
+
+
+def _single(X: Any, label: str) -> ValueError:
+    """The error for one clip where many are expected."""
+    if is_path(X):
+        got = f"one path, {abbreviate(X)}: pass [path]"
+        return ValueError(f"{label} must be a list of paths, got {got}.")
+    if isinstance(X, Mapping) and not set(X) <= set(KEYS):
+        keys = abbreviate(list(map(str, X)))
+        got = f"a {type(X).__name__} with the keys {keys}: pass the column or values with the clips"
+        return ValueError(f"{label} must be a list of clips, got {got}.")
+    got = f"one clip of type {type(X).__name__}: pass it in a list, [clip]"
+    return ValueError(f"{label} must be a list of clips, got {got}.")
+
+
+def _items(X: Any, label: str, with_channels: bool) -> Sequence[Any] | None:
+    """The entries of a container, or of the only column of a table; None if these are numbers."""
+    if isinstance(X, list | tuple):
+        return X
+    if getattr(X, "nlevels", 1) > 1:
+        raise ValueError(
+            f"{label} must have one path per clip, got a MultiIndex of {X.nlevels} levels: pass "
+            "X.get_level_values(...) of one."
+        )
+    if not hasattr(X, "__array__"):
+        return _listed(X, label)
+    if hasattr(X, "columns") and X.shape[1:] == (1,) and hasattr(X, "__getitem__"):
+        X = X[X.columns[0]] if isinstance(X.columns[0], Hashable) else X.columns[0]
+    # Tables and columns of pandas, polars and pyarrow are arrays of objects to numpy.
+    table = np.asarray(X)
+    if table.ndim == 2 and len(getattr(X, "shape", (0, 0))) == 1:  # of structs, one axis per field
+        return _listed(X, label)
+    if table.dtype.kind == "S":
+        raise ValueError(
+            f"{label} must not be an array of dtype {table.dtype}, in which numpy drops zeros at "
+            "the end of every item: pass a list."
+        )
+    if table.dtype.kind in "UTO":
+        return _column(table, label)
+    if table.shape[:1] == (0,):
+        return []
+    return list(table) if with_channels and table.ndim == 3 else None
+
+
+def _listed(X: Any, label: str) -> list[Any]:
+    try:
+        return list(X)
+    except TypeError as err:  # a LazyFrame of polars, for example
+        raise ValueError(
+            f"{label} must hold clips that can be gone through, got {type(X).__name__}: "
+            f"{abbreviate(str(err))}."
+        ) from err
+
+
+def _column(table: np.ndarray, label: str) -> list[Any] | None:
+    """The entries of an array of objects or strings of shape (n,) or (n, 1)."""
+    if table.ndim == 2 and len(table):
+        # The first row and column tell: a table of numbers need not be looked through.
+        if not any(map(is_clip, (*table[0].tolist(), *table[:, 0].tolist()))):
+            return None
+        if table.shape[1] != 1:
+            raise ValueError(f"{label} must have one column of paths, got {table.shape[1]}.")
+    return table.ravel().tolist() if table.ndim in (1, 2) else None
+
+
+def _all_clips(items: Sequence[Any], name: str, owner: str) -> list[Clip]:
+    clips: list[Clip] = []
+    for i, item in enumerate(items):
+        if type(item) is str:  # the usual case, of which there may be many
+            clips.append(FileClip(item))
+        elif is_clip(item):
+            clips.append(as_clip(item, f"{name}[{i}]", owner))
+        else:
+            got = abbreviate(item)
+            missing = ": drop rows without a clip" if got in MISSING else ""
+            raise ValueError(
+                f"{name} of {owner} must hold only paths or other clips that bring their rate "
+                f"along, once it holds one, got {got} of type {type(item).__name__} at position "
+                f"{i}{missing}."
+            )
+    return clips
+
+
+def _is_array(item: Any) -> bool:
+    """Whether `item` may be a waveform: an array or a tensor."""
+    return hasattr(item, "__array__") and len(getattr(item, "shape", ())) > 0
+
+
+def _all_waves(
+    items: Sequence[Any], name: str, owner: str, with_channels: bool
+) -> list[np.ndarray] | None:
+    """Waveforms of a list of arrays; None if it holds other arrays, for example spectrograms."""
+    waves = [_as_array(item, f"{name}[{i}] of {owner}") for i, item in enumerate(items)]
+    if not all(wave.dtype.kind in "fiu" and wave.ndim <= 2 for wave in waves):
+        return None
+    if with_channels:
+        if not all(wave.ndim == 2 for wave in waves):
+            return None
+        for i, wave in enumerate(waves):
+            _refuse_transposed(wave, f"{name}[{i}] of {owner}")
+        return [check_waveform(wave, f"{name}[{i}] of {owner}") for i, wave in enumerate(waves)]
+    for i, wave in enumerate(waves):
+        label = f"{name}[{i}] of {owner}"
+        if wave.ndim == 2 and 1 not in wave.shape:
+            raise ValueError(
+                f"{label} must be a waveform (n_samples,), got shape {wave.shape}, which looks "
+                "like a recording with its channels: set channel='all', pass the mean over the "
+                "channels, or a pair (array, rate)."
+            )
+        waves[i] = check_waveform(wave.ravel(), label)
+    return waves
+
+
+def _refuse_transposed(wave: np.ndarray, label: str) -> None:
+    if wave.ndim == 2 and 0 < wave.shape[1] < len(wave):
+        raise ValueError(
+            f"{label} must have the shape (n_channels, n_samples), got {wave.shape}, which looks "
+            "like (n_samples, n_channels): transpose it."
+        )
+
+
+def _as_array(value: Any, label: str) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as err:  # of a tensor on a GPU, for example
+        raise ValueError(
+            f"{label} must be an array, got {type(value).__name__}, which numpy cannot read "
+            f"({abbreviate(str(err))}): of a tensor, pass tensor.detach().cpu().numpy()."
+        ) from err
+
+
+def _is_pair(item: Any) -> bool:
+    """Whether `item` is a waveform and its rate, in either order."""
+    if not isinstance(item, tuple) or len(item) != 2:
+        return False
+    return any(_is_array(a) and not _is_array(b) for a, b in (item, item[::-1]))
+
+
+def _sampled(name: str, array: Any, rate: Any, label: str) -> SampledClip:
+    """The clip of samples and their rate."""
+    if _is_array(rate):
+        raise ValueError(f"{label} must be a pair (array, rate), got (rate, array): swap them.")
+    number = rate.item() if hasattr(rate, "item") else rate
+    if not is_real(number) or number < 1 or number != math.floor(number):
+        raise ValueError(
+            f"'sampling_rate' in {label} must be a whole number of Hz, >= 1, got "
+            f"{abbreviate(rate)} of type {type(rate).__name__}."
+        )
+    wave = _as_array(array, f"'array' in {label}")
+    if wave.dtype.kind not in "fiu" or wave.ndim not in (1, 2):
+        raise ValueError(
+            f"'array' in {label} must hold numbers of shape (n_samples,) or (n_channels, "
+            f"n_samples), got {wave.dtype} of shape {wave.shape}."
+        )
+    if wave.ndim == 2:
+        wave = wave.ravel() if 1 in wave.shape else wave
+    _refuse_transposed(wave, f"'array' in {label}")
+    return SampledClip(name, check_waveform(wave, f"'array' in {label}"), int(number))
+
+
+def _encoded(name: str, content: bytes | bytearray | memoryview, owner: str) -> EncodedClip:
+    content = bytes(content)
+    if len(content) < LONGEST_PATH and b"\0" not in content and os.path.exists(content):
+        raise ValueError(
+            f"{name} of {owner} must be a path as str, or the content of a file as bytes, got the "
+            f"path {abbreviate(os.fsdecode(content))} as bytes: pass os.fsdecode(path)."
+        )
+    return EncodedClip(name, content)
+
+
+def _from_mapping(item: Mapping[Any, Any], name: str, owner: str) -> Clip:
+    """The clip of one entry of an audio column."""
+    label = f"{name} of {owner}"
+    unknown = [str(key) for key in item if key not in KEYS]
+    if unknown:
+        parts = any(word in key.lower() for key in unknown for word in SEGMENT_KEYS)
+        hint = "pass the column that holds the clips"
+        if parts:
+            hint = "parts of files are no clips yet; write them to files, or use predict_windows"
+        raise ValueError(
+            f"{label} must have no keys but {', '.join(map(repr, KEYS))}, got "
+            f"{abbreviate(unknown)}: {hint}."
+        )
+    path, content, array, rate = (item.get(key) for key in KEYS)
+    name = f"{name} ({path})" if path else name
+    if array is not None and rate is not None:
+        return _sampled(name, array, rate, label)
+    if array is None and rate is None:
+        if isinstance(content, bytes | bytearray | memoryview):
+            return _encoded(name, content, owner)
+        if content is None and is_path(path):
+            return as_clip(path, name, owner)
+    given = {key: type(value).__name__ for key, value in item.items()}
+    raise ValueError(
+        f"{label} must have 'bytes', or 'path', or an 'array' and its 'sampling_rate', like an "
+        f"audio column of Hugging Face datasets, got {abbreviate(given)}."
+    )
+
+
+def _is_file_object(item: Any) -> bool:
+    """Whether the content of a file can be read from `item`."""
+    return any(callable(getattr(item, name, None)) for name in ("read", "read_bytes", "open"))
+
+
+def _from_file_object(item: Any, name: str, owner: str) -> EncodedClip:
+    """The clip of an open file, a member of a zip, or another object that gives a content."""
+    try:
+        content = _content(item)
+    except Exception as err:  # whatever the file system behind it raises
+        raise ValueError(
+            f"{name} of {owner} must be a file that can be read, got {type(item).__name__}: "
+            f"{type(err).__name__}: {abbreviate(str(err))}."
+        ) from err
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise ValueError(
+            f"{name} of {owner} must give bytes when it is read, got {type(content).__name__} from "
+            f"{type(item).__name__}: open files with mode 'rb', and pass no decoder."
+        )
+    own = getattr(item, "name", None)
+    called = f"{name} ({os.path.basename(own)})" if isinstance(own, str) and own else name
+    return EncodedClip(called, bytes(content))
+
+
+def _content(item: Any) -> Any:
+    """All bytes of a file, whose position stays where it is if it can be moved."""
+    if callable(getattr(item, "read_bytes", None)):
+        return item.read_bytes()
+    if not callable(getattr(item, "read", None)):
+        with item.open() as file:
+            return file.read()
+    if not (hasattr(item, "seekable") and item.seekable()):
+        return item.read()
+    place = item.tell()
+    item.seek(0)
+    try:
+        return item.read()
+    finally:
+        item.seek(place)

@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from skaudio._arguments import is_int, need_count
+from skaudio._clips import as_rows
 from skaudio._device import seeded
 from skaudio._differentiable import DifferentiableArray
 from skaudio._pipelines import (
@@ -153,6 +154,7 @@ def cost(pipe: Pipeline, X: Any, *, n_repeats: int = 10) -> Cost:
     check_classifier(pipe, "cost")
     if not is_int(n_repeats, 1):
         raise ValueError(f"n_repeats of cost must be an int >= 1, got {n_repeats!r}.")
+    X = as_rows(X)
     need_count(X, "X", "cost")
     prepare = uncached_transform(pipe)
     runs = [(n % len(X)) for n in range(n_repeats + 1)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -14,7 +16,6 @@ import soundfile
 import soxr
 
 from skaudio._clip_checks import ClipChecks
-from skaudio._clips import EncodedClip, SampledClip
 from skaudio._containers import PatchedHead, read_claim
 from skaudio._packets import (
     find_first_frame,
@@ -29,6 +30,7 @@ from skaudio._unread_formats import explain_unread
 __all__ = [
     "DECODING_ERRORS",
     "OpenAudio",
+    "OpenWave",
     "count_frames",
     "read_blocks",
     "read_waveform",
@@ -59,8 +61,8 @@ class OpenAudio:
 
     Parameters
     ----------
-    path : str or EncodedClip
-        The file.
+    path : str or bytes
+        Where the file is, or its content.
     limits : AudioLimits
         What its header may claim.
 
@@ -72,7 +74,7 @@ class OpenAudio:
         What is wrong with it, so far, and what was done about it.
     """
 
-    def __init__(self, path: str | EncodedClip, limits: Any) -> None:
+    def __init__(self, path: str | bytes, limits: Any) -> None:
         self.remarks: list[str] = []
         self._open: list[Any] = []
         try:
@@ -86,7 +88,7 @@ class OpenAudio:
             self.__exit__()
             raise
 
-    def _decoder(self, path: str | EncodedClip) -> soundfile.SoundFile:
+    def _decoder(self, path: str | bytes) -> soundfile.SoundFile:
         """What decodes the file; frames of MPEG audio may begin behind what is none."""
         try:
             return soundfile.SoundFile(self._source(path), closefd=False)
@@ -99,7 +101,7 @@ class OpenAudio:
                 raise
         return soundfile.SoundFile(PatchedHead(self._keep(_open_raw(path)), b"", place))
 
-    def _source(self, path: str | EncodedClip) -> Any:
+    def _source(self, path: str | bytes) -> Any:
         """What libsndfile is to read: the file, with another header if its own misleads."""
         claim = read_claim(self._raw)
         self._note(claim.remark)
@@ -129,9 +131,34 @@ class OpenAudio:
             file.close()
 
     @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return self._raw.seek(0, io.SEEK_END)
+    def sample_rate(self) -> int:
+        """Frames per second, as the header tells."""
+        return self.file.samplerate
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels, as the header tells."""
+        return self.file.channels
+
+    @property
+    def subtype(self) -> str:
+        """How samples are stored, in soundfile's word."""
+        return self.file.subtype
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames, as the header tells; see `has_claimed`."""
+        return self.file.frames
+
+    def has_claimed(self) -> bool:
+        """Whether the file has as many frames as its header claims; moves to its end."""
+        if self._format == "OGG":
+            return self.n_frames <= OGG_FRAMES_PER_BYTE * self._raw.seek(0, io.SEEK_END)
+        try:
+            self.file.seek(self.n_frames - 1)
+            return len(self.file.read(1)) == 1
+        except soundfile.SoundFileError:
+            return False
 
     def blocks(self, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
         """Frames of shape (n_frames, n_channels) in pieces; None: all there are.
@@ -203,10 +230,55 @@ class OpenAudio:
             self.remarks.append(remark)
 
 
-def _open_raw(path: str | EncodedClip) -> BinaryIO:
+class OpenWave:
+    """A waveform in memory, read as an `OpenAudio` is.
+
+    Parameters
+    ----------
+    wave : ndarray of shape (n_frames, n_channels), float32
+        Its samples.
+    sample_rate : int
+        Their rate in Hz.
+    limits : AudioLimits
+        What these may be.
+
+    Attributes
+    ----------
+    n_frames, n_channels : int
+        The shape.
+    remarks : list of str
+        Empty: nothing is wrong with what decoders never saw.
+    """
+
+    subtype = "FLOAT"
+
+    def __init__(self, wave: np.ndarray, sample_rate: int, limits: Any) -> None:
+        self._wave, self.sample_rate = wave, sample_rate
+        self.n_frames, self.n_channels = wave.shape
+        self.remarks: list[str] = []
+        limits.check_header(sample_rate, self.n_channels)
+        if self.n_frames == 0:
+            raise ValueError("holds no samples")
+
+    def __enter__(self) -> OpenWave:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def has_claimed(self) -> bool:
+        """Whether all frames are there, which they are."""
+        return True
+
+    def blocks(self, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
+        """Frames of shape (n_frames, n_channels) in one piece; None: all there are."""
+        yield self._wave[start : None if count is None else start + count]
+
+
+def _open_raw(path: str | bytes) -> BinaryIO:
     """The bytes of a file; nothing but a regular one is opened."""
-    if isinstance(path, EncodedClip):
-        return io.BytesIO(path.content)
+    if isinstance(path, bytes):
+        return io.BytesIO(path)
     # Opening a FIFO would wait for ever, so the kind of file is looked at first.
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
@@ -215,35 +287,22 @@ def _open_raw(path: str | EncodedClip) -> BinaryIO:
     return io.FileIO(path)  # type: ignore[return-value]
 
 
-def count_frames(path: str | EncodedClip, limits: Any) -> tuple[int, int]:
-    """Number of frames of a file, and their rate.
+def count_frames(clip: Any, limits: Any) -> tuple[int, int]:
+    """Number of frames of a clip, and their rate.
 
     That of the header, unless it claims much and that is not there: then the file is decoded to its
     end, in blocks.
     """
-    with OpenAudio(path, limits) as audio:
-        claimed, rate = audio.file.frames, audio.file.samplerate
-        few = claimed * audio.file.channels <= BLOCK_SAMPLES
-    if few or _has_claimed(path, limits):
-        return claimed, rate
-    with OpenAudio(path, limits) as audio:
+    with clip.open(limits) as audio:
+        claimed, rate = audio.n_frames, audio.sample_rate
+        if claimed * audio.n_channels <= BLOCK_SAMPLES or audio.has_claimed():
+            return claimed, rate
+    with clip.open(limits) as audio:
         return sum(map(len, audio.blocks())), rate
 
 
-def _has_claimed(path: str | EncodedClip, limits: Any) -> bool:
-    """Whether a file has as many frames as its header claims."""
-    with OpenAudio(path, limits) as audio:
-        if audio.file.format == "OGG":
-            return audio.file.frames <= OGG_FRAMES_PER_BYTE * audio.size
-        try:
-            audio.file.seek(audio.file.frames - 1)
-            return len(audio.file.read(1)) == 1
-        except soundfile.SoundFileError:
-            return False
-
-
 def read_waveform(
-    path: str | EncodedClip | SampledClip,
+    clip: Any,
     sample_rate: int,
     n_samples: int | None,
     channel: str | int,
@@ -255,58 +314,48 @@ def read_waveform(
     Of shape (n_samples,), or (n_channels, n_samples) with ``channel='all'``; at least `n_samples`
     if there are so many.
     """
-    if isinstance(path, SampledClip):
-        limits.check_header(path.sample_rate, 1)
-        rate, n_frames = path.sample_rate, len(path.wave)
-        if n_frames == 0:
-            raise ValueError("holds no samples")
+    with clip.open(limits) as audio:
+        rate = audio.sample_rate
+        checks = ClipChecks(channel, audio.n_frames, limits)
         if n_samples is None:
-            limits.check_duration(n_frames / rate)
-        checks = ClipChecks(channel, n_frames, limits)
-        wave = checks(path.wave[:, None])
-        remarks = checks.scale_remarks  # an array may be short or constant
-    else:
-        with OpenAudio(path, limits) as audio:
-            rate, n_frames = audio.file.samplerate, audio.file.frames
-            checks = ClipChecks(channel, n_frames, limits)
+            _refuse_long(clip, audio, limits)
+            start, count = 0, None
+        else:
+            start, count = _part(audio, sample_rate, n_samples, crop)
+        pieces, length = [], 0
+        for frames in audio.blocks(start, count):
+            pieces.append(checks(frames))
+            length += len(frames)
             if n_samples is None:
-                _refuse_long(path, audio, limits)
-                start, count = 0, None
-            else:
-                start, count = _part(audio.file, sample_rate, n_samples, crop)
-            pieces, length = [], 0
-            for frames in audio.blocks(start, count):
-                pieces.append(checks(frames))
-                length += len(frames)
-                if n_samples is None:
-                    limits.check_duration(length / rate)
-        wave = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        remarks = audio.remarks + checks.remarks
+                limits.check_duration(length / rate)
+    wave = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    remarks = audio.remarks + checks.remarks
     return np.ascontiguousarray(_resample(wave, rate, sample_rate).T), remarks
 
 
-def _refuse_long(path: str | EncodedClip, audio: OpenAudio, limits: Any) -> None:
-    """Refuse a file that is too long for one clip, before it is decoded if its header is right."""
+def _refuse_long(clip: Any, audio: OpenAudio | OpenWave, limits: Any) -> None:
+    """Refuse a clip that is too long, before it is decoded if its header is right."""
     try:
-        limits.check_duration(audio.file.frames / audio.file.samplerate)
+        limits.check_duration(audio.n_frames / audio.sample_rate)
     except ValueError:
         # Looked at with a file of its own: after a jump, mp3 is decoded to other roundings.
-        if _has_claimed(path, limits):
-            raise
+        with clip.open(limits) as other:
+            if other.has_claimed():
+                raise
 
 
 def read_blocks(
-    audio: OpenAudio, sample_rate: int, channel: str | int, limits: Any
+    audio: OpenAudio | OpenWave, sample_rate: int, channel: str | int, limits: Any
 ) -> Iterator[np.ndarray]:
     """All samples of an open file, resampled, in pieces that are not empty.
 
     What is wrong with them is among the file's `remarks` after the last piece.
     """
-    rates = audio.file.samplerate, sample_rate
-    checks = ClipChecks(channel, audio.file.frames, limits)
+    rates = audio.sample_rate, sample_rate
+    checks = ClipChecks(channel, audio.n_frames, limits)
     stream = None
     if rates[0] != rates[1]:
-        count = audio.file.channels if channel == "all" else 1
+        count = audio.n_channels if channel == "all" else 1
         stream = soxr.ResampleStream(*rates, num_channels=count, dtype="float32", quality="HQ")
     wave, given = np.zeros(0, dtype=np.float32), False
     for frames in audio.blocks():
@@ -335,17 +384,17 @@ def _resample(wave: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
 
 
 def _part(
-    file: soundfile.SoundFile, sample_rate: int, n_samples: int, crop: str
+    audio: OpenAudio | OpenWave, sample_rate: int, n_samples: int, crop: str
 ) -> tuple[int, int]:
     """First frame and number of frames to read for `n_samples` after resampling."""
-    ratio = file.samplerate / sample_rate
+    ratio = audio.sample_rate / sample_rate
     margin = 0 if ratio == 1 else math.ceil(RESAMPLE_MARGIN * max(1.0, ratio))
     needed = math.ceil(n_samples * ratio)
     if crop == "start":
         return 0, needed + margin
     # The margin on both sides keeps the wanted part in the middle of what is read.
-    start = max(0, (file.frames - needed) // 2 - margin)
-    return start, min(file.frames, needed + 2 * margin)
+    start = max(0, (audio.n_frames - needed) // 2 - margin)
+    return start, min(audio.n_frames, needed + 2 * margin)
 
 
 def reason_of(path: str, err: Exception) -> str:
@@ -354,16 +403,30 @@ def reason_of(path: str, err: Exception) -> str:
         return _why_missing(path)
     if isinstance(err, soundfile.LibsndfileError):
         return f"libsndfile says: {err.error_string.strip()}"
+    if isinstance(err, OSError) and err.errno == errno.ENAMETOOLONG:
+        return (
+            f"is a text of {len(path):,} characters, no path: pass the content of a file as bytes"
+        )
     if isinstance(err, OSError):
         return str(err.strerror or err)
     return str(err)
 
 
 def _why_missing(path: str) -> str:
-    """Why there is no file: git-annex and DVC leave links to what they have not fetched."""
-    if not os.path.islink(path):
+    """What a path that leads nowhere is: git-annex and DVC leave links to what is not fetched."""
+    if os.path.islink(path):
+        target = os.readlink(path)
+        commands = {".git/annex/": "git annex get", ".dvc/": "dvc pull"}
+        tool = next((command for part, command in commands.items() if part in target), None)
+        return f"is a link to {target!r}, which is not there" + (f": try {tool}" if tool else "")
+    scheme = re.match(r"([a-z][a-z0-9+.-]+):/", path, re.IGNORECASE)
+    if path.startswith("data:"):
+        return "is a data URL: pass base64.b64decode of what stands behind its comma"
+    if scheme is None:
         return "no such file"
-    target = os.readlink(path)
-    commands = {".git/annex/": "git annex get", ".dvc/": "dvc pull"}
-    tool = next((command for part, command in commands.items() if part in target), None)
-    return f"is a link to {target!r}, which is not there" + (f": try {tool}" if tool else "")
+    if scheme[1].lower() == "file":
+        return "no such file: pass the path without file://"
+    return (
+        f"is an address ({scheme[1]}://), no path on this machine: download it first, or pass an "
+        "open file, such as fsspec.open(address)"
+    )

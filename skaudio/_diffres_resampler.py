@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio._arguments import MAX_WORKERS, is_int, random_generator
 from skaudio._callback_support import CallbackSupportMixin, one_step
+from skaudio._clips import refuse_clips
 from skaudio._device import (
     OutOfMemoryError,
     device_of,
@@ -268,6 +269,7 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _check_X(self, X: Any, *, reset: bool) -> tuple[np.ndarray, FrontEndChain]:
         """Images for the first module, and the modules of earlier steps."""
+        refuse_clips(X, type(self).__name__)
         X, before = take_apart(X)
         X = validate_data(self, X, reset=reset, dtype=np.float32, allow_nd=True)
         images = X.reshape(len(X), *[1] * (4 - X.ndim), *X.shape[1:]) if X.ndim <= 4 else X

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio._callback_support import CallbackSupportMixin, one_step
+from skaudio._clips import refuse_clips
 from skaudio._differentiable import DifferentiableArray, take_apart
 from skaudio._temporary_memmap import new_features
 from skaudio._validation import check_folder
@@ -125,6 +126,7 @@ class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator)
     def _check_X(self, X: Any, *, reset: bool) -> tuple[np.ndarray, FrontEndChain, bool]:
         """Images for the first module, the modules of earlier steps, and whether X has channels."""
         has_channels = getattr(X, "ndim", None) == 4
+        refuse_clips(X, type(self).__name__)
         inputs, before = take_apart(X)
         inputs = validate_data(self, inputs, reset=reset, dtype=np.float32, allow_nd=True)
         if inputs.ndim > 4:

@@ -12,7 +12,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor, nn
 
-from skaudio._arguments import reject
+from skaudio._arguments import abbreviate, reject
 from skaudio._clip_weights import clip_weights, label_weights, validation_weights
 from skaudio._validation import check_sample_weight
 from skaudio.nn.losses import SigmoidLoss, SoftmaxLoss
@@ -40,7 +40,7 @@ class SingleLabel:
 
     def describe(self) -> str:
         """For messages."""
-        return f"{self.names.tolist()}"
+        return abbreviate(self.names.tolist())
 
     def match(self, others: SingleLabel | MultiLabel) -> bool:
         """Whether others are the same labels."""
@@ -116,7 +116,9 @@ class MultiLabel:
 
     def describe(self) -> str:
         """For messages."""
-        return f"an indicator matrix of {len(self.names)} columns, {self.names.tolist()}"
+        return (
+            f"an indicator matrix of {len(self.names)} columns, {abbreviate(self.names.tolist())}"
+        )
 
     def match(self, others: SingleLabel | MultiLabel) -> bool:
         """Whether others are the same labels; columns without names may have any."""
@@ -232,7 +234,7 @@ def check_threshold(owner: Any, n_labels: int) -> np.ndarray:
     if not good:
         raise ValueError(
             f"threshold of {type(owner).__name__} must be a number in [0, 1] or {n_labels} of "
-            f"them, one per label, got {owner.threshold!r}."
+            f"them, one per label, got {abbreviate(owner.threshold)}."
         )
     return threshold
 
@@ -241,7 +243,7 @@ def _check_no_threshold(owner: Any) -> None:
     if not np.isscalar(owner.threshold) or owner.threshold != 0.5:
         raise ValueError(
             f"threshold of {type(owner).__name__} must be 0.5 unless y is an indicator matrix, got "
-            f"{owner.threshold!r}: for two classes there is scikit-learn's "
+            f"{abbreviate(owner.threshold)}: for two classes there is scikit-learn's "
             "FixedThresholdClassifier."
         )
 

@@ -23,6 +23,7 @@ from skaudio._clip_extractor import (
     longest_clip,
 )
 from skaudio._clip_workers import work_through
+from skaudio._clips import as_clips, check_table
 from skaudio._mel_inversion import invert_mel
 from skaudio._mel_parameters import (
     check_mel_folders,
@@ -35,7 +36,7 @@ from skaudio._mel_parameters import (
     windows_of,
 )
 from skaudio._temporary_memmap import new_features
-from skaudio._validation import as_clip_list, check_folder, check_waveform_table
+from skaudio._validation import check_folder, check_waveform_table
 from skaudio.feature_store import FeatureStore
 
 OWNER = "MelSpectrogram"
@@ -216,13 +217,14 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : sequence of str or PathLike, of ndarray of shape (n_samples,), of dict, or array-like \
-of shape (n_clips, n_samples)
-            Paths (also as a Series, an ``(n, 1)`` array or a one-column DataFrame), waveforms of
-            any lengths, or a table of waveforms at `sample_rate`. For ``channel='all'`` waveforms
-            have the shape (n_channels, n_samples), and a table has three axes. Dicts are what audio
-            columns of Hugging Face datasets hold: 'bytes' or 'path' of a file, or 'array' and
-            'sampling_rate'.
+        X : iterable of clips, or array-like of shape (n_clips, n_samples)
+            Clips are paths; contents of files, as bytes or as open binary files, which are read at
+            once; pairs (array, rate); dicts as in audio columns of Hugging Face datasets, with
+            'bytes' or 'path' of a file, or 'array' and 'sampling_rate'; or waveforms at
+            `sample_rate`, of any lengths. They come in a list, an array, a Series, an Index or a
+            one-column table of pandas, polars or pyarrow, a set or a generator. A table of
+            numbers holds waveforms at `sample_rate`. For ``channel='all'`` waveforms have the
+            shape (n_channels, n_samples), and a table has three axes.
         y : ignored
             Present for API consistency.
 
@@ -244,6 +246,28 @@ of shape (n_clips, n_samples)
         UserWarning
             If `duration` is None and one clip is so long that half of them would be mostly padding.
         """
+        self._fit(X)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
+        """Fit, and compute log-mel spectrograms of the same clips.
+
+        Parameters
+        ----------
+        X : as for `fit`
+            An iterator is gone through once.
+        y : ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        log_mel : as from `transform`
+            The spectrograms.
+        """
+        return self._transform(self._fit(X))
+
+    def _fit(self, X: Any) -> Any:
+        """Settle what `fit` settles; give the clips."""
         check_mel_parameters(self)
         check_mel_folders(self)
         warn_of_empty_bands(self)
@@ -256,7 +280,7 @@ of shape (n_clips, n_samples)
             self.n_samples_ = max(1, round(self.duration * self.sample_rate))
         else:
             self.n_samples_ = longest_clip(clips, sample_rate=self.sample_rate, **how)
-        return self
+        return clips
 
     def transform(self, X: Any) -> Any:
         """Compute log-mel spectrograms.
@@ -297,7 +321,9 @@ of shape (n_clips, n_samples)
         """
         check_is_fitted(self)
         check_mel_parameters(self)
-        clips = self._check_clips(X, reset=False)
+        return self._transform(self._check_clips(X, reset=False))
+
+    def _transform(self, clips: Any) -> Any:
         if self.channel == "all":
             check_channels(clips, self.n_channels_)
         features = self._run(clips, self._extractor())
@@ -375,11 +401,15 @@ of shape (n_clips, n_samples)
                 "duration of MelSpectrogram must be set for warm before fit, got None: the longest "
                 "clip of every fold would decide what the cache needs."
             )
-        mel = self if self.duration is None else clone(self).fit(X)
-        check_mel_parameters(mel)
-        check_mel_folders(mel)
+        if self.duration is None:
+            check_mel_parameters(self)
+            check_mel_folders(self)
+            mel, clips = self, self._check_clips(X, reset=False)
+        else:
+            mel = clone(self)
+            clips = mel._fit(X)
         check_folder(self.cache_dir, "cache_dir of MelSpectrogram")  # here reading is not enough
-        work_through(mel, mel._extractor(), mel._check_clips(X, reset=False), None)
+        work_through(mel, mel._extractor(), clips, None)
         return self
 
     def __sklearn_tags__(self):
@@ -389,18 +419,20 @@ of shape (n_clips, n_samples)
         return tags
 
     def _check_clips(self, X: Any, *, reset: bool) -> Any:
-        clips = as_clip_list(X, self, with_channels=self.channel == "all")
+        clips = as_clips(X, OWNER, with_channels=self.channel == "all")
         if clips is not None:
             return clips
         if self.channel == "all":
             raise ValueError(
                 "X of MelSpectrogram must be paths, a list of arrays (n_channels, n_samples) or an "
                 "array (n_clips, n_channels, n_samples) when channel='all', got "
-                f"{type(X).__name__} of shape {np.shape(X)}: add an axis of one channel."
+                f"{type(X).__name__} of shape {np.shape(X)}: add an axis of one channel to a table "
+                "of clips, or pass one clip as [X]."
             )
         # scikit-learn would name no row and recommend an imputer.
         waves = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite=False)
-        return check_waveform_table(waves, "X of MelSpectrogram")
+        check_table(waves, f"X of {OWNER}")
+        return check_waveform_table(waves, f"X of {OWNER}")
 
     def _run(self, clips: Any, extractor: ClipExtractor) -> np.ndarray:
         """Features of all clips, by several workers."""
@@ -464,5 +496,5 @@ of shape (n_clips, n_samples)
             return open_cache(self)
         except ValueError as err:
             # `fit` raises; here the model may have moved to a machine without that folder.
-            warnings.warn(f"Computing without the cache: {err}", stacklevel=5)
+            warnings.warn(f"Computing without the cache: {err}", stacklevel=6)
             return None, False

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._arguments import expand_home, is_path
+from skaudio._arguments import abbreviate, expand_home, is_path
 from skaudio._atomic_file import atomic_file
 from skaudio._model_archive import ModelArchive, write_archive
 from skaudio._model_objects import describe, estimators_in, portable, settle
@@ -143,9 +143,9 @@ def load(path: str | os.PathLike) -> Any:
     See `save`.
     """
     if not is_path(path):
-        raise ValueError(f"path of skaudio.load must be a str or PathLike, got {path!r}.")
+        raise ValueError(f"path of skaudio.load must be a str or PathLike, got {abbreviate(path)}.")
     if not os.fspath(path):
-        raise ValueError(f"path of skaudio.load must name a file, got {path!r}.")
+        raise ValueError(f"path of skaudio.load must name a file, got {abbreviate(path)}.")
     file = Path(expand_home(path))
     try:
         if not os.path.lexists(file):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from skaudio._arguments import is_path, is_real, need_choice, need_int, need_verbose
+from skaudio._arguments import abbreviate, is_real, need_choice, need_int, need_verbose
 from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._clip_extractor import other_count
+from skaudio._clips import Clip, as_clip, as_clips, is_clip
 from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._pandas import import_pandas
 from skaudio._pipelines import check_pipeline, label_names, uncached_transform
@@ -32,7 +32,7 @@ OWNER = "predict_windows"
 
 def predict_windows(
     pipe: Pipeline,
-    path: str | os.PathLike | Sequence[str | os.PathLike],
+    path: Any,
     window: float | None = None,
     hop: float | None = None,
     *,
@@ -52,8 +52,9 @@ def predict_windows(
     pipe : Pipeline
         Fitted; starts with a `MelSpectrogram` and ends with anything that has `predict_proba`.
         Nothing of it is changed, and windows do not enter its cache.
-    path : str, PathLike or sequence of such
-        A recording, or several.
+    path : str, PathLike, bytes, binary file, dict or pair (array, rate), or iterable of such
+        A recording, or several, as `MelSpectrogram` takes clips: files by their paths or contents,
+        or waveforms that bring their rate along.
     window : float or None, default=None
         Length of a window in seconds, > 0 and at most that of the clips `pipe` takes; a shorter
         one is filled as short clips are. None takes the length of the clips.
@@ -131,7 +132,7 @@ def predict_windows(
     """
     pandas = import_pandas(OWNER)
     mel = _check_pipe(pipe)
-    paths = _check_paths(path)
+    recordings = _check_recordings(path)
     length, step = _check_times(window, hop, mel)
     if not is_real(min_last) or not 0 <= min_last <= 1:
         raise ValueError(f"min_last of {OWNER} must be a number in [0, 1], got {min_last!r}.")
@@ -139,7 +140,7 @@ def predict_windows(
     need_choice(on_error, "on_error", OWNER, ("raise", "warn"))
     need_verbose(verbose, OWNER)
     limits = as_limits(mel.limits, "MelSpectrogram")
-    lengths, failures = _probe(paths, mel, limits)
+    lengths, failures = _probe(recordings, mel, limits)
     if failures and on_error == "raise":
         raise AudioError(failures)
     predict, results = _predictor(pipe), []
@@ -147,10 +148,10 @@ def predict_windows(
     reading = {"sample_rate": mel.sample_rate, "channel": mel.channel, "limits": limits}
     total = _count_windows([n for _, n in lengths], length, step)
     with progress_bar(total, "window", OWNER, verbose) as bar:
-        for name, _ in lengths:
-            windows = _cut(read_stream(name, remarks, **reading), length, step, min_last * length)
+        for clip, _ in lengths:
+            windows = _cut(read_stream(clip, remarks, **reading), length, step, min_last * length)
             try:
-                results.append((name, *_predict(predict, windows, batch_size, bar)))
+                results.append((clip.name, *_predict(predict, windows, batch_size, bar)))
             except AudioError as err:
                 if on_error == "raise":
                     raise
@@ -160,7 +161,7 @@ def predict_windows(
     if remarks:
         warnings.warn(AudioWarning(remarks), stacklevel=2)
     columns = _columns(results, label_names(pipe), mel.sample_rate)
-    if is_path(path):
+    if is_clip(path):
         del columns["path"]
     return pandas.DataFrame(columns)
 
@@ -181,13 +182,16 @@ def _check_pipe(pipe: Any) -> MelSpectrogram:
     return mel
 
 
-def _check_paths(path: Any) -> list[str]:
-    paths = [path] if is_path(path) else list(path) if np.iterable(path) else []
-    if not paths or not all(map(is_path, paths)):
+def _check_recordings(path: Any) -> list[Clip]:
+    if is_clip(path):
+        return [as_clip(path, "path", OWNER)]
+    clips = None if isinstance(path, list) and not path else as_clips(path, OWNER, name="path")
+    if clips is None or isinstance(clips[0], np.ndarray):
         raise ValueError(
-            f"path of {OWNER} must be a str or PathLike, or a list of at least one, got {path!r}."
+            f"path of {OWNER} must be a str or PathLike, the content of a file, a pair (array, "
+            f"rate), or a list of at least one of them, got {abbreviate(path)}."
         )
-    return [os.fsdecode(name) for name in paths]
+    return clips
 
 
 def _check_times(window: Any, hop: Any, mel: MelSpectrogram) -> tuple[int, float]:
@@ -210,17 +214,17 @@ def _check_times(window: Any, hop: Any, mel: MelSpectrogram) -> tuple[int, float
 
 
 def _probe(
-    paths: Sequence[str], mel: MelSpectrogram, limits: AudioLimits
-) -> tuple[list[tuple[str, int]], list[tuple[str, str]]]:
+    clips: Sequence[Clip], mel: MelSpectrogram, limits: AudioLimits
+) -> tuple[list[tuple[Clip, int]], list[tuple[str, str]]]:
     """Lengths of recordings according to their headers, and those that cannot be used."""
     lengths, failures = [], []
-    for name in paths:
+    for clip in clips:
         try:
-            lengths.append((name, probe_length(name, sample_rate=mel.sample_rate, limits=limits)))
-            n_channels = probe_channels(name, limits=limits) if mel.channel == "all" else None
+            lengths.append((clip, probe_length(clip, sample_rate=mel.sample_rate, limits=limits)))
+            n_channels = probe_channels(clip, limits=limits) if mel.channel == "all" else None
             if n_channels is not None and n_channels != mel.n_channels_:
                 lengths.pop()
-                failures.append((name, other_count(n_channels, mel.n_channels_)))
+                failures.append((clip.name, other_count(n_channels, mel.n_channels_)))
         except AudioError as err:
             failures += err.failures
     return lengths, failures

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from skaudio._arguments import (
+    abbreviate,
     expand_home,
     is_among,
     is_int,
@@ -23,7 +24,6 @@ from skaudio._arguments import (
     reject,
 )
 from skaudio._clip_checks import likely_scale
-from skaudio._clips import EncodedClip, SampledClip
 
 # Rates and penalties up to this are numbers of float32.
 MAX_RATE = 1e30
@@ -142,115 +142,6 @@ def check_length(owner: object, name: str, *, low: int = 1, optional: bool = Fal
         raise _reject(owner, name, rule)
 
 
-def check_one_clip(clip: object, label: str) -> None:
-    """Check that `clip` is a path or an array; messages call it `label`."""
-    if not is_path(clip) and not isinstance(clip, np.ndarray):
-        raise ValueError(f"{label} must be one path or one array, got {type(clip).__name__}.")
-
-
-def _is_waveform(value: object, ndim: int) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim == ndim and value.dtype.kind in "fiu"
-
-
-def as_clip_list(X: Any, owner: object, *, with_channels: bool = False) -> list[Any] | None:
-    """Sort out files and ragged waveforms from everything else.
-
-    Parameters
-    ----------
-    X : sequence, ndarray, Series or one-column DataFrame
-        What the user passed.
-    owner : object
-        The estimator whose name appears in messages.
-    with_channels : bool, default=False
-        Whether a waveform has the shape (n_channels, n_samples), and a table three axes.
-
-    Returns
-    -------
-    clips : list of str, EncodedClip and SampledClip, list of ndarray of shape (n_samples,), or None
-        Files, or waveforms of any lengths; None when `X` is neither and has to be checked as a
-        numeric table.
-
-    Raises
-    ------
-    ValueError
-        If `X` is a single path, is empty, mixes files with other things, has more than one column
-        of files, or holds a waveform that `check_waveform` refuses.
-    """
-    name = type(owner).__name__
-    if is_path(X):
-        raise ValueError(f"X of {name} must be a list of paths, got one path, {X!r}: pass [path].")
-    if not isinstance(X, Sequence | np.ndarray) and not hasattr(X, "iloc"):
-        return None
-    if (X.shape if hasattr(X, "shape") else (len(X),))[:1] == (0,):
-        raise ValueError(f"X of {name} must hold at least one clip, got none.")
-    items = _items(X, name, with_channels)
-    if any(is_path(item) for item in items):
-        return _check_paths(items, name)
-    if any(isinstance(item, Mapping) for item in items):
-        return [_from_mapping(item, f"X[{i}] of {name}") for i, item in enumerate(items)]
-    if len(items) and all(_is_waveform(item, 1 + with_channels) for item in items):
-        return [check_waveform(item, f"X[{i}] of {name}") for i, item in enumerate(items)]
-    if any(hasattr(item, "get_all_samples") for item in items):
-        raise ValueError(
-            f"X of {name} must hold files, not decoders of torchcodec: pass "
-            "dataset.cast_column('audio', Audio(decode=False))['audio']."
-        )
-    return None
-
-
-def _items(X: Any, name: str, with_channels: bool) -> Sequence[Any]:
-    """The entries of a sequence, or of a column; none where `X` has numbers in it."""
-    if hasattr(X, "iloc") or (isinstance(X, np.ndarray) and X.dtype.kind in "UO"):
-        table = np.asarray(X, dtype=object) if hasattr(X, "iloc") else X
-        # The first row and column tell: a table of numbers need not be looked through.
-        if table.ndim == 2 and any(map(_is_file, (*table[:1].ravel(), *table[:, :1].ravel()))):
-            if table.shape[1] != 1:
-                raise ValueError(
-                    f"X of {name} must have one column of paths, got {table.shape[1]}."
-                )
-            table = table[:, 0]
-        return list(table) if table.ndim == 1 else []
-    if isinstance(X, np.ndarray):
-        return list(X) if with_channels and X.ndim == 3 else []
-    return X if isinstance(X, list | tuple) else list(X)  # a column of a data set reads its file
-
-
-def _is_file(item: object) -> bool:
-    return is_path(item) or isinstance(item, Mapping)
-
-
-def _check_paths(items: Sequence[Any], name: str) -> list[str]:
-    for i, item in enumerate(items):
-        if not is_path(item):
-            raise ValueError(
-                f"X of {name} must hold only paths (str or PathLike) once it holds one, got "
-                f"{item!r} of type {type(item).__name__} at position {i}."
-            )
-    return [os.fsdecode(item) for item in items]
-
-
-def _from_mapping(item: Any, label: str) -> str | EncodedClip | SampledClip:
-    """The clip of one entry of an audio column."""
-    keys: Mapping[str, Any] = item if isinstance(item, Mapping) else {}
-    path, content, array = (keys.get(key) for key in ("path", "bytes", "array"))
-    row = label.partition(" of ")[0]
-    name = f"{row} ({path})" if path else row
-    if array is not None and is_int(keys.get("sampling_rate"), 1):
-        wave = np.asarray(array)
-        if _is_waveform(wave, 1):
-            wave = check_waveform(wave, f"'array' in {label}")
-            return SampledClip(name, wave, int(keys["sampling_rate"]))
-    elif isinstance(content, bytes):
-        return EncodedClip(name, content)
-    elif content is None and isinstance(path, str | os.PathLike):
-        return os.fsdecode(path)
-    got = f"the keys {sorted(map(str, keys))}" if keys else f"{type(item).__name__}"
-    raise ValueError(
-        f"{label} must have 'bytes', or 'path', or a one-dimensional 'array' and its "
-        f"'sampling_rate', like an audio column of Hugging Face datasets, got {got}."
-    )
-
-
 def check_waveform(wave: np.ndarray, label: str) -> np.ndarray:
     """Check waveforms: floats, not empty, finite, not beyond all sound.
 
@@ -350,19 +241,19 @@ def check_folder(path: str | os.PathLike, label: str) -> Path:
         If `path` is no path, is a file, cannot be made, or cannot be written to.
     """
     if not is_path(path):
-        raise ValueError(f"{label} must be a str or PathLike, got {path!r}.")
+        raise ValueError(f"{label} must be a str or PathLike, got {abbreviate(path)}.")
     if not os.fspath(path):  # which would be the current folder
-        raise ValueError(f"{label} must be the path of a folder, got {path!r}.")
+        raise ValueError(f"{label} must be the path of a folder, got {abbreviate(path)}.")
     folder = Path(expand_home(path))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as err:  # ValueError: a NUL in the name
         raise ValueError(
-            f"{label} must be a folder that can be made, got {path!r}: {err}."
+            f"{label} must be a folder that can be made, got {abbreviate(path)}: {err}."
         ) from err
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(
-            f"{label} must be a folder that can be written to, got {path!r}: "
+            f"{label} must be a folder that can be written to, got {abbreviate(path)}: "
             "change its permissions or choose another one."
         )
     return folder
@@ -396,7 +287,7 @@ def check_sample_weight(sample_weight: Any, n_clips: int, owner: object) -> np.n
     try:
         weights = np.asarray(sample_weight, dtype=np.float64)
     except (TypeError, ValueError) as err:
-        raise ValueError(f"{rule} hold numbers, got {sample_weight!r}.") from err
+        raise ValueError(f"{rule} hold numbers, got {abbreviate(sample_weight)}.") from err
     if weights.shape != (n_clips,):
         raise ValueError(f"{rule} have shape ({n_clips},), got {weights.shape}.")
     if not np.isfinite(weights).all() or (weights < 0).any():

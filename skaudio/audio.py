@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,15 +13,13 @@ from skaudio._arguments import (
     is_int,
     need_choice,
     need_int,
-    need_path,
     need_real,
     reject,
 )
 from skaudio._audio_limits import AudioLimits, as_limits
-from skaudio._clips import EncodedClip, SampledClip
+from skaudio._clips import Clip, as_clip
 from skaudio._decoding import (
     DECODING_ERRORS,
-    OpenAudio,
     count_frames,
     read_blocks,
     read_waveform,
@@ -40,8 +38,14 @@ __all__ = [
 ]
 
 
+# How many files a message names at most, in how many characters, and how many each may take.
+MAX_NAMED, MAX_TEXT, MAX_NAME, MAX_REASON = 20, 2000, 260, 400
+
+
 class AudioError(ValueError):
     """Files that could not be turned into waveforms.
+
+    The text names the first twenty; `failures` has all.
 
     Parameters
     ----------
@@ -56,8 +60,8 @@ class AudioError(ValueError):
 
     def __init__(self, failures: Sequence[tuple[str, str]]) -> None:
         self.failures = list(failures)
-        lines = "".join(f"\n  {path!r}: {reason}" for path, reason in self.failures)
         count = f"{len(self.failures)} file{'s' if len(self.failures) > 1 else ''}"
+        lines = _lines(self.failures, "failures")
         super().__init__(f"Could not read {count} as audio:{lines}")
 
     def __reduce__(self):
@@ -66,6 +70,8 @@ class AudioError(ValueError):
 
 class AudioWarning(UserWarning):
     """Files that were read in spite of what is wrong with them.
+
+    The text names the first twenty; `remarks` has all.
 
     ``warnings.simplefilter("error", skaudio.AudioWarning)`` makes errors of them, and "ignore"
     silences them.
@@ -83,16 +89,33 @@ class AudioWarning(UserWarning):
 
     def __init__(self, remarks: Sequence[tuple[str, str]]) -> None:
         self.remarks = list(dict.fromkeys(remarks))
-        lines = "".join(f"\n  {path!r}: {reason}" for path, reason in self.remarks)
         count = f"{len(self.remarks)} file{'s' if len(self.remarks) > 1 else ''}"
+        lines = _lines(self.remarks, "remarks")
         super().__init__(f"Read {count} in spite of what is wrong:{lines}")
 
     def __reduce__(self):
         return AudioWarning, (self.remarks,)
 
 
+def _lines(found: Sequence[tuple[str, str]], attribute: str) -> str:
+    """Names and reasons, one a line, as many as a message can hold."""
+    text, n_named = "", 0
+    for name, reason in found[:MAX_NAMED]:
+        line = f"\n  {_cut(name, MAX_NAME)!r}: {_cut(reason, MAX_REASON)}"
+        if n_named and len(text) + len(line) > MAX_TEXT:
+            break
+        text, n_named = text + line, n_named + 1
+    rest = len(found) - n_named
+    return text + (f"\n  and {rest:,} more; `{attribute}` has them all" if rest else "")
+
+
+def _cut(text: str, size: int) -> str:
+    """A long text without its middle: of a path, the end tells most."""
+    return text if len(text) <= size else f"{text[: size // 4]}...{text[-3 * size // 4 :]}"
+
+
 def load_clip(
-    path: str | os.PathLike | EncodedClip | SampledClip,
+    path: Any,
     *,
     sample_rate: int = 22_050,
     duration: float | None = None,
@@ -109,8 +132,9 @@ def load_clip(
 
     Parameters
     ----------
-    path : str or PathLike
-        The file; inside the package also one that is in memory, or a waveform with its rate.
+    path : str, PathLike, bytes, binary file, dict or pair (array, rate)
+        The file; its content, or an open file that gives it; a waveform and its own rate; or an
+        entry of an audio column of Hugging Face datasets.
     sample_rate : int, default=22050
         Rate of the result, in Hz.
     duration : float or None, default=None
@@ -155,7 +179,7 @@ def load_clip(
 
 
 def read_clip(
-    path: str | os.PathLike | EncodedClip | SampledClip,
+    path: Any,
     *,
     sample_rate: int,
     duration: float | None,
@@ -184,18 +208,18 @@ def read_clip(
         As `load_clip`.
     """
     n_samples = None if duration is None else max(1, round(duration * sample_rate))
-    source, name = _named(path, "load_clip")
+    clip = as_clip(path, "path", "load_clip")
     try:
-        wave, remarks = read_waveform(source, sample_rate, n_samples, channel, crop, limits)
+        wave, remarks = read_waveform(clip, sample_rate, n_samples, channel, crop, limits)
     except DECODING_ERRORS as err:
-        raise AudioError([(name, reason_of(name, err))]) from err
+        raise _unreadable(clip, err) from err
     if n_samples is not None:
         wave = fit_length(wave, n_samples, pad_mode=pad_mode, crop=crop)
-    return wave, _joined(name, remarks)
+    return wave, _joined(clip, remarks)
 
 
 def stream_blocks(
-    path: str | os.PathLike,
+    path: Any,
     *,
     sample_rate: int | None = 22_050,
     channel: str | int = "mean",
@@ -208,8 +232,8 @@ def stream_blocks(
 
     Parameters
     ----------
-    path : str or PathLike
-        The file.
+    path : str, PathLike, bytes, binary file, dict or pair (array, rate)
+        The file, as for `load_clip`.
     sample_rate : int or None, default=22050
         Rate of the blocks, in Hz; None keeps the file's own.
     channel : 'mean', 'all' or int, default='mean'
@@ -247,21 +271,21 @@ def stream_blocks(
     """
     rate = 1 if sample_rate is None else sample_rate
     _check_options(rate, None, channel, "constant", "start", owner="stream_blocks")
-    path = need_path(path, "path", "stream_blocks")
-    return _warning_stream(path, sample_rate, channel, as_limits(limits, "stream_blocks"))
+    clip = as_clip(path, "path", "stream_blocks")
+    return _warning_stream(clip, sample_rate, channel, as_limits(limits, "stream_blocks"))
 
 
 def _warning_stream(
-    path: str | os.PathLike, sample_rate: int | None, channel: str | int, limits: AudioLimits
+    clip: Clip, sample_rate: int | None, channel: str | int, limits: AudioLimits
 ) -> Iterator[np.ndarray]:
     remarks: list[tuple[str, str]] = []
-    yield from read_stream(path, remarks, sample_rate=sample_rate, channel=channel, limits=limits)
+    yield from read_stream(clip, remarks, sample_rate=sample_rate, channel=channel, limits=limits)
     if remarks:
         warnings.warn(AudioWarning(remarks), stacklevel=2)
 
 
 def read_stream(
-    path: str | os.PathLike,
+    clip: Clip,
     remarks: list[tuple[str, str]],
     *,
     sample_rate: int | None,
@@ -272,10 +296,12 @@ def read_stream(
 
     Parameters
     ----------
-    path, sample_rate, channel, limits
+    clip : Clip
+        What `as_clip` makes of a path.
+    sample_rate, channel, limits
         As for `stream_blocks`, and not checked.
     remarks : list of (str, str)
-        Path and reasons, in words, go here after the last block.
+        Name and reasons, in words, go here after the last block.
 
     Yields
     ------
@@ -287,13 +313,12 @@ def read_stream(
     AudioError
         As `load_clip`.
     """
-    name = os.fsdecode(path)
     try:
-        with OpenAudio(name, limits) as audio:
-            yield from read_blocks(audio, sample_rate or audio.file.samplerate, channel, limits)
-            remarks += _joined(name, audio.remarks)
+        with clip.open(limits) as audio:
+            yield from read_blocks(audio, sample_rate or audio.sample_rate, channel, limits)
+            remarks += _joined(clip, audio.remarks)
     except DECODING_ERRORS as err:
-        raise AudioError([(name, reason_of(name, err))]) from err
+        raise _unreadable(clip, err) from err
 
 
 def fit_length(
@@ -335,7 +360,7 @@ def fit_length(
 
 
 def probe_length(
-    path: str | os.PathLike | EncodedClip | SampledClip,
+    path: Any,
     *,
     sample_rate: int,
     limits: AudioLimits | None = None,
@@ -348,19 +373,15 @@ def probe_length(
         If the header cannot be read.
     """
     need_int(sample_rate, "sample_rate", "probe_length", low=1, high=MAX_SAMPLE_RATE)
-    source, name = _named(path, "probe_length")
-    if isinstance(source, SampledClip):
-        return max(1, round(len(source.wave) * sample_rate / source.sample_rate))
+    clip = as_clip(path, "path", "probe_length")
     try:
-        n_frames, rate = count_frames(source, as_limits(limits, "probe_length"))
+        n_frames, rate = count_frames(clip, as_limits(limits, "probe_length"))
         return max(1, round(n_frames * sample_rate / rate))
     except DECODING_ERRORS as err:
-        raise AudioError([(name, reason_of(name, err))]) from err
+        raise _unreadable(clip, err) from err
 
 
-def probe_channels(
-    path: str | os.PathLike | EncodedClip | SampledClip, *, limits: AudioLimits | None = None
-) -> int:
+def probe_channels(path: Any, *, limits: AudioLimits | None = None) -> int:
     """Number of channels of a file, from its header alone.
 
     Raises
@@ -368,14 +389,12 @@ def probe_channels(
     AudioError
         If the header cannot be read.
     """
-    source, name = _named(path, "probe_channels")
-    if isinstance(source, SampledClip):
-        return 1
+    clip = as_clip(path, "path", "probe_channels")
     try:
-        with OpenAudio(source, as_limits(limits, "probe_channels")) as audio:
-            return audio.file.channels
+        with clip.open(as_limits(limits, "probe_channels")) as audio:
+            return audio.n_channels
     except DECODING_ERRORS as err:
-        raise AudioError([(name, reason_of(name, err))]) from err
+        raise _unreadable(clip, err) from err
 
 
 def check_channel(channel: object, owner: str) -> None:
@@ -407,16 +426,10 @@ def _check_options(
     need_choice(crop, "crop", owner, ("start", "center"))
 
 
-def _named(
-    path: str | os.PathLike | EncodedClip | SampledClip, owner: str
-) -> tuple[str | EncodedClip | SampledClip, str]:
-    """What is read, and what messages call it."""
-    if isinstance(path, (EncodedClip, SampledClip)):  # noqa: UP038, a union takes microseconds
-        return path, path.name
-    name = need_path(path, "path", owner)
-    return name, name
+def _unreadable(clip: Clip, err: Exception) -> AudioError:
+    return AudioError([(clip.name, reason_of(clip.name, err))])
 
 
-def _joined(name: str, remarks: Sequence[str]) -> list[tuple[str, str]]:
-    """One entry for a file, whatever is wrong with it."""
-    return [(name, "; ".join(dict.fromkeys(remarks)))] if remarks else []
+def _joined(clip: Clip, remarks: Sequence[str]) -> list[tuple[str, str]]:
+    """One entry for a clip, whatever is wrong with it."""
+    return [(clip.name, "; ".join(dict.fromkeys(remarks)))] if remarks else []

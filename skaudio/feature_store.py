@@ -10,7 +10,6 @@ import json
 import math
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 import xxhash
 from filelock import FileLock, Timeout
 
+from skaudio._clips import FileClip
 from skaudio._file_lock import NoLocksError, acquire_lock
 
 __all__ = ["FeatureStore", "NotedFeatures"]
@@ -114,8 +114,10 @@ class FeatureStore:
 
         Parameters
         ----------
-        clips : sequence of str, ndarray, or objects with an attribute `identity`
-            Paths, waveforms, or what tells by some bytes that it is the same clip again.
+        clips : sequence of str, ndarray, or objects with a method `identity`
+            Paths, waveforms, or what tells by some bytes that it is the same clip again: called
+            with a function that gives the real path of a folder, it returns a tuple of bytes, or
+            None where it cannot tell.
         compute : callable
             Makes the features of one clip, as an array or with notes, or returns None where it
             cannot; None is not stored.
@@ -308,19 +310,9 @@ def _key(clip: Any, real_folder: Callable[[str], str]) -> str | None:
     if isinstance(clip, np.ndarray):
         header = f"{clip.dtype.str}{clip.shape}".encode()
         return _digest(header, np.ascontiguousarray(clip).data)
-    if not isinstance(clip, str):
-        return _digest(*clip.identity)
-    try:
-        folder, name = os.path.split(clip)
-        path = os.path.join(real_folder(folder), name)
-        status = os.lstat(path)
-        if stat.S_ISLNK(status.st_mode) or name in ("", os.curdir, os.pardir):
-            path = os.path.realpath(clip)
-            status = os.stat(path)
-    except (OSError, ValueError):  # `compute` will say what is wrong with the file or name
-        return None
-    # Names as the disk has them: they need not be valid text, and two of them must not be one.
-    return _digest(os.fsencode(path), f"\0{status.st_size}\0{status.st_mtime_ns}".encode())
+    clip = FileClip(clip) if isinstance(clip, str) else clip
+    identity = clip.identity(real_folder)  # None: `compute` will say what is wrong with it
+    return None if identity is None else _digest(*identity)
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -71,7 +71,7 @@ class DyingExtractor(ClipExtractor):
     done: Path = Path()
 
     def load(self, clip):
-        if clip.endswith("_20.wav") and not self.done.exists():
+        if clip.name.endswith("_20.wav") and not self.done.exists():
             self.done.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().load(clip)

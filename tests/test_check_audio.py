@@ -145,7 +145,7 @@ def test_lying_headers_do_not_hold_it_up(tmp_path):
     ("paths", "options", "message"),
     [
         (__file__, {}, r"paths of check_audio must be a list or a folder, got one file: pass \["),
-        ([1], {}, "paths of check_audio must hold str or PathLike, got 1"),
+        ([1], {}, "paths of check_audio must be a list of paths or a folder, got .1"),
         (3, {}, "paths of check_audio must be a list of paths or a folder, got 3"),
         ([], {"channel": "left"}, "channel of check_audio must be 'mean', 'all' or an"),
         ([], {"silence_db": 3}, "silence_db of check_audio must be a number <= 0, got 3"),

@@ -95,7 +95,7 @@ def test_without_duration_clips_of_any_kind_are_measured(tone_clips, rate):
 
 def test_content_decides_which_entry_of_the_cache_is_used(tone_clips, tmp_path):
     paths = tone_clips[0][:4]
-    wave = {"array": np.ones(1600) / 2, "sampling_rate": 8000}
+    wave = {"array": np.sin(np.arange(1600)) / 2, "sampling_rate": 8000}
     mel = CountingMel(**SETTINGS, cache_dir=tmp_path)
     for _ in range(2):
         mel.fit_transform([*in_memory(paths), wave, {**wave, "sampling_rate": 4000}])
@@ -130,12 +130,10 @@ class Decoder:
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        ([{"path": "a.wav"}, "b.wav"], r"hold only paths .* once it holds one, got \{'path'"),
-        ([{"path": "a.wav"}, None], r"X\[1\] .* must have 'bytes', or 'path', .* got NoneType"),
-        ([{"path": None, "bytes": None}], r"X\[0\] .* got the keys \['bytes', 'path'\]"),
-        ([{"array": np.ones(9)}], r"X\[0\] .*'sampling_rate', like an audio column .*\['array'\]"),
-        ([{"array": np.ones((2, 9)), "sampling_rate": 8000}], r"one-dimensional 'array'"),
-        ([{"array": np.ones(9), "sampling_rate": 0.5}], r"X\[0\] .* must have"),
+        ([{"path": "a.wav"}, None], r"only paths .* got None of .* position 1: drop rows without"),
+        ([{"path": None, "bytes": None}], r"X\[0\] .* must have 'bytes', or .* 'path': 'NoneType'"),
+        ([{"array": np.ones(9)}], r"X\[0\] .*'sampling_rate', like an audio column .* 'ndarray'"),
+        ([{"array": np.ones(9), "sampling_rate": 0.5}], r"X\[0\] .* whole number of Hz, >= 1, got"),
         (
             [{"array": np.ones(9, "i2"), "sampling_rate": 8}],
             r"'array' in X\[0\] .* divide by 32768",

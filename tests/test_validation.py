@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from skaudio._validation import as_clip_list, check_folder, check_real, check_sample_weight, is_int
+from skaudio._validation import check_folder, check_real, check_sample_weight, is_int
 
 
 class Owner:
@@ -28,16 +28,6 @@ def test_numbers_inside_the_range_pass(value):
 def test_numbers_outside_the_range_are_named(value):
     with pytest.raises(ValueError, match=r"rate of Owner must be a number in \(0, 1\], got "):
         check_real(Owner(rate=value), "rate", low=0, high=1, low_open=True)
-
-
-@pytest.mark.parametrize("X", [np.zeros((2, 3)), [[1.0, 2.0], [3.0, 4.0]], np.zeros(3), 5])
-def test_tables_and_other_things_are_left_to_scikit_learn(X):
-    assert as_clip_list(X, Owner()) is None
-
-
-def test_paths_come_back_as_str_and_waveforms_as_float32(tmp_path):
-    assert as_clip_list([tmp_path], Owner()) == [str(tmp_path)]
-    assert as_clip_list([np.zeros(3)], Owner())[0].dtype == np.float32
 
 
 def test_a_new_folder_is_made(tmp_path):

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
+from skaudio._clips import as_clips, file_names
 from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._report.encoding import encode_clip
 from skaudio._report.evaluation import take
-from skaudio._validation import as_clip_list
 from skaudio.audio import AudioError, load_clip
 
 __all__ = ["MAX_SECONDS", "Sound", "clip_names", "clip_sound", "mel_step"]
@@ -29,10 +29,10 @@ def mel_step(pipe: Pipeline) -> MelSpectrogram | None:
 
 def clip_names(X: Any, rows: np.ndarray) -> list[str]:
     """What to call clips: their paths below the folder that all have in common, else their row."""
-    clips = as_clip_list(X, MelSpectrogram())
-    if clips is None or not isinstance(clips[0], str):
+    names = file_names(X)
+    if names is None:
         return [f"row {row}" for row in rows]
-    paths = [os.path.abspath(str(path)) for path in clips]
+    paths = [os.path.abspath(name) for name in names]
     folder = os.path.dirname(os.path.commonprefix(paths))
     return [paths[row][len(folder) :].lstrip(os.sep) for row in rows]
 
@@ -57,7 +57,7 @@ def clip_sound(pipe: Pipeline, X: Any, row: int) -> Sound | str | None:
     """
     mel, one = mel_step(pipe), take(X, [row])
     with_channels = mel is not None and mel.channel == "all"
-    clips = as_clip_list(one, mel or MelSpectrogram(), with_channels=with_channels)
+    clips = as_clips(one, "report", with_channels=with_channels)
     clip: Any = np.asarray(one, dtype=np.float32)[0] if clips is None else clips[0]
     if mel is None and isinstance(clip, np.ndarray):
         return None

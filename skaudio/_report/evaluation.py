@@ -15,6 +15,8 @@ from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
 
+from skaudio._arguments import abbreviate
+
 __all__ = ["Evaluation", "check_targets", "evaluate", "join_names", "take"]
 
 MAX_NAMED = 10  # labels in a message
@@ -97,7 +99,9 @@ def check_targets(y: Any, n_clips: int) -> tuple[np.ndarray, list[str] | None]:
     names = None if columns is None else [str(name) for name in columns]
     targets = np.asarray(y)
     if targets.ndim == 0:
-        raise ValueError(f"y of report must have one entry per clip of X, {n_clips}, got {y!r}.")
+        raise ValueError(
+            f"y of report must have one entry per clip of X, {n_clips}, got {abbreviate(y)}."
+        )
     if len(targets) != n_clips:
         raise ValueError(
             f"y of report must have one entry per clip of X, {n_clips}, got {len(targets)}."
@@ -125,10 +129,11 @@ def _splits(cv: Any, X: Any, targets: np.ndarray) -> list[tuple[np.ndarray, np.n
         splits = [(rows[np.asarray(train)], rows[np.asarray(test)]) for train, test in folds]
     except (TypeError, ValueError, IndexError, OverflowError) as err:
         raise ValueError(
-            f"cv of report must be an int, splitter or iterable of splits, got {cv!r}: {err}."
+            f"cv of report must be an int, splitter or iterable of splits, got "
+            f"{abbreviate(cv)}: {err}."
         ) from err
     if not splits or any(train.ndim != 1 or test.ndim != 1 for train, test in splits):
-        raise ValueError(f"cv of report must give at least one split, got {cv!r}.")
+        raise ValueError(f"cv of report must give at least one split, got {abbreviate(cv)}.")
     return splits
 
 

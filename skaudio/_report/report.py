@@ -12,8 +12,17 @@ from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._arguments import expand_home, is_int, is_path, need_count, need_flag, reject
+from skaudio._arguments import (
+    abbreviate,
+    expand_home,
+    is_int,
+    is_path,
+    need_count,
+    need_flag,
+    reject,
+)
 from skaudio._atomic_file import atomic_file
+from skaudio._clips import as_clips, as_rows, is_clip
 from skaudio._report.evaluation import check_targets, evaluate
 from skaudio._report.page import page
 from skaudio._report.sections import (
@@ -123,8 +132,9 @@ def report(
     search, pipe = _check_estimator(estimator, fitted=cv is None)
     if not is_int(n_mistakes, 0):
         raise ValueError(f"n_mistakes of report must be an int >= 0, got {n_mistakes!r}.")
-    if is_path(X):
-        raise ValueError(f"X of report must be a list of paths, got one path, {X!r}: pass [path].")
+    if is_clip(X):
+        as_clips(X, "report")  # says what to pass instead of a single clip
+    X = as_rows(X)
     need_flag(held_out, "held_out", "report")
     if not isinstance(title, str):
         raise reject("title", "report", "a str", title)
@@ -172,12 +182,13 @@ def _check_estimator(estimator: Any, *, fitted: bool) -> tuple[Any, Pipeline]:
 
 def _check_target(path: Any) -> Path:
     if not is_path(path):
-        raise ValueError(f"path of report must be a str or PathLike, got {path!r}.")
+        raise ValueError(f"path of report must be a str or PathLike, got {abbreviate(path)}.")
     target = Path(expand_home(path))
     folder = target.parent
     if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(
-            f"path of report must be a file in a folder that can be written to, got {path!r}."
+            f"path of report must be a file in a folder that can be written to, got "
+            f"{abbreviate(path)}."
         )
     return target
 

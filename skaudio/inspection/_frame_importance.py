@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from sklearn.pipeline import Pipeline
 
+from skaudio._clips import check_one_clip
 from skaudio._device import limited_threads
 from skaudio._differentiable import BATCH_SIZE
 from skaudio._pipelines import first_log_mel, trained_resampler
-from skaudio._validation import check_one_clip
 from skaudio.inspection._drawing import COLORS, make_axes
 from skaudio.inspection._spectrogram_axes import (
     draw_level_bar,

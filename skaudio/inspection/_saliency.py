@@ -10,10 +10,10 @@ import torch
 from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 
-from skaudio._arguments import is_int, is_real
+from skaudio._arguments import abbreviate, is_int, is_real
+from skaudio._clips import check_one_clip
 from skaudio._device import limited_threads
 from skaudio._pipelines import check_classifier, check_pipeline, run_transformers
-from skaudio._validation import check_one_clip
 from skaudio.inspection._drawing import COLORS, make_axes
 from skaudio.inspection._spectrogram_axes import (
     draw_level_bar,
@@ -262,7 +262,8 @@ def _index(classes: np.ndarray, target: Any) -> int:
     found = [n for n, name in enumerate(classes.tolist()) if np.isscalar(target) and name == target]
     if len(found) != 1:
         raise ValueError(
-            f"target of SaliencyDisplay must be None or one of {classes.tolist()}, got {target!r}."
+            f"target of SaliencyDisplay must be None or one of "
+            f"{abbreviate(classes.tolist())}, got {abbreviate(target)}."
         )
     return found[0]
 

@@ -9,10 +9,10 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from skaudio._arguments import is_path, need_count
+from skaudio._arguments import abbreviate, need_count
+from skaudio._clips import as_rows, check_one_clip, file_names, is_clip
 from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._pipelines import spectrograms
-from skaudio._validation import check_one_clip
 from skaudio.inspection._drawing import make_axes
 from skaudio.inspection._spectrogram_axes import (
     channel_names,
@@ -155,9 +155,10 @@ class SpectrogramDisplay:
             If the pipeline is not fitted or makes no spectrograms, `X` holds too many clips, or
             `y` has another length.
         """
-        sized = not is_path(X) and hasattr(X, "__len__") and getattr(X, "shape", None) != ()
+        X = as_rows(X)
+        sized = not is_clip(X) and hasattr(X, "__len__") and getattr(X, "shape", None) != ()
         if not sized or not 1 <= len(X) <= MAX_CLIPS:
-            got = f"{len(X)} clips" if sized else repr(X)
+            got = f"{len(X)} clips" if sized else abbreviate(X)
             raise ValueError(
                 f"X of {cls.__name__} must be a list or array of 1 to {MAX_CLIPS} clips, got {got}."
             )
@@ -228,7 +229,5 @@ class SpectrogramDisplay:
 
 def _names(X: Any) -> list[str] | None:
     """Names of files, None where clips are no files."""
-    clips = np.asarray(X, dtype=object).ravel() if hasattr(X, "iloc") else X
-    if not all(is_path(clip) for clip in clips):
-        return None
-    return [os.path.basename(os.fsdecode(clip)) for clip in clips]
+    names = file_names(X)
+    return None if names is None else [os.path.basename(name) for name in names]
