@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +26,7 @@ from skaudio._decoding import DECODING_ERRORS, reason_of
 from skaudio._formats import existing_folder, list_media, say_left_out
 from skaudio._pandas import import_pandas
 from skaudio._progress_bar import progress_bar
+from skaudio._warning import warn
 from skaudio.audio import check_channel
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def _as_clips(paths: Any) -> list[Clip]:
         root = existing_folder(paths, OWNER)
         found = list_media(root)
         if found.unread:
-            warnings.warn(say_left_out(root, found.unread), stacklevel=3)
+            warn(say_left_out(root, found.unread))
         paths = [str(root / path) for path in found.audio]
     if isinstance(paths, Sequence) and not len(paths):
         return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +22,7 @@ from skaudio._training_state import (
     take_state,
 )
 from skaudio._validation import check_folder, check_int
+from skaudio._warning import warn
 
 __all__ = ["Checkpoint", "check_checkpoints"]
 
@@ -136,10 +136,9 @@ class Checkpoint:
                     raise ValueError("it has been altered or is damaged")
                 return TrainingState(tensors, json.loads(header["state"]))
         except (SafetensorError, OSError, ValueError, KeyError) as err:
-            warnings.warn(
+            warn(
                 f"{self.owner} trains from the start, because its checkpoint {str(self.path)!r} "
-                f"cannot be used: {err}.",
-                stacklevel=8,
+                f"cannot be used: {err}."
             )
             return None
 

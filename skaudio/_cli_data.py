@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from skaudio._cli_output import is_verbose, say, say_failures
+from skaudio._warning import warn
 
 __all__ = ["list_clips", "load_data", "make_folds"]
 
@@ -31,7 +31,7 @@ def list_clips(clips: Sequence[str]) -> list[str]:
             continue
         found = list_media(Path(clip))
         if found.unread:
-            warnings.warn(say_left_out(Path(clip), found.unread), stacklevel=2)
+            warn(say_left_out(Path(clip), found.unread))
         if not found.audio:
             raise ValueError(f"{clip}: no audio files in this folder")
         paths += [str(Path(clip) / path) for path in found.audio]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from skaudio._audio_limits import AudioLimits
 from skaudio._clip_checks import describe_scale
 from skaudio._clips import Clip
 from skaudio._scratch import scratch
+from skaudio._warning import warn
 from skaudio.audio import AudioError, fit_length, probe_channels, probe_length, read_clip
 from skaudio.feature_store import FeatureStore, NotedFeatures
 
@@ -242,12 +242,11 @@ def longest_clip(
     longest, name = max(lengths)
     median = float(np.median([length for length, _ in lengths]))
     if median < (1 - MAX_PADDING) * longest:
-        warnings.warn(
+        warn(
             "duration of MelSpectrogram needs a value where lengths differ so much: without one, "
             f"clips are filled to the longest, {name} of {longest / sample_rate:.3g} s, and half "
             f"of the {len(lengths)} clips have at most {median / sample_rate:.3g} s, so that "
-            f"{1 - median / longest:.0%} of them is padding. Or leave long files out.",
-            stacklevel=5,
+            f"{1 - median / longest:.0%} of them is padding. Or leave long files out."
         )
     return longest
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from joblib.parallel import get_active_backend
 
 from skaudio._clip_extractor import ClipExtractor, Findings, scale_remarks
 from skaudio._progress_bar import progress_bar
+from skaudio._warning import warn
 from skaudio.audio import AudioError, AudioWarning
 
 __all__ = ["work_through"]
@@ -28,8 +28,6 @@ def work_through(
     extractor: ClipExtractor,
     clips: Any,
     features: np.ndarray | None,
-    *,
-    stacklevel: int = 3,
 ) -> None:
     """Compute the features of all clips, or only fill the extractor's stores.
 
@@ -43,8 +41,6 @@ def work_through(
         What `as_clips` makes of X.
     features : ndarray of shape (n_clips, *shape) or None
         Overwritten, in the order of `clips`. None: nothing is kept in memory or sent.
-    stacklevel : int, default=3
-        How far above this function the user's code is, for warnings.
 
     Raises
     ------
@@ -85,11 +81,11 @@ def work_through(
         raise AudioError(findings.failures)
     if findings.failures:
         rest = "They are not in the cache." if features is None else "Their rows hold silence."
-        warnings.warn(f"{AudioError(findings.failures)}\n{rest}", stacklevel=stacklevel)
+        warn(f"{AudioError(findings.failures)}\n{rest}")
     for problem in sorted(findings.cache_problems):
-        warnings.warn(f"{problem}.", stacklevel=stacklevel)
+        warn(f"{problem}.")
     if findings.remarks:
-        warnings.warn(AudioWarning(findings.remarks), stacklevel=stacklevel)
+        warn(AudioWarning(findings.remarks))
 
 
 # Functions of the module: Dask looks at what it is to call, and an extractor has no hash.

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import sys
-import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from skaudio._archive import unpack_archive
 from skaudio._arguments import expand_home, need_path, reject
 from skaudio._file_lock import NoLocksError, acquire_lock
 from skaudio._validation import check_folder
+from skaudio._warning import warn
 
 __all__ = ["Source", "fetch"]
 
@@ -174,10 +174,9 @@ def _lock(path: Path, owner: str) -> FileLock | None:
     try:
         return acquire_lock(path, LOCK_TIMEOUT)
     except NoLocksError as err:
-        warnings.warn(
+        warn(
             f"{path.parent} is on a file system without locks ({err.strerror}): call {owner} in "
-            "one process at a time until the data set is there.",
-            stacklevel=4,
+            "one process at a time until the data set is there."
         )
         return None
     except Timeout as err:

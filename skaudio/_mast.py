@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from skaudio._masked_pretraining import pretrain_masked
 from skaudio._mast_parameters import check_mast_parameters
 from skaudio._pretrained_weights import fill_network
 from skaudio._training_task import TrainingTask
+from skaudio._warning import warn
 from skaudio.nn.layers import ImageClassifier, init_head
 from skaudio.nn.mvit import StagedClassifier, build_mast, decays
 from skaudio.nn.mvit_weights import from_timm
@@ -313,7 +313,7 @@ default='auto', 1, 'fp32', False, None
             If `X_unlabeled` is given with `pretrain=None`.
         """
         if X_unlabeled is not None and self.pretrain is None:
-            warnings.warn("MAST.fit leaves X_unlabeled aside: pretrain=None.", stacklevel=3)
+            warn("MAST.fit leaves X_unlabeled aside: pretrain=None.")
             X_unlabeled = None
         if X_unlabeled is not None and self.warm_start and hasattr(self, "classes_"):
             raise ValueError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from skaudio._validation import (
     check_real,
     check_verbose,
 )
+from skaudio._warning import warn
 from skaudio.feature_store import holds_features
 
 __all__ = [
@@ -108,10 +108,9 @@ def warn_of_empty_bands(owner: Any) -> None:
     filters = dsp.mel_filterbank(owner.sample_rate, owner.n_fft, owner.n_mels, **bands_of(owner))
     empty = int((filters.max(axis=1) == 0).sum())
     if empty:
-        warnings.warn(
+        warn(
             f"{empty} of {owner.n_mels} mel bands lie between two Fourier bins and are always "
-            f"silent: raise n_fft={owner.n_fft} or lower n_mels.",
-            stacklevel=5,
+            f"silent: raise n_fft={owner.n_fft} or lower n_mels."
         )
 
 

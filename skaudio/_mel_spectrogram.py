@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from skaudio._mel_parameters import (
 )
 from skaudio._temporary_memmap import new_features
 from skaudio._validation import check_folder, check_waveform_table
+from skaudio._warning import warn
 from skaudio.feature_store import FeatureStore
 
 OWNER = "MelSpectrogram"
@@ -437,7 +437,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _run(self, clips: Any, extractor: ClipExtractor) -> np.ndarray:
         """Features of all clips, by several workers."""
         features = new_features((len(clips), *extractor.shape), self.memmap_dir, "MelSpectrogram")
-        work_through(self, extractor, clips, features, stacklevel=5)
+        work_through(self, extractor, clips, features)
         return features
 
     def _extractor(self) -> ClipExtractor:
@@ -496,5 +496,5 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             return open_cache(self)
         except ValueError as err:
             # `fit` raises; here the model may have moved to a machine without that folder.
-            warnings.warn(f"Computing without the cache: {err}", stacklevel=6)
+            warn(f"Computing without the cache: {err}")
             return None, False

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import re
-import warnings
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +22,7 @@ from skaudio._atomic_file import atomic_file
 from skaudio._model_archive import ModelArchive, write_archive
 from skaudio._model_objects import describe, estimators_in, portable, settle
 from skaudio._model_schema import TRUSTED, canonical, check_schema, renew_versions
+from skaudio._warning import warn
 
 __all__ = ["load", "save"]
 
@@ -212,10 +212,9 @@ def _load(file: Path) -> Any:
         raise ValueError("its manifest.json lists other classes than its model has")
     other = [name for name in older if name != "Pipeline"]  # which holds nothing but its steps
     if other:
-        warnings.warn(
+        warn(
             f"{', '.join(other)} in the file is of another scikit-learn: check some predictions"
-            f"{_written_with(archive.manifest)}.",
-            stacklevel=3,
+            f"{_written_with(archive.manifest)}."
         )
     return model
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._pandas import import_pandas
 from skaudio._pipelines import check_pipeline, label_names, uncached_transform
 from skaudio._progress_bar import progress_bar
+from skaudio._warning import warn
 from skaudio.audio import AudioError, AudioWarning, probe_channels, probe_length, read_stream
 
 if TYPE_CHECKING:
@@ -157,9 +157,9 @@ def predict_windows(
                     raise
                 failures += err.failures
     if failures:
-        warnings.warn(f"{AudioError(failures)}\nThey have no rows.", stacklevel=2)
+        warn(f"{AudioError(failures)}\nThey have no rows.")
     if remarks:
-        warnings.warn(AudioWarning(remarks), stacklevel=2)
+        warn(AudioWarning(remarks))
     columns = _columns(results, label_names(pipe), mel.sample_rate)
     if is_clip(path):
         del columns["path"]

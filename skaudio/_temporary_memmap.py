@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 import weakref
 from contextlib import suppress
 from typing import BinaryIO
@@ -12,6 +11,7 @@ import numpy as np
 
 from skaudio._owned_file import new_owned_file
 from skaudio._validation import check_folder
+from skaudio._warning import warn
 
 __all__ = ["new_features", "temporary_memmap"]
 
@@ -29,7 +29,7 @@ def new_features(
     try:
         folder = check_folder(memmap_dir, f"memmap_dir of {owner}")
     except ValueError as err:
-        warnings.warn(f"The result of {owner} is kept in memory: {err}", stacklevel=5)
+        warn(f"The result of {owner} is kept in memory: {err}")
         return np.empty(shape, dtype=np.float32)
     return temporary_memmap(folder, shape, owner)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from abc import abstractmethod
 from dataclasses import replace
 from numbers import Real
@@ -40,6 +39,7 @@ from skaudio._training import compile_errors, continue_optimizer, make_net
 from skaudio._training_callbacks import USERS
 from skaudio._training_task import TrainingTask
 from skaudio._validation import check_choice
+from skaudio._warning import warn
 from skaudio.nn.cnn import stages
 from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.layers import ImageClassifier, Standardize
@@ -278,10 +278,9 @@ class TrainedNetwork(BaseEstimator):
         held = data.keep_labels(held, groups)
         if not held.any():
             reason = "has one clip only" if groups is None else "lies in one group"
-            warnings.warn(
+            warn(
                 f"{type(self).__name__} cannot set clips aside for early stopping because every "
-                f"class {reason}: it watches the training loss instead.",
-                stacklevel=6,
+                f"class {reason}: it watches the training loss instead."
             )
             return task
         return replace(task, data=data.subset(~held), valid=data.subset(held))

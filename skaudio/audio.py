@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from skaudio._decoding import (
     reason_of,
 )
 from skaudio._dsp_checks import MAX_SAMPLE_RATE, MAX_SAMPLES
+from skaudio._warning import warn
 
 __all__ = [
     "AudioError",
@@ -174,7 +174,7 @@ def load_clip(
         crop=crop, limits=as_limits(limits, "load_clip"),
     )  # fmt: skip
     if remarks:
-        warnings.warn(AudioWarning(remarks), stacklevel=2)
+        warn(AudioWarning(remarks))
     return wave
 
 
@@ -281,7 +281,7 @@ def _warning_stream(
     remarks: list[tuple[str, str]] = []
     yield from read_stream(clip, remarks, sample_rate=sample_rate, channel=channel, limits=limits)
     if remarks:
-        warnings.warn(AudioWarning(remarks), stacklevel=2)
+        warn(AudioWarning(remarks))
 
 
 def read_stream(

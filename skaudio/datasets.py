@@ -7,7 +7,6 @@ import io
 import os
 import re
 import unicodedata
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from skaudio._formats import (
     say_left_out,
 )
 from skaudio._sound_events import make_sound_events
+from skaudio._warning import warn
 
 __all__ = [
     "fetch_esc50",
@@ -212,7 +212,7 @@ def load_folder(
         If audio or video of other formats is left out; if classes or groups differ only in case
         or spaces; if the name of a class begins with an underscore.
     """
-    paths, labels, groups = read_folder(folder, group=group, stacklevel=3)
+    paths, labels, groups = read_folder(folder, group=group)
     lost = [path for path in paths if is_dangling(path)]
     if lost:
         raise FileNotFoundError(
@@ -223,7 +223,7 @@ def load_folder(
 
 
 def read_folder(
-    folder: str | os.PathLike, *, group: str = "fold", stacklevel: int = 2
+    folder: str | os.PathLike, *, group: str = "fold"
 ) -> tuple[list[str], np.ndarray, np.ndarray | None]:
     """As `load_folder`, but links whose target is missing are clips, for others to complain of.
 
@@ -231,8 +231,6 @@ def read_folder(
     ----------
     folder, group
         As for `load_folder`.
-    stacklevel : int, default=2
-        That of warnings; 2 names the caller.
 
     Returns
     -------
@@ -247,17 +245,12 @@ def read_folder(
     if not isinstance(group, str):
         raise reject("group", "load_folder", "the name of a column", group)
     root = existing_folder(folder, "load_folder")
-    remarks: list[str] = []
     if os.path.lexists(root / "meta.csv"):
-        data = _from_table(root, "meta.csv", group=group, say=remarks.append)
-    elif group != "fold":
+        return _from_table(root, "meta.csv", group=group, say=warn)
+    if group != "fold":
         raise ValueError(f"group={group!r} of load_folder needs a meta.csv, but {root} has none.")
-    else:
-        _refuse_other_table(root)
-        data = *_from_class_folders(root, say=remarks.append), None
-    for remark in remarks:
-        warnings.warn(remark, stacklevel=stacklevel)
-    return data
+    _refuse_other_table(root)
+    return *_from_class_folders(root, say=warn), None
 
 
 def fetch_esc50(

@@ -60,7 +60,7 @@ def make_file(folder, kind):
 
 MADE = {
     "missing": "no such file", "directory": "is a folder, not a file",
-    "fifo": "is a device, pipe or socket", "dangling": "no such file",
+    "fifo": "is a device, pipe or socket", "dangling": "is a link to",
     "loop": "symbolic links", "device": "is a device, pipe or socket",
     "unreadable": "Permission denied",
     "symlink": None, "long name": None, "newline": None, "not utf-8": None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
 
 from skaudio._arguments import abbreviate
+from skaudio._warning import warn
 
 __all__ = ["Evaluation", "check_targets", "evaluate", "join_names", "take"]
 
@@ -211,10 +211,9 @@ def _unknown_labels(pipe: Pipeline, targets: np.ndarray) -> list[str]:
             f"{join_names(unknown)}."
         )
     if unknown:
-        warnings.warn(
+        warn(
             f"The model does not know {join_names(unknown)}: clips with such a label count as "
-            "mistakes.", UserWarning, stacklevel=4,
-        )  # fmt: skip
+            "mistakes.")  # fmt: skip
     return [str(label) for label in unknown]
 
 

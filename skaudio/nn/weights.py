@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Collection
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from skaudio._warning import warn
 
 __all__ = ["adapt_channels", "load_weights", "read_weights"]
 
@@ -121,7 +122,7 @@ def load_weights(
         )
     unknown = sorted(set(tensors) - set(own))
     if unknown:
-        warnings.warn(f"Weights the network has no place for: {_some(unknown)}.", stacklevel=2)
+        warn(f"Weights the network has no place for: {_some(unknown)}.")
     head_loaded = bool(head_names) and set(head_names) <= set(fitting)
     if not head_loaded:
         fitting = {name: t for name, t in fitting.items() if name not in head_names}
