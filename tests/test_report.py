@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import soundfile
+from conftest import optional_import
 from networks import tiny_cnn
 from sklearn.cluster import KMeans
 from sklearn.dummy import DummyClassifier
@@ -26,6 +26,8 @@ from sklearn.preprocessing import FunctionTransformer
 import skaudio
 from skaudio import AudioError, DiffResResampler, MelSpectrogram, PretrainedCNN
 from skaudio.datasets import make_sound_events
+
+pd = optional_import("pandas")
 
 RATE, DURATION = 8000, 0.6
 MEL = {"sample_rate": RATE, "duration": DURATION, "n_fft": 256, "hop_length": 80, "n_mels": 32}
