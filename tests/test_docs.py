@@ -24,6 +24,7 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 PREAMBLE = """
 import joblib
 import numpy as np
+import pandas as pd
 import sklearn
 import torch
 from sklearn.linear_model import LogisticRegression
