@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skaudio._arguments import is_int, is_path, need_count, need_flag, reject
 from skaudio._atomic_file import atomic_file
+from skaudio._meta_estimators import best_estimator, is_search, threshold_last
 from skaudio._report.evaluation import check_targets, evaluate
 from skaudio._report.page import page
 from skaudio._report.sections import (
@@ -157,14 +158,8 @@ def _check_estimator(estimator: Any, *, fitted: bool) -> tuple[Any, Pipeline]:
     if not hasattr(estimator, "__sklearn_tags__") or not is_classifier(estimator):
         name = type(estimator).__name__
         raise ValueError(f"estimator of report must be a classifier, got {name}.")
-    search = None
-    if hasattr(estimator, "refit"):  # of every search
-        check_is_fitted(estimator, "cv_results_")
-        search, estimator = estimator, getattr(estimator, "best_estimator_", None)
-        if estimator is None:
-            raise ValueError(
-                f"estimator of report must be a search with refit=True, got refit={search.refit!r}."
-            )
+    search = estimator if is_search(estimator) else None
+    estimator = threshold_last(best_estimator(estimator, "estimator of report"))
     if fitted:
         check_is_fitted(estimator)
     return search, estimator if isinstance(estimator, Pipeline) else make_pipeline(estimator)
