@@ -99,7 +99,8 @@ def report(
     Notes
     -----
     Sound is stored as FLAC of 16 bits, as the model heard it: mono, resampled, cut or filled; of
-    long clips the first 10 s. Five seconds at 22 kHz take some 180 kB of the page with their
+    long clips the first 10 s. Below 8 kHz and above 96 kHz, where not all browsers play sound, the
+    players get it at these rates. Five seconds at 22 kHz take some 180 kB of the page with their
     picture, so that twelve mistakes of ESC-10 make 2.4 MB. Clips of 10 s at 44 kHz take four times
     that.
 
