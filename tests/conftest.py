@@ -50,15 +50,16 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item):
-    """Fail what skips for want of shared data without the mark: `-m shared` would miss it."""
+def pytest_runtest_makereport(item, call):
+    """Skip what lacks an extra of the package, and fail what hides that it needs shared data."""
     report = yield
-    if (
-        report.skipped
-        and NO_SHARED in str(report.longrepr)
-        and not item.get_closest_marker("shared")
-    ):
-        report.outcome = "failed"
+    if call.excinfo is not None and call.excinfo.errisinstance(ImportError):
+        reason = str(call.excinfo.value)
+        if "skaudio[" in reason:
+            report.outcome, report.longrepr = "skipped", (*item.location[:2], reason)
+    marked = item.get_closest_marker("shared") is not None
+    if report.skipped and NO_SHARED in str(report.longrepr) and not marked:
+        report.outcome = "failed"  # `-m shared` would miss it
         report.longrepr = f"{item.nodeid} must take the fixture `shared` to find shared data."
     return report
 

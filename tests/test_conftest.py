@@ -26,6 +26,12 @@ def test_in_secret():
 @pytest.mark.parametrize("make", [list, absent.Table])
 def test_with_a_package(make):
     assert make() == []
+
+def test_with_an_extra():
+    raise ImportError("report draws with matplotlib: pip install 'skaudio[plot]'.")
+
+def test_with_a_package_that_must_be_here():
+    raise ImportError("No module named 'scipy'")
 """
 
 
@@ -39,14 +45,15 @@ def run(pytester):
 
 def test_what_needs_data_or_packages_skips_and_says_why(run):
     result = run()
-    result.assert_outcomes(passed=1, skipped=3, failed=1)
+    result.assert_outcomes(passed=1, skipped=4, failed=2)
     result.stdout.fnmatch_lines_random([
         "SKIPPED*needs real clips or weights that are not here: data/nasty",
         "SKIPPED*needs real clips or weights that are not here: no/such/folder",
         "SKIPPED*needs no_such_package",
+        "SKIPPED*draws with matplotlib: pip install 'skaudio[[]plot]'.",
         "*test_in_secret must take the fixture `shared` to find shared data.*",
     ])  # fmt: skip
 
 
 def test_what_needs_shared_data_can_be_run_by_itself(run):
-    run("-m", "shared").assert_outcomes(skipped=2, deselected=3)
+    run("-m", "shared").assert_outcomes(skipped=2, deselected=5)
