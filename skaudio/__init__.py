@@ -1,8 +1,10 @@
 """Audio classification for scikit-learn: from paths to a cross-validated, saved classifier."""
 
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from threading import RLock
+from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -82,10 +84,28 @@ _LOCK = RLock()
 
 
 def __getattr__(name):
-    if name in _HOMES:
-        with _LOCK:
-            return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'skaudio' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'skaudio' has no attribute {name!r}")
+    with _LOCK:
+        try:
+            module = import_module(_HOMES[name])
+        except AttributeError as err:
+            # Python would take it for the answer that there is no such name in skaudio.
+            raise ImportError(_import_failure(name, err)) from err
+        return getattr(module, name)
+
+
+def _import_failure(name, err):
+    """Say which dependency failed while the home of a public name was imported."""
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(err.__traceback__)]
+    roots = [module.partition(".")[0] for module in modules]
+    blamed = next((root for root in roots if root not in ("skaudio", "importlib")), "skaudio")
+    stripped = sys.flags.optimize > 1
+    hint = ". python -OO leaves out docstrings, which some packages need: try -O"
+    return (
+        f"skaudio.{name} cannot be imported: the import of {blamed} fails with "
+        f"{type(err).__name__}: {err}{hint if stripped else ''}."
+    )
 
 
 def __dir__():

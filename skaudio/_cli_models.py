@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skaudio._meta_estimators import best_estimator
 from skaudio._model_file import load, save
 
 __all__ = ["load_model", "write_model"]
@@ -31,7 +32,7 @@ def write_model(pipe: Pipeline, file: str | os.PathLike) -> None:
 def load_model(args: argparse.Namespace) -> Any:
     """The pipeline in a file, set up for this machine; a search gives its best one."""
     model = _read(args)
-    model = getattr(model, "best_estimator_", model)
+    model = best_estimator(model, f"{args.model}: the model")
     if not isinstance(model, Pipeline) or not hasattr(model, "predict_proba"):
         raise ValueError(
             f"{args.model}: holds no pipeline with predict_proba, but {type(model).__name__}"

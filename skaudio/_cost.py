@@ -23,6 +23,7 @@ from skaudio._arguments import is_int, need_count
 from skaudio._clips import as_rows
 from skaudio._device import seeded
 from skaudio._differentiable import DifferentiableArray
+from skaudio._meta_estimators import is_search
 from skaudio._pipelines import (
     blank_copy,
     check_classifier,
@@ -98,14 +99,14 @@ class Cost:
         return "\n".join(lines)
 
 
-def cost(pipe: Pipeline, X: Any, *, n_repeats: int = 10) -> Cost:
+def cost(pipe: Any, X: Any, *, n_repeats: int = 10) -> Cost:
     """Count and measure what a fitted pipeline needs per clip.
 
     Parameters
     ----------
-    pipe : Pipeline
-        Fitted, with a skaudio classifier as its last step. A budget that was changed after
-        fitting, by `set_params`, counts as it is now.
+    pipe : Pipeline or search
+        Fitted, with a skaudio classifier as its last step; of a search the best pipeline. A
+        budget that was changed after fitting, by `set_params`, counts as it is now.
     X : array-like of shape (n_clips, ...)
         Clips as for `pipe.predict`; runs of the clock take one after the other.
     n_repeats : int, default=10
@@ -150,8 +151,8 @@ def cost(pipe: Pipeline, X: Any, *, n_repeats: int = 10) -> Cost:
     >>> cost(pipe, X).n_frames_out
     10
     """
-    classifier = check_pipeline(pipe, "cost")
-    check_classifier(pipe, "cost")
+    pipe = check_pipeline(pipe, "cost", network=True)
+    classifier = pipe[-1]
     if not is_int(n_repeats, 1):
         raise ValueError(f"n_repeats of cost must be an int >= 1, got {n_repeats!r}.")
     X = as_rows(X)
@@ -281,9 +282,11 @@ def candidate_costs(
 def _scoring(search: Any, refitted: bool) -> tuple[str, str]:
     """Name of the scores in `cv_results_`, and for people."""
     rule = "search of BudgetCurveDisplay must"
-    if not hasattr(search, "estimator") or not isinstance(search.estimator, Pipeline):
+    over_pipeline = isinstance(getattr(search, "estimator", None), Pipeline)
+    if over_pipeline:
+        check_is_fitted(search)
+    if not over_pipeline or not is_search(search):
         raise ValueError(f"{rule} be a search over a Pipeline, got {type(search).__name__}.")
-    check_is_fitted(search, "cv_results_")
     if refitted:
         check_classifier(search.estimator, "BudgetCurveDisplay(against='macs')")
         if not hasattr(search, "classes_"):

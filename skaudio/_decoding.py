@@ -35,6 +35,7 @@ __all__ = [
     "read_blocks",
     "read_waveform",
     "reason_of",
+    "resample",
 ]
 
 # Samples read beyond the wanted part, so that the resampling filter sees what really follows.
@@ -330,7 +331,7 @@ def read_waveform(
                 limits.check_duration(length / rate)
     wave = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
     remarks = audio.remarks + checks.remarks
-    return np.ascontiguousarray(_resample(wave, rate, sample_rate).T), remarks
+    return np.ascontiguousarray(resample(wave, rate, sample_rate).T), remarks
 
 
 def _refuse_long(clip: Any, audio: OpenAudio | OpenWave, limits: Any) -> None:
@@ -368,11 +369,11 @@ def read_blocks(
     if stream is not None:
         block = stream.resample_chunk(wave[:0], last=True)
         if len(block) or not given:  # nothing given: the file is shorter than one new sample
-            block = block if len(block) else _resample(wave, *rates)
+            block = block if len(block) else resample(wave, *rates)
             yield np.ascontiguousarray(block.T)
 
 
-def _resample(wave: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
+def resample(wave: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
     """Waveform of shape (n_samples,) or (n_samples, n_channels) at another rate."""
     if rate == sample_rate:
         return wave

@@ -26,7 +26,7 @@ from skaudio._diffres_resampler import DiffResResampler
 from skaudio._front_end_transformer import FrontEndTransformer
 from skaudio._mel_parameters import image_shape, layer_settings
 from skaudio._mel_spectrogram import MelSpectrogram
-from skaudio._pipelines import check_classifier, check_pipeline, transformers
+from skaudio._pipelines import check_pipeline, transformers
 from skaudio.nn.frontend import FrontEnd, FrontEndChain
 from skaudio.nn.logmel import LogMel
 
@@ -41,7 +41,7 @@ NOT_IN_METADATA = ("on_error", "cache_dir", "cache_waveforms", "memmap_dir", "in
                    "device", "n_jobs", "verbose")  # fmt: skip
 
 
-def export_onnx(pipe: Pipeline, path: str | os.PathLike, *, from_waveform: bool = False) -> None:
+def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = False) -> None:
     """Write the network of a fitted pipeline as an ONNX file.
 
     The file runs in onnxruntime, on machines and in languages that have neither torch nor skaudio.
@@ -49,10 +49,12 @@ def export_onnx(pipe: Pipeline, path: str | os.PathLike, *, from_waveform: bool 
 
     Parameters
     ----------
-    pipe : Pipeline
+    pipe : Pipeline or search
         Fitted: `MelSpectrogram`, perhaps `PCEN`, `MFCC`, `Deltas` and `DiffResResampler`, and a
         classifier of skaudio; if spectrograms come from elsewhere, without all but the last two.
-        A budget that was changed after fitting, by `set_params`, is exported as it is now.
+        A budget that was changed after fitting, by `set_params`, is exported as it is now. Of a
+        search the best pipeline is exported; a threshold around a pipeline is not in the file,
+        whose outputs are probabilities.
     path : str or PathLike
         The file, usually with the ending ``.onnx``; one that is there is replaced.
     from_waveform : bool, default=False
@@ -101,6 +103,7 @@ def export_onnx(pipe: Pipeline, path: str | os.PathLike, *, from_waveform: bool 
     """
     _check_packages()
     with atomic_file(path, "path of export_onnx") as part:
+        pipe = check_pipeline(pipe, "export_onnx", network=True)
         mel = _check_steps(pipe, from_waveform)
         network, shape = _network(pipe, mel, from_waveform)
         name = "waveform" if from_waveform else "spectrogram"
@@ -258,8 +261,6 @@ def _metadata(classifier: Any, mel: MelSpectrogram | None) -> dict[str, Any]:
 
 def _check_steps(pipe: Pipeline, from_waveform: bool) -> MelSpectrogram | None:
     """Check that the network does all the work behind the spectrograms; give what makes them."""
-    check_pipeline(pipe, "export_onnx")
-    check_classifier(pipe, "export_onnx")
     steps = transformers(pipe)
     mel = steps[0] if steps and isinstance(steps[0], MelSpectrogram) else None
     kinds = DiffResResampler if mel is None else DiffResResampler | FrontEndTransformer

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skaudio._arguments import abbreviate, expand_home, is_path
 from skaudio._atomic_file import atomic_file
+from skaudio._meta_estimators import best_estimator
 from skaudio._model_archive import ModelArchive, write_archive
 from skaudio._model_objects import describe, estimators_in, portable, settle
 from skaudio._model_schema import TRUSTED, canonical, check_schema, renew_versions
@@ -79,7 +80,7 @@ def save(model: BaseEstimator, path: str | os.PathLike) -> None:
     ...     skaudio.load(f"{folder}/mel.skaudio").transform(X).shape
     (4, 32, 16)
     """
-    model = getattr(model, "best_estimator_", model)
+    model = best_estimator(model, "model of skaudio.save")
     _check_fitted(model)
     model = portable(model)
     schema, members = _described(model)

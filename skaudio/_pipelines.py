@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skaudio._classifier import SpectrogramClassifier
 from skaudio._differentiable import DifferentiableArray
+from skaudio._meta_estimators import held_estimators, unwrap
 from skaudio.nn.diffres import DiffRes
 from skaudio.nn.frontend import FrontEndChain, TemporalResampler
 
@@ -58,7 +59,8 @@ def trained_resampler(pipe: Any, X: Any, owner: str) -> tuple[np.ndarray, FrontE
     ValueError
         If the pipeline is not fitted, shortens time by another method, or not at all.
     """
-    last = check_pipeline(pipe, owner)
+    pipe = check_pipeline(pipe, owner)
+    last = pipe[-1]
     if isinstance(last, SpectrogramClassifier) and len(last.frontend_):
         images, chain = last._check_X(run_transformers(pipe, X))
     else:
@@ -155,7 +157,7 @@ def spectrograms(pipe: Any, X: Any, owner: str) -> np.ndarray:
     ValueError
         If the pipeline is not fitted or never makes images.
     """
-    check_pipeline(pipe, owner)
+    pipe = check_pipeline(pipe, owner)
     images = first_images(pipe, X)
     if images is None:
         names = ", ".join(type(step).__name__ for _, step in pipe.steps)
@@ -178,25 +180,64 @@ def first_images(pipe: Pipeline, X: Any) -> np.ndarray | None:
     return images if images.ndim == 4 else images[:, None]
 
 
-def check_pipeline(pipe: Any, owner: str) -> Any:
-    """Check that `pipe` is a fitted pipeline; give its last step."""
-    if not isinstance(pipe, Pipeline):
-        hint = ": pass its best_estimator_" if hasattr(pipe, "cv_results_") else ""
-        hint = ": pass make_pipeline(it)" if isinstance(pipe, SpectrogramClassifier) else hint
+def check_pipeline(pipe: Any, owner: str, *, network: bool = False) -> Pipeline:
+    """Check that `pipe` is fitted, and return the pipeline that gives its probabilities.
+
+    Parameters
+    ----------
+    pipe : Pipeline, search, or threshold around one
+        What the user passed.
+    owner : str
+        Whose argument it is, for messages.
+    network : bool, default=False
+        Whether the pipeline must end with a classifier of skaudio.
+
+    Returns
+    -------
+    pipe : Pipeline
+        Itself; of a search the best one; what a threshold is put around.
+
+    Raises
+    ------
+    NotFittedError
+        If it is not fitted.
+    ValueError
+        If there is no one such pipeline; with what to do, where the class is known.
+    """
+    if isinstance(pipe, BaseEstimator):
+        check_is_fitted(pipe)
+    found = unwrap(pipe, f"pipe of {owner}")
+    if not isinstance(found, Pipeline):
         raise ValueError(
-            f"pipe of {owner} must be a scikit-learn Pipeline, got {type(pipe).__name__}{hint}."
+            f"pipe of {owner} must be a scikit-learn Pipeline, or a search over one, got "
+            f"{type(found).__name__}{_way_out(found, network)}."
         )
-    check_is_fitted(pipe)
-    return pipe[-1]
+    if network:
+        check_classifier(found, owner)
+    return found
+
+
+def _way_out(estimator: Any, network: bool) -> str:
+    """What to pass instead of an estimator that is no pipeline, but belongs to one."""
+    if isinstance(estimator, SpectrogramClassifier):
+        return ": pass make_pipeline(it)"
+    pipes = [name for name, one in held_estimators(estimator) if isinstance(one, Pipeline)]
+    if not pipes:
+        return ""
+    inside = f"put it inside the pipeline, make_pipeline(mel, {type(estimator).__name__}(...)), or "
+    return f": {'' if network else inside}pass one of its pipelines, such as its {pipes[0]}"
 
 
 def check_classifier(pipe: Pipeline, owner: str) -> None:
     """Check that `pipe` ends with a classifier of skaudio."""
-    if not isinstance(pipe[-1], SpectrogramClassifier):
-        raise ValueError(
-            f"pipe of {owner} must end with a classifier of skaudio, such as PretrainedCNN, got "
-            f"{type(pipe[-1]).__name__}."
-        )
+    if isinstance(pipe[-1], SpectrogramClassifier):
+        return
+    networks = [n for n, one in held_estimators(pipe[-1]) if isinstance(one, SpectrogramClassifier)]
+    hint = f": pass make_pipeline(*pipe[:-1], pipe[-1].{networks[0]})" if networks else ""
+    raise ValueError(
+        f"pipe of {owner} must end with a classifier of skaudio, such as PretrainedCNN, got "
+        f"{type(pipe[-1]).__name__}{hint}."
+    )
 
 
 def label_names(estimator: Any) -> np.ndarray:

@@ -31,7 +31,7 @@ OWNER = "predict_windows"
 
 
 def predict_windows(
-    pipe: Pipeline,
+    pipe: Any,
     path: Any,
     window: float | None = None,
     hop: float | None = None,
@@ -49,8 +49,9 @@ def predict_windows(
 
     Parameters
     ----------
-    pipe : Pipeline
-        Fitted; starts with a `MelSpectrogram` and ends with anything that has `predict_proba`.
+    pipe : Pipeline or search
+        Fitted; starts with a `MelSpectrogram` and ends with anything that has `predict_proba`. Of
+        a search the best pipeline is asked.
         Nothing of it is changed, and windows do not enter its cache.
     path : str, PathLike, bytes, binary file, dict or pair (array, rate), or iterable of such
         A recording, or several, as `MelSpectrogram` takes clips: files by their paths or contents,
@@ -131,6 +132,7 @@ def predict_windows(
     5    2.0  2.5  rain
     """
     pandas = import_pandas(OWNER)
+    pipe = check_pipeline(pipe, OWNER)
     mel = _check_pipe(pipe)
     recordings = _check_recordings(path)
     length, step = _check_times(window, hop, mel)
@@ -166,10 +168,9 @@ def predict_windows(
     return pandas.DataFrame(columns)
 
 
-def _check_pipe(pipe: Any) -> MelSpectrogram:
+def _check_pipe(pipe: Pipeline) -> MelSpectrogram:
     """The first step of a pipeline that can do this."""
-    last = check_pipeline(pipe, OWNER)
-    mel = pipe[0]
+    mel, last = pipe[0], pipe[-1]
     if not isinstance(mel, MelSpectrogram):
         raise ValueError(
             f"pipe of {OWNER} must start with a MelSpectrogram, got {type(mel).__name__}."

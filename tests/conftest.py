@@ -1,6 +1,9 @@
 """Shared by all tests: one torch thread, and where the real clips are."""
 
+import importlib
+import inspect
 import os
+import signal
 from pathlib import Path
 
 # scikit-learn runs its array API check only where scipy was imported with this.
@@ -16,26 +19,98 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+NO_SHARED = "needs real clips or weights that are not here"
 
 
 def shared_folder(*parts):
     """Path below the shared folder, or a skip with the reason."""
     path = SHARED.joinpath(*parts)
     if not path.exists():
-        pytest.skip(f"needs real clips or weights that are not here: {'/'.join(parts)}")
+        pytest.skip(f"{NO_SHARED}: {'/'.join(parts)}")
     return path
 
 
 @pytest.fixture(scope="session")
-def esc10():
-    """Folder of the ESC-10 clips."""
-    return shared_folder("data", "esc10")
+def shared():
+    """The function `shared_folder`. Tests that use it, or a fixture that does, are `-m shared`."""
+    return shared_folder
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "shared: needs the clips or weights of ../shared")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
+def pytest_collection_modifyitems(items):
+    """Mark the tests that need the shared folder."""
+    for item in items:
+        code = getattr(inspect.unwrap(item.function), "__code__", None)
+        if "shared" in item.fixturenames or "shared_folder" in getattr(code, "co_names", ()):
+            item.add_marker("shared")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Skip what lacks an extra of the package, and fail what hides that it needs shared data."""
+    report = yield
+    if call.excinfo is not None and call.excinfo.errisinstance(ImportError):
+        reason = str(call.excinfo.value)
+        if "skaudio[" in reason:
+            report.outcome, report.longrepr = "skipped", (*item.location[:2], reason)
+    marked = item.get_closest_marker("shared") is not None
+    if report.skipped and NO_SHARED in str(report.longrepr) and not marked:
+        report.outcome = "failed"  # `-m shared` would miss it
+        report.longrepr = f"{item.nodeid} must take the fixture `shared` to find shared data."
+    return report
+
+
+class _Missing:
+    """Stands for a package that is not installed, and all in it: a call skips the test."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Missing(self._name)
+
+    def __call__(self, *args, **kwargs):
+        pytest.skip(f"needs {self._name}")
+
+
+def optional_import(name):
+    """The package, or what skips the tests that call something of it."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return _Missing(name)
+
+
+@pytest.fixture
+def ctrl_c():
+    """Let SIGINT raise KeyboardInterrupt, also in a background job, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
-def imagenet_file():
+def esc10(shared):
+    """Folder of the ESC-10 clips."""
+    return shared("data", "esc10")
+
+
+@pytest.fixture(scope="session")
+def imagenet_file(shared):
     """ImageNet weights of timm's mobilenetv2_100."""
-    return shared_folder("weights", "mobilenetv2_100.coral_tf2_ptq_in1k.safetensors")
+    return shared("weights", "mobilenetv2_100.coral_tf2_ptq_in1k.safetensors")
+
+
+@pytest.fixture(scope="session")
+def nasty(shared):
+    """Folder of the hostile files."""
+    return shared("data", "nasty")
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import struct
 import zlib
 
 import numpy as np
-import pytest
 import soundfile
 from conftest import SHARED
 
@@ -15,11 +14,10 @@ MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def manifest():
-    """Name, what should happen, and number of frames and rate as soundfile reads them."""
+    """Name and what should happen, of every file; none where they are not here."""
     table = NASTY / "manifest.csv"
     if not table.exists():
-        reason = pytest.mark.skip(reason="needs the hostile files, which are not here")
-        return [pytest.param(None, None, marks=reason)]
+        return []
     with table.open(newline="") as file:
         return [(row["filename"], row["expect"]) for row in csv.DictReader(file)]
 

@@ -11,10 +11,11 @@ import zipfile
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from skaudio._archive import MAX_DEPTH, MAX_MEMBERS, unpack_archive
+
+hypothesis = pytest.importorskip("hypothesis", reason="needs hypothesis")
+given, settings, st = hypothesis.given, hypothesis.settings, hypothesis.strategies
 
 
 def make_zip(*members):

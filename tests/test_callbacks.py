@@ -194,7 +194,7 @@ class Press(Callback):
             raise KeyboardInterrupt
 
 
-def test_ctrl_c_at_the_end_of_an_epoch_is_passed_on(images):
+def test_ctrl_c_at_the_end_of_an_epoch_is_passed_on(images, ctrl_c):
     before = signal.getsignal(signal.SIGINT)
     clf = make_classifier(callbacks=[Press(True)])
     with pytest.raises(KeyboardInterrupt):

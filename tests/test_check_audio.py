@@ -4,14 +4,15 @@ import subprocess
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import soundfile
-from hostile import NASTY, lying_file, make_file, manifest, write_tone
+from hostile import lying_file, make_file, manifest, write_tone
 
 from skaudio import AudioError, AudioLimits, check_audio
 from skaudio._check_audio import FileReport, report_files
 from skaudio.audio import load_clip
+
+pd = pytest.importorskip("pandas", reason="needs pandas")
 
 RATE = 16_000
 
@@ -21,11 +22,9 @@ def write(path, wave, rate=RATE, **options):
     return str(path)
 
 
-def test_every_hostile_file_has_the_status_of_the_manifest():
-    if not NASTY.exists():
-        pytest.skip("needs the hostile files, which are not here")
+def test_every_hostile_file_has_the_status_of_the_manifest(nasty):
     names, expect = zip(*manifest(), strict=True)
-    table = check_audio([NASTY / name for name in names], n_jobs=2)
+    table = check_audio([nasty / name for name in names], n_jobs=2)
     allowed = {"ok": ["ok"], "ok+warn": ["warn"], "error": ["error"],
                "error or warn": ["error", "warn"], "error or optional": ["error"]}  # fmt: skip
     wrong = [name for name, e, s in zip(names, expect, table.status, strict=True)
@@ -33,7 +32,7 @@ def test_every_hostile_file_has_the_status_of_the_manifest():
     assert not wrong
     assert ((table.reason == "") == (table.status == "ok")).all()
     assert (table.duration.isna() == (table.status == "error")).all()
-    assert table.set_index("path").loc[str(NASTY / "long_10min.wav"), "duration"] == 600.0
+    assert table.set_index("path").loc[str(nasty / "long_10min.wav"), "duration"] == 600.0
 
 
 def test_the_types_of_columns_do_not_depend_on_the_files(tmp_path):

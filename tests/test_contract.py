@@ -6,8 +6,8 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-import pandas as pd
 import pytest
+from conftest import optional_import
 from networks import CountingMel, TinyCNN, tiny_cnn
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -37,6 +37,8 @@ from skaudio import (
     MelSpectrogram,
     PretrainedCNN,
 )
+
+pd = optional_import("pandas")
 
 CLASSIFIER = PretrainedCNN(TinyCNN, weights=None, max_epochs=25, lr=1e-2, random_state=0)
 TRANSFORMER = MAST(max_epochs=10, lr=3e-3, batch_size=32, random_state=0)

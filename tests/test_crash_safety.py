@@ -10,8 +10,8 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-import pandas as pd
 import pytest
+from conftest import optional_import
 from crashes import DyingMel, files_of_at_most, run_until_it_dies, small_disk, start
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from sklearn.base import clone
@@ -20,6 +20,8 @@ from skaudio import MFCC, PCEN, Deltas, MelSpectrogram, write_audacity_labels
 from skaudio._atomic_file import atomic_file
 from skaudio._temporary_memmap import temporary_memmap
 from skaudio.datasets import load_folder, write_clips
+
+pd = optional_import("pandas")
 
 SETTINGS = {"sample_rate": 8000, "duration": 0.2, "n_fft": 256, "hop_length": 32, "n_mels": 32}
 KILL = """

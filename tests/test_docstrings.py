@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from api_pages import public_names
-from numpydoc.docscrape import NumpyDocString
-from numpydoc.validate import validate
 from sklearn.base import BaseEstimator
 
 import skaudio
 
+NumpyDocString = pytest.importorskip("numpydoc.docscrape", reason="needs numpydoc").NumpyDocString
+validate = pytest.importorskip("numpydoc.validate", reason="needs numpydoc").validate
 ROOT = Path(__file__).parents[1]
 # What numpydoc asks for and we do not: an extended summary (ES01), See Also (SA01) and an example
 # (EX01) everywhere; returned values without a name (RT02). SS05 takes plurals for verbs.

@@ -2,11 +2,12 @@ import doctest
 import os
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import skaudio
 from skaudio import windows_to_events, write_audacity_labels, write_raven_table
+
+pd = pytest.importorskip("pandas", reason="needs pandas")
 
 
 def windows(probabilities, *, name="dog", window=1.0, hop=1.0, **columns):

@@ -4,9 +4,9 @@ import json
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from conftest import optional_import
 from networks import BranchingCNN, DrawingCNN, tiny_cnn
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -24,6 +24,8 @@ from skaudio import (
 )
 from skaudio.audio import load_clip
 from skaudio.datasets import load_folder
+
+pd = optional_import("pandas")
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
 pytest.importorskip("onnxscript", reason="needs onnxscript")

@@ -5,16 +5,18 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import soundfile
 import soxr
+from conftest import optional_import
 from networks import CountingMel, tiny_cnn
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
 from skaudio import AudioError, MelSpectrogram, PretrainedCNN
+
+pd = optional_import("pandas")
 
 SETTINGS = {"sample_rate": 8000, "duration": 0.2, "n_fft": 256, "hop_length": 64, "n_mels": 16}
 
@@ -140,12 +142,15 @@ class Decoder:
         ),
         ([{"array": np.full(9, np.nan), "sampling_rate": 8000}], r"'array' in X\[0\] .* finite"),
         ([Decoder()], r"not decoders of torchcodec: pass .*Audio\(decode=False\)"),
-        (pd.DataFrame({"a": [{"path": "a"}], "b": [{"path": "b"}]}), r"one column of paths, got 2"),
+        (
+            lambda: pd.DataFrame({"a": [{"path": "a"}], "b": [{"path": "b"}]}),
+            r"one column of paths, got 2",
+        ),
     ],
 )
 def test_what_is_no_audio_column_is_refused(X, message):
     with pytest.raises(ValueError, match=message):
-        make_mel().fit(X)
+        make_mel().fit(X() if callable(X) else X)
 
 
 def test_a_rate_that_no_file_has_is_a_bad_clip():

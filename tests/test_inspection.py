@@ -124,8 +124,15 @@ def test_pipelines_without_scores_say_what_is_missing(clips):
 def test_pipelines_must_be_fitted_and_pipelines(search, clips):
     with pytest.raises(NotFittedError, match="not fitted"):
         frame_importance(make_pipe(), clips[0])
-    with pytest.raises(ValueError, match="pipe of frame_importance must be .* best_estimator_"):
-        frame_importance(search, clips[0])
+    with pytest.raises(ValueError, match="pipe of frame_importance must be .* got ndarray"):
+        frame_importance(clips[0], clips[0])
+
+
+def test_of_a_search_the_best_pipeline_is_looked_into(search, clips):
+    found = frame_importance(search, clips[0])
+    np.testing.assert_array_equal(found, frame_importance(search.best_estimator_, clips[0]))
+    display = FrameImportanceDisplay.from_estimator(search, clips[0][0])
+    np.testing.assert_allclose(display.importance, found[0], atol=1e-6)
 
 
 def test_the_time_axis_spans_the_clip_and_the_output_axis_its_frames(pipe, clips):

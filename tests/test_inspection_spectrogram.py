@@ -4,9 +4,9 @@ import doctest
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import soundfile
+from conftest import optional_import
 from networks import tiny_cnn
 from signals import tone
 from sklearn.exceptions import NotFittedError
@@ -17,6 +17,8 @@ from sklearn.preprocessing import FunctionTransformer
 from skaudio import MAST, AudioError, DiffResResampler, MelSpectrogram, PretrainedCNN
 from skaudio.datasets import make_sound_events
 from skaudio.inspection import LearningCurveDisplay, SaliencyDisplay, SpectrogramDisplay
+
+pd = optional_import("pandas")
 
 RATE, DURATION = 8000, 0.6
 MEL = {"sample_rate": RATE, "duration": DURATION, "n_fft": 256, "hop_length": 80, "n_mels": 32}

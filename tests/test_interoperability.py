@@ -1,6 +1,9 @@
 """Other packages in one pipeline with ours, and networks from elsewhere."""
 
+import re
+import threading
 from operator import attrgetter
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -8,13 +11,14 @@ import pytest
 from backbones import SpectrogramEncoder, WaveformEncoder
 from networks import tiny_cnn
 from scipy.stats import loguniform
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN
 
+GUIDE = Path(__file__).parents[1] / "docs" / "user_guide.md"
 SETTINGS = {"sample_rate": 8000, "duration": 0.2, "n_fft": 256, "hop_length": 64, "n_mels": 16}
 
 
@@ -95,6 +99,37 @@ def test_optuna_studies_parameters_of_a_pipeline(tone_clips, tmp_path):
     one, two = run(), run()
     assert [trial.value for trial in one.trials] == [trial.value for trial in two.trials]
     assert one.best_value > -0.4  # the log-loss of guessing is 0.69
+
+
+class Trial(ClassifierMixin, BaseEstimator):
+    """Scores its rate, and fits in step with another thread."""
+
+    barrier = threading.Barrier(2)
+
+    def __init__(self, lr=0.0):
+        self.lr = lr
+
+    def fit(self, X, y):
+        self.barrier.wait(timeout=20)
+        self.classes_ = np.unique(y)
+        return self
+
+    def score(self, X, y):
+        return self.lr
+
+
+def test_the_optuna_recipe_of_the_guide_keeps_trials_apart_in_threads(tone_clips):
+    optuna = pytest.importorskip("optuna", reason="needs Optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    paths, labels, folds = tone_clips
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    (recipe,) = (block for block in blocks if "import optuna" in block)
+    names = {"pipe": Pipeline([("mel", make_mel()), ("clf", Trial())]), "paths": paths,
+             "labels": labels, "folds": folds % 2}  # fmt: skip
+    exec(recipe.replace("n_trials=20", "n_trials=2"), names)
+    assert "n_jobs=2" in recipe
+    for trial in names["study"].trials:
+        assert trial.value == pytest.approx(trial.params["lr"])
 
 
 def test_skops_trusts_nothing_but_this_package(tone_clips, tmp_path):

@@ -23,8 +23,16 @@ SETTINGS = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def background_job():
+    """Start as shells start what they run in the background: SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
-def press_after(monkeypatch):
+def press_after(monkeypatch, ctrl_c):
     """Press Ctrl-C in the middle of a step, after so many of them."""
     train_step = _Net.train_step
 

@@ -2,10 +2,10 @@
 
 import joblib
 import numpy as np
-import pandas as pd
 import pytest
 import sklearn
 import torch
+from conftest import optional_import
 from networks import tiny_cnn
 from scipy.sparse import csr_array
 from sklearn import config_context
@@ -24,6 +24,8 @@ from skaudio import MAST, Augmentation, PretrainedCNN
 from skaudio._clip_dataset import Batches, ClipDataset
 from skaudio._labels import MultiLabel
 from skaudio.metrics import f1_thresholds, mean_average_precision_scorer
+
+pd = optional_import("pandas")
 
 
 def make_classifier(**parameters):

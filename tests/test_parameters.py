@@ -1,6 +1,10 @@
 """Every public parameter takes a value, or refuses it by name; see benchmarks/parameters.py."""
 
 import pytest
+
+pytest.importorskip("hypothesis", reason="needs hypothesis")
+pytest.importorskip("pandas", reason="needs pandas")
+
 from api_pages import public_names
 from parameter_targets import missing_names, targets, untried_class
 from parameters import Fault, Target, try_parameter, try_value

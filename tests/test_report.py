@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import soundfile
+from conftest import optional_import
 from networks import tiny_cnn
 from sklearn.cluster import KMeans
 from sklearn.dummy import DummyClassifier
@@ -26,6 +26,8 @@ from sklearn.preprocessing import FunctionTransformer
 import skaudio
 from skaudio import AudioError, DiffResResampler, MelSpectrogram, PretrainedCNN
 from skaudio.datasets import make_sound_events
+
+pd = optional_import("pandas")
 
 RATE, DURATION = 8000, 0.6
 MEL = {"sample_rate": RATE, "duration": DURATION, "n_fft": 256, "hop_length": 80, "n_mels": 32}
@@ -551,6 +553,24 @@ def test_in_a_browser_players_know_how_long_their_clips_are(tab):
     page.wait_for_function("[...document.querySelectorAll('audio')].every(a => a.duration > 0)")
     durations = page.evaluate("[...document.querySelectorAll('audio')].map(a => a.duration)")
     assert durations == pytest.approx([DURATION] * 3, abs=0.01)
+
+
+@pytest.mark.parametrize("rate", [2000, 384_000])
+def test_in_a_browser_sound_of_any_rate_can_be_played(browser, tmp_path, rate):
+    waves = 0.3 * np.random.default_rng(0).normal(size=(8, rate // 2))
+    mel = MelSpectrogram(sample_rate=rate, n_fft=rate // 10, hop_length=rate // 100, n_mels=8)
+    pipe = make_pipeline(mel, FunctionTransformer(average), LogisticRegression())
+    labels = ["dog", "rain"] * 4
+    file = skaudio.report(pipe.fit(waves, labels), waves, labels, tmp_path / "a.html", n_mistakes=2)
+    page = browser.new_page()
+    page.goto(file.as_uri())
+    page.wait_for_function(
+        "[...document.querySelectorAll('audio')].every(a => a.duration || a.error)"
+    )
+    found = page.evaluate("[...document.querySelectorAll('audio')].map(a => a.duration)")
+    page.close()
+    assert found
+    assert found == pytest.approx([0.5] * len(found), abs=0.01)
 
 
 def test_in_a_browser_a_click_on_a_picture_plays_from_there(tab):

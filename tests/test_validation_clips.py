@@ -1,8 +1,8 @@
 """Validation clips that the user gives, through a pipeline too, and groups that stay together."""
 
 import numpy as np
-import pandas as pd
 import pytest
+from conftest import optional_import
 from networks import tiny_cnn
 from sklearn import config_context
 from sklearn.model_selection import GridSearchCV, GroupKFold
@@ -10,6 +10,8 @@ from sklearn.pipeline import Pipeline
 
 from skaudio import MAST, DiffResResampler, MelSpectrogram, PretrainedCNN
 from skaudio._clip_dataset import draw_validation
+
+pd = optional_import("pandas")
 
 
 def make_classifier(**parameters):

@@ -23,6 +23,7 @@ from skaudio._arguments import (
 )
 from skaudio._atomic_file import atomic_file
 from skaudio._clips import as_clips, as_rows, is_clip
+from skaudio._meta_estimators import best_estimator, is_search, threshold_last
 from skaudio._report.evaluation import check_targets, evaluate
 from skaudio._report.page import page
 from skaudio._report.sections import (
@@ -107,7 +108,8 @@ def report(
     Notes
     -----
     Sound is stored as FLAC of 16 bits, as the model heard it: mono, resampled, cut or filled; of
-    long clips the first 10 s. Five seconds at 22 kHz take some 180 kB of the page with their
+    long clips the first 10 s. Below 8 kHz and above 96 kHz, where not all browsers play sound, the
+    players get it at these rates. Five seconds at 22 kHz take some 180 kB of the page with their
     picture, so that twelve mistakes of ESC-10 make 2.4 MB. Clips of 10 s at 44 kHz take four times
     that.
 
@@ -167,14 +169,8 @@ def _check_estimator(estimator: Any, *, fitted: bool) -> tuple[Any, Pipeline]:
     if not hasattr(estimator, "__sklearn_tags__") or not is_classifier(estimator):
         name = type(estimator).__name__
         raise ValueError(f"estimator of report must be a classifier, got {name}.")
-    search = None
-    if hasattr(estimator, "refit"):  # of every search
-        check_is_fitted(estimator, "cv_results_")
-        search, estimator = estimator, getattr(estimator, "best_estimator_", None)
-        if estimator is None:
-            raise ValueError(
-                f"estimator of report must be a search with refit=True, got refit={search.refit!r}."
-            )
+    search = estimator if is_search(estimator) else None
+    estimator = threshold_last(best_estimator(estimator, "estimator of report"))
     if fitted:
         check_is_fitted(estimator)
     return search, estimator if isinstance(estimator, Pipeline) else make_pipeline(estimator)

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
-from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import normalize
 
 from skaudio._arguments import need_flag
-from skaudio._pipelines import check_classifier, check_pipeline, run_transformers
+from skaudio._pipelines import check_pipeline, run_transformers
 from skaudio._validation import check_choice, check_embedding
 from skaudio.inspection._drawing import COLORS, make_axes
 
@@ -80,7 +79,7 @@ class EmbeddingDisplay:
     @classmethod
     def from_estimator(
         cls,
-        pipe: Pipeline,
+        pipe: Any,
         X: Any,
         y: Any,
         *,
@@ -93,8 +92,8 @@ class EmbeddingDisplay:
 
         Parameters
         ----------
-        pipe : Pipeline
-            Fitted, with a skaudio classifier as its last step.
+        pipe : Pipeline or search
+            Fitted, with a skaudio classifier as its last step; of a search the best pipeline.
         X : array-like of shape (n_clips, ...)
             Clips as for `pipe.predict`, best such as were not in `fit`.
         y : array-like of shape (n_clips,)
@@ -120,8 +119,8 @@ class EmbeddingDisplay:
             If the pipeline is not fitted or ends with something else, the classifier has no
             stages, `method` is unknown, or `y` does not fit `X` or has one class only.
         """
-        last = check_pipeline(pipe, cls.__name__)
-        check_classifier(pipe, cls.__name__)
+        pipe = check_pipeline(pipe, cls.__name__, network=True)
+        last = pipe[-1]
         display = cls(None, y, method=method, random_state=random_state)
         check_choice(display, "method", METHODS)  # before the network runs, which may take long
         need_flag(per_stage, "per_stage", cls.__name__)

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.pipeline import Pipeline
 
 from skaudio._clips import check_one_clip
 from skaudio._device import limited_threads
 from skaudio._differentiable import BATCH_SIZE
-from skaudio._pipelines import first_log_mel, trained_resampler
+from skaudio._pipelines import check_pipeline, first_log_mel, trained_resampler
 from skaudio.inspection._drawing import COLORS, make_axes
 from skaudio.inspection._spectrogram_axes import (
     draw_level_bar,
@@ -26,15 +25,15 @@ __all__ = ["FrameImportanceDisplay", "frame_importance"]
 MAX_BANDS = 48  # drawn between the two spectrograms
 
 
-def frame_importance(pipe: Pipeline, X: Any) -> np.ndarray:
+def frame_importance(pipe: Any, X: Any) -> np.ndarray:
     """How much every frame of every clip matters to a fitted pipeline.
 
     Parameters
     ----------
-    pipe : Pipeline
-        Fitted, with a `DiffResResampler` of `method='diffres'`. Where a skaudio classifier behind
-        it trained its own copy of the module, that copy is asked, with the budget that the
-        resampler has now; otherwise the resampler's own.
+    pipe : Pipeline or search
+        Fitted, with a `DiffResResampler` of `method='diffres'`; of a search the best
+        pipeline. Where a skaudio classifier behind it trained its own copy of the module, that
+        copy is asked, with the budget that the resampler has now; otherwise the resampler's own.
     X : array-like of shape (n_clips, ...)
         Clips as for `pipe.predict`: paths, waveforms or spectrograms.
 
@@ -108,12 +107,12 @@ class FrameImportanceDisplay:
         self.power = power
 
     @classmethod
-    def from_estimator(cls, pipe: Pipeline, path: Any, *, axes: Any = None):
+    def from_estimator(cls, pipe: Any, path: Any, *, axes: Any = None):
         """Compute and draw the panels for one clip.
 
         Parameters
         ----------
-        pipe : Pipeline
+        pipe : Pipeline or search
             As for `frame_importance`. Seconds, Hz and decibels are shown where one of its steps
             is a `MelSpectrogram`; otherwise frames, bands and natural logarithms.
         path : str, PathLike or ndarray
@@ -133,6 +132,7 @@ class FrameImportanceDisplay:
             As from `frame_importance`, or if `path` is neither or `axes` are not four.
         """
         check_one_clip(path, f"path of {cls.__name__}")
+        pipe = check_pipeline(pipe, cls.__name__)
         images, before, resampler = trained_resampler(pipe, [path], cls.__name__)
         log_mel = first_log_mel(pipe, [path], images)[0]
         with torch.inference_mode(), limited_threads(1):

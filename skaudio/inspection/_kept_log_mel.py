@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.pipeline import Pipeline
 
 from skaudio._device import limited_threads
 from skaudio._differentiable import BATCH_SIZE
-from skaudio._pipelines import first_log_mel, trained_resampler
+from skaudio._pipelines import check_pipeline, first_log_mel, trained_resampler
 from skaudio.nn.merging import merge_by, spread
 
 __all__ = ["kept_log_mel"]
 
 
-def kept_log_mel(pipe: Pipeline, X: Any) -> np.ndarray:
+def kept_log_mel(pipe: Any, X: Any) -> np.ndarray:
     """What a fitted pipeline with `DiffResResampler` keeps of the spectrograms of clips.
 
     Frames are merged as the network behind them had it, and put back where they were: a stretch
@@ -25,7 +24,7 @@ def kept_log_mel(pipe: Pipeline, X: Any) -> np.ndarray:
 
     Parameters
     ----------
-    pipe : Pipeline
+    pipe : Pipeline or search
         As for `frame_importance`. Where one of its steps is a `MelSpectrogram`, it is that step's
         log-mel whose frames are merged, whatever stands between it and the resampler.
     X : array-like of shape (n_clips, ...)
@@ -46,6 +45,7 @@ def kept_log_mel(pipe: Pipeline, X: Any) -> np.ndarray:
     skaudio.DiffResResampler.inverse_transform : The same for what a resampler gave by itself.
     skaudio.MelSpectrogram.inverse_transform : From log-mel to waveforms.
     """
+    pipe = check_pipeline(pipe, "kept_log_mel")
     images, before, resampler = trained_resampler(pipe, X, "kept_log_mel")
     log_mel = first_log_mel(pipe, X, images)
     kept = np.empty_like(log_mel)

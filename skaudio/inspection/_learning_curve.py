@@ -9,6 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skaudio._arguments import is_int
+from skaudio._meta_estimators import unwrap
 from skaudio.inspection._drawing import COLORS, make_axes
 
 __all__ = ["LearningCurveDisplay"]
@@ -195,10 +196,7 @@ def _trained(estimator: Any) -> Any:
             f"such, got {estimator!r}."
         )
     check_is_fitted(estimator)
-    if hasattr(estimator, "cv_results_"):
-        if not hasattr(estimator, "best_estimator_"):
-            raise ValueError(f"{owner} must be a search with refit=True, got refit=False.")
-        estimator = estimator.best_estimator_
+    estimator = unwrap(estimator, owner)
     steps = (
         [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
     )

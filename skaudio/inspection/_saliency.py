@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 
 from skaudio._arguments import abbreviate, is_int, is_real
 from skaudio._clips import check_one_clip
 from skaudio._device import limited_threads
-from skaudio._pipelines import check_classifier, check_pipeline, run_transformers
+from skaudio._pipelines import check_pipeline, run_transformers
 from skaudio.inspection._drawing import COLORS, make_axes
 from skaudio.inspection._spectrogram_axes import (
     draw_level_bar,
@@ -110,7 +109,7 @@ class SaliencyDisplay:
     @classmethod
     def from_estimator(
         cls,
-        pipe: Pipeline,
+        pipe: Any,
         path: Any,
         *,
         target: Any = None,
@@ -122,7 +121,7 @@ class SaliencyDisplay:
 
         Parameters
         ----------
-        pipe : Pipeline
+        pipe : Pipeline or search
             Fitted, with a skaudio classifier as its last step. Modules that it trains together
             with its network, such as `DiffResResampler`, are part of what is explained; log-mel
             that is made inside the network is its input.
@@ -156,8 +155,8 @@ class SaliencyDisplay:
             `target`, `baseline` or `n_steps` is not as above.
         """
         check_one_clip(path, f"path of {cls.__name__}")
-        classifier = check_pipeline(pipe, cls.__name__)
-        check_classifier(pipe, cls.__name__)
+        pipe = check_pipeline(pipe, cls.__name__, network=True)
+        classifier = pipe[-1]
         _check_numbers(baseline, n_steps)
         log_mel, network = _behind_log_mel(classifier, run_transformers(pipe, _one(path)))
         lowest = log_mel.amin((2, 3), keepdim=True)

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.pipeline import Pipeline
 
 from skaudio._arguments import abbreviate, need_count
 from skaudio._clips import as_rows, check_one_clip, file_names, is_clip
 from skaudio._mel_spectrogram import MelSpectrogram
-from skaudio._pipelines import spectrograms
+from skaudio._pipelines import check_pipeline, spectrograms
 from skaudio.inspection._drawing import make_axes
 from skaudio.inspection._spectrogram_axes import (
     channel_names,
@@ -128,12 +127,12 @@ class SpectrogramDisplay:
         return cls(images, titles=_names([clip]), channel_names=names, **units).plot(ax)
 
     @classmethod
-    def from_estimator(cls, pipe: Pipeline, X: Any, y: Any = None, *, ax: Any = None):
+    def from_estimator(cls, pipe: Any, X: Any, y: Any = None, *, ax: Any = None):
         """Draw what a fitted pipeline makes of clips, before it shortens time.
 
         Parameters
         ----------
-        pipe : Pipeline
+        pipe : Pipeline or search
             Fitted; its first step that makes images is asked. Seconds, Hz and decibels are shown
             where one of its steps is a `MelSpectrogram`; otherwise frames, bands and natural
             logarithms.
@@ -166,6 +165,7 @@ class SpectrogramDisplay:
             raise ValueError(
                 f"y of {cls.__name__} must have one label per clip, {len(X)}, got {len(y)}."
             )
+        pipe = check_pipeline(pipe, cls.__name__)
         images = spectrograms(pipe, X, cls.__name__)
         units = units_of(pipe, images.shape[-2:])
         titles = _names(X) if y is None else [str(label) for label in y]

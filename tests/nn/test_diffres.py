@@ -1,9 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import shared_folder
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from skaudio.nn import merging
@@ -21,6 +18,8 @@ from skaudio.nn.diffres import (
 )
 from skaudio.nn.layers import MaskedBatchNorm, ResidualBlock
 
+hypothesis = pytest.importorskip("hypothesis", reason="needs hypothesis")
+given, settings, st = hypothesis.given, hypothesis.settings, hypothesis.strategies
 GOLDEN = ["01_basic_r050", "03_r010_maxnorm", "04_fewpeaks_r025", "05_constant_r075",
           "07_identity_r000", "08_underfull_lt1_r025", "09_maxleak_r050"]  # fmt: skip
 # Tolerances on the mean, from raw scores: rounding of a score moves energy between frames.
@@ -32,14 +31,17 @@ def seeds_fixed():
     torch.manual_seed(0)
 
 
-def golden(name):
-    """Arrays of one golden file, spectrograms with frames last."""
-    with np.load(shared_folder("golden", f"diffres_{name}.npz")) as file:
-        arrays = {key: torch.from_numpy(np.asarray(file[key])) for key in file if key != "note"}
-    for key in ("x", "avgpool", "avgpool_exact", "maxpool_exact", "resolution_enc", "grad_x_avg"):
-        if key in arrays:
-            arrays[key] = arrays[key].transpose(1, 2)
-    return arrays
+@pytest.fixture
+def golden(shared):
+    """Function that reads one golden file: its arrays, spectrograms with frames last."""
+
+    def read(name):
+        with np.load(shared("golden", f"diffres_{name}.npz")) as file:
+            arrays = {key: torch.from_numpy(np.asarray(file[key])) for key in file if key != "note"}
+        framed = ("x", "avgpool", "avgpool_exact", "maxpool_exact", "resolution_enc", "grad_x_avg")
+        return {key: a.transpose(1, 2) if key in framed else a for key, a in arrays.items()}
+
+    return read
 
 
 def case(seed=0, *, batch=3, n_mels=6, n_frames=40, n_out=17, dtype=torch.float32):
@@ -57,14 +59,14 @@ def dense_merge(log_mel, scores, n_out, budget):
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_affine_scores_are_those_of_the_authors_code(name):
+def test_affine_scores_are_those_of_the_authors_code(golden, name):
     g = golden(name)
     scores = normalize_scores(g["raw_score"], int(g["out_len"]), "affine")
     torch.testing.assert_close(scores, g["score"], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_weights_means_and_maxima_are_the_golden_ones(name):
+def test_weights_means_and_maxima_are_the_golden_ones(golden, name):
     g = golden(name)
     n_out, budget = int(g["out_len"]), 1 - float(g["rate"])
     weights = warp_matrix(g["score"], n_out)
@@ -78,7 +80,7 @@ def test_weights_means_and_maxima_are_the_golden_ones(name):
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_means_from_raw_scores_are_the_golden_ones(name):
+def test_means_from_raw_scores_are_the_golden_ones(golden, name):
     g = golden(name)
     n_out = int(g["out_len"])
     mean = warp_mean(g["x"], normalize_scores(g["raw_score"], n_out, "affine"), n_out)
@@ -86,7 +88,7 @@ def test_means_from_raw_scores_are_the_golden_ones(name):
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_guide_loss_and_activeness_are_the_golden_ones(name):
+def test_guide_loss_and_activeness_are_the_golden_ones(golden, name):
     g = golden(name)
     budget = 1 - float(g["rate"])
     loss, active = (f(g["x"], g["score"], budget) for f in (guide_loss, activeness))
@@ -97,7 +99,7 @@ def test_guide_loss_and_activeness_are_the_golden_ones(name):
 # Files 04 and 07 are decided by ties: their true gradients are zero.
 @pytest.mark.parametrize("name", [name for name in GOLDEN if name[:2] not in ("04", "07")])
 @pytest.mark.parametrize("channel", ["avg", "max", "enc"])
-def test_gradients_are_the_golden_ones(name, channel):
+def test_gradients_are_the_golden_ones(golden, name, channel):
     g = golden(name)
     if name[:2] == "09" and channel == "max":
         pytest.skip("made to show the index fault of the authors' maximum")
@@ -115,7 +117,7 @@ def test_gradients_are_the_golden_ones(name, channel):
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-def test_the_estimator_of_the_paper_gives_the_golden_logits(mode):
+def test_the_estimator_of_the_paper_gives_the_golden_logits(golden, mode):
     g = golden("11_full_F40")
     blocks = nn.Sequential(*map(ResidualBlock, [40, 40, 20, 10, 10], [40, 20, 10, 10, 1]))
     names = {"cnn1": "conv1", "cnn2": "conv2", "batch_norm1": "norm1", "batch_norm2": "norm2"}
