@@ -257,7 +257,9 @@ def as_clip(item: Any, name: str, owner: str) -> Clip:
 
 def is_clip(item: Any) -> bool:
     """Tell whether `item` is meant as one clip of `as_clip`, be it right or wrong in detail."""
-    if isinstance(item, Clip | str | os.PathLike | bytes | bytearray | memoryview | Mapping):
+    if isinstance(item, Mapping):
+        return not hasattr(item, "shape")  # which scipy's sparse tables of keys have
+    if isinstance(item, Clip | str | os.PathLike | bytes | bytearray | memoryview):
         return True
     return _is_pair(item) or _is_file_object(item)
 
