@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from skaudio._arguments import abbreviate, is_path, is_real
 from skaudio._decoding import OpenAudio, OpenWave
@@ -194,7 +195,7 @@ def as_clips(
     label = f"{name} of {owner}"
     if is_clip(X):
         raise _single(X, label)
-    if not np.iterable(X) and not hasattr(X, "__array__"):
+    if issparse(X) or not (np.iterable(X) or hasattr(X, "__array__")):
         return None
     items = _items(X, label, with_channels)
     if items is None:
@@ -257,7 +258,9 @@ def as_clip(item: Any, name: str, owner: str) -> Clip:
 
 def is_clip(item: Any) -> bool:
     """Tell whether `item` is meant as one clip of `as_clip`, be it right or wrong in detail."""
-    if isinstance(item, Clip | str | os.PathLike | bytes | bytearray | memoryview | Mapping):
+    if isinstance(item, Mapping):
+        return not issparse(item)  # scipy's tables of keys are dicts too
+    if isinstance(item, Clip | str | os.PathLike | bytes | bytearray | memoryview):
         return True
     return _is_pair(item) or _is_file_object(item)
 
