@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skaudio._arguments import abbreviate, is_int, is_real
-from skaudio._clips import check_one_clip
+from skaudio._clips import check_one_clip, is_clip
 from skaudio._device import limited_threads
 from skaudio._pipelines import check_pipeline, run_transformers
 from skaudio.inspection._drawing import COLORS, make_axes
@@ -156,6 +156,11 @@ class SaliencyDisplay:
         """
         check_one_clip(path, f"path of {cls.__name__}")
         pipe = check_pipeline(pipe, cls.__name__, network=True)
+        if len(pipe) == 1 and is_clip(path):
+            raise ValueError(
+                f"path of {cls.__name__} must be a spectrogram where pipe has no MelSpectrogram, "
+                f"got {abbreviate(path)}."
+            )
         classifier = pipe[-1]
         _check_numbers(baseline, n_steps)
         log_mel, network = _behind_log_mel(classifier, run_transformers(pipe, _one(path)))
