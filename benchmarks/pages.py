@@ -12,8 +12,8 @@ SUMMARY = Path(__file__).parent / "results" / "reliability.json"
 # The rows of the table at the top of the page on reliability, in their order.
 ROWS = (
     "hostile files", "mutants", "parameters", "kills", "full disk", "two processes",
-    "resumed fits", "model files", "seeds", "threads", "fits in a row", "ten thousand clips",
-    "dependencies", "lowest versions",
+    "resumed fits", "model files", "seeds", "threads", "forked children", "fits in a row",
+    "ten thousand clips", "dependencies", "lowest versions",
 )  # fmt: skip
 
 

@@ -297,4 +297,4 @@ def log_mel_images_on_device(
     with torch.inference_mode(), limited_threads(1):  # on a CPU, the same bits for any n_jobs
         inputs = torch.from_numpy(waves).to(pick_device(device))
         result, _ = LogMel(**config)(inputs.view(len(waves), -1, 1, waves.shape[-1]))
-    images.reshape(result.shape)[:] = result.cpu().numpy()
+        images.reshape(result.shape)[:] = result.cpu().numpy()

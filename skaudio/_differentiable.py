@@ -72,9 +72,9 @@ class DifferentiableArray:
     def __iter__(self) -> Iterator[np.ndarray]:
         device = pick_device(self.device)
         for start in range(0, len(self), BATCH_SIZE):
-            batch = torch.from_numpy(np.array(self.inputs[start : start + BATCH_SIZE]))
-            module = place(self.frontend, device)
-            with torch.inference_mode(), limited_threads(self.n_threads):
+            with limited_threads(self.n_threads), torch.inference_mode():
+                batch = torch.from_numpy(np.array(self.inputs[start : start + BATCH_SIZE]))
+                module = place(self.frontend, device)
                 features = module(batch.to(device))[0].cpu().contiguous().numpy()
             yield from features
 
@@ -148,8 +148,9 @@ def as_module(
 ) -> FrontEnd:
     """The module that `as_plain` took apart."""
     kind, config, arrays = plain
-    with torch.device("meta"):  # without drawing weights, which are given
-        module = kind(**config)
-    tensors = {name: torch.tensor(array) for name, array in arrays.items()}
-    module.load_state_dict(tensors, assign=True)
+    with limited_threads(1):
+        with torch.device("meta"):  # without drawing weights, which are given
+            module = kind(**config)
+        tensors = {name: torch.tensor(array) for name, array in arrays.items()}
+        module.load_state_dict(tensors, assign=True)
     return module

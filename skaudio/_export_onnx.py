@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from skaudio._atomic_file import atomic_file
+from skaudio._device import limited_threads
 from skaudio._differentiable import DifferentiableArray
 from skaudio._diffres_resampler import DiffResResampler
 from skaudio._front_end_transformer import FrontEndTransformer
@@ -100,7 +102,7 @@ def export_onnx(pipe: Pipeline, path: str | os.PathLike, *, from_waveform: bool 
     >>> export_onnx(pipe, "model.onnx", from_waveform=True)  # doctest: +SKIP
     """
     _check_packages()
-    with atomic_file(path, "path of export_onnx") as part:
+    with atomic_file(path, "path of export_onnx") as part, limited_threads(1):
         mel = _check_steps(pipe, from_waveform)
         network, shape = _network(pipe, mel, from_waveform)
         name = "waveform" if from_waveform else "spectrogram"
@@ -109,7 +111,7 @@ def export_onnx(pipe: Pipeline, path: str | os.PathLike, *, from_waveform: bool 
             _metadata(pipe[-1], mel), default=np.generic.item
         )
         program.save(part, external_data=False)
-        _compare(part, network, name, shape)
+        _compare(part, pipe[-1], network, name, shape)
 
 
 class _Exported(nn.Module):
@@ -164,8 +166,13 @@ def _network(
     elif mel is None and shape[0] == 1:
         shape = shape[1:]
     module = classifier.net_.module_.cpu().with_frontend(FrontEndChain(parts).cpu())
-    activation = classifier._labels.probabilities
+    activation = _activation(classifier._labels.activation)
     return _Exported(module, activation, from_waveform).eval(), shape
+
+
+def _activation(name: str) -> Callable[[Tensor], Tensor]:
+    """What makes probabilities of logits in the file; `_compare` holds it against `_labels`."""
+    return {"softmax": partial(torch.softmax, dim=1), "sigmoid": torch.sigmoid}[name]
 
 
 def _modules(
@@ -221,7 +228,9 @@ def _to_onnx(network: _Exported, name: str, shape: tuple[int, ...], owner: str) 
     return program
 
 
-def _compare(path: Path, network: _Exported, name: str, shape: tuple[int, ...]) -> None:
+def _compare(
+    path: Path, classifier: Any, network: _Exported, name: str, shape: tuple[int, ...]
+) -> None:
     """Run the file on clips of its own, and as many as the exporter has not seen."""
     import onnxruntime
 
@@ -229,7 +238,8 @@ def _compare(path: Path, network: _Exported, name: str, shape: tuple[int, ...]) 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     found = session.run(["probabilities"], {name: clips})[0]
     with torch.no_grad():
-        expected = network(torch.from_numpy(clips))[0].numpy()
+        logits = network(torch.from_numpy(clips))[1].numpy()
+    expected = classifier._labels.probabilities(logits)
     error = float(np.abs(found - expected).max())
     if not error <= TOLERANCE:
         raise ValueError(

@@ -341,7 +341,7 @@ default='auto', 1, 'fp32', False, None
             enters the last layer.
         """
         check_is_fitted(self)
-        stacked = self._forward("embed_stages", *self._check_X(X)).numpy()
+        stacked = self._forward("embed_stages", *self._check_X(X))
         return np.split(stacked, np.cumsum(self.net_.module_.backbone.dims)[:-1], axis=1)
 
     def transform(self, X: Any) -> np.ndarray:

@@ -150,9 +150,9 @@ class TrainedNetwork(BaseEstimator):
         rng = self._generator(0 if task.fresh else self.n_iter_)
         if task.scheduled and self.early_stopping and self.validation_fraction is not None:
             task = self._hold_out(task, rng)
-        augmenter = self._augmenter(task, rng)
         seed = int(rng.randint(SEED_LIMIT))
         with seeded(seed, device), limited_threads(self.n_threads):
+            augmenter = self._augmenter(task, rng)
             if task.fresh:
                 module = self._new_module(task)
             else:  # a copy, so that training that fails leaves the present weights as they are
@@ -324,8 +324,10 @@ class TrainedNetwork(BaseEstimator):
         """Rebuild the net after loading, or after `set_params(compile=...)`.
 
         By the first of several threads that need it; the others find it when their turn comes.
+        Also amid a prediction, where its weights would be such as cannot be trained.
         """
-        with seeded(0, torch.device("cpu")):
+        here = torch.device("cpu")
+        with seeded(0, here), limited_threads(self.n_threads), torch.inference_mode(False):
             net = self._net
             if net is not None and net.compiled != self.compile:
                 self._arrays = plain_arrays(net.module_)
@@ -354,8 +356,12 @@ class TrainedNetwork(BaseEstimator):
         settings = self._parameter_settings(module)
         return make_net(self, module, settings, device=torch.device("cpu"))
 
-    def _forward(self, method: str, images: np.ndarray, frontend: FrontEndChain) -> torch.Tensor:
-        """Results of a method of the network for all clips, batch by batch, on the CPU."""
+    def _forward(self, method: str, images: np.ndarray, frontend: FrontEndChain) -> np.ndarray:
+        """Results of a method of the network for all clips, batch by batch, in float32.
+
+        What is made of them is left to numpy: a computation of torch outside of this block would
+        start its threads, and processes that are forked later would wait for them for ever.
+        """
         device = device_of(self)
         check_choice(self, "precision", tuple(AMP_DTYPES))
         parts = []
@@ -369,8 +375,8 @@ class TrainedNetwork(BaseEstimator):
             module.amp_dtype = AMP_DTYPES[self.precision]
             for start in range(0, len(images), self.batch_size):
                 batch = torch.from_numpy(images[start : start + self.batch_size].copy())
-                parts.append(getattr(module, method)(batch.to(device)).float().cpu())
-        return torch.cat(parts)
+                parts.append(getattr(module, method)(batch.to(device)).float().cpu().numpy())
+        return np.concatenate(parts)
 
     def _generator(self, epochs_done: int) -> np.random.RandomState:
         # The number of epochs is part of the seed, so that training on continues, not repeats.
