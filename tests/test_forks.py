@@ -142,6 +142,22 @@ def test_nor_does_it_where_models_are_looked_at(resampling, clip, two_threads, u
     assert seen.found == {}
 
 
+def test_weights_that_a_prediction_has_built_or_moved_can_be_trained(fitted, tmp_path):
+    joblib.dump(fitted, tmp_path / "pipe.joblib")
+    pipe = joblib.load(tmp_path / "pipe.joblib")
+    answers_of(pipe, waves())
+    module = pipe[-1].net_.module_
+    assert not any(one.is_inference() for one in module.state_dict().values())
+    images, frontend = pipe[-1]._check_X(pipe[:-1].transform(waves()))
+    module.with_frontend(frontend)(torch.from_numpy(images.copy())).sum().backward()
+
+
+def test_a_module_that_is_moved_in_a_prediction_can_be_trained():
+    with torch.inference_mode():
+        module = _device.place(torch.nn.Linear(2, 2), torch.device("meta"))
+    assert not module.weight.is_inference()
+
+
 def test_a_computation_with_several_threads_would_be_seen(two_threads):
     with Unlimited() as seen:
         torch.ones(3).sum()
