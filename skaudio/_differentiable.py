@@ -11,7 +11,14 @@ import torch
 from skaudio._device import limited_threads, pick_device, place
 from skaudio.nn.frontend import FrontEnd, FrontEndChain
 
-__all__ = ["DifferentiableArray", "as_module", "as_plain", "plain_arrays", "take_apart"]
+__all__ = [
+    "DifferentiableArray",
+    "as_module",
+    "as_plain",
+    "plain_arrays",
+    "plain_eps",
+    "take_apart",
+]
 
 # Clips that are computed at a time.
 BATCH_SIZE = 32
@@ -136,6 +143,15 @@ def plain_arrays(module: torch.nn.Module) -> dict[str, np.ndarray]:
         name: np.ascontiguousarray(tensor.detach().cpu().numpy())
         for name, tensor in module.state_dict().items()
     }
+
+
+def plain_eps(module: torch.nn.Module) -> dict[str, float]:
+    """What normalisation layers of a module add to variances, by the names of the layers.
+
+    It is no weight, and packages and versions have defaults of their own.
+    """
+    layers = {name: getattr(part, "eps", None) for name, part in module.named_modules()}
+    return {name: eps for name, eps in layers.items() if isinstance(eps, float)}
 
 
 def as_plain(module: FrontEnd) -> tuple[type[FrontEnd], dict[str, Any], dict[str, np.ndarray]]:

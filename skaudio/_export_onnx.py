@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -26,7 +25,7 @@ from skaudio._device import limited_threads
 from skaudio._differentiable import DifferentiableArray
 from skaudio._diffres_resampler import DiffResResampler
 from skaudio._front_end_transformer import FrontEndTransformer
-from skaudio._mel_parameters import image_shape, layer_settings
+from skaudio._mel_parameters import floor_of, image_shape, layer_settings
 from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._pipelines import check_classifier, check_pipeline, transformers
 from skaudio.nn.frontend import FrontEnd, FrontEndChain
@@ -81,7 +80,8 @@ def export_onnx(pipe: Pipeline, path: str | os.PathLike, *, from_waveform: bool 
     What else a program must know is JSON under the key ``"skaudio"`` of the file's metadata:
     ``classes``, the labels in the order of the columns; ``activation``, what makes probabilities of
     logits, softmax or, where a clip has any number of labels, sigmoid; ``mel``, the arguments of a
-    `MelSpectrogram` that makes the input; and ``version``, of skaudio.
+    `MelSpectrogram` that makes the input; ``log_floor``, what it adds to mel power before the
+    logarithm; and ``version``, of skaudio.
 
     The file has operators of opset 18, the Fourier transform is the operator STFT [1]_;
     onnxruntime 1.18 or newer runs it.
@@ -182,9 +182,9 @@ def _modules(
     clips: Any = np.zeros((1, *[1] * (3 - len(shape)), *shape), dtype=np.float32)
     steps = transformers(pipe)
     if mel is not None and mel.in_network:
-        first = clone(mel).set_params(cache_dir=None, memmap_dir=None)
+        first = copy.deepcopy(mel).set_params(cache_dir=None, memmap_dir=None)
         silence = [np.zeros((*_channels(mel), mel.n_samples_), dtype=np.float32)]
-        clips = first.fit(silence).transform(silence)
+        clips = first.transform(silence)
     modules: list[FrontEnd] = clips.frontend.parts() if hasattr(clips, "frontend") else []
     for step in steps if mel is None else steps[1:]:
         # Computed arrays carry no modules, so each step is also asked what it would be in a chain.
@@ -262,6 +262,7 @@ def _metadata(classifier: Any, mel: MelSpectrogram | None) -> dict[str, Any]:
         "classes": classifier.label_names_.tolist(),
         "activation": classifier._labels.activation,
         "mel": arguments,
+        "log_floor": None if mel is None else floor_of(mel),
         "version": version("skaudio"),
     }
 

@@ -407,6 +407,11 @@ default='auto', 1, 'fp32', False, None
                 init_head(network.head)
         return StagedClassifier(standardize, network, head=network.head)
 
+    def _shape_of(self, module: ImageClassifier) -> dict[str, Any]:
+        """Also what was chosen for parameters that are None; see `TrainedNetwork`."""
+        chosen: Any = module.backbone.chosen
+        return super()._shape_of(module) | chosen
+
     def _stages(self, module: ImageClassifier) -> list[list[str]]:
         return [[name for layer in stage for name in layer] for stage in _layers(module)]
 

@@ -34,7 +34,7 @@ from skaudio._device import (
     place,
     seeded,
 )
-from skaudio._differentiable import plain_arrays
+from skaudio._differentiable import plain_arrays, plain_eps
 from skaudio._fit_digest import digest_of_fit
 from skaudio._labels import MultiLabel, SingleLabel
 from skaudio._training import compile_errors, continue_optimizer, make_net
@@ -79,7 +79,7 @@ class TrainedNetwork(BaseEstimator):
         state = super().__getstate__().copy()
         net = state.pop("_net", None)
         if net is not None:
-            state["_arrays"] = plain_arrays(net.module_)
+            state |= {"_arrays": plain_arrays(net.module_), "_eps": plain_eps(net.module_)}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -101,6 +101,10 @@ class TrainedNetwork(BaseEstimator):
         Only parameters and the arguments may decide what is built: it is called again after
         loading. `image_shape` is channels, mel bands and frames behind the front end.
         """
+
+    def _shape_of(self, module: ImageClassifier) -> dict[str, Any]:
+        """Parameters that build this network again, also where their defaults are others."""
+        return {name: getattr(self, name) for name in self._shaping}
 
     def _stages(self, module: ImageClassifier) -> list[list[str]]:
         """Names of the parameters of each stage of the backbone, without the head."""
@@ -211,12 +215,11 @@ class TrainedNetwork(BaseEstimator):
         """What a fitted estimator consists of, besides what `_new_module` has set."""
         earlier = [] if task.fresh else self.history_
         rows = enumerate(history, len(earlier) + 1)
-        shaping = {name: getattr(self, name) for name in self._shaping}
         return {
             "_net": net,
             "_labels": task.labels,
             "classes_": task.labels.classes,
-            "_architecture": shaping if task.fresh else self._architecture,
+            "_architecture": self._shape_of(net.module_) if task.fresh else self._architecture,
             "_frontend_plain": [(type(part), part.config()) for part in net.module_.frontend],
             "history_": (past := earlier + [_summary(row, epoch) for epoch, row in rows]),
             "n_iter_": len(past),
@@ -330,7 +333,7 @@ class TrainedNetwork(BaseEstimator):
         with seeded(0, here), limited_threads(self.n_threads), torch.inference_mode(False):
             net = self._net
             if net is not None and net.compiled != self.compile:
-                self._arrays = plain_arrays(net.module_)
+                self._arrays, self._eps = plain_arrays(net.module_), plain_eps(net.module_)
                 net = None
             if net is None:
                 net = self._net = self._rebuild_net()
@@ -352,6 +355,8 @@ class TrainedNetwork(BaseEstimator):
         module.frontend = frontend
         tensors = {name: torch.tensor(array) for name, array in self._arrays.items()}
         module.load_state_dict(tensors)
+        for name, eps in getattr(self, "_eps", {}).items():  # files of before do not have them
+            module.get_submodule(name).eps = eps  # type: ignore[assignment]
         module.to(memory_format=torch.channels_last)
         settings = self._parameter_settings(module)
         return make_net(self, module, settings, device=torch.device("cpu"))
