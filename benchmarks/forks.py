@@ -1,13 +1,26 @@
-"""Work in processes that may be killed, and small disks. Linux only."""
+"""Work in processes that may be killed, and small disks; and models in forked children.
 
+Linux only. Run from the repository; it takes a minute and writes a row of docs/reliability.md:
+
+    python benchmarks/forks.py
+
+Models answer, then the process is forked and they are asked again, as by servers that load them
+before they start their workers and by pools of processes; tests/forked_answers.py does it.
+"""
+
+import argparse
+import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from pages import write_row
 
 # A copy of this process, in which everything is imported: hundreds of rounds take minutes.
 FORK = multiprocessing.get_context("fork")
@@ -105,3 +118,30 @@ def room_of(disk, size_bytes):
         yield
     finally:
         filler.unlink()
+
+
+def main():
+    """Fork processes in which models have answered, and write the row."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3, help="processes that are forked from")
+    options = parser.parse_args()
+    script = Path(__file__).parents[1] / "tests" / "forked_answers.py"
+    outcomes, found = Counter(), {}
+    for _ in range(options.rounds):
+        done = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, check=True)
+        found = json.loads(done.stdout)
+        outcomes.update(told for ways in found.values() for told in ways.values())
+    faults = {told: count for told, count in outcomes.items() if told != "same"}
+    print(outcomes)
+    write_row(
+        "forked children",
+        f"{outcomes.total()} forks of processes in which a model had answered: {len(found)} "
+        f"models, {len(next(iter(found.values())))} ways to ask or train in the child",
+        f"{outcomes['same']} gave the bits of the parent, {faults.pop('hung', 0)} hung, "
+        f"{sum(faults.values())} had another outcome",
+        "python benchmarks/forks.py",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,8 @@ ROWS = (
     "hostile files", "lengths", "containers of paths", "files in memory", "mutants",
     "code mutants", "parameters", "kills", "full disk", "two processes", "folders", "output",
     "no locks", "folders of caches", "names that are no text", "resumed fits", "model files",
-    "seeds", "threads", "fits in a row", "ten thousand clips", "dependencies", "lowest versions",
+    "seeds", "threads", "forked children", "fits in a row", "ten thousand clips", "dependencies",
+    "lowest versions",
 )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -226,7 +225,7 @@ class SpectrogramClassifier(
             matrix: then every label has a probability of its own.
         """
         logits = self._logits(X)
-        return self._labels.probabilities(logits).numpy()
+        return self._labels.probabilities(logits)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithm of `predict_proba`, exact for tiny probabilities too.
@@ -242,7 +241,7 @@ class SpectrogramClassifier(
             Columns as those of `predict_proba`.
         """
         logits = self._logits(X)
-        return self._labels.log_probabilities(logits).numpy()
+        return self._labels.log_probabilities(logits)
 
     def predict(self, X: Any) -> np.ndarray:
         """Most probable class of every clip, or all labels that reach `threshold`.
@@ -274,7 +273,7 @@ class SpectrogramClassifier(
             Features for any scikit-learn estimator.
         """
         check_is_fitted(self)
-        return self._forward("embed", *self._check_X(X)).numpy()
+        return self._forward("embed", *self._check_X(X))
 
     @property
     def label_names_(self) -> np.ndarray:
@@ -431,9 +430,9 @@ class SpectrogramClassifier(
     ) -> ClipDataset:
         return ClipDataset(images, labels.targets(y), labels.weights(self, y, weight))
 
-    def _logits(self, X: Any) -> torch.Tensor:
+    def _logits(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        return self._forward("__call__", *self._check_X(X)).double()
+        return self._forward("__call__", *self._check_X(X)).astype(np.float64)
 
 
 @contextmanager

@@ -296,6 +296,7 @@ def log_mel_images(
     *,
     mel: dict[str, Any],
     windows: Sequence[tuple[int, int | None]],
+    floor: float,
 ) -> None:
     """Log-mel images of waveforms.
 
@@ -311,6 +312,8 @@ n_mels, n_frames), float32
         Arguments of `skaudio.dsp.mel_power` besides the lengths of hop and window.
     windows : sequence of (int, int or None)
         Lengths of hop and window of every channel.
+    floor : float
+        Added to mel power before the logarithm.
     """
     waves = waves.reshape(-1, waves.shape[-1])
     channels = images.reshape(len(waves), len(windows), *images.shape[-2:])
@@ -321,7 +324,7 @@ n_mels, n_frames), float32
         power = dsp.mel_power(
             waves, hop_length=hop, win_length=win, out=place if right else None, **mel
         )
-        log_mel = dsp.log_mel(power)
+        log_mel = dsp.log_mel(power, floor=floor)
         if not right:
             place[:] = dsp.resize_time(log_mel, place.shape[-1])
 
@@ -338,4 +341,4 @@ def log_mel_images_on_device(
     with torch.inference_mode(), limited_threads(1):  # on a CPU, the same bits for any n_jobs
         inputs = torch.from_numpy(waves).to(pick_device(device))
         result, _ = LogMel(**config)(inputs.view(len(waves), -1, 1, waves.shape[-1]))
-    images.reshape(result.shape)[:] = result.cpu().numpy()
+        images.reshape(result.shape)[:] = result.cpu().numpy()

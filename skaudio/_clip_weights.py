@@ -110,7 +110,7 @@ def label_weights(owner: Any, y: np.ndarray, names: np.ndarray) -> tuple[Tensor,
                 f"{abbreviate(names.tolist())}, got {abbreviate(given)}."
             )
         present, absent = [given.get(name, 1.0) for name in names.tolist()], np.ones(len(names))
-    return tuple(torch.tensor(np.asarray(w), dtype=torch.float32) for w in (present, absent))  # type: ignore[return-value]
+    return tuple(torch.from_numpy(np.array(w, dtype=np.float32)) for w in (present, absent))  # type: ignore[return-value]
 
 
 def _check_class_weight(owner: Any) -> dict[Any, float] | str | None:

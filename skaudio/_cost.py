@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from skaudio._arguments import is_int, need_count
 from skaudio._clips import as_rows
-from skaudio._device import seeded
+from skaudio._device import limited_threads, seeded
 from skaudio._differentiable import DifferentiableArray
 from skaudio._meta_estimators import is_search
 from skaudio._pipelines import (
@@ -163,8 +163,9 @@ def cost(pipe: Any, X: Any, *, n_repeats: int = 10) -> Cost:
     features_ms, features = _clock(lambda n: prepare(clips[n]), runs)
     images, frontend = classifier._check_X(features)
     network_ms, _ = _clock(lambda n: classifier._forward("__call__", images, frontend), runs)
-    module = copy.deepcopy(classifier.net_.module_.with_frontend(frontend)).cpu()
-    frontend_macs, backbone_macs = _count_macs(module, images[:1])
+    with limited_threads(classifier.n_threads):
+        module = copy.deepcopy(classifier.net_.module_.with_frontend(frontend)).cpu()
+        frontend_macs, backbone_macs = _count_macs(module, images[:1])
     n_frontend = _count_parameters(module.frontend)
     return Cost(
         frontend_parameters=n_frontend,
@@ -214,10 +215,10 @@ def macs_of(pipe: Pipeline, X: Any, n_classes: int) -> int:
     classifier._check_parameters()
     classifier.input_shape_ = images.shape[1:]
     shape = frontend.output_shape(images.shape[1:])
-    with seeded(0, torch.device("cpu")):
+    with seeded(0, torch.device("cpu")), limited_threads(classifier.n_threads):
         module = classifier._build_module(nn.Identity(), shape, n_classes, pretrained=False)
-    module.frontend = copy.deepcopy(frontend).cpu()
-    return sum(_count_macs(module, images))
+        module.frontend = copy.deepcopy(frontend).cpu()
+        return sum(_count_macs(module, images))
 
 
 def candidate_costs(

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from skaudio._warning import warn
+
 __all__ = [
     "AMP_DTYPES",
     "OutOfMemoryError",
@@ -40,17 +42,20 @@ FIRST_SCALE = 1024.0
 _GENERATOR_LOCK = threading.RLock()
 _COUNT_LOCK = threading.Lock()
 _PLACE_LOCK = threading.Lock()
+# Whether a block of this process, or of one that it was forked from, had several threads.
+_had_threads = _lost_threads = False
 
 
-def _renew_locks() -> None:
-    """In a forked process nobody is left to release what other threads held."""
-    global _GENERATOR_LOCK, _COUNT_LOCK, _PLACE_LOCK
+def _start_anew() -> None:
+    """In a forked process nobody is left to release what other threads held, or to compute."""
+    global _GENERATOR_LOCK, _COUNT_LOCK, _PLACE_LOCK, _lost_threads
     _GENERATOR_LOCK = threading.RLock()
     _COUNT_LOCK, _PLACE_LOCK = threading.Lock(), threading.Lock()
+    _lost_threads = _had_threads
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_renew_locks)
+    os.register_at_fork(after_in_child=_start_anew)
 
 
 @contextmanager
@@ -82,10 +87,20 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 def limited_threads(n_threads: int | None) -> Iterator[None]:
     """Let torch use so many threads of the CPU inside the block; None changes nothing.
 
-    The count holds for the calling thread only.
+    The count holds for the calling thread only. In a process that was forked after a block with
+    several threads it is 1: OpenMP would wait for ever for threads that are not there.
     """
+    global _had_threads
     before = torch.get_num_threads()
-    if n_threads is None or n_threads == before:
+    n_threads = before if n_threads is None else n_threads
+    if n_threads > 1 and _lost_threads:
+        warn(
+            f"This process was forked from one that had computed with n_threads={n_threads}, and "
+            "computes with one thread: start processes by 'spawn', or compute in them only."
+        )
+        n_threads = 1
+    _had_threads = _had_threads or n_threads > 1
+    if n_threads == before:
         yield
         return
     with _COUNT_LOCK:
@@ -128,7 +143,8 @@ def place(module: Module, device: torch.device) -> Module:
     device = torch.empty(0, device=device).device  # with its number
     with _PLACE_LOCK:
         if any(tensor.device != device for tensor in chain(module.parameters(), module.buffers())):
-            module.to(device)
+            with torch.inference_mode(False):  # or these weights could never be trained again
+                module.to(device)
         return module.eval()
 
 

@@ -11,7 +11,14 @@ import torch
 from skaudio._device import limited_threads, pick_device, place
 from skaudio.nn.frontend import FrontEnd, FrontEndChain
 
-__all__ = ["DifferentiableArray", "as_module", "as_plain", "plain_arrays", "take_apart"]
+__all__ = [
+    "DifferentiableArray",
+    "as_module",
+    "as_plain",
+    "plain_arrays",
+    "plain_eps",
+    "take_apart",
+]
 
 # Clips that are computed at a time.
 BATCH_SIZE = 32
@@ -72,9 +79,9 @@ class DifferentiableArray:
     def __iter__(self) -> Iterator[np.ndarray]:
         device = pick_device(self.device)
         for start in range(0, len(self), BATCH_SIZE):
-            batch = torch.from_numpy(np.array(self.inputs[start : start + BATCH_SIZE]))
-            module = place(self.frontend, device)
-            with torch.inference_mode(), limited_threads(self.n_threads):
+            with limited_threads(self.n_threads), torch.inference_mode():
+                batch = torch.from_numpy(np.array(self.inputs[start : start + BATCH_SIZE]))
+                module = place(self.frontend, device)
                 features = module(batch.to(device))[0].cpu().contiguous().numpy()
             yield from features
 
@@ -138,6 +145,15 @@ def plain_arrays(module: torch.nn.Module) -> dict[str, np.ndarray]:
     }
 
 
+def plain_eps(module: torch.nn.Module) -> dict[str, float]:
+    """What normalisation layers of a module add to variances, by the names of the layers.
+
+    It is no weight, and packages and versions have defaults of their own.
+    """
+    layers = {name: getattr(part, "eps", None) for name, part in module.named_modules()}
+    return {name: eps for name, eps in layers.items() if isinstance(eps, float)}
+
+
 def as_plain(module: FrontEnd) -> tuple[type[FrontEnd], dict[str, Any], dict[str, np.ndarray]]:
     """Class, constructor arguments and weights of a module, without any object of torch."""
     return type(module), module.config(), plain_arrays(module)
@@ -148,8 +164,9 @@ def as_module(
 ) -> FrontEnd:
     """The module that `as_plain` took apart."""
     kind, config, arrays = plain
-    with torch.device("meta"):  # without drawing weights, which are given
-        module = kind(**config)
-    tensors = {name: torch.tensor(array) for name, array in arrays.items()}
-    module.load_state_dict(tensors, assign=True)
+    with limited_threads(1):
+        with torch.device("meta"):  # without drawing weights, which are given
+            module = kind(**config)
+        tensors = {name: torch.tensor(array) for name, array in arrays.items()}
+        module.load_state_dict(tensors, assign=True)
     return module

@@ -168,7 +168,8 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             random_generator(self.random_state, type(self).__name__).randint(SEED_LIMIT)
         )
         options = {"guide_weight": float(self.guide_weight)} if self.method == "diffres" else {}
-        with seeded(int(rng.randint(SEED_LIMIT)), torch.device("cpu")):
+        seed, here = int(rng.randint(SEED_LIMIT)), torch.device("cpu")
+        with seeded(seed, here), limited_threads(self.n_threads):
             n_mels = before.output_shape(inputs.shape[1:])[1]
             module = METHODS[self.method](n_mels, self._plain_budget(), **options)
         if self.pretrain_epochs > 0:

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,16 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from skaudio._atomic_file import atomic_file
+from skaudio._device import limited_threads
 from skaudio._differentiable import DifferentiableArray
 from skaudio._diffres_resampler import DiffResResampler
 from skaudio._front_end_transformer import FrontEndTransformer
-from skaudio._mel_parameters import image_shape, layer_settings
+from skaudio._mel_parameters import floor_of, image_shape, layer_settings
 from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._pipelines import check_pipeline, transformers
 from skaudio.nn.frontend import FrontEnd, FrontEndChain
@@ -81,7 +82,8 @@ def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = Fal
     What else a program must know is JSON under the key ``"skaudio"`` of the file's metadata:
     ``classes``, the labels in the order of the columns; ``activation``, what makes probabilities of
     logits, softmax or, where a clip has any number of labels, sigmoid; ``mel``, the arguments of a
-    `MelSpectrogram` that makes the input; and ``version``, of skaudio.
+    `MelSpectrogram` that makes the input; ``log_floor``, what it adds to mel power before the
+    logarithm; and ``version``, of skaudio.
 
     The file has operators of opset 18, the Fourier transform is the operator STFT [1]_;
     onnxruntime 1.18 or newer runs it.
@@ -102,7 +104,7 @@ def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = Fal
     >>> export_onnx(pipe, "model.onnx", from_waveform=True)  # doctest: +SKIP
     """
     _check_packages()
-    with atomic_file(path, "path of export_onnx") as part:
+    with atomic_file(path, "path of export_onnx") as part, limited_threads(1):
         pipe = check_pipeline(pipe, "export_onnx", network=True)
         mel = _check_steps(pipe, from_waveform)
         network, shape = _network(pipe, mel, from_waveform)
@@ -112,7 +114,7 @@ def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = Fal
             _metadata(pipe[-1], mel), default=np.generic.item
         )
         program.save(part, external_data=False)
-        _compare(part, network, name, shape)
+        _compare(part, pipe[-1], network, name, shape)
 
 
 class _Exported(nn.Module):
@@ -167,8 +169,13 @@ def _network(
     elif mel is None and shape[0] == 1:
         shape = shape[1:]
     module = classifier.net_.module_.cpu().with_frontend(FrontEndChain(parts).cpu())
-    activation = classifier._labels.probabilities
+    activation = _activation(classifier._labels.activation)
     return _Exported(module, activation, from_waveform).eval(), shape
+
+
+def _activation(name: str) -> Callable[[Tensor], Tensor]:
+    """What makes probabilities of logits in the file; `_compare` holds it against `_labels`."""
+    return torch.sigmoid if name == "sigmoid" else partial(torch.softmax, dim=1)
 
 
 def _modules(
@@ -178,9 +185,9 @@ def _modules(
     clips: Any = np.zeros((1, *[1] * (3 - len(shape)), *shape), dtype=np.float32)
     steps = transformers(pipe)
     if mel is not None and mel.in_network:
-        first = clone(mel).set_params(cache_dir=None, memmap_dir=None)
+        first = copy.deepcopy(mel).set_params(cache_dir=None, memmap_dir=None)
         silence = [np.zeros((*_channels(mel), mel.n_samples_), dtype=np.float32)]
-        clips = first.fit(silence).transform(silence)
+        clips = first.transform(silence)
     modules: list[FrontEnd] = clips.frontend.parts() if hasattr(clips, "frontend") else []
     for step in steps if mel is None else steps[1:]:
         # Computed arrays carry no modules, so each step is also asked what it would be in a chain.
@@ -224,7 +231,9 @@ def _to_onnx(network: _Exported, name: str, shape: tuple[int, ...], owner: str) 
     return program
 
 
-def _compare(path: Path, network: _Exported, name: str, shape: tuple[int, ...]) -> None:
+def _compare(
+    path: Path, classifier: Any, network: _Exported, name: str, shape: tuple[int, ...]
+) -> None:
     """Run the file on clips of its own, and as many as the exporter has not seen."""
     import onnxruntime
 
@@ -232,7 +241,8 @@ def _compare(path: Path, network: _Exported, name: str, shape: tuple[int, ...]) 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     found = session.run(["probabilities"], {name: clips})[0]
     with torch.no_grad():
-        expected = network(torch.from_numpy(clips))[0].numpy()
+        logits = network(torch.from_numpy(clips))[1].numpy()
+    expected = classifier._labels.probabilities(logits)
     error = float(np.abs(found - expected).max())
     if not error <= TOLERANCE:
         raise ValueError(
@@ -255,6 +265,7 @@ def _metadata(classifier: Any, mel: MelSpectrogram | None) -> dict[str, Any]:
         "classes": classifier.label_names_.tolist(),
         "activation": classifier._labels.activation,
         "mel": arguments,
+        "log_floor": None if mel is None else floor_of(mel),
         "version": version("skaudio"),
     }
 

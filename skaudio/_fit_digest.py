@@ -5,11 +5,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import logging
 import os
 import re
+import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -32,6 +37,10 @@ PACKAGES = ("numpy", "scikit-learn", "skaudio", "skorch", "timm", "torch")
 VERSIONED = ("builtins.", "numpy.", "skaudio.", "sklearn.", "skorch.", "timm.", "torch.")
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 CLIPS_AT_A_TIME = 256
+# Where Python and packages are: what their functions name is not looked into.
+PYTHON = os.path.realpath(sysconfig.get_path("stdlib")) + os.sep
+PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
+LONG_ARRAY = 4096  # numbers; longer arrays count by their checksum
 
 
 def digest_of_fit(
@@ -45,7 +54,8 @@ def digest_of_fit(
 
     The network counts as it is before training, so that seeds, files of weights, statistics of the
     clips and the weights that a warm start goes on from are all in it. Functions and classes of the
-    user count by name and source; what these call is not looked at.
+    user count by name, source and what they use: closures, global values, and functions and classes
+    of his that they name. Those of installed packages count by name and source.
 
     Parameters
     ----------
@@ -109,6 +119,10 @@ def _describe(value: Any, above: tuple[int, ...]) -> str:
         return f"({', '.join(map(describe, value))})"
     if isinstance(value, set | frozenset):
         return f"{{{', '.join(sorted(map(describe, value)))}}}"
+    if isinstance(value, np.ndarray) and value.size > LONG_ARRAY and value.dtype != object:
+        return _checksum(value, np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+    if isinstance(value, torch.Tensor) and value.numel() > LONG_ARRAY:
+        return _checksum(value, bytes_of(value.detach().cpu()))
     if isinstance(value, np.ndarray | np.generic):
         return describe(value.tolist())
     if isinstance(value, torch.Tensor):
@@ -129,6 +143,10 @@ def _describe(value: Any, above: tuple[int, ...]) -> str:
         return f"{_source(value)}{describe(_inherited(value))}"
     if inspect.isroutine(value):
         return f"{_source(value)}{describe(_held(value))}"
+    if isinstance(value, property):
+        return describe((value.fget, value.fset))
+    if isinstance(value, logging.Logger):  # knows all others
+        return value.name
     if hasattr(value, "__dict__"):
         return describe((type(value), vars(value)))
     if inspect.iscode(value):
@@ -139,6 +157,12 @@ def _describe(value: Any, above: tuple[int, ...]) -> str:
     with suppress(Exception):  # it cannot be copied: its type is all that is known
         text += describe(value.__reduce_ex__(2)[2:3])
     return ADDRESS.sub("", text)
+
+
+def _checksum(array: np.ndarray | torch.Tensor, content: Any) -> str:
+    """Type and shape of a long array, and a checksum of its bytes."""
+    checksum = hashlib.blake2b(content, digest_size=16).hexdigest()
+    return f"{array.dtype} {tuple(array.shape)} {checksum}"
 
 
 def _source(value: Any) -> str:
@@ -153,19 +177,52 @@ def _source(value: Any) -> str:
 
 
 def _held(value: Any) -> list[Any]:
-    """What a function brings along: the object of a method, defaults, a closure."""
+    """What a function brings along: the object of a method, defaults, a closure, global values."""
     names = ("__self__", "__defaults__", "__kwdefaults__")
     cells = []
     for cell in getattr(value, "__closure__", None) or ():
         with suppress(ValueError):  # it is empty
             cells.append(cell.cell_contents)
-    return [*(getattr(value, name, None) for name in names), *cells]
+    return [*(getattr(value, name, None) for name in names), *cells, _globals_of(value)]
+
+
+def _globals_of(function: Any) -> dict[str, Any]:
+    """Global values that a function of the user names, and what it names of modules of his.
+
+    Names of attributes are not told from those of values: one too many makes another fit at most.
+    """
+    code = getattr(function, "__code__", None)
+    known = f"{function.__module__}.".startswith(VERSIONED)
+    if code is None or known or _is_installed(code.co_filename):
+        return {}
+    names = _names_in(code)
+    found = {n: function.__globals__[n] for n in names if n in function.__globals__}
+    for name, value in list(found.items()):
+        if inspect.ismodule(value) and not _is_installed(getattr(value, "__file__", None)):
+            found |= {f"{name}.{n}": getattr(value, n) for n in names if hasattr(value, n)}
+    return found
+
+
+def _names_in(code: CodeType) -> set[str]:
+    """Names of global values and of attributes in a function and in those within it."""
+    inner = [_names_in(part) for part in code.co_consts if inspect.iscode(part)]
+    return set(code.co_names).union(*inner)
+
+
+def _is_installed(file: str | None) -> bool:
+    """Whether code is part of a package, of Python, or compiled, rather than of the user."""
+    if file is None or os.path.realpath(file).startswith(PYTHON):
+        return True
+    return not PACKAGE_FOLDERS.isdisjoint(Path(file).parts)
 
 
 def _inherited(value: type) -> list[Any]:
     """What a class has besides its text: the classes above it, values and functions."""
     if f"{value.__module__}.".startswith(VERSIONED):
         return []
+    home = "" if value.__module__ == "__main__" else value.__module__
+    if _is_installed(getattr(sys.modules.get(home), "__file__", "")):
+        return [value.__bases__]  # its text says the rest
     own = {
         name: part
         for name, part in vars(value).items()

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.sparse import issparse
+from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor, nn
@@ -66,22 +66,22 @@ class SingleLabel:
         """The loss of every clip."""
         return SoftmaxLoss(owner.label_smoothing)
 
-    def log_probabilities(self, logits: Tensor) -> Tensor:
+    def log_probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Logarithms of probabilities that sum to one."""
-        return torch.log_softmax(logits, dim=1)
+        return log_softmax(logits, axis=1)
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Probabilities that sum to one."""
-        return torch.softmax(logits, dim=1)
+        return softmax(logits, axis=1)
 
     def hits(self, logits: Tensor, target: Tensor) -> Tensor:
         """Whether the most probable class of a clip is its own."""
         return logits.argmax(dim=1) == target.argmax(dim=1)
 
-    def decide(self, owner: Any, logits: Tensor) -> np.ndarray:
+    def decide(self, owner: Any, logits: np.ndarray) -> np.ndarray:
         """The most probable class of every clip."""
         _check_no_threshold(owner)
-        return self.names[logits.argmax(dim=1).numpy()]
+        return self.names[logits.argmax(axis=1)]
 
     def check(self, owner: Any, label: str) -> None:
         """Check that there is something to tell apart, and that no threshold asks for more."""
@@ -149,22 +149,22 @@ class MultiLabel:
         present, absent = label_weights(owner, y, self.names)
         return SigmoidLoss(present, absent, owner.label_smoothing)
 
-    def log_probabilities(self, logits: Tensor) -> Tensor:
+    def log_probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Logarithm of the probability of every label."""
-        return nn.functional.logsigmoid(logits)
+        return log_expit(logits)
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Probability of every label."""
-        return torch.sigmoid(logits)
+        return expit(logits)
 
     def hits(self, logits: Tensor, target: Tensor) -> Tensor:
         """Whether a label is rightly found, or not found, at a probability of a half."""
         return (logits >= 0) == (target >= 0.5)
 
-    def decide(self, owner: Any, logits: Tensor) -> np.ndarray:
+    def decide(self, owner: Any, logits: np.ndarray) -> np.ndarray:
         """Which labels reach their threshold, as an indicator matrix of int64."""
         threshold = check_threshold(owner, len(self.names))
-        return (self.probabilities(logits).numpy() >= threshold).astype(np.int64)
+        return (self.probabilities(logits) >= threshold).astype(np.int64)
 
     def check(self, owner: Any, label: str) -> None:
         """Check what only goes with many labels."""

@@ -341,7 +341,7 @@ default='auto', 1, 'fp32', False, None
             enters the last layer.
         """
         check_is_fitted(self)
-        stacked = self._forward("embed_stages", *self._check_X(X)).numpy()
+        stacked = self._forward("embed_stages", *self._check_X(X))
         return np.split(stacked, np.cumsum(self.net_.module_.backbone.dims)[:-1], axis=1)
 
     def transform(self, X: Any) -> np.ndarray:
@@ -406,6 +406,11 @@ default='auto', 1, 'fp32', False, None
             if not loaded:
                 init_head(network.head)
         return StagedClassifier(standardize, network, head=network.head)
+
+    def _shape_of(self, module: ImageClassifier) -> dict[str, Any]:
+        """Also what was chosen for parameters that are None; see `TrainedNetwork`."""
+        chosen: Any = module.backbone.chosen
+        return super()._shape_of(module) | chosen
 
     def _stages(self, module: ImageClassifier) -> list[list[str]]:
         return [[name for layer in stage for name in layer] for stage in _layers(module)]

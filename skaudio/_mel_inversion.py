@@ -10,7 +10,13 @@ from joblib import Parallel, delayed
 
 from skaudio import dsp
 from skaudio._arguments import is_int, random_generator, reject
-from skaudio._mel_parameters import has_several_windows, image_shape, power_settings, windows_of
+from skaudio._mel_parameters import (
+    floor_of,
+    has_several_windows,
+    image_shape,
+    power_settings,
+    windows_of,
+)
 
 __all__ = ["invert_mel"]
 
@@ -51,7 +57,7 @@ def invert_mel(owner: Any, X: Any, *, n_iter: int, random_state: Any) -> np.ndar
     images = dsp.resize_time(log_mel, natural).reshape(-1, owner.n_mels, natural)
     invert = partial(
         dsp.invert_log_mel, n_samples=n_samples, hop_length=hop, win_length=win,
-        n_iter=int(n_iter), **settings,
+        n_iter=int(n_iter), floor=floor_of(owner), **settings,
     )  # fmt: skip
     seeds = random_generator(random_state, "MelSpectrogram.inverse_transform").randint(
         np.iinfo(np.int32).max, size=len(images)

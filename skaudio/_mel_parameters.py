@@ -33,6 +33,7 @@ __all__ = [
     "bands_of",
     "check_mel_folders",
     "check_mel_parameters",
+    "floor_of",
     "has_several_windows",
     "image_shape",
     "layer_settings",
@@ -41,6 +42,10 @@ __all__ = [
     "warn_of_empty_bands",
     "windows_of",
 ]
+
+
+# Of models that do not say with which floor they were fitted.
+FIRST_FLOOR = 1e-6
 
 
 def check_mel_parameters(owner: Any) -> None:
@@ -163,7 +168,13 @@ def power_settings(owner: Any) -> dict[str, Any]:
 
 def layer_settings(owner: Any) -> dict[str, Any]:
     """Arguments of `skaudio.nn.logmel.LogMel`."""
-    return {**power_settings(owner), "windows": windows_of(owner), "n_frames": owner.n_frames}
+    rest = {"windows": windows_of(owner), "n_frames": owner.n_frames, "floor": floor_of(owner)}
+    return {**power_settings(owner), **rest}
+
+
+def floor_of(owner: Any) -> float:
+    """What a fitted estimator adds to mel power; models from before it was kept have the first."""
+    return getattr(owner, "log_floor_", FIRST_FLOOR)
 
 
 def _check_clip_length(owner: Any, n_samples: int) -> None:

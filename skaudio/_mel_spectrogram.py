@@ -27,6 +27,7 @@ from skaudio._mel_inversion import invert_mel
 from skaudio._mel_parameters import (
     check_mel_folders,
     check_mel_parameters,
+    floor_of,
     image_shape,
     layer_settings,
     open_cache,
@@ -124,6 +125,8 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Length of every clip in samples.
     n_channels_ : int
         Number of channels that every clip must have; only for ``channel='all'``.
+    log_floor_ : float
+        What is added to mel power before the logarithm, `skaudio.dsp.LOG_FLOOR` as it was in `fit`.
     n_features_in_ : int
         Number of columns of `X` in `fit`; only where `X` was a numeric array.
 
@@ -271,6 +274,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         check_mel_parameters(self)
         check_mel_folders(self)
         warn_of_empty_bands(self)
+        self.log_floor_ = dsp.LOG_FLOOR
         clips = self._check_clips(X, reset=True)
         how = {"strict": self.on_error == "raise", "limits": as_limits(self.limits, OWNER)}
         if self.channel == "all":
@@ -477,7 +481,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return {
             **waveforms,
             **power_settings(self),
-            "floor": dsp.LOG_FLOOR,
+            "floor": floor_of(self),
             "windows": windows_of(self),
             "shape": image_shape(self),
             "arithmetic": "float64" if self.device == "cpu" else "float32",
@@ -485,7 +489,8 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _arithmetic(self) -> Any:
         if self.device == "cpu":
-            return partial(log_mel_images, mel=power_settings(self), windows=windows_of(self))
+            how: dict[str, Any] = {"windows": windows_of(self), "floor": floor_of(self)}
+            return partial(log_mel_images, mel=power_settings(self), **how)
         return partial(log_mel_images_on_device, config=layer_settings(self), device=self.device)
 
     def _open_cache(self) -> tuple[Path | None, bool]:

@@ -223,6 +223,14 @@ def _build(network: TrainedNetwork) -> None:
     network.net_  # noqa: B018  (built from plain arrays)
 
 
+def _are_small(eps: Any) -> bool:
+    """Whether these are numbers that normalisation layers may add to variances, by layer."""
+    if not isinstance(eps, dict):
+        return False
+    return all(isinstance(name, str) and isinstance(n, float) and 0 <= n <= 1
+               for name, n in eps.items())  # fmt: skip
+
+
 def _check_state(network: Any) -> None:
     """Check what a network keeps of its training, which decides what is built."""
     shape, plain = network._image_shape, network._frontend_plain
@@ -233,6 +241,7 @@ def _check_state(network: Any) -> None:
         and isinstance(network._architecture, dict)
         and set(network._architecture) <= set(network._shaping)
         and all(isinstance(array, np.ndarray) for array in network._arrays.values())
+        and _are_small(getattr(network, "_eps", {}))
         and isinstance(shape, list | tuple)
         and len(shape) == 3
         and all(type(n) is int and 0 < n <= MAX_SIDE for n in shape)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import pkgutil
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from importlib import import_module
 from typing import Any
+
+from skaudio import nn
+from skaudio.nn.frontend import FrontEnd
 
 __all__ = ["TRUSTED", "canonical", "check_schema", "renew_versions"]
 
@@ -24,13 +30,16 @@ OBJECTS = {
     "skaudio._pcen.PCEN",
     "skaudio._pretrained_cnn.PretrainedCNN",
 }
+# All front ends that can be made: whatever trains together with a network is one.
 MODULES = {
-    "skaudio.nn.cepstrum.Cepstrum",
-    "skaudio.nn.derivatives.TimeDerivatives",
-    "skaudio.nn.diffres.DiffRes",
-    "skaudio.nn.logmel.LogMel",
-    "skaudio.nn.pcen.PerChannelEnergyNormalization",
-    "skaudio.nn.pooling.AveragePooling",
+    f"{module.__name__}.{name}"
+    for module in (
+        import_module(f"{nn.__name__}.{m.name}") for m in pkgutil.iter_modules(nn.__path__)
+    )
+    for name, kind in inspect.getmembers(module, inspect.isclass)
+    if issubclass(kind, FrontEnd)
+    and kind.__module__ == module.__name__
+    and not hasattr(kind.forward, "__isabstractmethod__")
 }
 # Of scikit-learn skops trusts the public estimators; these are parts of some of them.
 PARTS = {

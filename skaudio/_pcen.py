@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from skaudio import dsp
 from skaudio._front_end_transformer import FrontEndTransformer
 from skaudio._validation import check_bool, check_int, check_real
 from skaudio.nn.frontend import FrontEndChain
@@ -126,6 +127,8 @@ class PCEN(FrontEndTransformer):
         check_int(self, "hop_length", low=1)
 
     def _settle(self, shape: tuple[int, int, int], before: FrontEndChain) -> None:
+        floors = [part.floor for part in before.parts() if isinstance(part, LogMel)]
+        self.log_floor_ = floors[0] if floors else dsp.LOG_FLOOR
         if self.b is not None:
             self.b_ = float(self.b)
             return
@@ -164,6 +167,7 @@ class PCEN(FrontEndTransformer):
             b=self.b_,
             eps=float(self.eps),
             trainable=bool(self.trainable),
+            floor=getattr(self, "log_floor_", None),
         )
 
     def _is_trained(self) -> bool:

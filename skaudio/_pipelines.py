@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skaudio._classifier import SpectrogramClassifier
+from skaudio._device import limited_threads
 from skaudio._differentiable import DifferentiableArray
 from skaudio._meta_estimators import held_estimators, unwrap
 from skaudio.nn.diffres import DiffRes
@@ -70,7 +71,8 @@ def trained_resampler(pipe: Any, X: Any, owner: str) -> tuple[np.ndarray, FrontE
     if not found:
         steps = ", ".join(type(step).__name__ for _, step in pipe.steps)
         raise ValueError(f"pipe of {owner} must have a DiffResResampler step, got {steps}.")
-    chain = copy.deepcopy(chain).cpu().eval()
+    with limited_threads(1):
+        chain = copy.deepcopy(chain).cpu().eval()
     resampler = chain[found[0]]
     if not isinstance(resampler, DiffRes):
         raise ValueError(

@@ -31,7 +31,7 @@ from skaudio._device import (
     place,
     seeded,
 )
-from skaudio._differentiable import plain_arrays
+from skaudio._differentiable import plain_arrays, plain_eps
 from skaudio._fit_digest import digest_of_fit
 from skaudio._labels import MultiLabel, SingleLabel
 from skaudio._running_statistics import RunningStatistics
@@ -78,7 +78,7 @@ class TrainedNetwork(BaseEstimator):
         state = super().__getstate__().copy()
         net = state.pop("_net", None)
         if net is not None:
-            state["_arrays"] = plain_arrays(net.module_)
+            state |= {"_arrays": plain_arrays(net.module_), "_eps": plain_eps(net.module_)}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -100,6 +100,10 @@ class TrainedNetwork(BaseEstimator):
         Only parameters and the arguments may decide what is built: it is called again after
         loading. `image_shape` is channels, mel bands and frames behind the front end.
         """
+
+    def _shape_of(self, module: ImageClassifier) -> dict[str, Any]:
+        """Parameters that build this network again, also where their defaults are others."""
+        return {name: getattr(self, name) for name in self._shaping}
 
     def _stages(self, module: ImageClassifier) -> list[list[str]]:
         """Names of the parameters of each stage of the backbone, without the head."""
@@ -149,11 +153,11 @@ class TrainedNetwork(BaseEstimator):
         rng = self._generator(0 if task.fresh else self.n_iter_)
         if task.scheduled and self.early_stopping and self.validation_fraction is not None:
             task = self._hold_out(task, rng)
-        augmenter = self._augmenter(task, rng)
         seed = int(rng.randint(SEED_LIMIT))
         drawn = RunningStatistics.draw(self, task.data, np.random.RandomState(seed))
         task = replace(task, statistics=drawn)
         with seeded(seed, device), limited_threads(self.n_threads):
+            augmenter = self._augmenter(task, rng)
             if task.fresh:
                 module = self._new_module(task)
             else:  # a copy, so that training that fails leaves the present weights as they are
@@ -211,12 +215,11 @@ class TrainedNetwork(BaseEstimator):
         """What a fitted estimator consists of, besides what `_new_module` has set."""
         earlier = [] if task.fresh else self.history_
         rows = enumerate(history, len(earlier) + 1)
-        shaping = {name: getattr(self, name) for name in self._shaping}
         return {
             "_net": net,
             "_labels": task.labels,
             "classes_": task.labels.classes,
-            "_architecture": shaping if task.fresh else self._architecture,
+            "_architecture": self._shape_of(net.module_) if task.fresh else self._architecture,
             "_frontend_plain": [(type(part), part.config()) for part in net.module_.frontend],
             "history_": (past := earlier + [_summary(row, epoch) for epoch, row in rows]),
             "n_iter_": len(past),
@@ -322,11 +325,13 @@ class TrainedNetwork(BaseEstimator):
         """Rebuild the net after loading, or after `set_params(compile=...)`.
 
         By the first of several threads that need it; the others find it when their turn comes.
+        Also amid a prediction, where its weights would be such as cannot be trained.
         """
-        with seeded(0, torch.device("cpu")):
+        here = torch.device("cpu")
+        with seeded(0, here), limited_threads(self.n_threads), torch.inference_mode(False):
             net = self._net
             if net is not None and net.compiled != self.compile:
-                self._arrays = plain_arrays(net.module_)
+                self._arrays, self._eps = plain_arrays(net.module_), plain_eps(net.module_)
                 net = None
             if net is None:
                 net = self._net = self._rebuild_net()
@@ -348,12 +353,18 @@ class TrainedNetwork(BaseEstimator):
         module.frontend = frontend
         tensors = {name: torch.tensor(array) for name, array in self._arrays.items()}
         module.load_state_dict(tensors)
+        for name, eps in getattr(self, "_eps", {}).items():  # files of before do not have them
+            module.get_submodule(name).eps = eps  # type: ignore[assignment]
         module.to(memory_format=torch.channels_last)
         settings = self._parameter_settings(module)
         return make_net(self, module, settings, device=torch.device("cpu"))
 
-    def _forward(self, method: str, images: np.ndarray, frontend: FrontEndChain) -> torch.Tensor:
-        """Results of a method of the network for all clips, batch by batch, on the CPU."""
+    def _forward(self, method: str, images: np.ndarray, frontend: FrontEndChain) -> np.ndarray:
+        """Results of a method of the network for all clips, batch by batch, in float32.
+
+        What is made of them is left to numpy: a computation of torch outside of this block would
+        start its threads, and processes that are forked later would wait for them for ever.
+        """
         device = device_of(self)
         check_choice(self, "precision", tuple(AMP_DTYPES))
         parts = []
@@ -367,8 +378,8 @@ class TrainedNetwork(BaseEstimator):
             module.amp_dtype = AMP_DTYPES[self.precision]
             for start in range(0, len(images), self.batch_size):
                 batch = torch.from_numpy(images[start : start + self.batch_size].copy())
-                parts.append(getattr(module, method)(batch.to(device)).float().cpu())
-        return torch.cat(parts)
+                parts.append(getattr(module, method)(batch.to(device)).float().cpu().numpy())
+        return np.concatenate(parts)
 
     def _generator(self, epochs_done: int) -> np.random.RandomState:
         # The number of epochs is part of the seed, so that training on continues, not repeats.

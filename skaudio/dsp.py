@@ -18,6 +18,7 @@ from skaudio._arguments import (
     need_flag,
     need_int,
     need_numbers,
+    need_real,
     random_generator,
     reject,
 )
@@ -41,6 +42,8 @@ __all__ = [
 #: there is nothing to hear: a linear probe of ImageNet features on ESC-10 fell from 0.875 at 1e-6
 #: to 0.860 at 1e-8 and 0.853 at 1e-10.
 LOG_FLOOR = 1e-6
+# Smaller floors are none in float32.
+LEAST_FLOOR = 1e-37
 # Samples transformed at a time: few enough for the cache, and enough that threads, which release
 # Python's lock inside numpy only, seldom wait for each other. Two threads on 10 s clips took 0.9 of
 # one thread's time with 16,384 and half to two thirds of it with 65,536.
@@ -224,13 +227,15 @@ center_pad_mode
     return out
 
 
-def log_mel(power: np.ndarray) -> np.ndarray:
-    """Natural logarithm of mel power plus `LOG_FLOOR`, in place.
+def log_mel(power: np.ndarray, *, floor: float | None = None) -> np.ndarray:
+    """Natural logarithm of mel power plus a floor, in place.
 
     Parameters
     ----------
     power : ndarray of shape (...), float32
         Mel power, >= 0; overwritten.
+    floor : float or None, default=None
+        What is added, 1e-37 to 1; None means `LOG_FLOOR`.
 
     Returns
     -------
@@ -240,7 +245,7 @@ def log_mel(power: np.ndarray) -> np.ndarray:
     if not isinstance(power, np.ndarray) or power.dtype != np.float32:
         raise reject("power", "log_mel", "an ndarray of float32", power)
     # Natural log, not dB: DiffRes merges frames as exp(log_mel).
-    power += np.float32(LOG_FLOOR)
+    power += np.float32(_floor(floor, "log_mel"))
     return np.log(power, out=power)
 
 
@@ -261,6 +266,7 @@ def invert_log_mel(
     center: bool = True,
     n_iter: int = 32,
     random_state: int = 0,
+    floor: float | None = None,
 ) -> np.ndarray:
     """A waveform whose log-mel is close to a given one.
 
@@ -270,7 +276,7 @@ def invert_log_mel(
     Parameters
     ----------
     log_mel : ndarray of shape (n_mels, n_frames)
-        Natural logarithm of mel power plus `LOG_FLOOR`.
+        Natural logarithm of mel power plus `floor`.
     n_samples : int
         Length of the waveform.
     sample_rate, n_fft, hop_length, win_length, n_mels, fmin, fmax, power, mel_scale, norm, center
@@ -279,6 +285,8 @@ def invert_log_mel(
         Rounds of Griffin-Lim, >= 1.
     random_state : int, default=0
         Decides the first phases.
+    floor : float or None, default=None
+        As it was for `log_mel`.
 
     Returns
     -------
@@ -297,6 +305,7 @@ def invert_log_mel(
     if log_mel.ndim != 2 or len(log_mel) != n_mels or log_mel.shape[1] == 0:
         rule = f"of shape (n_mels, n_frames), {n_mels} bands of at least one frame"
         raise reject("log_mel", "invert_log_mel", rule, log_mel.shape)
+    floor = _floor(floor, "invert_log_mel")
     n_frames = count_frames(n_samples, n_fft, hop_length, center=center)
     if log_mel.shape[1] != n_frames:
         raise ValueError(
@@ -310,7 +319,7 @@ def invert_log_mel(
     filters = mel_filterbank(
         sample_rate, n_fft, n_mels, fmin=fmin, fmax=fmax, mel_scale=mel_scale, norm=norm
     )
-    energy = np.maximum(np.exp(log_mel.astype(np.float64)) - LOG_FLOOR, 0.0)
+    energy = np.maximum(np.exp(log_mel.astype(np.float64)) - floor, 0.0)
     with np.errstate(over="ignore"):
         magnitude = nnls(filters, energy) ** (1.0 / power)
     if not (magnitude < MAX_MAGNITUDE).all():
@@ -331,6 +340,14 @@ def invert_log_mel(
         )[start : start + n_samples]  # fmt: skip
     wave = np.pad(wave, (0, n_samples - len(wave)))  # frames need not reach the end
     return wave.astype(np.float32)
+
+
+def _floor(floor: float | None, owner: str) -> float:
+    """The floor that is meant; None is the usual one."""
+    if floor is None:
+        return LOG_FLOOR
+    need_real(floor, "floor", owner, low=LEAST_FLOOR, high=1.0)
+    return float(floor)
 
 
 @contextmanager

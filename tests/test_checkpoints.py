@@ -1,13 +1,16 @@
 """Fits that are killed and go on with the same bits, and files that cannot be trusted."""
 
 import errno
+import logging
 import os
 import shutil
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
+import librosa
 import numpy as np
 import pytest
 import sklearn
@@ -314,6 +317,85 @@ class Slotted:
 
     def __init__(self, factor):
         self.factor = factor
+
+
+def of_a_notebook(code, **names):
+    """What code that was typed in calls `augment`."""
+    names = {"__name__": "__main__", "np": np, **names}
+    exec(code, names)
+    return names["augment"]
+
+
+def of_a_module(name, code):
+    """A module of the user with functions that other functions of his name."""
+    module = ModuleType(name)
+    exec(code, vars(module))
+    module.__file__ = f"/home/user/{name}.py"
+    return module
+
+
+NAMING_GLOBALS = {
+    "number": lambda n: of_a_notebook("def augment(x): return x * FACTOR", FACTOR=n),
+    "inner function": lambda n: of_a_notebook(
+        "def augment(x): return [(lambda y: y * FACTOR)(y) for y in x]", FACTOR=n
+    ),
+    "helper": lambda n: of_a_notebook(
+        f"def help(x): return x * {n}\ndef augment(x): return help(x)"
+    ),
+    "helper's number": lambda n: of_a_notebook(
+        "def help(x): return x * FACTOR\ndef augment(x): return help(x)", FACTOR=n
+    ),
+    "module": lambda n: of_a_notebook(
+        "def augment(x): return settings.scale(x)",
+        settings=of_a_module("settings", f"FACTOR = {n}\ndef scale(x): return x * FACTOR"),
+    ),
+    "array": lambda n: of_a_notebook("def augment(x): return x + NOISE", NOISE=np.full(10**5, n)),
+    "tensor": lambda n: of_a_notebook(
+        "def augment(x): return x + NOISE", NOISE=torch.full((10**4,), n, dtype=torch.bfloat16)
+    ),
+    "object": lambda n: of_a_notebook("def augment(x): return TILT(x)", TILT=Tilt(n)),
+    "method": lambda n: of_a_notebook(
+        "class Louder:\n    def __call__(self, x): return x * FACTOR\naugment = Louder()", FACTOR=n
+    ),
+    "property": lambda n: of_a_notebook(
+        "class Louder:\n    @property\n    def by(self): return FACTOR\naugment = Louder()",
+        FACTOR=n,
+    ),
+    "method of a class": lambda n: of_a_notebook(
+        "class Louder:\n    @staticmethod\n    def by(x): return x * FACTOR\naugment = Louder.by",
+        FACTOR=n,
+    ),
+}
+
+
+@pytest.mark.parametrize("make", NAMING_GLOBALS.values(), ids=NAMING_GLOBALS)
+def test_what_a_function_names_is_part_of_it(make):
+    one, two, other = (_describe(make(n), ()) for n in (1, 1, 2))
+    assert one == two
+    assert one != other
+
+
+def test_packages_and_what_changes_by_itself_are_not_looked_into():
+    names = {"librosa": librosa, "log": logging.getLogger("test"), "plain": logging.Logger}
+    augment = of_a_notebook("def augment(x): log.info(librosa.stft(x)); return plain(x)", **names)
+    before = _describe(augment, ())
+    logging.getLogger("test.another").addHandler(logging.NullHandler())
+    assert _describe(augment, ()) == before
+    assert len(before) < 20_000
+
+
+def test_functions_that_call_each_other_have_an_end():
+    code = "def augment(x): return other(x - 1)\ndef other(x): return x and augment(x)"
+    assert _describe(of_a_notebook(code), ()) == _describe(of_a_notebook(code), ())
+
+
+def test_a_constant_of_augment_that_has_changed_makes_another_fit(hard_images, tmp_path, fits):
+    augment = of_a_notebook("def augment(waves, rng): return waves * FACTOR", FACTOR=0.5)
+    for factor in (0.5, 0.5, 0.25):
+        augment.__globals__["FACTOR"] = factor
+        with pytest.raises(Killed):
+            make_classifier(augment=augment, checkpoint_dir=tmp_path).fit(*hard_images)
+    assert fits[0] == fits[1] != fits[2]
 
 
 @pytest.mark.parametrize(

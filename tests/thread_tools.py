@@ -1,6 +1,10 @@
 """Functions in threads at once, and what a fitted pipeline can be asked."""
 
 import threading
+from collections import Counter
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from skaudio import predict_windows
 
@@ -39,6 +43,33 @@ def at_once(*functions):
     if errors:
         raise errors[0]
     return found
+
+
+# What starts no threads, as it computes nothing.
+NO_ARITHMETIC = ("detach", "empty", "lift_fresh", "new_empty", "set_", "_local_scalar_dense")
+GRAIN = 32_768  # numbers that torch fills without threads
+
+
+class Unlimited(TorchDispatchMode):
+    """Counts what torch computes in a block while it may use several threads.
+
+    Attributes
+    ----------
+    found : Counter
+        Names of operations.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.found = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        small = name == "zeros" and result.numel() < GRAIN
+        if torch.get_num_threads() > 1 and not (func.is_view or name in NO_ARITHMETIC or small):
+            self.found[name] += 1
+        return result
 
 
 def answers(pipe, paths):

@@ -138,8 +138,8 @@ class FrameImportanceDisplay:
         with torch.inference_mode(), limited_threads(1):
             image = before(torch.from_numpy(images[:1].copy()))[0]
             importance = resampler.scores(image[:, 0])[0].numpy()
-            merged = merge_by(torch.from_numpy(log_mel[None].copy()), resampler.shares(image))
-            resampled = merged[0].numpy()
+            clip, shares = torch.from_numpy(log_mel[None].copy()), resampler.shares(image)
+            resampled = merge_by(clip, shares, resampler.energy_floor)[0].numpy()
         display = cls(log_mel, importance, resampled, **units_of(pipe, log_mel.shape))
         return display.plot(axes)
 

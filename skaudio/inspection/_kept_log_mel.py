@@ -53,6 +53,7 @@ def kept_log_mel(pipe: Any, X: Any) -> np.ndarray:
         for start in range(0, len(images), BATCH_SIZE):
             rows = slice(start, start + BATCH_SIZE)
             weights = resampler.shares(before(torch.from_numpy(images[rows].copy()))[0])
-            merged = merge_by(torch.from_numpy(log_mel[rows].copy()), weights)
+            part = torch.from_numpy(log_mel[rows].copy())
+            merged = merge_by(part, weights, resampler.energy_floor)
             kept[rows] = spread(merged, weights).numpy()
     return kept

@@ -163,17 +163,20 @@ class SaliencyDisplay:
             )
         classifier = pipe[-1]
         _check_numbers(baseline, n_steps)
-        log_mel, network = _behind_log_mel(classifier, run_transformers(pipe, _one(path)))
-        lowest = log_mel.amin((2, 3), keepdim=True)
-        silent = (
-            lowest if baseline is None else torch.full_like(lowest, float(baseline))
-        ).expand_as(log_mel)
-        with torch.no_grad(), limited_threads(1):
-            logits, baseline_logits = network(log_mel)[0], network(silent)[0]
-        index = int(logits.argmax()) if target is None else _index(classifier.label_names_, target)
-        attribution = _integrate(network, log_mel, silent, index, n_steps)
+        features = run_transformers(pipe, _one(path))
+        with limited_threads(1):
+            log_mel, network = _behind_log_mel(classifier, features)
+            lowest = log_mel.amin((2, 3), keepdim=True)
+            silent = (
+                lowest if baseline is None else torch.full_like(lowest, float(baseline))
+            ).expand_as(log_mel)
+            with torch.no_grad():
+                logits, baseline_logits = (network(x)[0].numpy() for x in (log_mel, silent))
+            names = classifier.label_names_
+            index = int(logits.argmax()) if target is None else _index(names, target)
+            attribution = _integrate(network, log_mel, silent, index, n_steps)
         return cls(
-            log_mel[0].numpy(), attribution[0].numpy(), classifier.label_names_[index],
+            log_mel[0].numpy(), attribution[0].numpy(), names[index],
             logit=float(logits[index]), baseline_logit=float(baseline_logits[index]),
             **units_of(pipe, tuple(log_mel.shape[-2:])),
         ).plot(ax)  # fmt: skip
@@ -249,7 +252,7 @@ def _behind_log_mel(classifier: Any, X: Any) -> tuple[Tensor, nn.Module]:
     """Log-mel of clips, and a copy of the network that takes it to logits."""
     images, frontend = classifier._check_X(X)
     first = copy.deepcopy(frontend.waveform_parts()).cpu().eval()
-    with torch.no_grad(), limited_threads(1):
+    with torch.no_grad():
         log_mel = first(torch.from_numpy(np.array(images)))[0]
     rest = FrontEndChain(frontend.parts()[len(first) :])
     network = copy.deepcopy(classifier.net_.module_.with_frontend(rest)).cpu().eval()
@@ -282,8 +285,7 @@ def _integrate(
         raise ImportError(
             "SaliencyDisplay explains with captum: pip install 'skaudio[explain]'."
         ) from err
-    with limited_threads(1):
-        attribution = IntegratedGradients(network).attribute(
-            log_mel, silent, target=index, n_steps=n_steps, internal_batch_size=STEPS_AT_A_TIME
-        )
+    attribution = IntegratedGradients(network).attribute(
+        log_mel, silent, target=index, n_steps=n_steps, internal_batch_size=STEPS_AT_A_TIME
+    )
     return attribution.detach().float()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from skaudio.nn.frontend import FrontEnd, TemporalResampler
 from skaudio.nn.layers import MaskedBatchNorm, ResidualBlock
-from skaudio.nn.merging import extents, in_double, merge
+from skaudio.nn.merging import ENERGY_FLOOR, extents, in_double, merge
 
 __all__ = [
     "DiffRes",
@@ -260,10 +260,13 @@ class ImportanceEstimator(nn.Module):
     ----------
     n_mels : int
         Number of mel bands.
+    logit_scale : float or None, default=None
+        Factor on the last layer; None means 20.
     """
 
-    def __init__(self, n_mels: int) -> None:
+    def __init__(self, n_mels: int, logit_scale: float | None = None) -> None:
         super().__init__()
+        self.logit_scale = LOGIT_SCALE if logit_scale is None else logit_scale
         widths = [n_mels] + [max(8, n_mels // 2**depth) for depth in range(1, 6)]
         self.norm = MaskedBatchNorm(n_mels, affine=False)
         self.blocks = nn.ModuleList(map(ResidualBlock, widths[:-1], widths[1:]))
@@ -276,7 +279,7 @@ class ImportanceEstimator(nn.Module):
         x = self.norm(log_mel, mask)
         for block in self.blocks:
             x = block(x, mask)
-        return LOGIT_SCALE * self.head(x).squeeze(1)
+        return self.logit_scale * self.head(x).squeeze(1)
 
 
 class DiffRes(TemporalResampler):
@@ -291,6 +294,8 @@ class DiffRes(TemporalResampler):
         time.
     guide_weight : float, default=0.3
         Factor on the guide loss, >= 0.
+    logit_scale, energy_floor : float or None, default=None
+        See `ImportanceEstimator`, and `floor` of `merge_frames`; None means what is usual.
 
     References
     ----------
@@ -300,14 +305,27 @@ class DiffRes(TemporalResampler):
 
     out_channels = 3
 
-    def __init__(self, n_mels: int, budget: float | int, guide_weight: float = 0.3) -> None:
+    def __init__(
+        self,
+        n_mels: int,
+        budget: float | int,
+        guide_weight: float = 0.3,
+        logit_scale: float | None = None,
+        energy_floor: float | None = None,
+    ) -> None:
         super().__init__(n_mels, budget)
         self.guide_weight = guide_weight
-        self.estimator = ImportanceEstimator(n_mels)
+        self.energy_floor = ENERGY_FLOOR if energy_floor is None else energy_floor
+        self.estimator = ImportanceEstimator(n_mels, logit_scale)
 
     def config(self) -> dict[str, float]:
         """What the constructor needs to make this module again."""
-        return {**super().config(), "guide_weight": self.guide_weight}
+        return {
+            **super().config(),
+            "guide_weight": self.guide_weight,
+            "logit_scale": self.estimator.logit_scale,
+            "energy_floor": self.energy_floor,
+        }
 
     def like(self, other: FrontEnd) -> FrontEnd:
         """This module with the budget and guide weight of another; see `FrontEnd.like`."""
@@ -368,12 +386,15 @@ class DiffRes(TemporalResampler):
             log_mel = log_mel if log_mel.dtype == torch.float64 else log_mel.float()
             scores = self.scores(log_mel, mask)
             share = self.share(log_mel.shape[-1])
-            features = merge_frames(log_mel, scores, self.count_out(log_mel.shape[-1]), share)
+            n_frames_out = self.count_out(log_mel.shape[-1])
+            features = merge_frames(log_mel, scores, n_frames_out, share, self.energy_floor)
             penalty = self.guide_weight * guide_loss(log_mel, scores, share, mask)
         return features, penalty
 
 
-def merge_frames(log_mel: Tensor, scores: Tensor, n_frames_out: int, budget: float) -> Tensor:
+def merge_frames(
+    log_mel: Tensor, scores: Tensor, n_frames_out: int, budget: float, floor: float = ENERGY_FLOOR
+) -> Tensor:
     """The three channels of DiffRes: `warp_mean`, `warp_max` and the merged encoding.
 
     Parameters
@@ -386,6 +407,8 @@ def merge_frames(log_mel: Tensor, scores: Tensor, n_frames_out: int, budget: flo
         Number of output frames.
     budget : float
         Share of the frames that is kept, in (0, 1].
+    floor : float, default=1e-12
+        What is added to the energies of the result, > 0.
 
     Returns
     -------
@@ -393,7 +416,7 @@ def merge_frames(log_mel: Tensor, scores: Tensor, n_frames_out: int, budget: flo
         Mean, maximum and resolution encoding.
     """
     table = resolution_encoding(log_mel.shape[2], log_mel.shape[1], log_mel.device)
-    return merge(log_mel, table.to(log_mel.dtype), scores, n_frames_out, budget)
+    return merge(log_mel, table.to(log_mel.dtype), scores, n_frames_out, budget, floor)
 
 
 def _empty_frames(log_mel: Tensor, mask: Tensor | None) -> Tensor:

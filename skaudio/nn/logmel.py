@@ -33,6 +33,8 @@ class LogMel(FixedFrontEnd):
         Number of frames that every channel is brought to; None keeps that of the first.
     sample_rate, n_fft, n_mels, fmin, fmax, power, mel_scale, norm, center, center_pad_mode
         See `skaudio.MelSpectrogram`.
+    floor : float or None, default=None
+        Added to the power before the logarithm, > 0; None means `skaudio.dsp.LOG_FLOOR`.
 
     Notes
     -----
@@ -58,6 +60,7 @@ class LogMel(FixedFrontEnd):
         norm: str | None,
         center: bool,
         center_pad_mode: str,
+        floor: float | None = None,
     ) -> None:
         super().__init__()
         self.windows = list(windows)
@@ -67,6 +70,7 @@ class LogMel(FixedFrontEnd):
         self.center = center
         self.center_pad_mode = center_pad_mode
         self.n_mels = n_mels
+        self.floor = dsp.LOG_FLOOR if floor is None else floor
         self.bands: dict[str, Any] = {
             "sample_rate": sample_rate,
             "fmin": fmin,
@@ -77,7 +81,8 @@ class LogMel(FixedFrontEnd):
 
     def config(self) -> dict[str, Any]:
         """What the constructor needs to make this module again."""
-        names = ("windows", "n_frames", "n_fft", "n_mels", "power", "center", "center_pad_mode")
+        names = ("windows", "n_frames", "n_fft", "n_mels", "power", "center", "center_pad_mode",
+                 "floor")  # fmt: skip
         return {name: getattr(self, name) for name in names} | self.bands
 
     def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -117,7 +122,7 @@ class LogMel(FixedFrontEnd):
         if self.power != 2.0:
             # Not zero, where the slope of a root is infinite.
             energy = energy.clamp_min(torch.finfo(energy.dtype).tiny) ** (self.power / 2.0)
-        log_mel = (filters @ energy + dsp.LOG_FLOOR).log()
+        log_mel = (filters @ energy + self.floor).log()
         if log_mel.shape[-1] == n_frames:
             return log_mel
         return log_mel @ _resizing(log_mel.shape[-1], n_frames, waves.device)

@@ -53,8 +53,9 @@ def extents(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def merge(
-    log_mel: Tensor, table: Tensor, scores: Tensor, n_frames_out: int, budget: float
-) -> Tensor:
+    log_mel: Tensor, table: Tensor, scores: Tensor, n_frames_out: int, budget: float,
+    floor: float = ENERGY_FLOOR,
+) -> Tensor:  # fmt: skip
     """Weighted mean and maximum of energies, and weighted mean of a table, per output frame.
 
     Parameters
@@ -69,19 +70,21 @@ def merge(
         Number of output frames.
     budget : float
         What the maximum is divided by.
+    floor : float, default=ENERGY_FLOOR
+        What is added to the energies of the result.
 
     Returns
     -------
     merged : Tensor of shape (batch, 3, n_mels, n_frames_out)
-        Logarithm of the mean and of the maximum, each plus 1e-12; mean of the table.
+        Logarithm of the mean and of the maximum, each plus `floor`; mean of the table.
     """
     plan = _plan(scores, n_frames_out).to(log_mel)
     if torch.compiler.is_compiling():  # compilers and exporters differentiate and fuse themselves
-        return _merge_plainly(log_mel, table, plan, budget)
-    return _Merge.apply(log_mel, table.T, plan.stay, plan.spill, plan, budget)
+        return _merge_plainly(log_mel, table, plan, budget, floor)
+    return _Merge.apply(log_mel, table.T, plan.stay, plan.spill, plan, budget, floor)
 
 
-def merge_by(log_mel: Tensor, weights: Tensor) -> Tensor:
+def merge_by(log_mel: Tensor, weights: Tensor, floor: float = ENERGY_FLOOR) -> Tensor:
     """Merge frames by a dense matrix, as `merge` does without one.
 
     Parameters
@@ -90,13 +93,15 @@ def merge_by(log_mel: Tensor, weights: Tensor) -> Tensor:
         Natural logarithm of energies.
     weights : Tensor of shape (batch, n_frames, n_frames_out)
         How much of every frame goes into every output frame.
+    floor : float, default=ENERGY_FLOOR
+        What is added to the energies of the result.
 
     Returns
     -------
     merged : Tensor of shape (batch, n_mels, n_frames_out)
-        Natural logarithm of the merged energies plus 1e-12.
+        Natural logarithm of the merged energies plus `floor`.
     """
-    return (log_mel.exp() @ weights.to(log_mel) + ENERGY_FLOOR).log()
+    return (log_mel.exp() @ weights.to(log_mel) + floor).log()
 
 
 def spread(merged: Tensor, weights: Tensor) -> Tensor:
@@ -159,7 +164,9 @@ def _plan(scores: Tensor, n_frames_out: int) -> _Plan:
     return _Plan(bins, stay, ended, spill)
 
 
-def _merge_plainly(log_mel: Tensor, table: Tensor, plan: _Plan, budget: float) -> Tensor:
+def _merge_plainly(
+    log_mel: Tensor, table: Tensor, plan: _Plan, budget: float, floor: float = ENERGY_FLOOR
+) -> Tensor:
     """`merge` in operations that every compiler and exporter knows; the reference in tests."""
     energy = log_mel.transpose(1, 2).exp()  # (batch, n_frames, n_mels)
     table = table.T.expand_as(energy)
@@ -173,8 +180,8 @@ def _merge_plainly(log_mel: Tensor, table: Tensor, plan: _Plan, budget: float) -
         spilled = frames.gather(1, crossing) * plan.spill[..., None]
         return stayed, pad(spilled, (0, 0, 0, 1))
 
-    mean = torch.add(*reduce(energy, "sum")) + ENERGY_FLOOR
-    largest = torch.maximum(*reduce(energy, "amax")) / budget + ENERGY_FLOOR
+    mean = torch.add(*reduce(energy, "sum")) + floor
+    largest = torch.maximum(*reduce(energy, "amax")) / budget + floor
     encoding = torch.add(*reduce(table, "sum"))
     return torch.stack([mean.log(), largest.log(), encoding], 1).transpose(2, 3)
 
@@ -220,11 +227,11 @@ class _Merge(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, log_mel: Tensor, table: Tensor, stay: Tensor, spill: Tensor, plan: _Plan,
-        budget: float,
+        budget: float, floor: float,
     ) -> Tensor:  # fmt: skip
         rows, bags = _energy(log_mel), _bags(plan, stay, spill)  # (batch, n_frames, n_mels)
         batch, n_mels, n_out = log_mel.shape[0], log_mel.shape[1], spill.shape[1] + 1
-        mean = bags.sum(rows).add_(ENERGY_FLOOR)  # (batch, n_out, n_mels)
+        mean = bags.sum(rows).add_(floor)  # (batch, n_out, n_mels)
         spilled = _rows(rows, plan.crossing).mul_(spill[..., None])  # (batch, n_out - 1, n_mels)
         rows *= stay[..., None]
         largest = rows.new_zeros(batch * n_out, n_mels)
@@ -234,10 +241,10 @@ class _Merge(torch.autograd.Function):
         torch.maximum(largest[:, :-1], spilled, out=largest[:, :-1])
         merged = rows.new_empty(batch, 3, n_out, n_mels)
         torch.log(mean, out=merged[:, 0])
-        torch.div(largest, budget, out=merged[:, 1]).add_(ENERGY_FLOOR).log_()
+        torch.div(largest, budget, out=merged[:, 1]).add_(floor).log_()
         merged[:, 2] = bags.sum(table)
         ctx.save_for_backward(log_mel, mean, largest, table, stay, spill, plan.bins, plan.ended)
-        ctx.budget = budget
+        ctx.budget, ctx.floor = budget, floor
         return merged.transpose(2, 3)
 
     @staticmethod
@@ -251,23 +258,24 @@ class _Merge(torch.autograd.Function):
         keep = ctx.needs_input_grad[0]
         groups = zip(*(values.split(size) for values in batched), strict=True)
         parts = [
-            _differentiate(*group, table=table, budget=ctx.budget, keep=keep) for group in groups
+            _differentiate(*group, table=table, budget=ctx.budget, floor=ctx.floor, keep=keep)
+            for group in groups
         ]
         grad_log_mel, grad_stay, grad_spill = zip(*parts, strict=True)
         by_input = torch.cat(grad_log_mel).transpose(1, 2) if keep else None
-        return by_input, None, torch.cat(grad_stay), torch.cat(grad_spill), None, None
+        return by_input, None, torch.cat(grad_stay), torch.cat(grad_spill), None, None, None
 
 
 def _differentiate(
     grad: Tensor, log_mel: Tensor, mean: Tensor, largest: Tensor, stay: Tensor, spill: Tensor,
-    bins: Tensor, ended: Tensor, *, table: Tensor, budget: float, keep: bool,
+    bins: Tensor, ended: Tensor, *, table: Tensor, budget: float, floor: float, keep: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor]:  # fmt: skip
     """Gradients by log-mel (if `keep`), `stay` and `spill` for a group of clips."""
     crossing = _Plan(bins, stay, ended, spill).crossing
     energy, n_mels = _energy(log_mel), log_mel.shape[1]
     grad_mean, grad_max, grad_table = grad.unbind(1)  # (batch, n_out, n_mels)
     grad_mean = grad_mean / mean
-    grad_max = grad_max / (largest + ENERGY_FLOOR * budget)
+    grad_max = grad_max / (largest + floor * budget)
     crossing_energy = _rows(energy, crossing)
 
     wins = (energy * stay[..., None]).eq_(_rows(largest, bins))  # 1.0 for the frames that are it

@@ -217,6 +217,7 @@ class MViT(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
+        self.chosen = {"q_strides": q_strides, "kv_stride": kv_stride, "stem": stem}
         _check_strides("q_strides", [n for pair in q_strides for n in pair], STRIDES)
         _check_strides("kv_stride", kv_stride, STRIDES)
         _check_strides("patch_stride", patch_stride, STRIDES[:3])

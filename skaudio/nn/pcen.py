@@ -27,6 +27,9 @@ class PerChannelEnergyNormalization(FixedFrontEnd):
         Size of the images.
     gain, bias, power, b, eps, trainable
         See `skaudio.PCEN`; `b` is the smoothing coefficient per frame.
+    floor : float or None, default=None
+        What log-mel has below its logarithm besides power, > 0; None means
+        `skaudio.dsp.LOG_FLOOR`.
 
     Notes
     -----
@@ -52,15 +55,18 @@ class PerChannelEnergyNormalization(FixedFrontEnd):
         b: float,
         eps: float,
         trainable: bool,
+        floor: float | None = None,
     ) -> None:
         super().__init__()
+        self.floor = dsp.LOG_FLOOR if floor is None else floor
         self.settings = {"gain": gain, "bias": bias, "power": power, "b": b, "eps": eps}
         self.sizes = {"n_channels": n_channels, "n_mels": n_mels}
         self.changes = nn.Parameter(torch.zeros(4, n_channels, n_mels, 1)) if trainable else None
 
     def config(self) -> dict[str, Any]:
         """What the constructor needs to make this module again."""
-        return {**self.sizes, **self.settings, "trainable": self.changes is not None}
+        trainable = self.changes is not None
+        return {**self.sizes, **self.settings, "trainable": trainable, "floor": self.floor}
 
     def values(self) -> dict[str, Tensor]:
         """Gain, bias, power and `b` as they are now.
@@ -82,7 +88,7 @@ class PerChannelEnergyNormalization(FixedFrontEnd):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Log-mel to normalised energies; there is no penalty."""
         with torch.autocast(images.device.type, enabled=False):
-            energy = (images.float().exp() - dsp.LOG_FLOOR).clamp(min=0.0)
+            energy = (images.float().exp() - self.floor).clamp(min=0.0)
             now = {name: value.to(energy) for name, value in self.values().items()}
             past = smooth(energy, now["b"])
             ratio = energy * torch.exp(-now["gain"] * (past + self.settings["eps"]).log())
