@@ -197,7 +197,9 @@ def test_callbacks_of_the_user_see_settled_statistics():
     torch.testing.assert_close(seen, clf.net_.module_.backbone[1].running_mean)
 
 
-@pytest.mark.parametrize("looked", [{"callbacks": [Watcher()]}, {"early_stopping": True}], ids=str)
+@pytest.mark.parametrize(
+    "looked", [{"callbacks": [Watcher()]}, {"early_stopping": True}], ids=["callbacks", "stopping"]
+)
 def test_settling_between_epochs_changes_no_weight(looked):
     X, y = three_classes()
     clip = {"X_val": X[:15], "y_val": y[:15]} if "early_stopping" in looked else {}
