@@ -41,6 +41,7 @@ def make_pipe(*between, **mel):
         {"n_fft": 255},
         {"win_length": 200, "hop_length": 50},
         {"center": False},
+        {"center": False, "hop_length": 50},  # half a window is no multiple of the hop
         {"n_frames": 80},
         {"power": 1.0},
         {"center_pad_mode": "reflect"},
