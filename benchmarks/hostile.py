@@ -36,7 +36,13 @@ from pathlib import Path
 from pages import RELIABILITY, write_block, write_row
 from readers import Reader
 
-READERS = ("skaudio.load_clip", "librosa.load", "torchaudio.load", "torchcodec", "soundfile.read")
+READERS = (
+    "skaudio.audio.load_clip",
+    "librosa.load",
+    "torchaudio.load",
+    "torchcodec",
+    "soundfile.read",
+)
 KINDS = ("right", "right, with a warning", "clear error", "unclear error", "wrong in silence",
          "crash", "hang")  # fmt: skip
 REASONS = ("format", "header", "channel", "sync", "decod", "finite", "malformed", "invalid data",
@@ -128,7 +134,7 @@ def main(data):
             cells = [cell(kinds[name][i], answers[name][i]) for name in kinds]
             lines.append(f"| {what} | {expect} | {' | '.join(cells)} |")
     write_block("hostile", lines, RELIABILITY)
-    mine = Counter(kinds["skaudio.load_clip"])
+    mine = Counter(kinds["skaudio.audio.load_clip"])
     result = ", ".join(f"{mine[kind]} {kind}" for kind in KINDS if mine[kind])
     write_row(
         "hostile files", f"{len(files)} files", result, "python benchmarks/hostile.py --data FOLDER"

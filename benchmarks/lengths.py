@@ -29,7 +29,7 @@ from readers import Reader
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import hostile as tests  # of the tests, not of this folder
 
-READERS = ("skaudio.load_clip", "librosa.load", "torchaudio.load", "soundfile.read",
+READERS = ("skaudio.audio.load_clip", "librosa.load", "torchaudio.load", "soundfile.read",
            "scipy.io.wavfile.read")  # fmt: skip
 KINDS = ("right", "right, with a warning", "says what it is", "error", "wrong in silence", "crash",
          "hang")  # fmt: skip
@@ -195,7 +195,7 @@ def write_tables(files, kinds, answers, absent):
             rows[f"{what} | {' | '.join(cells)}"] += 1
     lines += [f"| {f'{count} of: ' if count > 1 else ''}{row} |" for row, count in rows.items()]
     write_block("lengths", lines, RELIABILITY)
-    mine = Counter(kinds["skaudio.load_clip"])
+    mine = Counter(kinds["skaudio.audio.load_clip"])
     others = [f"`{name}`: {sum(k in KINDS[3:] for k in kinds[name])} wrong" for name in names[1:]]
     result = ", ".join(f"{mine[kind]} {kind}" for kind in KINDS if mine[kind])
     tried = f"{len(files)} files without their length, with a wrong one, or of an unread codec"

@@ -15,7 +15,7 @@ os.dup2(2, 1)
 import numpy as np
 
 def make(name):
-    if name == "skaudio.load_clip":
+    if name == "skaudio.audio.load_clip":
         from skaudio.audio import load_clip
         return lambda path: load_clip(path, sample_rate=rate_of(path))
     if name == "librosa.load":

@@ -92,6 +92,31 @@ def test_links_between_pages_lead_somewhere(page):
     assert not list(broken_links(page))
 
 
+NAME = re.compile(r"`(skaudio(?:\.[A-Za-z]\w*)+)[`(]")
+
+
+def resolve(name):
+    """The object of a dotted name; AttributeError where there is none."""
+    found = skaudio
+    for i, part in enumerate(parts := name.split(".")[1:], 2):
+        if not hasattr(found, part):
+            importlib.import_module(".".join(["skaudio", *parts][:i]))
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_on_the_pages_exist(page):
+    for name in set(NAME.findall(page.read_text(encoding="utf-8"))):
+        assert resolve(name) is not None, name
+
+
+def test_names_that_do_not_exist_are_found():
+    with pytest.raises(ModuleNotFoundError, match="load_clip"):
+        resolve("skaudio.load_clip")
+    assert resolve("skaudio.audio.load_clip")
+
+
 def test_broken_links_are_found(tmp_path):
     (tmp_path / "other.md").write_text("# Speed & memory\n")
     page = tmp_path / "page.md"
