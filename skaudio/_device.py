@@ -95,7 +95,7 @@ def limited_threads(n_threads: int | None) -> Iterator[None]:
     n_threads = before if n_threads is None else n_threads
     if n_threads > 1 and _lost_threads:
         warn(
-            f"This process was forked from one that had computed with n_threads={n_threads}, and "
+            "This process was forked from one that had computed with several threads, and "
             "computes with one thread: start processes by 'spawn', or compute in them only."
         )
         n_threads = 1

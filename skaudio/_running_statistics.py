@@ -85,34 +85,48 @@ class RunningStatistics:
         layers = _trained_layers(module)
         if not layers:
             return
-        shares = {
-            name: 1.0 if earlier is None else _moved(layer, n_steps)
-            for name, layer in layers.items()
-        }
         with _last_batch_only(module, layers), torch.no_grad():
             measured = self._measure(module, layers, device)
-        for name, layer in layers.items():
-            for key, value in _statistics(layer).items():
-                new = measured[name, key].to(value)
+        for name, found in measured.items():
+            share = 1.0 if earlier is None else _moved(layers[name], n_steps)
+            for key, value in _statistics(layers[name]).items():
+                new = found[key].to(value)
                 if earlier is not None:
-                    new = earlier[f"{name}.{key}"].to(value).lerp(new, shares[name])
+                    new = earlier[f"{name}.{key}"].to(value).lerp(new, share)
                 value.copy_(new)
 
     def _measure(
         self, module: ImageClassifier, layers: dict[str, nn.Module], device: torch.device
-    ) -> dict[tuple[str, str], Tensor]:
-        """Mean of the statistics of the batches, by layer and buffer."""
-        total = sum(map(len, self.batches))
-        sums: dict[tuple[str, str], Tensor] = {}
-        for batch in self.batches:
-            images, _ = module.prepare(self.data[batch][0].to(device))
-            with module.autocast(images):
-                module.backbone.forward(images)  # compiled once more, it would take longer
-            for name, layer in layers.items():
-                for key, value in _statistics(layer).items():
-                    part = value.double() * (len(batch) / total)
-                    sums[name, key] = sums[name, key] + part if (name, key) in sums else part
-        return sums
+    ) -> dict[str, dict[str, Tensor]]:
+        """Mean of the statistics of all calls of a layer, by layer and buffer."""
+        sums: dict[str, dict[str, Tensor]] = {}
+        weights: dict[str, int] = {}
+        n_clips = 0
+
+        def note(name: str, layer: nn.Module) -> None:  # a layer may be called twice in a batch
+            known = sums.setdefault(name, {})
+            for key, value in _statistics(layer).items():
+                known[key] = known.get(key, 0.0) + value.cpu().double() * n_clips
+            weights[name] = weights.get(name, 0) + n_clips
+
+        hooks = [
+            layer.register_forward_hook(lambda layer, *_, name=name: note(name, layer))
+            for name, layer in layers.items()
+        ]
+        try:
+            for batch in self.batches:
+                n_clips = len(batch)
+                images, _ = module.prepare(self.data[batch][0].to(device))
+                with module.autocast(images):
+                    # With its hooks, but not compiled: that would take longer for once.
+                    module.backbone._call_impl(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return {
+            name: {key: value / weights[name] for key, value in found.items()}
+            for name, found in sums.items()
+        }
 
 
 def _trained_layers(module: nn.Module) -> dict[str, nn.Module]:
@@ -122,7 +136,7 @@ def _trained_layers(module: nn.Module) -> dict[str, nn.Module]:
     layers = {
         name: layer
         for name, layer in module.named_modules()
-        if layer.training and hasattr(layer, "momentum") and _statistics(layer)
+        if layer.training and _statistics(layer) and getattr(layer, "momentum", 0.0) != 0.0
     }
     module.train(was)
     return layers

@@ -150,6 +150,52 @@ def test_other_layers_with_running_statistics_are_settled_too():
     torch.testing.assert_close(layer.running_mean, seen.mean((0, 2, 3)), rtol=1e-4, atol=1e-4)
 
 
+class TwiceCNN(nn.Module):
+    """One layer of batch normalisation for two views of a clip, of other scales."""
+
+    def __init__(self, in_channels, n_classes):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(in_channels)
+        self.head = nn.Linear(2 * in_channels * 24, n_classes)
+
+    def forward(self, x):
+        views = [self.norm(x), self.norm(4.0 + 3.0 * x)]
+        return self.head(torch.cat([view.mean(3).flatten(1) for view in views], dim=1))
+
+
+def test_a_layer_that_is_called_twice_has_the_statistics_of_both_calls():
+    X, y = three_classes()
+    clf = make_classifier(TwiceCNN, standardize=False).fit(X, y)
+    mean = torch.tensor([(X.mean() + 4.0 + 3.0 * X.mean()) / 2])
+    torch.testing.assert_close(clf.net_.module_.backbone.norm.running_mean, mean, rtol=1e-4, atol=0)
+
+
+def hooked_cnn(in_channels, n_classes):
+    """A network that changes what it gets before it computes."""
+    network = tiny_cnn(in_channels, n_classes)
+    network.register_forward_pre_hook(lambda module, inputs: (10.0 * inputs[0] + 5.0,))
+    return network
+
+
+def test_hooks_of_the_network_run_as_in_prediction():
+    X, y = three_classes()
+    assert_settled(make_classifier(hooked_cnn).fit(X, y), X)
+
+
+def fixed_cnn(in_channels, n_classes):
+    """Batch normalisation whose statistics the user has fixed."""
+    network = tiny_cnn(in_channels, n_classes)
+    network[1].momentum = 0.0
+    return network
+
+
+def test_statistics_that_are_not_to_move_stay():
+    X, y = three_classes()
+    layer = make_classifier(fixed_cnn).fit(X, y).net_.module_.backbone[1]
+    assert not layer.running_mean.any()
+    assert (layer.running_var == 1).all()
+
+
 def test_large_data_sets_are_sampled(monkeypatch):
     X, y = three_classes()
     monkeypatch.setattr(running_statistics, "MOST_CLIPS", 12)
