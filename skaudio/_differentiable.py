@@ -150,7 +150,8 @@ def plain_eps(module: torch.nn.Module) -> dict[str, float]:
 
     It is no weight, and packages and versions have defaults of their own.
     """
-    layers = {name: getattr(part, "eps", None) for name, part in module.named_modules()}
+    kinds = (torch.nn.modules.batchnorm._NormBase, torch.nn.LayerNorm, torch.nn.GroupNorm)
+    layers = {name: part.eps for name, part in module.named_modules() if isinstance(part, kinds)}
     return {name: eps for name, eps in layers.items() if isinstance(eps, float)}
 
 
