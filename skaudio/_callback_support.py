@@ -74,14 +74,14 @@ class FitProgress:
 
 
 def one_step(fit: Any) -> Any:
-    """Let the `fit` of a transformer tell callbacks of its start and its end."""
+    """Let `fit` or `fit_transform` of a transformer tell callbacks of its start and its end."""
 
     @with_callbacks
     @functools.wraps(fit)
     def told(self: Any, X: Any, y: Any = None) -> Any:
         progress = FitProgress(self, X, y)
-        fit(self, X, y)
+        result = fit(self, X, y)
         progress.end()
-        return self
+        return result
 
     return told

@@ -252,6 +252,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         self._fit(X)
         return self
 
+    @one_step
     def fit_transform(self, X: Any, y: Any = None) -> Any:
         """Fit, and compute log-mel spectrograms of the same clips.
 

@@ -87,6 +87,7 @@ class CountingExtractor(ClipExtractor):
     name: str = ""
 
     def _write(self, what, clip):
+        clip = getattr(clip, "name", clip)
         log = os.open(self.log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
         try:
             os.write(log, f"{what} {clip}\n".encode())

@@ -150,9 +150,9 @@ def test_entries_of_mixed_clips_keep_their_keys(paths, tmp_path, monkeypatch):
     keys = []
     init = FeatureStore.__init__
 
-    def spy(self, folder, parameters, shape):
+    def spy(self, folder, parameters, shape, **how):
         keys.append(dict(parameters))
-        init(self, folder, parameters, shape)
+        init(self, folder, parameters, shape, **how)
 
     monkeypatch.setattr(FeatureStore, "__init__", spy)
     for channel in ("mean", 0, "all"):

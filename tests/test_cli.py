@@ -154,7 +154,7 @@ def test_check_has_a_row_for_every_file(run, data, tmp_path):
     status, rows, err = run("check", tmp_path, data / "low" / "1.wav", "-j", 2)
     assert status == 1
     reason = "libsndfile says: Format not recognised."
-    bad = [str(tmp_path / "deep" / "a,b.wav"), "error", reason, *[""] * 6]
+    bad = [str(tmp_path / "deep" / "a,b.wav"), "error", reason, *[""] * 8]
     assert rows[3] == bad
     assert rows[2][:2] == [str(tmp_path / "cut.wav"), "warn"]
     assert rows[2][2].startswith("is cut short: of ")

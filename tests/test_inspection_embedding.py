@@ -120,7 +120,7 @@ def test_the_neighbours_of_two_clips_per_class_are_asked():
         (np.ones((4, 2)), [0, 1], r"y of .* must have shape \(4,\), one label .* got \(2,\)"),
         (
             np.ones((2, 2)),
-            lambda: list(pd.Series([pd.NA, "a"])),
+            lambda: [pd.NA, "a"],
             "y of .* must miss no label, got 1: drop these clips",
         ),
         (np.ones((2, 2)), [None, "a"], "y of .* must miss no label, got 1: drop these clips"),

@@ -157,7 +157,7 @@ def test_clips_without_labels_must_go_with_the_others(clips):
     clf = make_mast(pretrain="masked", pretrain_epochs=1, max_epochs=1, warm_start=True)
     for bad, message in (
         (X[:, :8], "must have 1 channel"),
-        (["a.wav"], "could not convert"),
+        (["a.wav"], "put a MelSpectrogram before it"),
         (np.full_like(X, np.nan), "contains NaN"),
     ):
         rule = f"X_unlabeled of MAST.fit must be spectrograms as X is.*{message}.*transform_input"

@@ -252,7 +252,7 @@ def test_what_was_kept_is_found_without_reading_a_clip_twice(tone_clips, monkeyp
     load = ClipExtractor.load
 
     def counted(extractor, clip):
-        read.append(clip)
+        read.append(clip.name)
         return load(extractor, clip)
 
     monkeypatch.setattr(ClipExtractor, "load", counted)
