@@ -15,6 +15,7 @@ import soundfile
 from skaudio._arguments import need_choice, need_count, need_int, need_path, reject
 from skaudio._atomic_file import atomic_file, flush_file
 from skaudio._download import Source, fetch
+from skaudio._label_values import plain_labels
 from skaudio._sound_events import make_sound_events
 
 __all__ = [
@@ -104,6 +105,7 @@ def write_clips(
     if waveforms.dtype.kind not in "fiu":
         raise reject("waveforms", owner, "an array of numbers", waveforms)
     need_count(labels, "labels", owner, what="label")
+    plain_labels(labels, f"labels of {owner}")
     need_count(folds, "folds", owner, what="fold")
     if waveforms.ndim != 2 or not len(waveforms) == len(labels) == len(folds):
         raise ValueError(

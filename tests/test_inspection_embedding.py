@@ -116,8 +116,16 @@ def test_the_neighbours_of_two_clips_per_class_are_asked():
         ([["a"], ["b"]], [0, 1], "embedding of .* must be numbers .* got <U1"),
         ([[1.0], [np.nan]], [0, 1], "must be finite, got NaN or infinity in 1 of 2 .* in clip 1"),
         (np.ones((4, 2)), [0, 1], r"y of .* must have shape \(4,\), one label .* got \(2,\)"),
-        (np.ones((2, 2)), [pd.NA, "a"], "y of .* must miss no label, got 1: drop these clips"),
-        (np.ones((2, 2)), [None, "a"], "y of .* must miss no label, got 1: drop these clips"),
+        (
+            np.ones((2, 2)),
+            [pd.NA, "a"],
+            "y of .* must miss no label, got none for 1 of 2 clips",
+        ),
+        (
+            np.ones((2, 2)),
+            [None, "a"],
+            "y of .* must miss no label, got none for 1 of 2 clips",
+        ),
         (np.ones((2, 2)), ["a", "a"], "y of .* must have at least 2 classes, got 1 class: 'a'"),
     ],
 )

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skaudio._arguments import is_int, is_path, need_count, need_flag, reject
 from skaudio._atomic_file import atomic_file
+from skaudio._label_values import plain_labels
 from skaudio._report.evaluation import check_targets, evaluate
 from skaudio._report.page import page
 from skaudio._report.sections import (
@@ -130,7 +131,7 @@ def report(
         raise reject("title", "report", "a str", title)
     n_clips = need_count(X, "X", "report")
     _check_matplotlib()
-    targets, names = check_targets(y, n_clips)
+    targets, names = check_targets(plain_labels(y, "y of report"), n_clips)
     evaluation = evaluate(pipe, X, targets, names, cv)
     body = [
         headline(evaluation, search, X, held_out=held_out),

@@ -36,7 +36,9 @@ def numpy_log_mel(waves, layer):
     config = layer.config()
     (hop, win), *_ = config.pop("windows")
     config.pop("n_frames")
-    return dsp.log_mel(dsp.mel_power(waves, hop_length=hop, win_length=win, **config))
+    floor = config.pop("floor")
+    power = dsp.mel_power(waves, hop_length=hop, win_length=win, **config)
+    return dsp.log_mel(power, floor=floor)
 
 
 @pytest.fixture(scope="module")
