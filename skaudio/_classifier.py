@@ -19,6 +19,7 @@ from skaudio._clip_dataset import ClipDataset
 from skaudio._clips import refuse_clips
 from skaudio._device import memory_errors
 from skaudio._differentiable import DifferentiableArray, take_apart
+from skaudio._label_values import plain_labels
 from skaudio._labels import MultiLabel, SingleLabel, labels_of, names_of
 from skaudio._trained_network import TrainedNetwork
 from skaudio._training_callbacks import check_callbacks
@@ -310,6 +311,7 @@ class SpectrogramClassifier(
         refuse_clips(X, type(self).__name__)
         inputs, frontend = take_apart(X)
         names = getattr(y, "columns", None)
+        y = plain_labels(y, f"y of {type(self).__name__}")
         inputs, y = validate_data(
             self, inputs, y, reset=reset, dtype=np.float32, allow_nd=True, multi_output=True
         )
@@ -360,6 +362,7 @@ class SpectrogramClassifier(
             raise ValueError(f"{missing} of {owner} must be given with {given}, got None.")
         images = self._check_more(X_val, "X_val", frontend)
         names = getattr(y_val, "columns", None)
+        y_val = plain_labels(y_val, f"y_val of {owner}")
         y_val = check_array(
             y_val, accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y_val"
         )

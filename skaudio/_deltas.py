@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skaudio._front_end_transformer import FrontEndTransformer
 from skaudio._validation import check_choice, check_int
-from skaudio.nn.derivatives import TimeDerivatives
+from skaudio.nn.derivatives import MAX_ORDER, MAX_WIDTH, TimeDerivatives
 
 
 class Deltas(FrontEndTransformer):
@@ -16,9 +16,10 @@ class Deltas(FrontEndTransformer):
     Parameters
     ----------
     order : int, default=2
-        Highest derivative, >= 1 and below `width`: 1 for deltas, 2 for deltas of deltas too.
+        Highest derivative, 1 to 8 and below `width`: 1 for deltas, 2 for deltas of deltas too.
     width : int, default=9
-        Number of frames that a polynomial of the degree of the derivative is fitted to, odd, >= 3.
+        Number of frames that a polynomial of the degree of the derivative is fitted to, odd, 3 to
+        2,047.
     mode : {'interp', 'nearest'}, default='interp'
         What is done at both ends of a clip: 'interp' takes the derivative of the polynomial that
         is fitted to the outermost `width` frames, of which there must be so many; 'nearest'
@@ -65,8 +66,8 @@ class Deltas(FrontEndTransformer):
         self.memmap_dir = memmap_dir
 
     def _check_parameters(self) -> None:
-        check_int(self, "width", low=3)
-        check_int(self, "order", low=1)
+        check_int(self, "width", low=3, high=MAX_WIDTH)
+        check_int(self, "order", low=1, high=MAX_ORDER)
         check_choice(self, "mode", ("interp", "nearest"))
         if self.width % 2 == 0:
             raise ValueError(f"width of Deltas must be odd, got {self.width!r}.")

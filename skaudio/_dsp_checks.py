@@ -9,7 +9,9 @@ import numpy as np
 from skaudio._arguments import need_choice, need_flag, need_int, need_numbers, need_real, reject
 
 __all__ = [
+    "MAX_BANDS",
     "MAX_CELLS",
+    "MAX_FFT",
     "MAX_POWER",
     "MAX_SAMPLES",
     "MAX_SAMPLE_RATE",
@@ -23,6 +25,9 @@ __all__ = [
 MAX_SAMPLE_RATE, MAX_SAMPLES = 10_000_000, 2**31
 # Magnitudes of samples of up to 1e6, to this power, are numbers of float32.
 MAX_POWER, MAX_WAVE = 4.0, 1e6
+# Samples of a Fourier transform and number of mel bands: far more than resolve anything, and few
+# enough to be computed in seconds.
+MAX_FFT, MAX_BANDS = 2**16, 2**11
 # Cells of a matrix of mel filters: 2 GB; and of the spectrogram of one clip: 1 GB.
 MAX_CELLS = 2**28
 
@@ -39,8 +44,8 @@ def check_filter_size(n_fft: int, n_mels: int, owner: str) -> None:
 def check_bands(given: dict[str, Any], owner: str) -> None:
     """Check what decides the mel filters, among the arguments of `owner`."""
     need_int(given["sample_rate"], "sample_rate", owner, low=1, high=MAX_SAMPLE_RATE)
-    for name in ("n_fft", "n_mels"):
-        need_int(given[name], name, owner, low=1)
+    for name, high in (("n_fft", MAX_FFT), ("n_mels", MAX_BANDS)):
+        need_int(given[name], name, owner, low=1, high=high)
     check_filter_size(given["n_fft"], given["n_mels"], owner)
     nyquist = given["sample_rate"] / 2
     need_real(given["fmax"], "fmax", owner, low=0, high=nyquist, low_open=True, optional=True)

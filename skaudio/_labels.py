@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from skaudio._arguments import abbreviate, reject
 from skaudio._clip_weights import clip_weights, label_weights, validation_weights
+from skaudio._label_values import plain_labels
 from skaudio._validation import check_sample_weight
 from skaudio.nn.losses import SigmoidLoss, SoftmaxLoss
 
@@ -214,12 +215,6 @@ def labels_of(y: Any, names: Any, label: str) -> tuple[np.ndarray, SingleLabel |
         return y, SingleLabel(np.unique(y))
     except ValueError as err:
         raise ValueError(f"{label} must hold labels: {err}") from err
-    except TypeError as err:  # labels that have no order
-        kinds = sorted({type(one).__name__ for one in np.ravel(y)})
-        raise ValueError(
-            f"{label} must hold labels of one type, none missing, got {', '.join(kinds)}: drop "
-            "such clips or convert their labels."
-        ) from err
 
 
 def check_threshold(owner: Any, n_labels: int) -> np.ndarray:
@@ -250,6 +245,7 @@ def _check_no_threshold(owner: Any) -> None:
 
 def names_of(classes: Any, owner: str) -> np.ndarray:
     """The classes that argument `classes` of `owner` lists, sorted."""
+    classes = plain_labels(classes, f"classes of {owner}")
     try:
         names = np.unique(np.asarray(classes))
     except (TypeError, ValueError) as err:  # of kinds that have no order

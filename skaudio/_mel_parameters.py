@@ -10,7 +10,9 @@ from typing import Any
 from skaudio import dsp
 from skaudio._arguments import expand_home, is_among, is_int, is_path
 from skaudio._dsp_checks import (
+    MAX_BANDS,
     MAX_CELLS,
+    MAX_FFT,
     MAX_POWER,
     MAX_SAMPLE_RATE,
     MAX_SAMPLES,
@@ -31,6 +33,7 @@ from skaudio.feature_store import holds_features
 
 __all__ = [
     "bands_of",
+    "check_image_size",
     "check_mel_folders",
     "check_mel_parameters",
     "floor_of",
@@ -51,8 +54,8 @@ FIRST_FLOOR = 1e-6
 def check_mel_parameters(owner: Any) -> None:
     """Check them; messages name owner, rule and value."""
     check_int(owner, "sample_rate", low=1, high=MAX_SAMPLE_RATE)
-    for name in ("n_fft", "n_mels"):
-        check_int(owner, name, low=1)
+    check_int(owner, "n_fft", low=1, high=MAX_FFT)
+    check_int(owner, "n_mels", low=1, high=MAX_BANDS)
     check_int(owner, "n_frames", low=1, optional=True)
     check_verbose(owner)
     check_n_jobs(owner)
@@ -152,6 +155,17 @@ def image_shape(owner: Any) -> tuple[int, ...]:
     n_channels = owner.n_channels_ if owner.channel == "all" else 1
     several = owner.channel == "all" or has_several_windows(owner)
     return (*([n_channels * len(windows)] if several else []), owner.n_mels, n_frames)
+
+
+def check_image_size(owner: Any) -> None:
+    """Check that the spectrogram of one clip, whose length `fit` has settled, fits into memory."""
+    shape = image_shape(owner)
+    if math.prod(shape) > MAX_CELLS:
+        raise ValueError(
+            f"hop_length of MelSpectrogram must give at most {MAX_CELLS} numbers per clip, got "
+            f"{owner.hop_length!r} with n_mels={owner.n_mels!r} for clips of {owner.n_samples_} "
+            f"samples, shape {shape}: raise it, or set n_frames."
+        )
 
 
 def has_several_windows(owner: Any) -> bool:

@@ -25,6 +25,7 @@ from skaudio._clip_workers import work_through
 from skaudio._clips import as_clips, check_table
 from skaudio._mel_inversion import invert_mel
 from skaudio._mel_parameters import (
+    check_image_size,
     check_mel_folders,
     check_mel_parameters,
     floor_of,
@@ -59,14 +60,14 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Length of every clip in seconds, > 0. None takes the longest clip seen in `fit`, which
         means reading the header of every file there.
     n_fft : int, default=2048
-        Length of the Fourier transform in samples, >= 1.
+        Length of the Fourier transform in samples, 1 to 65,536.
     hop_length : int or tuple of int, default=512
         Samples between frames, >= 1. A tuple gives one image channel per entry.
     win_length : int, tuple of int or None, default=None
         Length of the Hann window in samples, 1 to `n_fft`; None means `n_fft`. A tuple gives one
         image channel per entry, as in [1]_.
     n_mels : int, default=128
-        Number of mel bands, >= 1.
+        Number of mel bands, 1 to 2,048.
     fmin, fmax : float, default=0.0, None
         Lowest and highest frequency in Hz, ``0 <= fmin < fmax <= sample_rate / 2``; `fmax` None
         means ``sample_rate / 2``.
@@ -285,6 +286,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             self.n_samples_ = max(1, round(self.duration * self.sample_rate))
         else:
             self.n_samples_ = longest_clip(clips, sample_rate=self.sample_rate, **how)
+        check_image_size(self)
         return clips
 
     def transform(self, X: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skaudio._dsp_checks import MAX_BANDS
 from skaudio._front_end_transformer import FrontEndTransformer
 from skaudio._validation import check_int
 from skaudio.nn.cepstrum import Cepstrum
@@ -61,7 +62,7 @@ class MFCC(FrontEndTransformer):
         self.memmap_dir = memmap_dir
 
     def _check_parameters(self) -> None:
-        check_int(self, "n_mfcc", low=1)
+        check_int(self, "n_mfcc", low=1, high=MAX_BANDS)
         check_int(self, "lifter", low=0)
 
     def _module(self, shape: tuple[int, int, int]) -> Cepstrum:

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
 
+from skaudio._dsp_checks import MAX_BANDS, MAX_FFT
 from skaudio._labels import MultiLabel, SingleLabel
 from skaudio._trained_network import TrainedNetwork
+from skaudio.nn.derivatives import MAX_ORDER, MAX_WIDTH
 from skaudio.nn.frontend import FrontEnd, FrontEndChain
 from skaudio.nn.layers import Standardize
 
@@ -24,8 +26,8 @@ __all__ = ["describe", "estimators_in", "portable", "settle"]
 FOLDERS = ("cache_dir", "checkpoint_dir", "memmap_dir", "memory")
 # More than these no model needs; a file could ask for all the memory or processes there are.
 LIMITS = {
-    "n_jobs": 1_024, "n_threads": 1_024, "n_fft": 2**16, "n_mels": 2**11, "n_mfcc": 2**11,
-    "n_channels": 2**11, "width": 2**11, "order": 8,
+    "n_jobs": 1_024, "n_threads": 1_024, "n_fft": MAX_FFT, "n_mels": MAX_BANDS,
+    "n_mfcc": MAX_BANDS, "n_channels": 2**11, "width": MAX_WIDTH, "order": MAX_ORDER,
 }  # fmt: skip
 MAX_SIDE = 2**24  # channels, mel bands and frames of an image
 KNOWN = ("builtins", "numpy", "sklearn", "skaudio")

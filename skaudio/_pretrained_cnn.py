@@ -14,6 +14,7 @@ RESERVED_OPTIONS = (
     "in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay",
     "checkpoint_path", "cache_dir",
 )  # fmt: skip
+MAX_INPUT = 8192  # pixels of a side of what a network of photographs sees
 
 
 class PretrainedCNN(SpectrogramClassifier):
@@ -35,7 +36,7 @@ class PretrainedCNN(SpectrogramClassifier):
     backbone_options : dict or None, default=None
         Further arguments of `timm.create_model`, such as ``{"drop_rate": 0.2}``.
     input_size : (int, int) or None, default=None
-        Height and width that spectrograms are resized to. None leaves them as they are.
+        Height and width that spectrograms are resized to, 1 to 8,192. None leaves them as they are.
     standardize : bool, default=True
         Whether every channel is brought to mean 0 and standard deviation 1 over the training
         clips, inside the network.
@@ -281,10 +282,13 @@ class PretrainedCNN(SpectrogramClassifier):
             )
         size = self.input_size
         if size is not None and not (
-            isinstance(size, list | tuple) and len(size) == 2 and all(is_int(n, 1) for n in size)
+            isinstance(size, list | tuple)
+            and len(size) == 2
+            and all(is_int(n, 1) and n <= MAX_INPUT for n in size)
         ):
             raise ValueError(
-                f"input_size of PretrainedCNN must be two ints >= 1 or None, got {size!r}."
+                f"input_size of PretrainedCNN must be two ints from 1 to {MAX_INPUT} or None, got "
+                f"{size!r}."
             )
 
     def _build_module(

@@ -24,6 +24,7 @@ from skaudio._arguments import (
     reject,
 )
 from skaudio._clip_checks import likely_scale
+from skaudio._label_values import entries_of, is_missing, plain_labels
 
 # Rates and penalties up to this are numbers of float32.
 MAX_RATE = 1e30
@@ -307,19 +308,22 @@ def check_groups(groups: Any, n_clips: int, owner: object) -> np.ndarray | None:
     """
     if groups is None:
         return None
-    groups = np.asarray(groups)
-    if groups.shape != (n_clips,):
+    entries = entries_of(groups)
+    if entries is None:
+        entries = np.asarray(groups).tolist()
+    if np.shape(entries) != (n_clips,):
         raise ValueError(
-            f"groups of {type(owner).__name__} must have shape ({n_clips},), got {groups.shape}."
+            f"groups of {type(owner).__name__} must have shape ({n_clips},), got "
+            f"{np.shape(entries)}."
         )
-    missing = sum(map(_is_missing, groups.tolist()))
+    missing = sum(map(is_missing, entries))
     if missing:
         raise ValueError(
             f"groups of {type(owner).__name__} must name a group for every clip, got none for "
             f"{missing}: give such clips groups of their own."
         )
-    codes = {group: code for code, group in enumerate(dict.fromkeys(groups.tolist()))}
-    return np.array([codes[group] for group in groups.tolist()])
+    codes = {group: code for code, group in enumerate(dict.fromkeys(entries))}
+    return np.array([codes[group] for group in entries])
 
 
 def check_embedding(embedding: Any, y: Any, owner: str) -> tuple[np.ndarray, np.ndarray]:
@@ -346,7 +350,7 @@ def check_embedding(embedding: Any, y: Any, owner: str) -> tuple[np.ndarray, np.
     ValueError
         If a shape is wrong, a number is not finite, a label is missing, or all are alike.
     """
-    table, labels = np.asarray(embedding), np.asarray(y)
+    table, labels = np.asarray(embedding), np.asarray(plain_labels(y, f"y of {owner}"))
     if table.ndim != 2 or table.dtype.kind not in "fiu" or 0 in table.shape:
         raise ValueError(
             f"embedding of {owner} must be numbers of shape (n_clips, n_embedding), got "
@@ -363,9 +367,6 @@ def check_embedding(embedding: Any, y: Any, owner: str) -> tuple[np.ndarray, np.
             f"y of {owner} must have shape ({len(table)},), one label per row of the embedding, "
             f"got {labels.shape}."
         )
-    missing = sum(map(_is_missing, labels.tolist()))
-    if missing:
-        raise ValueError(f"y of {owner} must miss no label, got {missing}: drop these clips.")
     classes = np.unique(labels)
     if len(classes) < 2:
         raise ValueError(
@@ -373,10 +374,3 @@ def check_embedding(embedding: Any, y: Any, owner: str) -> tuple[np.ndarray, np.
             "add clips of another one."
         )
     return table.astype(np.float64, copy=False), labels
-
-
-def _is_missing(label: Any) -> bool:
-    try:
-        return label is None or bool(label != label)
-    except TypeError:  # pandas' NA does not even say that it differs from itself
-        return True

@@ -28,6 +28,7 @@ from skaudio._formats import (
     name_some,
     say_left_out,
 )
+from skaudio._label_values import plain_labels
 from skaudio._sound_events import make_sound_events
 from skaudio._warning import warn
 
@@ -124,6 +125,7 @@ def write_clips(
     if waveforms.dtype.kind not in "fiu":
         raise reject("waveforms", owner, "an array of numbers", waveforms)
     need_count(labels, "labels", owner, what="label")
+    plain_labels(labels, f"labels of {owner}")
     need_count(folds, "folds", owner, what="fold")
     if waveforms.ndim != 2 or not len(waveforms) == len(labels) == len(folds):
         raise ValueError(

@@ -130,9 +130,9 @@ def mel_filterbank(
     sample_rate : int
         Rate in Hz.
     n_fft : int
-        Length of the Fourier transform in samples.
+        Length of the Fourier transform in samples, 1 to 65,536.
     n_mels : int
-        Number of bands, >= 1.
+        Number of bands, 1 to 2,048.
     fmin, fmax : float, default=0.0, None
         Lowest and highest frequency in Hz; `fmax` None means ``sample_rate / 2``.
     mel_scale : {'slaney', 'htk'}, default='slaney'

@@ -42,10 +42,11 @@ LAYERS = {
     "nn.derivatives": 1, "nn.layers": 1, "nn.weights": 1,
     "_archive": 0, "_arguments": 0, "_callback_support": 0, "_cli_options": 0, "_cli_output": 0,
     "_clip_checks": 0, "_clip_table": 0, "_containers": 0, "_file_lock": 0, "_interrupts": 0,
-    "_meta_estimators": 0, "_model_archive": 0, "_owned_file": 0, "_packets": 0, "_pandas": 0,
-    "_progress_bar": 0, "_report": 0, "_report.page": 0, "_scratch": 0, "_torchaudio": 0,
-    "_training_state": 0, "_warning": 0, "inspection._drawing": 0, "nn.attention": 0,
-    "nn.frontend": 0, "nn.losses": 0, "nn.merging": 0,
+    "_label_values": 0, "_meta_estimators": 0, "_model_archive": 0, "_owned_file": 0,
+    "_packets": 0, "_pandas": 0, "_progress_bar": 0, "_report": 0, "_report.page": 0,
+    "_scratch": 0, "_torchaudio": 0, "_training_state": 0, "_warning": 0,
+    "inspection._drawing": 0, "nn.attention": 0, "nn.frontend": 0, "nn.losses": 0,
+    "nn.merging": 0,
 }  # fmt: skip
 DOORS = {
     "skorch": {"_training", "_training_callbacks"},

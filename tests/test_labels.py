@@ -20,9 +20,12 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skaudio import MAST, Augmentation, PretrainedCNN
+from skaudio import MAST, Augmentation, PretrainedCNN, report
 from skaudio._clip_dataset import Batches, ClipDataset
 from skaudio._labels import MultiLabel
+from skaudio._validation import check_groups
+from skaudio.datasets import write_clips
+from skaudio.inspection import cluster_report
 from skaudio.metrics import f1_thresholds, mean_average_precision_scorer
 
 pd = optional_import("pandas")
@@ -66,7 +69,9 @@ def test_clips_without_any_label_and_with_all_are_learnt(tagged, clf):
         assert (found[rows] == y[rows]).mean() > 0.85
 
 
-@pytest.mark.parametrize("kind", [np.asarray, np.ndarray.tolist, csr_array, pd.DataFrame])
+@pytest.mark.parametrize(
+    "kind", [np.asarray, np.ndarray.tolist, csr_array, lambda y: pd.DataFrame(y)]
+)
 def test_any_indicator_matrix_is_the_same(tagged, kind):
     X, y = tagged
     clf = make_classifier(max_epochs=2)
@@ -292,10 +297,91 @@ def test_predictions_of_all_folds_come_together(tagged, n_labels):
     assert proba.shape == (96, n_labels)
 
 
-@pytest.mark.parametrize("labels", [["dog", None] * 24, [1, "a"] * 24, [0.5, 1.5] * 24])
+@pytest.mark.parametrize("labels", [[object(), "a"] * 24, [0.5, 1.5] * 24])
 def test_labels_that_are_none_are_named(images, labels):
-    with pytest.raises(ValueError, match=r"y of PretrainedCNN must hold labels|contains NaN"):
+    with pytest.raises(ValueError, match="y of PretrainedCNN must hold labels"):
         make_classifier().fit(images[0], np.array(labels, dtype=object))
+
+
+NAN = float("nan")
+CONTAINERS = {
+    "list": list, "tuple": tuple, "object array": lambda y: np.array(y, dtype=object),
+    "Series": lambda y: pd.Series(y), "object Series": lambda y: pd.Series(y, dtype=object),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS)
+@pytest.mark.parametrize("missing", [None, NAN, np.float32("nan"), "NA", "NaT"], ids=str)
+def test_a_missing_label_is_no_class(images, container, missing):
+    missing = getattr(pd, missing) if isinstance(missing, str) else missing
+    y = container(["dog", "rain", missing] * 16)
+    with pytest.raises(ValueError, match="y of PretrainedCNN must miss no label, .* 16 of 48"):
+        make_classifier().fit(images[0], y)
+
+
+@pytest.mark.parametrize(
+    "y", [lambda: np.array([1.0, NAN] * 24), lambda: pd.Series([1, None] * 24, dtype="Int64"),
+          lambda: pd.Series(["a", None] * 24, dtype="category"),
+          lambda: pd.Series([True, None] * 24)],
+    ids=["floats", "Int64", "category", "bools"],
+)  # fmt: skip
+def test_nor_is_one_that_is_missing_among_numbers_or_categories(images, y):
+    with pytest.raises(ValueError, match="y of PretrainedCNN must miss no label, .* position 1"):
+        make_classifier().fit(images[0], y())
+
+
+@pytest.mark.parametrize("container", [list, CONTAINERS["object array"], CONTAINERS["Series"]])
+@pytest.mark.parametrize("pair", [(1, "1"), (True, "True"), (1, True)], ids=str)
+def test_labels_that_numpy_would_make_alike_are_refused(images, container, pair):
+    with pytest.raises(ValueError, match=r"y of PretrainedCNN must hold labels of one type, got "):
+        make_classifier().fit(images[0], container([*pair] * 24))
+
+
+@pytest.mark.parametrize(
+    "y", [[b"dog", b"rain"] * 24, np.array([b"dog", b"rain"] * 24), ["dog", b"dog"] * 24]
+)
+def test_bytes_are_refused_with_the_way_out(images, y):
+    with pytest.raises(ValueError, match=r"text or numbers, got bytes such as b'dog': .*decode"):
+        make_classifier().fit(images[0], y)
+
+
+@pytest.mark.parametrize(
+    "y", [lambda: pd.Series([1, 2] * 24, dtype="Int64"),
+          lambda: pd.Series([1, 2] * 24, dtype=object),
+          lambda: np.array([1, 2] * 24, dtype=object)],
+)  # fmt: skip
+def test_numbers_keep_their_type_whatever_holds_them(images, y):
+    clf = make_classifier().fit(images[0], y())
+    assert clf.classes_.dtype.kind == "i"
+    assert clf.classes_.tolist() == [1, 2]
+
+
+def test_all_that_takes_labels_looks_at_them(images, tmp_path):
+    X, y = images[0], [*["dog", "rain"] * 23, "dog", NAN]
+    clf = make_classifier().fit(*images)
+    calls = {
+        "y of report": lambda: report(clf, X, y, tmp_path / "page.html", held_out=True),
+        "y_val of PretrainedCNN.fit": lambda: make_classifier().fit(*images, X_val=X, y_val=y),
+        "y of PretrainedCNN": lambda: make_classifier().partial_fit(X, y, classes=["dog", "rain"]),
+        "classes of PretrainedCNN.partial_fit": lambda: make_classifier().partial_fit(
+            *images, classes=["dog", "rain", NAN]
+        ),
+        "y of cluster_report": lambda: cluster_report(X[:, :, 0], y),
+        "labels of write_clips": lambda: write_clips(
+            tmp_path / "new", np.zeros((48, 8)), y, [1] * 48, sample_rate=8000
+        ),
+    }
+    for label, call in calls.items():
+        with pytest.raises(ValueError, match=f"^{label} must miss no label"):
+            call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_groups_are_told_apart_as_they_are(images):
+    mixed = [1, "1"] * 24
+    assert check_groups(mixed, 48, make_classifier()).tolist() == [0, 1] * 24
+    with pytest.raises(ValueError, match="must name a group for every clip, got none for 24"):
+        check_groups(["a", NAN] * 24, 48, make_classifier())
 
 
 def test_a_threshold_set_later_on_single_labels_is_refused_too(images):

@@ -1,5 +1,6 @@
 """Every public parameter takes a value, or refuses it by name; see benchmarks/parameters.py."""
 
+import numpy as np
 import pytest
 
 pytest.importorskip("hypothesis", reason="needs hypothesis")
@@ -8,6 +9,9 @@ pytest.importorskip("pandas", reason="needs pandas")
 from api_pages import public_names
 from parameter_targets import missing_names, targets, untried_class
 from parameters import Fault, Target, try_parameter, try_value
+from sklearn.pipeline import make_pipeline
+
+from skaudio import MFCC, Deltas, MelSpectrogram, PretrainedCNN, dsp, load, save
 
 N_EXAMPLES = 4
 
@@ -23,9 +27,51 @@ def test_parameters_are_right_or_refused_by_name(name):
         try_parameter(target, parameter, N_EXAMPLES)
 
 
-def _overflowing(gain=1.0):
-    import numpy as np
+IMAGES = np.zeros((2, 4, 12), dtype=np.float32)
+LABELS = ["dog", "rain"]
 
+
+@pytest.mark.parametrize(
+    ("estimator", "parameters"),
+    [
+        (MelSpectrogram(), {"n_mels": 100_000}),
+        (MelSpectrogram(), {"n_fft": 100_000}),
+        (MelSpectrogram(), {"hop_length": 1, "duration": 1000.0}),
+        (MFCC(), {"n_mfcc": 100_000}),
+        (Deltas(mode="nearest"), {"width": 100_001}),
+        (Deltas(), {"order": 100}),
+        (PretrainedCNN(weights=None), {"input_size": (100_000, 32)}),
+    ],
+    ids=lambda value: ", ".join(value) if isinstance(value, dict) else type(value).__name__,
+)
+def test_sizes_that_nobody_means_are_refused_at_once(estimator, parameters):
+    X = np.zeros((2, 800)) if isinstance(estimator, MelSpectrogram) else IMAGES
+    name = next(iter(parameters))
+    with pytest.raises(ValueError, match=f"{name} of {type(estimator).__name__} must "):
+        estimator.set_params(**parameters).fit(X, LABELS)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda size: dsp.mel_filterbank(8000, 512, size),
+        lambda size: dsp.mel_power(np.zeros(800), n_mels=size),
+        lambda size: dsp.invert_log_mel(np.zeros((4, 2)), n_samples=800, n_mels=size),
+    ],
+)
+def test_functions_have_the_same_bounds(call):
+    with pytest.raises(ValueError, match="n_mels of .* must be at most 2048, got 100000"):
+        call(100_000)
+
+
+def test_models_may_have_whatever_size_can_be_fitted(tmp_path):
+    steps = MelSpectrogram(n_mels=2048, n_fft=8192, fmin=20), MFCC(n_mfcc=2048), Deltas(order=8)
+    pipe = make_pipeline(*steps).fit(np.zeros((1, 22_050)))
+    save(pipe, tmp_path / "pipe")
+    assert load(tmp_path / "pipe").transform(np.zeros((1, 22_050))).shape == (1, 9, 2048, 44)
+
+
+def _overflowing(gain=1.0):
     return np.float32(1e30) * np.float32(gain)
 
 

@@ -23,6 +23,7 @@ from skaudio._arguments import (
 )
 from skaudio._atomic_file import atomic_file
 from skaudio._clips import as_clips, as_rows, is_clip
+from skaudio._label_values import plain_labels
 from skaudio._meta_estimators import best_estimator, is_search, threshold_last
 from skaudio._report.evaluation import check_targets, evaluate
 from skaudio._report.page import page
@@ -142,7 +143,7 @@ def report(
         raise reject("title", "report", "a str", title)
     n_clips = need_count(X, "X", "report")
     _check_matplotlib()
-    targets, names = check_targets(y, n_clips)
+    targets, names = check_targets(plain_labels(y, "y of report"), n_clips)
     evaluation = evaluate(pipe, X, targets, names, cv)
     body = [
         headline(evaluation, search, X, held_out=held_out),

@@ -12,7 +12,10 @@ from torch.nn.functional import pad
 
 from skaudio.nn.frontend import FixedFrontEnd
 
-__all__ = ["TimeDerivatives"]
+__all__ = ["MAX_ORDER", "MAX_WIDTH", "TimeDerivatives"]
+
+#: Of derivatives, and frames that they are taken from; beyond these rounding is all there is.
+MAX_ORDER, MAX_WIDTH = 8, 2**11
 
 
 class TimeDerivatives(FixedFrontEnd):
