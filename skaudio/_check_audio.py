@@ -150,7 +150,8 @@ def check_audio(
         _as_clips(paths), channel=channel, limits=limits, silence_db=silence_db, n_jobs=n_jobs,
         verbose=verbose,
     )  # fmt: skip
-    table = pandas.DataFrame(rows, columns=FileReport._fields)
+    # Objects: names of files need not be Unicode, which the strings of pandas are.
+    table = pandas.DataFrame(rows, columns=FileReport._fields, dtype=object)
     whole = ["sample_rate", "channels"]
     real = ["duration", "peak", "silence", "clipped", "dc_offset"]
     return table.astype({**dict.fromkeys(whole, "Int64"), **dict.fromkeys(real, "float64")})

@@ -18,8 +18,6 @@ FEW = 16
 # decoders of mp3 by a few. A 16-bit recording whose integers were taken for floats stays below this
 # only if its peak is below -54 dBFS.
 MAX_OVERSHOOT = 64.0
-# Bits and full scale of integer samples.
-INTEGER_SCALES = ((16, 2**15), (24, 2**23), (32, 2**31))
 
 
 def describe_scale(low: float, high: float) -> str | None:
@@ -45,9 +43,16 @@ def likely_scale(low: float, high: float) -> str:
     """The end of a sentence about samples that are too large: what they may be, and the way out."""
     if low >= 0 and high <= 255:
         return ", like unsigned 8-bit integers: replace every sample x by (x - 128) / 128"
-    for bits, scale in INTEGER_SCALES:
-        if max(high, -low) <= scale:
-            return f", like {bits}-bit integers stored as floats: divide by {scale}"
+    peak = max(high, -low)
+    if peak <= 2**15:
+        return f", like 16-bit integers stored as floats: divide by {2**15}"
+    if peak <= 2**23:  # scipy.io.wavfile shifts 24 bits into the upper ones of 32
+        return (
+            f", like 24-bit or quiet 32-bit integers stored as floats: divide by {2**31} if "
+            f"scipy.io.wavfile read them from a file of 24 or 32 bits, else by {2**23}"
+        )
+    if peak <= 2**31:
+        return f", like 32-bit integers stored as floats: divide by {2**31}"
     return ": scale to [-1, 1]"
 
 

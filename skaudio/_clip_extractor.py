@@ -195,7 +195,7 @@ class ClipExtractor:
 
 
 def scale_remarks(clips: Sequence[AnyClip] | np.ndarray) -> list[tuple[str, str]]:
-    """One remark on all waveforms that are no floats of full scale 1; files have their own."""
+    """A remark on every waveform that is no float of full scale 1; files have their own."""
     if not isinstance(clips[0], np.ndarray):
         return []
     waves = [wave for wave in clips if isinstance(wave, np.ndarray)]
@@ -205,8 +205,7 @@ def scale_remarks(clips: Sequence[AnyClip] | np.ndarray) -> list[tuple[str, str]
         return []
     # All of them tell the scale better than any quiet one.
     low, high = min(bounds[i][0] for i in loud), max(bounds[i][1] for i in loud)
-    name = f"X[{loud[0]}]" + (f" and {len(loud) - 1} more" if loud[1:] else "")
-    return [(name, str(describe_scale(low, high)))]
+    return [(f"X[{i}]", str(describe_scale(low, high))) for i in loud]
 
 
 def longest_clip(

@@ -139,7 +139,7 @@ def _lines(table: Path, text: str) -> Iterator[tuple[int, list[str]]]:
             ) from err
         if cells is None:
             return
-        if not cells:
+        if not any(map(str.strip, cells)):  # as spreadsheets leave them
             continue
         if n_columns is None:
             n_columns = len(cells)
@@ -148,7 +148,24 @@ def _lines(table: Path, text: str) -> Iterator[tuple[int, list[str]]]:
                 f"{table} must have {n_columns} cells in every row, as its header has, but line "
                 f"{line} has {len(cells)}: text with commas must be quoted."
             )
+        _check_breaks(table, line, cells)
         yield line, cells
+
+
+def _check_breaks(table: Path, line: int, cells: list[str]) -> None:
+    """Refuse a cell that reaches up to the same column of another row, for want of a quote.
+
+    Rows that are swallowed so add up to the right number of cells only if, on the last line, as
+    many commas stand in the cell as columns before it.
+    """
+    for column, cell in enumerate(cells):
+        _, *others = re.split(r"[\r\n]+", cell)
+        if others and others[-1].count(",") >= max(1, column):
+            raise ValueError(
+                f"{table} must have a row per line, but the row that begins in line {line} has the "
+                f"cell {cell[:80]!r}. Is a quote not closed? If none is missing, put the text on "
+                "one line."
+            )
 
 
 def _used_columns(table: Path, columns: list[str], group: str) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -204,12 +205,14 @@ def as_clips(
         hint = ": an iterator gives its items only once" if isinstance(X, Iterable) and (
             iter(X) is X) else ""  # fmt: skip
         raise ValueError(f"{label} must hold at least one clip, got none{hint}.")
-    examples = list({type(item): item for item in items}.values())
-    if any(map(is_clip, examples)):
+    examples = dict(zip(map(type, items), items, strict=True))  # of every type, of which few differ
+    if all(map(_is_plain_path, examples)):
+        return list(map(FileClip, map(str, items)))
+    if any(map(is_clip, examples.values())):
         return _all_clips(items, name, owner)
-    if all(map(_is_array, examples)):
+    if all(map(_is_array, examples.values())):
         return _all_waves(items, name, owner, with_channels)
-    if any(hasattr(item, "get_all_samples") for item in examples):
+    if any(hasattr(item, "get_all_samples") for item in examples.values()):
         raise ValueError(
             f"{label} must hold files, not decoders of torchcodec: pass "
             "dataset.cast_column('audio', Audio(decode=False))['audio']."
@@ -241,19 +244,32 @@ def as_clip(item: Any, name: str, owner: str) -> Clip:
     ValueError
         If it is none of these; names its type and what is taken.
     """
+    clip = _clip_of(item, name, owner)
+    if clip is None:
+        raise ValueError(f"{name} of {owner} must be {FORMS}, got {type(item).__name__}.")
+    return clip
+
+
+def _clip_of(item: Any, name: str, owner: str) -> Clip | None:
+    """What `as_clip` gives; None if `is_clip` denies that it is one."""
+    if _is_plain_path(type(item)):  # the usual cases first, of which there may be many
+        return FileClip(str(item))
+    if isinstance(item, Mapping):
+        return None if issparse(item) else _from_mapping(item, name, owner)
     if isinstance(item, Clip):
         return item
     if is_path(item) and not hasattr(item, "fs"):
         return FileClip(str(os.fsdecode(item)))
     if isinstance(item, bytes | bytearray | memoryview):
         return _encoded(name, item, owner)
-    if isinstance(item, Mapping):
-        return _from_mapping(item, name, owner)
     if _is_pair(item):
         return _sampled(name, item[0], item[1], f"{name} of {owner}")
-    if _is_file_object(item):
-        return _from_file_object(item, name, owner)
-    raise ValueError(f"{name} of {owner} must be {FORMS}, got {type(item).__name__}.")
+    return _from_file_object(item, name, owner) if _is_file_object(item) else None
+
+
+def _is_plain_path(kind: type) -> bool:
+    """Whether objects of this type are paths on this machine that `str` gives."""
+    return kind is str or (issubclass(kind, PurePath) and not hasattr(kind, "fs"))
 
 
 def is_clip(item: Any) -> bool:
@@ -401,11 +417,8 @@ def _column(table: np.ndarray, label: str) -> list[Any] | None:
 def _all_clips(items: Sequence[Any], name: str, owner: str) -> list[Clip]:
     clips: list[Clip] = []
     for i, item in enumerate(items):
-        if type(item) is str:  # the usual case, of which there may be many
-            clips.append(FileClip(item))
-        elif is_clip(item):
-            clips.append(as_clip(item, f"{name}[{i}]", owner))
-        else:
+        clip = _clip_of(item, f"{name}[{i}]", owner)
+        if clip is None:
             got = abbreviate(item)
             missing = ": drop rows without a clip" if got in MISSING else ""
             raise ValueError(
@@ -413,6 +426,7 @@ def _all_clips(items: Sequence[Any], name: str, owner: str) -> list[Clip]:
                 f"along, once it holds one, got {got} of type {type(item).__name__} at position "
                 f"{i}{missing}."
             )
+        clips.append(clip)
     return clips
 
 

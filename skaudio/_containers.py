@@ -118,7 +118,7 @@ class _Samples(NamedTuple):
     @property
     def is_open(self) -> bool:
         """Whether the container too has a length that was not known."""
-        return self.form is not None and (self.end <= 8 or self.end >= self.placeholder)
+        return self.form is not None and (self.end <= self.start or self.end >= self.placeholder)
 
 
 class PatchedHead(io.RawIOBase):
@@ -224,10 +224,10 @@ def _judge(raw: BinaryIO, samples: _Samples) -> Claim:
     # Nothing but zeros is filling, unless it is all there is in a file of unknown length: silence.
     if (claimed or n_chunks or not samples.is_open) and (rest < 8 or is_blank(raw, place)):
         return Claim() if samples.exact else whole
+    if claimed and rest <= MAX_TAIL and abs(samples.end - place) <= 1:
+        return Claim() if samples.exact else whole
     if claimed == 0 or claimed >= samples.placeholder:
         return _to_end(raw, samples)
-    if rest <= MAX_TAIL and abs(samples.end - place) <= 1:
-        return Claim() if samples.exact else whole
     remark = (
         f"gives its samples {claimed} bytes, and {rest} bytes behind them are nothing that belongs "
         "there: these were left out"

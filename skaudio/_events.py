@@ -85,8 +85,9 @@ def windows_to_events(
     _check_number(max_gap, f"max_gap of {owner}")
     _check_number(min_duration, f"min_duration of {owner}")
     loud = table.loc[_above(table, threshold, owner), columns]
-    kinds = [name for name in ("path", "class") if name in columns]
-    kind = loud.groupby(kinds, sort=False, observed=True).ngroup().to_numpy()
+    kind = _codes(loud["class"])
+    if "path" in columns:
+        kind = _codes(_codes(loud["path"]) * len(loud) + kind)
     order = np.lexsort((loud["start"].to_numpy(), kind))
     loud, kind = loud.iloc[order], kind[order]
     # A window opens an event unless an earlier one of its kind reaches up to it.
@@ -97,7 +98,7 @@ def windows_to_events(
     events = loud.groupby(opens.cumsum().to_numpy()).agg(rules)
     events = events[events["end"] - events["start"] >= min_duration - ROUNDING]
     # Events stand kind by kind, in the order in which the table names them.
-    recording = events.groupby("path", sort=False).ngroup() if "path" in columns else 0
+    recording = _codes(events["path"]) if "path" in columns else 0
     order = np.lexsort((events["start"].to_numpy(), np.broadcast_to(recording, len(events))))
     return events.iloc[order].reset_index(drop=True)
 
@@ -234,8 +235,17 @@ def _above(table: DataFrame, threshold: Any, owner: str) -> np.ndarray:
         raise ValueError(
             f"threshold of {owner} must name classes of the table, {classes}, got {unknown}."
         )
-    lowest = {name: threshold.get(name, math.inf) for name in classes}
-    return probability >= table["class"].map(lowest).to_numpy(dtype=float)
+    return probability >= [threshold.get(name, math.inf) for name in table["class"].tolist()]
+
+
+def _codes(values: Any) -> np.ndarray:
+    """A number for every value, in the order of their first appearance.
+
+    As objects: `groupby` makes strings of text, which names of files that are no Unicode cannot be.
+    """
+    import pandas
+
+    return pandas.factorize(np.asarray(values, dtype=object), use_na_sentinel=False)[0]
 
 
 def _check_columns(table: Any, owner: str, name: str) -> list[str]:
@@ -287,4 +297,5 @@ def _one_line(text: str) -> str:
 def _write_lines(lines: Sequence[Sequence[str]], path: Any, owner: str) -> None:
     text = "".join("\t".join(line) + "\n" for line in lines)
     with atomic_file(path, f"path of {owner}") as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
+        # Names of files that are no Unicode are written as their bytes.
+        part.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")

@@ -165,7 +165,9 @@ def predict_windows(
     columns = _columns(results, label_names(pipe), mel.sample_rate)
     if is_clip(path):
         del columns["path"]
-    return pandas.DataFrame(columns)
+    # With its dtype text stays as it is: names of files need not be Unicode, as strings of pandas.
+    series = {name: pandas.Series(values, dtype=values.dtype) for name, values in columns.items()}
+    return pandas.DataFrame(series)
 
 
 def _check_pipe(pipe: Pipeline) -> MelSpectrogram:

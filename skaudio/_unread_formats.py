@@ -76,7 +76,7 @@ TAGS = {
     0x5756: "WavPack", 0x674F: "Vorbis", 0x6750: "Vorbis", 0x6751: "Vorbis", 0x676F: "Vorbis",
     0x6770: "Vorbis", 0x6771: "Vorbis", 0x704F: "Opus", 0xA109: "Speex", 0xF1AC: "FLAC",
 }  # fmt: skip
-DECODED_TAGS = (1, 2, 3, 6, 7, 0x11, 0x31, 0x40)
+DECODED_TAGS = (1, 2, 3, 6, 7, 0x11, 0x31, 0x38, 0x40, 0x55)
 # The tag where sixteen bytes tell the codec, of which the last fourteen are these.
 EXTENSIBLE, EXTENSIBLE_TAIL = 0xFFFE, bytes.fromhex("000000001000800000aa00389b71")
 # Codecs by their four letters in caf and aiff, and those that libsndfile decodes.

@@ -69,7 +69,7 @@ class AudioError(ValueError):
 
 
 class AudioWarning(UserWarning):
-    """Files that were read in spite of what is wrong with them.
+    """Clips that were decoded although something is wrong with them.
 
     The text names the first twenty; `remarks` has all.
 
@@ -79,7 +79,7 @@ class AudioWarning(UserWarning):
     Parameters
     ----------
     remarks : sequence of (str, str)
-        Path of every such file, and what is wrong with it.
+        Path of every such file, or place of a waveform, and what is wrong with it.
 
     Attributes
     ----------
@@ -89,9 +89,9 @@ class AudioWarning(UserWarning):
 
     def __init__(self, remarks: Sequence[tuple[str, str]]) -> None:
         self.remarks = list(dict.fromkeys(remarks))
-        count = f"{len(self.remarks)} file{'s' if len(self.remarks) > 1 else ''}"
+        count = f"{len(self.remarks)} clip{'s' if len(self.remarks) > 1 else ''}"
         lines = _lines(self.remarks, "remarks")
-        super().__init__(f"Read {count} in spite of what is wrong:{lines}")
+        super().__init__(f"Decoded {count} with problems:{lines}")
 
     def __reduce__(self):
         return AudioWarning, (self.remarks,)

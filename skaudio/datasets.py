@@ -191,7 +191,8 @@ def load_folder(
     labels : ndarray of shape (n_clips,), str
         Class of each clip.
     groups : ndarray of shape (n_clips,), int or str, or None
-        The column `group`, int if every value is an integer; None if there is no column "fold".
+        The column `group`, int if every value is an integer and no number is written in two ways;
+        None if there is no column "fold".
 
     Raises
     ------
@@ -412,8 +413,10 @@ def _from_table(root, name, *, group="fold", only=None, say: Say = lambda remark
     labels = [row.label for row in rows]
     _say_similar(labels, "classes", say)
     groups = [row.group for row in rows if row.group is not None]
-    if groups and all(re.fullmatch(r"[+-]?\d+", value) for value in groups):
-        return paths, np.array(labels), np.array([int(value) for value in groups])
+    numbers = {value: int(value) for value in groups if re.fullmatch(r"[+-]?\d+", value)}
+    is_whole = all(value in numbers for value in groups)
+    if groups and is_whole and len(set(numbers.values())) == len(numbers):  # "1" and "01" are two
+        return paths, np.array(labels), np.array([numbers[value] for value in groups])
     _say_similar(groups, f"values of {group}", say)
     return paths, np.array(labels), np.array(groups) if groups else None
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from scipy.io import wavfile
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -85,11 +86,22 @@ def test_the_advice_for_unsigned_samples_gives_the_sound_of_the_file(tmp_path):
 def test_floats_of_integer_scale_are_told_once_with_the_likely_divisor(scale, divisor):
     waves = [0.1 * TONE, 0.1 * TONE * scale, 0.3 * TONE * scale]
     mel = make_mel().fit(waves)
-    ((name, reason),) = remarks_of(lambda: mel.transform(waves))
-    assert name == "X[1] and 1 more"
-    assert reason.endswith(f"integers stored as floats: divide by {divisor}")
-    assert remarks_of(lambda: mel.transform(np.array(waves))) == [(name, reason)]
+    remarks = remarks_of(lambda: mel.transform(waves))
+    (_, reason), _ = remarks
+    assert [name for name, _ in remarks] == ["X[1]", "X[2]"]
+    assert "integers stored as floats: divide by" in reason
+    assert reason.endswith(f" by {divisor}")
+    assert remarks_of(lambda: mel.transform(np.array(waves))) == remarks
     assert not remarks_of(lambda: mel.transform([wave / divisor for wave in waves[1:]]))
+
+
+@pytest.mark.parametrize("gain", [0.0005, 0.001, 0.02, 0.5])
+def test_24_bits_that_scipy_read_are_told_with_the_divisor_of_32(tmp_path, gain):
+    path = write(tmp_path / "a.wav", gain * TONE, "PCM_24")
+    wave = wavfile.read(path)[1].astype("float32")
+    with pytest.raises((AudioWarning, ValueError), match="divide by 2147483648"):
+        make_mel().fit_transform(wave[None])
+    np.testing.assert_allclose(wave / 2**31, load_clip(path, sample_rate=RATE), atol=1e-6)
 
 
 def test_floats_of_unsigned_bytes_are_told(tmp_path):

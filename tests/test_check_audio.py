@@ -1,5 +1,6 @@
 """The table of what is in files agrees with what reading them gives."""
 
+import os
 import subprocess
 import sys
 
@@ -175,3 +176,13 @@ def test_rows_need_no_pandas(tmp_path):
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert f"{path},ok,,16000,1,1.0," in run.stdout
     assert "check_audio needs pandas: install it with pip install 'skaudio[table]'" in run.stdout
+
+
+def test_names_that_are_no_unicode_have_their_rows(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    os.rename(write(tmp_path / "a.wav", np.sin(np.arange(RATE))), path)
+    copy = write(tmp_path / "b.wav", np.sin(np.arange(RATE)))
+    table = check_audio([path, copy, path + "x"])
+    assert table.path.tolist() == [path, copy, path + "x"]
+    assert table.duplicate_of.tolist() == [None, path, None]
+    assert table.status.tolist() == ["ok", "ok", "error"]

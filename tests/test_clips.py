@@ -32,6 +32,7 @@ from skaudio import (
     AudioWarning,
     MelSpectrogram,
     PretrainedCNN,
+    _clips,
     check_audio,
     cost,
     predict_windows,
@@ -279,3 +280,13 @@ def test_objects_of_clips_tell_name_and_identity(paths):
 @pytest.mark.parametrize("X", [np.zeros((2, 3)), [[1.0, 2.0], [3.0, 4.0]], np.zeros(3), 5, None])
 def test_tables_and_other_things_are_left_to_scikit_learn(X):
     assert as_clips(X, "Owner") is None
+
+
+def test_a_long_list_of_paths_is_looked_at_by_its_types(monkeypatch):
+    names = [f"{i}.wav" for i in range(500)]
+    calls = []
+    monkeypatch.setattr(_clips, "is_clip", lambda item: bool(calls.append(item)))
+    monkeypatch.setattr(_clips, "_clip_of", lambda *args: calls.append(args))
+    for X in (names, [Path(name) for name in names], pd.Series(names), [names[0], Path(names[1])]):
+        assert as_clips(X, "Owner")[:2] == [FileClip("0.wav"), FileClip("1.wav")]
+    assert len(calls) < 10  # of X itself

@@ -9,6 +9,7 @@ import soundfile
 from hostile import chunk, data_chunk, encode_samples, wav_bytes, wav_format
 
 from skaudio import AudioError, AudioWarning, MelSpectrogram, check_audio
+from skaudio._containers import Claim, read_claim
 from skaudio.audio import load_clip, probe_length, stream_blocks
 
 RATE = 16_000
@@ -90,8 +91,9 @@ def test_lengths_that_stand_for_none_are_told_from_files_that_are_cut(tmp_path, 
     np.testing.assert_allclose(found, frames, atol=1e-4)
 
 
-def test_silence_from_a_pipe_is_silence(tmp_path):
-    content, frames = wav_of(np.zeros(1600), (16, 1, False), 0, riff=0)
+@pytest.mark.parametrize("riff", [0, 36, 0xFFFFFFFF])
+def test_silence_from_a_pipe_is_silence(tmp_path, riff):
+    content, frames = wav_of(np.zeros(1600), (16, 1, False), 0, riff=riff)
     np.testing.assert_array_equal(read_with_warning(tmp_path / "a.wav", content, UNTOLD), frames)
 
 
@@ -132,6 +134,20 @@ def test_more_than_four_gigabytes_from_a_pipe_are_read_to_their_end(tmp_path):
         file.seek(n_bytes - 2, io.SEEK_CUR)
         file.write(b"\0\x40")
     assert probe_length(path, sample_rate=RATE) == n_bytes // 2
+
+
+@pytest.mark.parametrize("length", [2_000_000_000, 2_100_000_000, 0x7FFFF000, 4_000_000_000])
+@pytest.mark.parametrize("tail", [b"", b"TAG".ljust(128), b"x" * 8000])
+def test_a_long_file_with_a_tag_behind_it_is_no_pipe(tmp_path, length, tail):
+    path = tmp_path / "a.wav"
+    with path.open("wb") as file:  # which take no room on disk
+        file.write(wav_bytes(wav_format(), data_chunk(b"", length), riff=length + 36))
+        file.seek(length, io.SEEK_CUR)
+        file.write(tail)
+        file.truncate()
+    with path.open("rb") as file:
+        assert read_claim(file) == Claim()
+    assert probe_length(path, sample_rate=RATE) == length // 2
 
 
 # --- lengths that are wrong ----------------------------------------------------------------------

@@ -442,8 +442,14 @@ STRICT = {
     ),
     "a quote over two lines": (
         'filename,label,fold\na.wav,"x,1\nb.wav,y",2\n',
-        r"label on one line .*begins in line 2 has 'x,1\\nb\.wav,y'",
+        r"begins in line 2 has the cell 'x,1\\nb\.wav,y'",
     ),
+    "a quote in a column that is not used": (
+        'filename,label,note\na.wav,x,"low\nb.wav,y,"\nc.wav,y,z\nd.wav,x,y\n',
+        r"line 2 has the cell 'low\\nb\.wav,y,'\. Is a quote not closed"),
+    "a quote in a column before the label": (
+        'filename,note,label\na.wav,"low,x\nb.wav,",y\nc.wav,z,y\n',
+        r"line 2 has the cell 'low,x\\nb\.wav,'\. Is a quote not closed"),
     "cells without a column": (
         "filename,label\na.wav,x\nb.wav,y,2\n", "2 cells in every row, .* line 3 has 3"),
     "a cell that is missing": (
@@ -501,12 +507,17 @@ def test_columns_that_name_parts_of_files_are_refused(tmp_path, column):
 def test_tables_of_spreadsheets_are_read(tmp_path):
     touch(tmp_path, "a.wav", "b.wav")
     rows = '\ufeff"",filename,category,fold,note,duration,\r\n0,a.wav,"x, y",1,"two\nlines",5,\r\n'
-    rows += "1,b.wav,y,01,,5,\r\n\r\n"
+    rows += "1,b.wav,y,02,,5,\r\n\r\n,,,,,,\r\n \r\n"
     (tmp_path / "meta.csv").write_text(rows.replace('"",', ",", 1), encoding="utf-8", newline="")
     paths, labels, folds = load_folder(tmp_path)
     assert names_of(paths, tmp_path) == ["a.wav", "b.wav"]
     assert list(labels) == ["x, y", "y"]
-    assert list(folds) == [1, 1]
+    assert list(folds) == [1, 2]
+
+
+def test_groups_that_are_the_same_number_in_two_ways_stay_apart(tmp_path):
+    make_table(tmp_path, ["filename", "label", "fold"], ["a.wav", "x", "1"], ["b.wav", "y", "01"])
+    assert list(load_folder(tmp_path)[2]) == ["1", "01"]
 
 
 def test_labels_and_groups_that_look_alike_are_named(tmp_path):

@@ -266,3 +266,15 @@ def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path, events):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match=r"path .* must be a file, got the device, pipe or socket"):
         write_audacity_labels(events.iloc[:0], tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("threshold", [0.5, {"caf\udce9": 0.5}])
+def test_names_that_are_no_unicode_are_kept_apart_and_written(tmp_path, threshold):
+    names = pd.Series(["a\udce9.wav", "a\udce9.wav", "b.wav"], dtype=object)
+    table = windows([0.9, 0.8, 0.7], path=names)
+    table["class"] = pd.Series(["caf\udce9"] * 3, dtype=object)
+    events = windows_to_events(table, threshold=threshold)
+    assert events["path"].tolist() == ["a\udce9.wav", "b.wav"]
+    assert spans(events) == [[0, 2], [2, 3]]
+    write_audacity_labels(events[:1], tmp_path / "labels.txt")
+    assert b"caf\xe9" in (tmp_path / "labels.txt").read_bytes()

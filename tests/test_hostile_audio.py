@@ -169,9 +169,7 @@ def test_a_warning_lists_files_once_and_survives_pickling():
     warning = AudioWarning([("a.wav", "is cut short"), ("b.wav", "x"), ("a.wav", "is cut short")])
     copy = pickle.loads(pickle.dumps(warning))
     assert copy.remarks == warning.remarks == [("a.wav", "is cut short"), ("b.wav", "x")]
-    assert str(copy) == (
-        "Read 2 files in spite of what is wrong:\n  'a.wav': is cut short\n  'b.wav': x"
-    )
+    assert str(copy) == ("Decoded 2 clips with problems:\n  'a.wav': is cut short\n  'b.wav': x")
 
 
 def test_warnings_can_be_made_errors(tmp_path):

@@ -292,7 +292,7 @@ def test_parameters_that_were_set_after_fit_are_checked_in_transform(paths):
         (np.array([[0.0, 1e300]]), r"in \[-1, 1\], at most .* got 1e\+300: scale to \[-1, 1\]\."),
         (
             [np.zeros(3), np.full(3, 2e6)],
-            r"X\[1\] .* up to 1e\+06, got 2e\+06, like 24-bit integers",
+            r"X\[1\] .* up to 1e\+06, got 2e\+06, like 24-bit or quiet",
         ),
         ([np.full(3, -2e9)], "got 2e\\+09, like 32-bit .*: divide by 2147483648"),
     ],

@@ -1,4 +1,5 @@
 import doctest
+import os
 import sys
 import tracemalloc
 
@@ -444,3 +445,12 @@ def test_a_recording_named_twice_has_its_rows_twice(pipe, tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(4000), RATE)
     once = predict_windows(pipe, [tmp_path / "a.wav"])
     assert len(predict_windows(pipe, [tmp_path / "a.wav"] * 2)) == 2 * len(once)
+
+
+def test_a_recording_whose_name_is_no_unicode_has_its_rows(pipe, tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    soundfile.write(tmp_path / "a.wav", np.zeros(4000), RATE)
+    os.rename(tmp_path / "a.wav", path)
+    table = predict_windows(pipe, [path])
+    assert set(table["path"]) == {path}
+    assert table[["path", "class"]].dtypes.tolist() == [object, object]

@@ -10,6 +10,7 @@ import soundfile
 from hostile import chunk, ogg_checksum, wav_bytes, wav_format
 
 from skaudio import AudioError, check_audio
+from skaudio._unread_formats import explain_unread
 from skaudio.audio import load_clip, stream_blocks
 
 CONVERT = r", which libsndfile does not decode: convert it to flac or wav, as by ffmpeg -i IN OUT"
@@ -48,6 +49,21 @@ def test_a_codec_in_wav_is_named_by_its_tag(tmp_path, tag, name):
 def test_a_damaged_header_of_a_codec_that_is_decoded_is_not_blamed_on_the_codec(tmp_path):
     content = wav_bytes(wav_format(channels=3, tag=0x11), chunk(b"data", bytes(99)))
     refused(tmp_path / "a.wav", content, "libsndfile says: .*ADPCM")
+
+
+@pytest.mark.parametrize("subtype", soundfile.available_subtypes("WAV"))
+def test_no_codec_that_libsndfile_decodes_is_called_one_that_it_does_not_decode(tmp_path, subtype):
+    path, tone = tmp_path / "a.wav", 0.3 * np.sin(np.arange(8000) / 6)
+    if subtype == "MPEG_LAYER_III":  # which libsndfile reads but does not write in wav
+        buffer = io.BytesIO()
+        soundfile.write(buffer, tone, 8000, format="MP3")
+        more = struct.pack("<HHIHHH", 12, 1, 2, 72, 1, 0)
+        layout = wav_format(rate=8000, bits=0, tag=0x55, more=more)
+        path.write_bytes(wav_bytes(layout, chunk(b"data", buffer.getvalue())))
+    else:
+        soundfile.write(path, tone, 8000, subtype=subtype)
+    assert np.corrcoef(load_clip(path, sample_rate=8000, duration=0.9), tone[:7200])[0, 1] > 0.9
+    assert explain_unread(io.BytesIO(path.read_bytes())) is None
 
 
 @pytest.mark.parametrize(
