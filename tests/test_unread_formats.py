@@ -129,7 +129,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12
         (b"\0\5\x16\7\0\2\0\0Mac OS X", "is what macOS keeps beside a file"),
         (b"\n<!DOCTYPE HTML><p>404", "is a web page"),
         (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "is XML, as a download that failed"),
-        (gzip.compress(b"sound"), "is compressed with gzip: unpack it"),
+        (gzip.compress(b"sound", mtime=0), "is compressed with gzip: unpack it"),
         (bytes(100_000), "holds nothing but zeros, 100000 bytes"),
         (b"MThd\0\0\0\6", "is MIDI, which holds notes and no sound"),
     ],
