@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["ClipRow", "check_clips", "compose", "read_table"]
+__all__ = ["FOLD_NAMES", "ClipRow", "check_clips", "compose", "read_table"]
 
 # Columns that say which part of a file a clip is: "start", "end_time", "Begin Time (s)", "onset".
 _PART = re.compile(

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Number
 from pathlib import PurePath
 from typing import Any
 
@@ -30,6 +31,7 @@ __all__ = [
     "file_names",
     "is_clip",
     "refuse_clips",
+    "refuse_other_things",
 ]
 
 # Keys of a mapping that is a clip, as in audio columns of Hugging Face datasets.
@@ -327,6 +329,58 @@ def refuse_clips(X: Any, owner: str) -> None:
             f"({type(first).__name__}): put a MelSpectrogram before it, "
             f"make_pipeline(MelSpectrogram(), {owner}(...))."
         )
+
+
+def refuse_other_things(X: Any, label: str) -> None:
+    """Tell who passes what is neither clips nor a table of numbers what is taken.
+
+    What numpy would say of it helps nobody.
+
+    Parameters
+    ----------
+    X : object
+        What `as_clips` makes nothing of.
+    label : str
+        How messages call it.
+
+    Raises
+    ------
+    ValueError
+        Unless it is an array of numbers, or a list of numbers, rows of numbers or arrays.
+    """
+    if issparse(X) or (hasattr(X, "__array__") and np.ndim(X) > 1):
+        return
+    if hasattr(X, "__array__"):
+        array = np.asarray(X)
+        if array.dtype.kind not in "UTSO":
+            return
+        if array.ndim == 0:
+            raise ValueError(f"{label} must be a list of clips, got one: pass [{X!s:.80}].")
+        X = array.tolist()
+    if not isinstance(X, list | tuple):
+        got = f"got {type(X).__name__}"
+    elif all(map(_is_number_or_array, X)) or _is_row(X[0]):
+        return
+    else:
+        i, first = next((i, item) for i, item in enumerate(X) if not _is_number_or_array(item))
+        got = f"got {type(first).__name__} at position {i}"
+        if isinstance(first, list | tuple):
+            got += f", which holds {', '.join(type(value).__name__ for value in first[:5])}"
+            got += ", ..." * (len(first) > 5)
+    raise ValueError(
+        f"{label} must be a list of clips or a table of waveforms, {got}: a clip is {FORMS}."
+    )
+
+
+def _is_number_or_array(item: Any) -> bool:
+    return isinstance(item, Number | np.generic) or hasattr(item, "__array__")
+
+
+def _is_row(item: Any) -> bool:
+    """Whether `item` is a list of numbers."""
+    return isinstance(item, list | tuple) and all(
+        isinstance(value, Number | np.generic) for value in item
+    )
 
 
 def check_table(waves: np.ndarray, label: str) -> None:

@@ -22,7 +22,7 @@ from skaudio._clip_extractor import (
     longest_clip,
 )
 from skaudio._clip_workers import work_through
-from skaudio._clips import as_clips, check_table
+from skaudio._clips import as_clips, check_table, refuse_other_things
 from skaudio._mel_inversion import invert_mel
 from skaudio._mel_parameters import (
     check_image_size,
@@ -429,6 +429,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         clips = as_clips(X, OWNER, with_channels=self.channel == "all")
         if clips is not None:
             return clips
+        refuse_other_things(X, f"X of {OWNER}")
         if self.channel == "all":
             raise ValueError(
                 "X of MelSpectrogram must be paths, a list of arrays (n_channels, n_samples) or an "

@@ -15,7 +15,7 @@ import soundfile
 
 from skaudio._arguments import need_choice, need_count, need_int, reject
 from skaudio._atomic_file import atomic_file, flush_file
-from skaudio._clip_table import check_clips, compose, read_table
+from skaudio._clip_table import FOLD_NAMES, check_clips, compose, read_table
 from skaudio._download import Source, fetch
 from skaudio._formats import (
     Listing,
@@ -51,7 +51,7 @@ _OTHER_TABLE = re.compile(r"meta\.csv(\.csv|\.txt)?", re.IGNORECASE)
 # What folders are called that hold parts of a data set. Names often say more: "train-clean-100".
 _SPLIT = re.compile(
     r"(?P<part>train|test|val|dev|eval|holdout|unlabell?ed)(ing|id|idation|el|elopment|uation)?"
-    r"(\d*|[ _-].*)",
+    r"(?P<sure>([ _-]*(\d+|clean|other|set|audio|wavs?))*)(?P<more>[ _-].*)?",
     re.IGNORECASE,
 )
 _FOLD = re.compile(r"(fold|split|part|subset)[ _-]?\d+", re.IGNORECASE)
@@ -213,7 +213,8 @@ def load_folder(
     -----
     UserWarning
         If audio or video of other formats is left out; if classes or groups differ only in case
-        or spaces; if the name of a class begins with an underscore.
+        or spaces; if the name of a class begins with an underscore; if some folders may be parts of
+        a data set, such as train, test and misc.
     """
     paths, labels, groups = read_folder(folder, group=group)
     lost = [path for path in paths if is_dangling(path)]
@@ -435,7 +436,7 @@ def _from_class_folders(root, *, skip=None, say: Say = lambda remark: None):
     found = list_media(root, keep=lambda path: len(path.parts) > 1 and path.parts[0] != skip)
     classes = {path.parts[0] for path in found.audio}
     _refuse_lost_classes(root, found, classes)
-    _refuse_parts(root, found, classes)
+    _refuse_parts(root, found, classes, say)
     if found.unread:
         say(say_left_out(root, found.unread))
     labels = [compose(path.parts[0]) for path in found.audio]
@@ -474,21 +475,35 @@ def _refuse_lost_classes(root: Path, found: Listing, classes: set[str]) -> None:
         )
 
 
-def _refuse_parts(root: Path, found: Listing, classes: set[str]) -> None:
-    """Refuse folders that are no classes: nobody wants a model that tells train from test."""
+def _refuse_parts(root: Path, found: Listing, classes: set[str], say: Say) -> None:
+    """Refuse folders that are no classes: nobody wants a model that tells train from test.
+
+    Where classes may be called so, this is only said.
+    """
     if NOISE in classes:
         raise ValueError(
             f"{str(root / NOISE)!r} looks like the noise of Speech Commands, which is no class: "
             "move it out of the folder; if it is a class, give it another name."
         )
     names = sorted(name for name in classes if not name.startswith("_"))
-    parts = [_SPLIT.fullmatch(name) for name in names]
-    if not all(parts) or len({part["part"].lower() for part in parts if part}) < 2:
-        parts = []
-    if len(names) < 2 or not (parts or all(map(_FOLD.fullmatch, names))):
+    splits = {name: match for name in names if (match := _SPLIT.fullmatch(name))}
+    sure = {name: match for name, match in splits.items() if not match["more"]}
+    tables = sorted(path.name for path in root.glob("*.csv"))
+    numbered = all(map(str.isdecimal, names)) and any(_has_folds(root / name) for name in tables)
+    suspects = [group for group in (sure, splits) if _count_parts(group) > 1 and (
+        group is sure or len(splits) == len(names))]  # fmt: skip
+    is_sure = len(names) > 1 and (
+        (len(sure) == len(names) and bool(suspects)) or all(map(_FOLD.fullmatch, names))
+    )
+    if not is_sure:
+        if suspects or numbered:
+            named = name_some(sorted(suspects[0]) if suspects else names)
+            say(
+                f"The folders in {str(root)!r} are taken for classes, but {named} look like parts "
+                "of a data set: if they are, load one of them, or write a meta.csv."
+            )
         return
     inner = {path.parts[1] for path in found.audio if path.parts[0] == names[0] and path.parts[2:]}
-    tables = sorted(path.name for path in root.glob("*.csv"))
     way = "Labels come from a folder per class, or from a meta.csv with columns filename ("
     way += f"{str(found.audio[0])!r}, for example), category and fold"
     way += f"; {name_some(tables)} may have them." if tables else "."
@@ -498,6 +513,16 @@ def _refuse_parts(root: Path, found: Listing, classes: set[str]) -> None:
         f"The folders in {str(root)!r} must be classes, but {name_some(names)} look like parts of "
         f"a data set. {way}"
     )
+
+
+def _count_parts(splits: dict[str, re.Match[str]]) -> int:
+    return len({match["part"].lower() for match in splits.values()})
+
+
+def _has_folds(table: Path) -> bool:
+    with table.open(encoding="utf-8", errors="replace") as file:
+        columns = file.readline(1 << 16).split(",")
+    return any(name.strip(' "\ufeff\n').casefold() in FOLD_NAMES for name in columns)
 
 
 def _say_similar(values: list[str], what: str, say: Say) -> None:

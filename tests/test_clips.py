@@ -290,3 +290,31 @@ def test_a_long_list_of_paths_is_looked_at_by_its_types(monkeypatch):
     for X in (names, [Path(name) for name in names], pd.Series(names), [names[0], Path(names[1])]):
         assert as_clips(X, "Owner")[:2] == [FileClip("0.wav"), FileClip("1.wav")]
     assert len(calls) < 10  # of X itself
+
+
+WAVE = np.zeros(4000)
+
+
+@pytest.mark.parametrize("channel", ["mean", "all"])
+@pytest.mark.parametrize(
+    ("X", "got"),
+    [
+        (
+            [[WAVE, 16_000]] * 2,
+            "got list at position 0, which holds ndarray, int: a clip is a path",
+        ),
+        ([[WAVE, 16_000], [WAVE[1:], 16_000]], "which holds ndarray, int: .* pair .array, rate"),
+        ([(WAVE, 16_000, "yes", "nobody", 3)], "got tuple at .* holds ndarray, int, str, str, int"),
+        (pd.Series([(WAVE, 16_000, "yes")] * 2), "got tuple at .* holds ndarray, int, str"),
+        ([(WAVE.tolist(), 16_000)], "got tuple at position 0, which holds list, int"),
+        ([["a.wav"], ["b.wav"]], "got list at position 0, which holds str"),
+        ([WAVE, None], "got NoneType at position 1"),
+        ([object()], "got object at position 0"),
+        (np.array("k0.wav"), r"got one: pass .k0\.wav."),
+        (None, "got NoneType"),
+        (5, "got int"),
+    ],
+)
+def test_what_is_no_clip_hears_what_is_one(X, got, channel):
+    with pytest.raises(ValueError, match=f"X of MelSpectrogram must be a list of clips.*{got}"):
+        make_mel(channel=channel).fit(X)

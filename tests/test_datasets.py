@@ -738,3 +738,18 @@ def test_audio_files_are_listed_at_any_depth(tmp_path):
         list_audio(tmp_path / "missing")
     with pytest.raises(NotADirectoryError, match="folder of list_audio must be a folder"):
         list_audio(tmp_path / "b.wav")
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("train", "test", "misc"), "but 'test', 'train' look"),
+        (("train_horn", "test_tone"), "but 'test_tone', 'train_horn' look"),
+        (("1", "2", "3"), "but '1', '2', '3' look"),
+    ],
+)
+def test_folders_that_may_be_parts_are_classes_with_a_warning(tmp_path, names, told):
+    touch(tmp_path, *(f"{name}/a.wav" for name in names))
+    (tmp_path / "esc.csv").write_text("filename,fold,target\n")
+    with pytest.warns(UserWarning, match=f"are taken for classes, {told} like parts of a data set"):
+        assert set(load_folder(tmp_path)[1]) == set(names)
