@@ -348,11 +348,11 @@ def refuse_other_things(X: Any, label: str) -> None:
     ValueError
         Unless it is an array of numbers, or a list of numbers, rows of numbers or arrays.
     """
-    if issparse(X) or (hasattr(X, "__array__") and np.ndim(X) > 1):
+    if issparse(X):
         return
     if hasattr(X, "__array__"):
         array = np.asarray(X)
-        if array.dtype.kind not in "UTSO":
+        if array.ndim > 1 or array.dtype.kind not in "UTSO":
             return
         if array.ndim == 0:
             raise ValueError(f"{label} must be a list of clips, got one: pass [{X!s:.80}].")

@@ -166,7 +166,7 @@ def test_a_computation_with_several_threads_would_be_seen(two_threads):
 
 def test_a_child_of_a_process_with_several_threads_computes_with_one_and_says_so(monkeypatch):
     monkeypatch.setattr(_device, "_lost_threads", True)
-    told = pytest.warns(UserWarning, match="forked .* n_threads=2, .* with one thread")
+    told = pytest.warns(UserWarning, match="forked .* several threads, .* with one thread")
     with told, limited_threads(2):
         assert torch.get_num_threads() == 1
     with limited_threads(1):  # without a warning

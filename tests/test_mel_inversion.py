@@ -257,4 +257,4 @@ def test_what_was_kept_is_found_without_reading_a_clip_twice(tone_clips, monkeyp
 
     monkeypatch.setattr(ClipExtractor, "load", counted)
     np.testing.assert_array_equal(kept_log_mel(pipe, paths), expected)
-    assert sorted(clip.path for clip in read) == sorted(paths)
+    assert sorted(read) == sorted(paths)

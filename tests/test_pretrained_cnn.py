@@ -210,7 +210,7 @@ def test_standardization_uses_the_training_clips(images):
         ({"backbone_options": {"dropp": 2}}, r"cannot be built with the options \{'dropp': 2\}"),
         ({"weights": 7}, "'imagenet', None or the path of a file, got 7"),
         ({"weights": "nowhere.pth"}, "weights of PretrainedCNN must be a file .*is missing"),
-        ({"input_size": (3,)}, r"two ints >= 1 or None, got \(3,\)"),
+        ({"input_size": (3,)}, r"two ints from 1 to 8192 or None, got \(3,\)"),
         ({"freeze": "all"}, "None, 'backbone' or an int >= 0, got 'all'"),
         ({"freeze": 99}, r"at most \d, the number of stages of its network, got 99"),
         ({"backbone": headless_cnn, "freeze": 1}, "freeze of .* None for a backbone without"),
