@@ -138,8 +138,8 @@ def write_table(name):
             np.mean([run[key] for run in runs]) for key in ("epoch_seconds", "settling_seconds")
         )
         lines.append(
-            f"| {epochs} | {old:.1f} | {new:.1f} | {gap:+.1f} ± {error:.1f} | {old_loss:.2f} "
-            f"| {new_loss:.2f} | {loss_gap:+.2f} ± {loss_error:.2f} | {epoch:.1f} "
+            f"| {epochs} | {old:.1f} | {new:.1f} | {gap:+.1f} ± {error:.1f} | {old_loss:.3f} "
+            f"| {new_loss:.3f} | {loss_gap:+.3f} ± {loss_error:.3f} | {epoch:.1f} "
             f"| {settling:.2f} |"
         )
     write_block(f"settling-{name}", lines)
