@@ -1,9 +1,9 @@
 """A leading ~ is the home of the user wherever a folder or file can be named."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import soundfile
+from conftest import optional_import
 from networks import tiny_cnn
 from sklearn.pipeline import make_pipeline
 
@@ -12,9 +12,16 @@ from skaudio import Deltas, MelSpectrogram, PretrainedCNN
 from skaudio._cli import main
 from skaudio.datasets import fetch_fsdd, list_audio, load_folder, write_clips
 
+pd = optional_import("pandas")
+# Imported before the home is another one: it makes folders of its own there.
+optional_import("matplotlib.font_manager")
+
 WAVES = np.random.default_rng(0).uniform(-0.5, 0.5, (8, 1600)).astype(np.float32)
 LABELS = ["dog", "rain"] * 4
-EVENTS = pd.DataFrame({"start": [0.0], "end": [1.0], "class": ["dog"], "probability": [0.9]})
+
+
+def events():
+    return pd.DataFrame({"start": [0.0], "end": [1.0], "class": ["dog"], "probability": [0.9]})
 
 
 def mel(**parameters):
@@ -66,8 +73,8 @@ def report(path):
         ),
         pytest.param(save, id="save"),
         pytest.param(report, id="report"),
-        pytest.param(lambda path: skaudio.write_audacity_labels(EVENTS, path), id="audacity"),
-        pytest.param(lambda path: skaudio.write_raven_table(EVENTS, path), id="raven"),
+        pytest.param(lambda path: skaudio.write_audacity_labels(events(), path), id="audacity"),
+        pytest.param(lambda path: skaudio.write_raven_table(events(), path), id="raven"),
     ],
 )
 def test_what_is_written_goes_there(home, write):

@@ -278,7 +278,10 @@ def test_parameters_that_were_set_after_fit_are_checked_in_transform(paths):
         ([np.array([0.0, np.nan])], r"X\[0\] of MelSpectrogram must be finite"),
         ([np.zeros(3), np.zeros(0)], r"X\[1\] of MelSpectrogram must hold at least one sample"),
         (np.array([[0.0, np.inf]]), r"NaN or infinity in 1 of 1 waveforms, in row 0: replace"),
-        (pd.DataFrame([[0.0, 1.0], [None, 0.0]]), r"NaN .* in 1 of 2 waveforms, in row 1: re"),
+        (
+            lambda: pd.DataFrame([[0.0, 1.0], [None, 0.0]]),
+            r"NaN .* in 1 of 2 waveforms, in row 1: re",
+        ),
         (np.full((9, 2), np.nan), r"in 9 of 9 waveforms, in row 0, 1, 2, 3, 4, \.\.\.: replace"),
         (np.zeros(5), "Expected 2D array, got 1D array"),
         (np.zeros((2, 3, 4)), "Found array with dim 3"),
