@@ -34,7 +34,7 @@ from collections import Counter
 from pathlib import Path
 
 from pages import RELIABILITY, write_block, write_row
-from readers import Reader
+from readers import count_lines, read_all
 
 READERS = (
     "skaudio.audio.load_clip",
@@ -49,7 +49,7 @@ REASONS = ("format", "header", "channel", "sync", "decod", "finite", "malformed"
            "no such file", "directory", "permission", "symbolic", "stream")  # fmt: skip
 
 
-def judge(answer, path, expect, frames):
+def judge(answer, path, what, expect, frames):
     """One of `KINDS`."""
     for kind in ("crash", "hang"):
         if kind in answer:
@@ -103,26 +103,8 @@ def main(data):
     """Read all files with all readers, and write the tables."""
     with tempfile.TemporaryDirectory() as folder:
         files = list(list_files(data, Path(folder)))
-        kinds, answers, problems = {}, {}, {}
-        for name in READERS:
-            reader = Reader(name)
-            if reader.problem is None:
-                answers[name] = [reader.read(path) for path, *_ in files]
-                kinds[name] = [judge(a, path, expect, frames) for a, (path, _, expect, frames)
-                               in zip(answers[name], files, strict=True)]  # fmt: skip
-            else:
-                problems[name] = reader.problem
-            reader.close()
-            print(name, Counter(kinds.get(name, [reader.problem])))
-    lines = [
-        f"{len(files)} files.",
-        "",
-        f"| | {' | '.join(KINDS)} |",
-        "|---|" + "---|" * len(KINDS),
-    ]
-    for name, found in kinds.items():
-        counts = Counter(found)
-        lines.append(f"| `{name}` | {' | '.join(str(counts[kind]) for kind in KINDS)} |")
+        kinds, answers, problems = read_all(READERS, files, judge)
+    lines = count_lines(len(files), kinds, KINDS)
     for name, problem in problems.items():
         reason = " ".join(problem.split())[:160].replace("|", "/")
         lines.append(f"| `{name}` | did not run here: {reason} |" + " |" * (len(KINDS) - 1))

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from pages import RELIABILITY, write_block, write_row
-from readers import Reader
+from readers import count_lines, read_all
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import hostile as tests  # of the tests, not of this folder
@@ -128,7 +128,7 @@ def unread_files():
     yield "page of the web", b"<!DOCTYPE html><title>404</title>", "HTML"
 
 
-def judge(answer, path, wanted):
+def judge(answer, path, what, wanted):
     """One of `KINDS`; `wanted` is a number of frames, negative if there are more, or a word."""
     for kind in ("crash", "hang"):
         if kind in answer:
@@ -173,15 +173,7 @@ def shown(wanted, kind, answer):
 
 def write_tables(files, kinds, answers, absent):
     """Write the counts, and the files that a reader gets wrong, into the page."""
-    lines = [
-        f"{len(files)} files.",
-        "",
-        f"| | {' | '.join(KINDS)} |",
-        "|---|" + "---|" * len(KINDS),
-    ]
-    for name, found in kinds.items():
-        counts = Counter(found)
-        lines.append(f"| `{name}` | {' | '.join(str(counts[kind]) for kind in KINDS)} |")
+    lines = count_lines(len(files), kinds, KINDS)
     if absent:
         lines += ["", f"Not installed where this was made: {', '.join(absent)}."]
     names = list(kinds)
@@ -206,17 +198,8 @@ def main():
     """Read all files with all readers, and write the tables."""
     with tempfile.TemporaryDirectory() as folder:
         files = list(write_files(Path(folder)))
-        kinds, answers, absent = {}, {}, []
-        for name in READERS:
-            reader = Reader(name)
-            if reader.problem is None:
-                answers[name] = [reader.read(path) for path, *_ in files]
-                kinds[name] = [judge(a, path, wanted) for a, (path, _, wanted)
-                               in zip(answers[name], files, strict=True)]  # fmt: skip
-            else:
-                absent.append(f"`{name}`")
-            reader.close()
-            print(name, Counter(kinds.get(name, [reader.problem])))
+        kinds, answers, problems = read_all(READERS, files, judge)
+    absent = [f"`{name}`" for name in problems]
     write_tables(files, kinds, answers, absent)
 
 

@@ -4,6 +4,7 @@ import json
 import select
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 SECONDS, MEMORY = 20, 2 << 30
@@ -108,3 +109,37 @@ class Reader:
         self._process.wait()
         self._process.stdin.close()
         self._process.stdout.close()
+
+
+def read_all(names, files, judge):
+    """What every reader makes of all files.
+
+    `judge` takes an answer and what a file is described by, and says what came of it. Gives that
+    and the answers by reader, and by reader why others did not run.
+    """
+    kinds, answers, problems = {}, {}, {}
+    for name in names:
+        reader = Reader(name)
+        if reader.problem is None:
+            answers[name] = [reader.read(path) for path, *_ in files]
+            pairs = zip(answers[name], files, strict=True)
+            kinds[name] = [judge(answer, *file) for answer, file in pairs]
+        else:
+            problems[name] = reader.problem
+        reader.close()
+        print(name, Counter(kinds.get(name, [reader.problem])))
+    return kinds, answers, problems
+
+
+def count_lines(n_files, kinds, columns):
+    """A table of how often what came of files, by reader."""
+    lines = [
+        f"{n_files} files.",
+        "",
+        f"| | {' | '.join(columns)} |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for name, found in kinds.items():
+        counts = Counter(found)
+        lines.append(f"| `{name}` | {' | '.join(str(counts[kind]) for kind in columns)} |")
+    return lines
