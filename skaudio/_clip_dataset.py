@@ -87,6 +87,18 @@ class ClipDataset(torch.utils.data.Dataset):
         chances = (targets / np.maximum(targets.sum(axis=0, dtype=np.float64), 1)).sum(axis=1)
         return chances / chances.sum()
 
+    def draw(
+        self, rng: np.random.RandomState, *, balanced: bool, count: int | None = None
+    ) -> np.ndarray:
+        """Numbers of clips in random order, all or so many of them.
+
+        Where they are `balanced`, as many are drawn at random, rare labels as often as others.
+        """
+        count = len(self) if count is None else count
+        if balanced:
+            return rng.choice(len(self), size=count, p=self.balanced_chances())
+        return rng.permutation(len(self))[:count]
+
     def clips(self, through: FrontEndChain | None = None, device: Any = "cpu") -> Iterator[Any]:
         """The images one by one, or what a front end makes of them."""
         for start in range(0, len(self), CLIPS_AT_A_TIME):
@@ -102,7 +114,7 @@ class ClipDataset(torch.utils.data.Dataset):
 class Batches:
     """Batches of a data set: in order, or for training in a new random order each time.
 
-    Where they are `balanced`, as many clips are drawn at random, rare labels as often as others.
+    See `ClipDataset.draw` for `balanced`.
     """
 
     dataset: ClipDataset
@@ -114,10 +126,8 @@ class Batches:
         n = len(self.dataset)
         if self.rng is None:
             order = np.arange(n)
-        elif self.balanced:
-            order = self.rng.choice(n, size=n, p=self.dataset.balanced_chances())
         else:
-            order = self.rng.permutation(n)
+            order = self.dataset.draw(self.rng, balanced=self.balanced)
         starts = list(range(0, n, self.batch_size))
         if self.rng is not None and n % self.batch_size == 1 and n > 1:
             starts = starts[:-1] or [0]  # batch normalisation cannot train on a single clip

@@ -50,10 +50,7 @@ class RunningStatistics:
     def draw(cls, owner: Any, data: ClipDataset, rng: np.random.RandomState) -> RunningStatistics:
         """Choose clips at random, as the batches of training are drawn."""
         count = min(len(data), MOST_CLIPS)
-        if owner.sampling == "balanced":
-            order = rng.choice(len(data), size=count, p=data.balanced_chances())
-        else:
-            order = rng.permutation(len(data))[:count]
+        order = data.draw(rng, balanced=owner.sampling == "balanced", count=count)
         # Normalisation in training needs two clips where they have no extent.
         parts = max(1, min(math.ceil(count / owner.batch_size), count // 2))
         return cls(data, np.array_split(order, parts))
