@@ -7,7 +7,7 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -486,21 +486,15 @@ def _refuse_parts(root: Path, found: Listing, classes: set[str], say: Say) -> No
             "move it out of the folder; if it is a class, give it another name."
         )
     names = sorted(name for name in classes if not name.startswith("_"))
-    splits = {name: match for name in names if (match := _SPLIT.fullmatch(name))}
-    sure = {name: match for name, match in splits.items() if not match["more"]}
     tables = sorted(path.name for path in root.glob("*.csv"))
-    numbered = all(map(str.isdecimal, names)) and any(_has_folds(root / name) for name in tables)
-    suspects = [group for group in (sure, splits) if _count_parts(group) > 1 and (
-        group is sure or len(splits) == len(names))]  # fmt: skip
-    is_sure = len(names) > 1 and (
-        (len(sure) == len(names) and bool(suspects)) or all(map(_FOLD.fullmatch, names))
-    )
+    parts, is_sure = _parts_among(names)
     if not is_sure:
-        if suspects or numbered:
-            named = name_some(sorted(suspects[0]) if suspects else names)
+        if not parts and names and all(map(str.isdecimal, names)):
+            parts = names if any(_has_folds(root / name) for name in tables) else []
+        if parts:
             say(
-                f"The folders in {str(root)!r} are taken for classes, but {named} look like parts "
-                "of a data set: if they are, load one of them, or write a meta.csv."
+                f"The folders in {str(root)!r} are taken for classes, but {name_some(parts)} look "
+                "like parts of a data set: if they are, load one of them, or write a meta.csv."
             )
         return
     inner = {path.parts[1] for path in found.audio if path.parts[0] == names[0] and path.parts[2:]}
@@ -515,8 +509,19 @@ def _refuse_parts(root: Path, found: Listing, classes: set[str], say: Say) -> No
     )
 
 
-def _count_parts(splits: dict[str, re.Match[str]]) -> int:
-    return len({match["part"].lower() for match in splits.values()})
+def _parts_among(names: list[str]) -> tuple[list[str], bool]:
+    """Names that look like parts of a data set, and whether they can hardly be classes."""
+    if len(names) > 1 and all(map(_FOLD.fullmatch, names)):
+        return names, True
+    splits = {name: match for name in names if (match := _SPLIT.fullmatch(name))}
+    plain = [name for name, match in splits.items() if not match["more"]]
+
+    def differ(some: Iterable[str]) -> bool:
+        return len({splits[name]["part"].lower() for name in some}) > 1
+
+    if differ(plain):
+        return plain, len(plain) == len(names)
+    return (names, False) if len(splits) == len(names) and differ(splits) else ([], False)
 
 
 def _has_folds(table: Path) -> bool:
