@@ -147,7 +147,7 @@ def check_audio(
     """
     pandas = import_pandas(OWNER)
     rows = report_files(
-        _as_clips(paths), channel=channel, limits=limits, silence_db=silence_db, n_jobs=n_jobs,
+        paths, channel=channel, limits=limits, silence_db=silence_db, n_jobs=n_jobs,
         verbose=verbose,
     )  # fmt: skip
     # Objects: names of files need not be Unicode, which the strings of pandas are.
@@ -171,7 +171,7 @@ def report_files(
     Parameters
     ----------
     paths, channel, limits, silence_db, n_jobs, verbose
-        As for `check_audio`, but `paths` is no folder.
+        As for `check_audio`.
 
     Returns
     -------

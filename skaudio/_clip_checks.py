@@ -105,16 +105,11 @@ class ClipChecks:
         return np.ascontiguousarray(wave)
 
     @property
-    def scale_remarks(self) -> list[str]:
-        """What is odd about the scale of all that was taken, in words."""
-        lows, highs = zip(*self._bounds, strict=True)
-        problem = describe_scale(min(lows), max(highs))
-        return [] if problem is None else [problem]
-
-    @property
     def remarks(self) -> list[str]:
         """What is odd about all that was taken, in words."""
-        return self.scale_remarks + self._sound_remarks()
+        lows, highs = zip(*self._bounds, strict=True)
+        problem = describe_scale(min(lows), max(highs))
+        return ([] if problem is None else [problem]) + self._sound_remarks()
 
     def _sound_remarks(self) -> list[str]:
         if self.peak < FAINT * self._widest:

@@ -105,10 +105,12 @@ def open_cache(owner: Any) -> tuple[Path, bool]:
     try:
         return check_folder(owner.cache_dir, "cache_dir of MelSpectrogram"), True
     except ValueError:
-        named = is_path(owner.cache_dir) and os.fspath(owner.cache_dir)
-        if not named or not holds_features(Path(expand_home(owner.cache_dir))):
+        if not is_path(owner.cache_dir) or not os.fspath(owner.cache_dir):
             raise
-        return Path(expand_home(owner.cache_dir)), False
+        folder = Path(expand_home(owner.cache_dir))
+        if not holds_features(folder):
+            raise
+        return folder, False
 
 
 def warn_of_empty_bands(owner: Any) -> None:

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skaudio._classifier import SpectrogramClassifier
 from skaudio._device import limited_threads
 from skaudio._differentiable import DifferentiableArray
+from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._meta_estimators import held_estimators, unwrap
 from skaudio.nn.diffres import DiffRes
 from skaudio.nn.frontend import FrontEndChain, TemporalResampler
@@ -265,6 +266,6 @@ def uncached_transform(pipe: Pipeline) -> Callable[[Any], Any]:
     changes = {name: values[last] for name, last in names.items() if last in values}
     steps.set_params(**changes)
     for _, step in steps.steps:
-        if hasattr(step, "_warns_of_arrays"):
+        if isinstance(step, MelSpectrogram):
             step._warns_of_arrays = False
     return steps.transform
