@@ -179,7 +179,7 @@ NEEDS_SKLEARN = {"sample_weight=trust": (1, 8)}
 
 @pytest.mark.parametrize("code", shown_code())
 def test_code_on_the_pages_runs(code, recordings, monkeypatch, fresh_workers):
-    """As printed, but for one epoch, and with the smallest network of MobileNet's family."""
+    """As printed, but for one epoch on a second, with the smallest network of the family."""
     plt = pytest.importorskip("matplotlib.pyplot")
     plt.switch_backend("Agg")
     for text, version in NEEDS_SKLEARN.items():
@@ -194,6 +194,7 @@ def test_code_on_the_pages_runs(code, recordings, monkeypatch, fresh_workers):
     )
     monkeypatch.chdir(recordings)
     code = code.replace("mobilenetv2_100", "test_efficientnet")
+    code = code.replace("duration=5.0", "duration=1.0")
     code = re.sub(r"_epochs=\d+", "_epochs=1", code)
     code = re.sub(r"n_jobs=\d+", "n_jobs=2", code)
     try:
