@@ -159,7 +159,7 @@ def descriptions(trial, count):
     kinds = [node_of(None), node_of(-1), node_of(2**40), node_of("x" * 1000), node_of([]),
              node_of({}), node_of((1, 2)), node_of(int), node_of(1e308),
              named("numpy", "ndarray", "NdArrayNode", type="numpy", file="arrays/0.npy"),
-             named("skaudio._mast", "MAST", "ObjectNode", content=node_of({})),
+             named("skaudio", "MAST", "ObjectNode", content=node_of({})),
              named("sklearn.pipeline", "Pipeline", "ObjectNode", content=node_of({})),
              named("skaudio.nn.logmel", "LogMel", "TypeNode")]  # fmt: skip
 

@@ -149,7 +149,7 @@ def try_value(target, name, value):
 
 def _check_error(target, name, value, err):
     text, kind = str(err), type(err).__name__
-    if type(err).__module__ == "skaudio.audio":  # names the file, which is the value
+    if type(err).__module__ == "skaudio":  # names the file, which is the value
         return
     told = re.search(rf"\b{name}\b", text) is not None
     if isinstance(err, ValueError) and told:

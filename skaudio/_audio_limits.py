@@ -46,6 +46,8 @@ class AudioLimits(BaseEstimator):
     AudioLimits(max_channels=2)
     """
 
+    __module__ = "skaudio"
+
     def __init__(
         self,
         *,

@@ -72,6 +72,8 @@ class Augmentation(BaseEstimator):
     Augmentation(mixup=0.1, time_shift=0.5)
     """
 
+    __module__ = "skaudio"
+
     def __init__(
         self,
         *,

@@ -277,13 +277,17 @@ class SpectrogramClassifier(
         return self._forward("embed", *self._check_X(X))
 
     @property
+    def _labels(self) -> SingleLabel | MultiLabel:
+        return (MultiLabel if self._multi_label else SingleLabel)(self._label_names)
+
+    @property
     def label_names_(self) -> np.ndarray:
         """Names of the columns of `predict_proba`.
 
         The classes; of an indicator matrix its columns if it was a DataFrame, else their numbers.
         """
         check_is_fitted(self)
-        return self._labels.names
+        return self._label_names
 
     @property
     def _n_features_out(self) -> int:

@@ -57,6 +57,8 @@ class Deltas(FrontEndTransformer):
     (4, 3, 64, 100)
     """
 
+    __module__ = "skaudio"
+
     _before_resampling = False
 
     def __init__(self, order=2, *, width=9, mode="interp", memmap_dir=None):

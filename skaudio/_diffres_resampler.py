@@ -115,6 +115,8 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     DifferentiableArray(shape=(4, 3, 64, 25))
     """
 
+    __module__ = "skaudio"
+
     def __init__(
         self,
         budget=0.5,

@@ -168,6 +168,8 @@ default='auto', 1, 'fp32', False, None
     (8, 256)
     """
 
+    __module__ = "skaudio"
+
     _shaping = (
         "size", "patch_stride", "q_strides", "kv_stride", "stem", "cls_token", "standardize",
     )  # fmt: skip

@@ -155,6 +155,8 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     (3, 64, 44)
     """
 
+    __module__ = "skaudio"
+
     # `predict_windows` turns it off in its copy: it warns of the recording, not of its windows.
     _warns_of_arrays = True
 

@@ -56,6 +56,8 @@ class MFCC(FrontEndTransformer):
     (4, 13, 100)
     """
 
+    __module__ = "skaudio"
+
     def __init__(self, n_mfcc=20, *, lifter=0, memmap_dir=None):
         self.n_mfcc = n_mfcc
         self.lifter = lifter

@@ -14,7 +14,6 @@ import torch
 from sklearn.base import BaseEstimator, clone
 
 from skaudio._dsp_checks import MAX_BANDS, MAX_FFT
-from skaudio._labels import MultiLabel, SingleLabel
 from skaudio._trained_network import TrainedNetwork
 from skaudio.nn.derivatives import MAX_ORDER, MAX_WIDTH
 from skaudio.nn.frontend import FrontEnd, FrontEndChain
@@ -144,7 +143,7 @@ def describe(model: Any) -> dict[str, Any]:
         "model": type(model).__name__,
         "estimators": [type(one).__name__ for one in estimators_in(model)],
         "classes": plain,
-        "multi_label": isinstance(getattr(last, "_labels", None), MultiLabel),
+        "multi_label": getattr(last, "_multi_label", False),
         "input": sound,
     }
 
@@ -183,7 +182,7 @@ def _limited(estimator: Any) -> dict[str, Any]:
 
     An `order` of `PolynomialFeatures` for instance is one of arrays in memory.
     """
-    ours = type(estimator).__module__.startswith("skaudio.")
+    ours = type(estimator).__module__.partition(".")[0] == "skaudio"
     return {name: v for name, v in vars(estimator).items() if ours or name == "n_jobs"}
 
 
@@ -212,7 +211,7 @@ def _build(network: TrainedNetwork) -> None:
         module = builder._build_module(
             blank if builder.standardize else torch.nn.Identity(),
             shape,
-            len(network._labels.names),
+            len(network._label_names),
             pretrained=False,
         )
         module.frontend = FrontEndChain(kind(**config) for kind, config in network._frontend_plain)
@@ -237,9 +236,9 @@ def _check_state(network: Any) -> None:
     """Check what a network keeps of its training, which decides what is built."""
     shape, plain = network._image_shape, network._frontend_plain
     if not (
-        isinstance(network._labels, SingleLabel | MultiLabel)
-        and isinstance(network._labels.names, np.ndarray)
-        and network._labels.names.ndim == 1
+        isinstance(network._label_names, np.ndarray)
+        and network._label_names.ndim == 1
+        and isinstance(network._multi_label, bool)
         and isinstance(network._architecture, dict)
         and set(network._architecture) <= set(network._shaping)
         and all(isinstance(array, np.ndarray) for array in network._arrays.values())

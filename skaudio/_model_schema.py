@@ -18,17 +18,15 @@ __all__ = ["TRUSTED", "canonical", "check_schema", "renew_versions"]
 
 # Classes of this package that a file may name, one by one: never whatever begins with its name.
 OBJECTS = {
-    "skaudio._audio_limits.AudioLimits",
-    "skaudio._augmentation.Augmentation",
-    "skaudio._deltas.Deltas",
-    "skaudio._diffres_resampler.DiffResResampler",
-    "skaudio._labels.MultiLabel",
-    "skaudio._labels.SingleLabel",
-    "skaudio._mast.MAST",
-    "skaudio._mel_spectrogram.MelSpectrogram",
-    "skaudio._mfcc.MFCC",
-    "skaudio._pcen.PCEN",
-    "skaudio._pretrained_cnn.PretrainedCNN",
+    "skaudio.AudioLimits",
+    "skaudio.Augmentation",
+    "skaudio.Deltas",
+    "skaudio.DiffResResampler",
+    "skaudio.MAST",
+    "skaudio.MFCC",
+    "skaudio.MelSpectrogram",
+    "skaudio.PCEN",
+    "skaudio.PretrainedCNN",
 }
 # All front ends that can be made: whatever trains together with a network is one.
 MODULES = {

@@ -87,6 +87,8 @@ class PCEN(FrontEndTransformer):
     (4, 64, 100)
     """
 
+    __module__ = "skaudio"
+
     def __init__(
         self,
         *,

@@ -181,6 +181,8 @@ class PretrainedCNN(SpectrogramClassifier):
     (8, 2)
     """
 
+    __module__ = "skaudio"
+
     _shaping = ("backbone", "backbone_options", "input_size", "standardize")
 
     def __init__(

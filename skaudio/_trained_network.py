@@ -33,7 +33,7 @@ from skaudio._device import (
 )
 from skaudio._differentiable import plain_arrays, plain_eps
 from skaudio._fit_digest import digest_of_fit
-from skaudio._labels import MultiLabel, SingleLabel
+from skaudio._labels import MultiLabel
 from skaudio._running_statistics import RunningStatistics
 from skaudio._training import compile_errors, continue_optimizer, make_net
 from skaudio._training_callbacks import USERS
@@ -54,7 +54,8 @@ class TrainedNetwork(BaseEstimator):
     history_: list[dict[str, Any]]
     n_iter_: int
     input_shape_: tuple[int, int, int]
-    _labels: SingleLabel | MultiLabel
+    _label_names: np.ndarray
+    _multi_label: bool
     _augmentations: dict[str, dict[str, float]] = {}  # what `augment` may be by name
     _net: Any  # a skorch net, or None after loading until it is first needed
     _shaping: tuple[str, ...]  # parameters that decide which weights the network has
@@ -217,7 +218,8 @@ class TrainedNetwork(BaseEstimator):
         rows = enumerate(history, len(earlier) + 1)
         return {
             "_net": net,
-            "_labels": task.labels,
+            "_label_names": task.labels.names,
+            "_multi_label": isinstance(task.labels, MultiLabel),
             "classes_": task.labels.classes,
             "_architecture": self._shape_of(net.module_) if task.fresh else self._architecture,
             "_frontend_plain": [(type(part), part.config()) for part in net.module_.frontend],
@@ -347,7 +349,7 @@ class TrainedNetwork(BaseEstimator):
         module = builder._build_module(
             blank if builder.standardize else torch.nn.Identity(),
             self._image_shape,
-            len(self._labels.names),
+            len(self._label_names),
             pretrained=False,
         )
         module.frontend = frontend

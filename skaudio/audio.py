@@ -58,6 +58,8 @@ class AudioError(ValueError):
         The same, for programs.
     """
 
+    __module__ = "skaudio"
+
     def __init__(self, failures: Sequence[tuple[str, str]]) -> None:
         self.failures = list(failures)
         count = f"{len(self.failures)} file{'s' if len(self.failures) > 1 else ''}"
@@ -86,6 +88,8 @@ class AudioWarning(UserWarning):
     remarks : list of (str, str)
         The same, for programs.
     """
+
+    __module__ = "skaudio"
 
     def __init__(self, remarks: Sequence[tuple[str, str]]) -> None:
         self.remarks = list(dict.fromkeys(remarks))

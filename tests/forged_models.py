@@ -134,11 +134,9 @@ def attacks(command):
         "skaudio._cli.main": named("skaudio._cli", "main", "FunctionNode"),
         "skaudio._cli.os.system": named("skaudio._cli.os", "system", "TypeNode"),
         "skaudio._report.report.report": named("skaudio._report.report", "report", "TypeNode"),
-        "skaudio._mast.MAST": named("skaudio._mast", "MAST", "TypeNode"),
+        "skaudio.MAST": named("skaudio", "MAST", "TypeNode"),
         "skaudio.nn.diffres.DiffRes": named("skaudio.nn.diffres", "DiffRes", "ObjectNode"),
-        "skaudio._pcen.PCEN": named(
-            "skaudio._pcen", "PCEN", "NdArrayNode", type="json", content=[]
-        ),
+        "skaudio.PCEN": named("skaudio", "PCEN", "NdArrayNode", type="json", content=[]),
         "sklearn.utils._bunch.Bunch": named("sklearn.utils._bunch", "Bunch", "FunctionNode"),
         "numpy.void": named("numpy", "void", "NdArrayNode", type="numpy", file="arrays/0.npy"),
         "numpy.load": named("numpy", "load", "FunctionNode"),

@@ -761,7 +761,8 @@ CRAFTED = {
     ),
     "wide": (wide, "its weights are others"),
     "image": (put("PretrainedCNN", _image_shape=node_of((1, 10**12, 10**12))), "not describe"),
-    "labels": (put("PretrainedCNN", _labels=node_of("a")), "not describe"),
+    "labels": (put("PretrainedCNN", _label_names=node_of("a")), "not describe"),
+    "many labels": (put("PretrainedCNN", _multi_label=node_of("no")), "not describe"),
     "weights": (put("PretrainedCNN", _arrays=node_of({})), "its weights are others"),
     "front end": (put("PretrainedCNN", _frontend_plain=node_of([(int, {})])), "stands before it"),
     "no front end": (put("PretrainedCNN", _frontend_plain=node_of(3)), "cannot be built"),
@@ -827,22 +828,30 @@ def test_folders_that_a_stranger_chose_are_not_used(good, bad, tmp_path, clips):
 # Files that live long
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_what_is_kept_is_of_public_classes_and_plain_values(clips, many):
+    X, y = clips
+    y = np.array(["a", "b", "c"]) == y[:, None] if many else y
+    steps = make_mel(limits=AudioLimits()), DiffResResampler(), make_cnn(augment=Augmentation())
+    kept = [make_pipeline(*steps).fit(X, y * 1 if many else y)]
+    for value in kept:  # grows
+        kind = value if isinstance(value, type) else type(value)
+        assert not any(part.startswith("_") for part in kind.__module__.split("."))
+        if isinstance(value, BaseEstimator):
+            value = value.__getstate__()
+        if isinstance(value, dict | list | tuple):
+            kept += value.values() if isinstance(value, dict) else value
+
+
 def test_classes_may_move(good, bad, clips, pipe, monkeypatch):
     def change(schema):
-        text = json.dumps(schema).replace("skaudio._mel_spectrogram", "skaudio._old.mel")
-        return json.loads(text.replace('"SingleLabel"', '"OneLabel"'))
+        text = json.dumps(schema).replace('"MelSpectrogram"', '"LogMelSpectrogram"')
+        return json.loads(text)
 
     forge(good, bad, schema=change)
-    with pytest.raises(ValueError, match=r"may hold: skaudio\._old\.mel\.MelSpectrogram"):
+    with pytest.raises(ValueError, match=r"may hold: skaudio\.LogMelSpectrogram"):
         skaudio.load(bad)
-    monkeypatch.setitem(
-        _model_schema.MOVED,
-        "skaudio._old.mel.MelSpectrogram",
-        "skaudio._mel_spectrogram.MelSpectrogram",
-    )
-    monkeypatch.setitem(
-        _model_schema.MOVED, "skaudio._labels.OneLabel", "skaudio._labels.SingleLabel"
-    )
+    monkeypatch.setitem(_model_schema.MOVED, "skaudio.LogMelSpectrogram", "skaudio.MelSpectrogram")
     np.testing.assert_array_equal(
         skaudio.load(bad).predict_proba(clips[0]), pipe.predict_proba(clips[0])
     )

@@ -45,6 +45,8 @@ class BudgetCurveDisplay:
     skaudio.cost : What one fitted pipeline costs.
     """
 
+    __module__ = "skaudio.inspection"
+
     def __init__(self, results, *, hop_unit=None, score_name="accuracy"):
         self.results = results
         self.hop_unit = hop_unit

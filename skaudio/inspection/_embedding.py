@@ -70,6 +70,8 @@ class EmbeddingDisplay:
     (30, 2)
     """
 
+    __module__ = "skaudio.inspection"
+
     def __init__(self, embedding, labels, *, method="pca", random_state=None):
         self.embedding = embedding
         self.labels = labels

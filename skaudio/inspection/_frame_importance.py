@@ -94,6 +94,8 @@ class FrameImportanceDisplay:
     frame_importance : The scores as numbers, for many clips.
     """
 
+    __module__ = "skaudio.inspection"
+
     def __init__(
         self, log_mel, importance, resampled, *, frame_edges=None, duration=None,
         frequencies=None, power=None,

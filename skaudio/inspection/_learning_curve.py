@@ -48,6 +48,8 @@ class LearningCurveDisplay:
     'Loss'
     """
 
+    __module__ = "skaudio.inspection"
+
     def __init__(self, histories, *, best_epochs=None):
         self.histories = histories
         self.best_epochs = best_epochs

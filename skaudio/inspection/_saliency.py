@@ -92,6 +92,8 @@ class SaliencyDisplay:
     (1, 32, 40)
     """
 
+    __module__ = "skaudio.inspection"
+
     def __init__(
         self, log_mel, attribution, label, *, logit, baseline_logit, frame_edges=None,
         duration=None, frequencies=None, power=None,

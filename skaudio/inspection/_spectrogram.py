@@ -77,6 +77,8 @@ class SpectrogramDisplay:
     'Time (s)'
     """
 
+    __module__ = "skaudio.inspection"
+
     def __init__(
         self, log_mel, *, titles=None, channel_names=None, frame_edges=None, duration=None,
         frequencies=None, power=None,
