@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from skaudio._arguments import abbreviate, expand_home, is_path
+from skaudio._checks import abbreviate, expand_home, is_path
 from skaudio._owned_file import new_owned_file
 
 __all__ = ["atomic_file", "flush_file"]
@@ -101,3 +101,32 @@ def _no_room(err: OSError, path: str | os.PathLike, label: str) -> OSError:
         f"{label} cannot be written ({err.strerror}): free space or choose another place",
         os.fsdecode(path),
     )
+
+
+def check_folder(path: str | os.PathLike, label: str) -> Path:
+    """Make folder `path` if needed and check that files can be written there.
+
+    A leading ``~`` is the home of the user.
+
+    Raises
+    ------
+    ValueError
+        If `path` is no path, is a file, cannot be made, or cannot be written to.
+    """
+    if not is_path(path):
+        raise ValueError(f"{label} must be a str or PathLike, got {abbreviate(path)}.")
+    if not os.fspath(path):  # which would be the current folder
+        raise ValueError(f"{label} must be the path of a folder, got {abbreviate(path)}.")
+    folder = Path(expand_home(path))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as err:  # ValueError: a NUL in the name
+        raise ValueError(
+            f"{label} must be a folder that can be made, got {abbreviate(path)}: {err}."
+        ) from err
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"{label} must be a folder that can be written to, got {abbreviate(path)}: "
+            "change its permissions or choose another one."
+        )
+    return folder

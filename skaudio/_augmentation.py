@@ -7,7 +7,7 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 
-from skaudio._validation import check_real
+from skaudio._checks import check_real
 
 __all__ = ["Augmentation", "as_augmentation"]
 

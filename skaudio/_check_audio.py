@@ -10,7 +10,8 @@ import numpy as np
 import xxhash
 from joblib import Parallel, delayed
 
-from skaudio._arguments import (
+from skaudio._audio_limits import AudioLimits, as_limits
+from skaudio._checks import (
     abbreviate,
     expand_home,
     is_path,
@@ -19,7 +20,6 @@ from skaudio._arguments import (
     need_verbose,
     reject,
 )
-from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._clip_checks import ClipChecks
 from skaudio._clips import Clip, as_clips
 from skaudio._decoding import DECODING_ERRORS, reason_of

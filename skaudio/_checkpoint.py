@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import xxhash
 
-from skaudio._arguments import is_int
-from skaudio._atomic_file import atomic_file
+from skaudio._atomic_file import atomic_file, check_folder
+from skaudio._checks import check_int, is_int
 from skaudio._progress_bar import print_line
 from skaudio._training_state import (
     TrainingState,
@@ -21,7 +21,6 @@ from skaudio._training_state import (
     row_of,
     take_state,
 )
-from skaudio._validation import check_folder, check_int
 from skaudio._warning import warn
 
 __all__ = ["Checkpoint", "check_checkpoints"]

@@ -11,11 +11,12 @@ from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Trans
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skaudio._arguments import abbreviate
 from skaudio._augmentation import as_augmentation
 from skaudio._callback_support import CallbackSupportMixin, FitProgress, with_callbacks
 from skaudio._checkpoint import check_checkpoints
+from skaudio._checks import abbreviate
 from skaudio._clip_dataset import ClipDataset
+from skaudio._clip_weights import check_groups
 from skaudio._clips import refuse_clips
 from skaudio._device import memory_errors
 from skaudio._differentiable import DifferentiableArray, take_apart
@@ -25,7 +26,6 @@ from skaudio._trained_network import TrainedNetwork
 from skaudio._training_callbacks import check_callbacks
 from skaudio._training_parameters import check_training_parameters
 from skaudio._training_task import Start, TrainingTask
-from skaudio._validation import check_groups
 from skaudio.nn.frontend import FrontEndChain
 
 

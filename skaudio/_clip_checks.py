@@ -18,6 +18,10 @@ FEW = 16
 # decoders of mp3 by a few. A 16-bit recording whose integers were taken for floats stays below this
 # only if its peak is below -54 dBFS.
 MAX_OVERSHOOT = 64.0
+# No sound: full scale is 1, and the power of larger samples would come near what float32 holds.
+MAX_AMPLITUDE = 1e6
+# Of rows with something wrong, messages name so many.
+MAX_NAMED = 5
 
 
 def describe_scale(low: float, high: float) -> str | None:
@@ -146,3 +150,96 @@ def _average(frames: np.ndarray) -> np.ndarray:
             total += channel
     total /= frames.shape[1]
     return total
+
+
+def peak_of(wave: np.ndarray) -> float:
+    """Largest absolute value; NaN where there is one."""
+    return max(float(wave.max()), -float(wave.min()))  # no copy, and right for the lowest integer
+
+
+def check_waveform(wave: np.ndarray, label: str) -> np.ndarray:
+    """Check waveforms: floats, not empty, finite, not beyond all sound.
+
+    Samples that look like integers stored as floats are let through: whoever the user calls warns
+    of them, see `skaudio._clip_checks.describe_scale`.
+
+    Parameters
+    ----------
+    wave : ndarray of shape (..., n_samples)
+        Samples, nominally in [-1, 1]; none beyond `MAX_AMPLITUDE`.
+    label : str
+        How messages call it.
+
+    Returns
+    -------
+    wave : ndarray of shape (..., n_samples)
+        The same samples as float32.
+
+    Raises
+    ------
+    ValueError
+        If it is empty, not finite, too large or of an integer type.
+    """
+    if wave.dtype.kind in "iub":
+        raise ValueError(
+            f"{label} must hold floating-point samples in [-1, 1], got {wave.dtype}: "
+            f"{_float_advice(wave.dtype)}."
+        )
+    if wave.shape[-1] == 0:
+        raise ValueError(f"{label} must hold at least one sample, got none.")
+    if not np.isfinite(wave).all():
+        raise ValueError(f"{label} must be finite, got NaN or infinity: replace or drop them.")
+    peak = peak_of(wave)
+    if peak > MAX_AMPLITUDE:
+        raise ValueError(
+            f"{label} must hold samples in [-1, 1], at most up to {MAX_AMPLITUDE:g}, got "
+            f"{peak:.3g}{likely_scale(-peak, peak)}."
+        )
+    return wave.astype(np.float32, copy=False)
+
+
+def _float_advice(dtype: np.dtype) -> str:
+    """How integer samples become floats in [-1, 1]."""
+    if dtype.kind == "b":
+        return "pass the samples themselves"
+    half = 2 ** (8 * dtype.itemsize - 1)
+    if dtype.kind == "u":  # as floats first: 0 - 128 is 128 in uint8
+        return f"unsigned samples u are (u - {half}) / {half}, with u.astype('float32') for u"
+    if dtype.itemsize <= 2:
+        return f"divide by {half} first"
+    # The type does not tell how many bits are used, and nor do the samples of a quiet recording.
+    return (
+        "divide by 2147483648 first if scipy.io.wavfile or soundfile read them from a file of 24 "
+        "or 32 bits, else by 8388608 for 24-bit and 32768 for 16-bit samples"
+    )
+
+
+def check_waveform_table(waves: np.ndarray, label: str) -> np.ndarray:
+    """Check a table of waveforms as `check_waveform` does; messages name its rows.
+
+    Parameters
+    ----------
+    waves : ndarray of shape (n_clips, n_samples)
+        Waveforms, at least one.
+    label : str
+        How messages call it.
+
+    Returns
+    -------
+    waves : ndarray of shape (n_clips, n_samples), float32
+        The same samples.
+
+    Raises
+    ------
+    ValueError
+        As `check_waveform`.
+    """
+    if waves.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(waves).all(axis=1))
+        if len(bad):
+            rows = ", ".join(map(str, bad[:MAX_NAMED])) + (", ..." if bad[MAX_NAMED:].size else "")
+            raise ValueError(
+                f"{label} must be finite, got NaN or infinity in {len(bad)} of {len(waves)} "
+                f"waveforms, in row {rows}: replace these samples or drop the rows."
+            )
+    return check_waveform(waves, label)

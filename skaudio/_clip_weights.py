@@ -11,8 +11,8 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
-from skaudio._arguments import abbreviate
-from skaudio._validation import check_sample_weight
+from skaudio._checks import abbreviate
+from skaudio._label_values import entries_of, is_missing
 
 __all__ = ["clip_weights", "label_weights", "validation_weights"]
 
@@ -135,3 +135,69 @@ def _class_weights(owner: Any, y: np.ndarray, classes: np.ndarray) -> np.ndarray
             f"class_weight of {type(owner).__name__} must name classes of y, "
             f"{abbreviate(classes.tolist())}, got {abbreviate(given)}."
         ) from err
+
+
+def check_sample_weight(sample_weight: Any, n_clips: int, owner: object) -> np.ndarray:
+    """Check the weights of clips.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_clips,) or None
+        Weights, >= 0, not all zero; None means one each.
+    n_clips : int
+        Number of clips.
+    owner : object
+        The estimator whose name appears in messages.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_clips,), float64
+        The weights.
+
+    Raises
+    ------
+    ValueError
+        If the shape is wrong, or weights are negative, not finite or all zero.
+    """
+    if sample_weight is None:
+        return np.ones(n_clips)
+    rule = f"sample_weight of {type(owner).__name__} must"
+    try:
+        weights = np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError) as err:
+        raise ValueError(f"{rule} hold numbers, got {abbreviate(sample_weight)}.") from err
+    if weights.shape != (n_clips,):
+        raise ValueError(f"{rule} have shape ({n_clips},), got {weights.shape}.")
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError(f"{rule} be finite and >= 0, got a minimum of {weights.min()}.")
+    if not weights.any():
+        raise ValueError(f"{rule} hold at least one weight above 0, got zeros only.")
+    return weights
+
+
+def check_groups(groups: Any, n_clips: int, owner: object) -> np.ndarray | None:
+    """Check the groups of clips: None, or one of any type for every clip; give their numbers.
+
+    Raises
+    ------
+    ValueError
+        If the shape is wrong or a group is missing.
+    """
+    if groups is None:
+        return None
+    entries = entries_of(groups)
+    if entries is None:
+        entries = np.asarray(groups).tolist()
+    if np.shape(entries) != (n_clips,):
+        raise ValueError(
+            f"groups of {type(owner).__name__} must have shape ({n_clips},), got "
+            f"{np.shape(entries)}."
+        )
+    missing = sum(map(is_missing, entries))
+    if missing:
+        raise ValueError(
+            f"groups of {type(owner).__name__} must name a group for every clip, got none for "
+            f"{missing}: give such clips groups of their own."
+        )
+    codes = {group: code for code, group in enumerate(dict.fromkeys(entries))}
+    return np.array([codes[group] for group in entries])

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from skaudio._arguments import abbreviate, is_path, is_real
+from skaudio._checks import abbreviate, is_path, is_real
+from skaudio._clip_checks import check_waveform
 from skaudio._decoding import OpenAudio, OpenWave
-from skaudio._validation import check_waveform
 
 __all__ = [
     "Clip",

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from skaudio._arguments import is_int, need_count
+from skaudio._checks import is_int, need_count
 from skaudio._clips import as_rows
 from skaudio._device import limited_threads, seeded
 from skaudio._differentiable import DifferentiableArray

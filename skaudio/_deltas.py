@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from skaudio._checks import check_choice, check_int
 from skaudio._front_end_transformer import FrontEndTransformer
-from skaudio._validation import check_choice, check_int
 from skaudio.nn.derivatives import MAX_ORDER, MAX_WIDTH, TimeDerivatives
 
 

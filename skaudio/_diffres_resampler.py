@@ -10,8 +10,17 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skaudio._arguments import MAX_WORKERS, is_int, random_generator
 from skaudio._callback_support import CallbackSupportMixin, one_step
+from skaudio._checks import (
+    MAX_RATE,
+    MAX_WORKERS,
+    check_choice,
+    check_int,
+    check_real,
+    check_verbose,
+    is_int,
+    random_generator,
+)
 from skaudio._clips import refuse_clips
 from skaudio._device import (
     OutOfMemoryError,
@@ -29,7 +38,6 @@ from skaudio._differentiable import (
     take_apart,
 )
 from skaudio._linear_proxy import LinearProxy
-from skaudio._validation import MAX_RATE, check_choice, check_int, check_real, check_verbose
 from skaudio.nn.cepstrum import Cepstrum
 from skaudio.nn.diffres import DiffRes
 from skaudio.nn.frontend import FrontEndChain, TemporalResampler, plain_budget

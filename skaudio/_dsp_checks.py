@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skaudio._arguments import need_choice, need_flag, need_int, need_numbers, need_real, reject
+from skaudio._checks import need_choice, need_flag, need_int, need_numbers, need_real, reject
 
 __all__ = [
     "MAX_BANDS",

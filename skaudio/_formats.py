@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import soundfile
 
-from skaudio._arguments import expand_home, need_path, reject
+from skaudio._checks import expand_home, need_path, reject
 
 __all__ = [
     "AUDIO_SUFFIXES",

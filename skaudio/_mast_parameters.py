@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from skaudio._checks import MAX_RATE, check_bool, check_choice, check_int, check_pair, check_real
 from skaudio._pretrained_weights import check_weights
-from skaudio._validation import (
-    MAX_RATE,
-    check_bool,
-    check_choice,
-    check_int,
-    check_pair,
-    check_real,
-)
 from skaudio.nn.mvit import SIZES, STRIDES
 
 __all__ = ["check_mast_parameters"]

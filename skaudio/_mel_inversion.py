@@ -9,7 +9,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from skaudio import dsp
-from skaudio._arguments import is_int, random_generator, reject
+from skaudio._checks import is_int, random_generator, reject
 from skaudio._mel_parameters import (
     floor_of,
     has_several_windows,

@@ -8,7 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from skaudio import dsp
-from skaudio._arguments import expand_home, is_among, is_int, is_path
+from skaudio._atomic_file import check_folder
+from skaudio._checks import (
+    check_bool,
+    check_choice,
+    check_int,
+    check_length,
+    check_n_jobs,
+    check_real,
+    check_verbose,
+    expand_home,
+    is_among,
+    is_int,
+    is_path,
+)
 from skaudio._dsp_checks import (
     MAX_BANDS,
     MAX_CELLS,
@@ -17,16 +30,6 @@ from skaudio._dsp_checks import (
     MAX_SAMPLE_RATE,
     MAX_SAMPLES,
     check_filter_size,
-)
-from skaudio._validation import (
-    check_bool,
-    check_choice,
-    check_folder,
-    check_int,
-    check_length,
-    check_n_jobs,
-    check_real,
-    check_verbose,
 )
 from skaudio._warning import warn
 from skaudio.feature_store import holds_features

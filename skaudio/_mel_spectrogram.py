@@ -11,8 +11,10 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio import dsp
+from skaudio._atomic_file import check_folder
 from skaudio._audio_limits import as_limits, store_key
 from skaudio._callback_support import CallbackSupportMixin, one_step
+from skaudio._clip_checks import check_waveform_table
 from skaudio._clip_extractor import (
     ClipExtractor,
     check_channels,
@@ -37,7 +39,6 @@ from skaudio._mel_parameters import (
     windows_of,
 )
 from skaudio._temporary_memmap import new_features
-from skaudio._validation import check_folder, check_waveform_table
 from skaudio._warning import warn
 from skaudio.feature_store import FeatureStore
 

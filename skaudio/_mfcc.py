@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from skaudio._checks import check_int
 from skaudio._dsp_checks import MAX_BANDS
 from skaudio._front_end_transformer import FrontEndTransformer
-from skaudio._validation import check_int
 from skaudio.nn.cepstrum import Cepstrum
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from skaudio import dsp
+from skaudio._checks import check_bool, check_int, check_real
 from skaudio._front_end_transformer import FrontEndTransformer
-from skaudio._validation import check_bool, check_int, check_real
 from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.logmel import LogMel
 from skaudio.nn.pcen import PerChannelEnergyNormalization

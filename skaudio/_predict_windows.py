@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from skaudio._arguments import abbreviate, is_real, need_choice, need_int, need_verbose
 from skaudio._audio_limits import AudioLimits, as_limits
+from skaudio._checks import abbreviate, is_real, need_choice, need_int, need_verbose
 from skaudio._clip_extractor import other_count
 from skaudio._clips import Clip, as_clip, as_clips, is_clip
 from skaudio._mel_spectrogram import MelSpectrogram

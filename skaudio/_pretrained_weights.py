@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from skaudio._arguments import expand_home, is_path
+from skaudio._checks import expand_home, is_path
 from skaudio.nn.cnn import fetch_imagenet
 from skaudio.nn.weights import load_weights, read_weights
 

@@ -6,7 +6,7 @@ from numbers import Real
 
 import numpy as np
 
-from skaudio._arguments import is_int, need_flag, need_int, random_generator
+from skaudio._checks import is_int, need_flag, need_int, random_generator
 
 __all__ = ["make_sound_events"]
 

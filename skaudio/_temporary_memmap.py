@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from skaudio._atomic_file import check_folder
 from skaudio._owned_file import new_owned_file
-from skaudio._validation import check_folder
 from skaudio._warning import warn
 
 __all__ = ["new_features", "temporary_memmap"]

@@ -13,10 +13,10 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._arguments import random_generator
 from skaudio._augmentation import as_augmentation
 from skaudio._augmenter import Augmenter
 from skaudio._checkpoint import Checkpoint
+from skaudio._checks import check_choice, random_generator
 from skaudio._clip_dataset import (
     ClipDataset,
     channel_statistics,
@@ -38,7 +38,6 @@ from skaudio._running_statistics import RunningStatistics
 from skaudio._training import compile_errors, continue_optimizer, make_net
 from skaudio._training_callbacks import USERS
 from skaudio._training_task import TrainingTask
-from skaudio._validation import check_choice
 from skaudio._warning import warn
 from skaudio.nn.cnn import stages
 from skaudio.nn.frontend import FrontEndChain

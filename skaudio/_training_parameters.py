@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from skaudio._arguments import MAX_WORKERS, is_among, is_int
-from skaudio._device import AMP_DTYPES
-from skaudio._validation import (
+from skaudio._checks import (
     MAX_RATE,
+    MAX_WORKERS,
     check_bool,
     check_choice,
     check_int,
     check_real,
     check_verbose,
+    is_among,
+    is_int,
 )
+from skaudio._device import AMP_DTYPES
 
 __all__ = ["check_training_parameters"]
 

@@ -7,15 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from skaudio._arguments import (
-    is_among,
-    is_int,
-    need_choice,
-    need_int,
-    need_real,
-    reject,
-)
 from skaudio._audio_limits import AudioLimits, as_limits
+from skaudio._checks import is_among, is_int, need_choice, need_int, need_real, reject
 from skaudio._clips import Clip, as_clip
 from skaudio._decoding import (
     DECODING_ERRORS,

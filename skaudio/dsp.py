@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import signal, sparse
 
-from skaudio._arguments import (
+from skaudio._checks import (
     need_choice,
     need_flag,
     need_int,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score, make_scorer, precision_recall_curve
 
-from skaudio._arguments import need_numbers, reject
+from skaudio._checks import need_numbers, reject
 
 __all__ = ["f1_thresholds", "mean_average_precision", "mean_average_precision_scorer"]
 

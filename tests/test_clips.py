@@ -38,7 +38,7 @@ from skaudio import (
     predict_windows,
     report,
 )
-from skaudio._arguments import abbreviate
+from skaudio._checks import abbreviate
 from skaudio._clips import EncodedClip, FileClip, SampledClip, as_clip, as_clips, as_rows
 from skaudio.audio import load_clip, probe_channels, probe_length, stream_blocks
 from skaudio.inspection import SpectrogramDisplay

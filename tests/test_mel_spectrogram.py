@@ -16,7 +16,7 @@ from signals import tone
 from sklearn.base import clone
 
 from skaudio import AudioError, MelSpectrogram, dsp
-from skaudio._validation import check_folder
+from skaudio._atomic_file import check_folder
 
 pd = optional_import("pandas")
 

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from skaudio._validation import check_folder, check_real, check_sample_weight, is_int
+from skaudio._atomic_file import check_folder
+from skaudio._checks import check_real, is_int
+from skaudio._clip_weights import check_sample_weight
 
 
 class Owner:

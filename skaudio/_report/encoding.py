@@ -7,9 +7,9 @@ import io
 import numpy as np
 import soundfile
 
-from skaudio._arguments import is_int
+from skaudio._checks import is_int
+from skaudio._clip_checks import check_waveform
 from skaudio._decoding import resample
-from skaudio._validation import check_waveform
 
 __all__ = ["encode_clip"]
 

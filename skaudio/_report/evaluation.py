@@ -14,7 +14,7 @@ from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
 
-from skaudio._arguments import abbreviate
+from skaudio._checks import abbreviate
 from skaudio._warning import warn
 
 __all__ = ["Evaluation", "check_targets", "evaluate", "join_names", "take"]

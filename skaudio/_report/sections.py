@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.metrics import confusion_matrix
 from sklearn.pipeline import Pipeline
 
-from skaudio._arguments import is_path
+from skaudio._checks import is_path
 from skaudio._classifier import SpectrogramClassifier
 from skaudio._cost import cost
 from skaudio._report.cards import cards

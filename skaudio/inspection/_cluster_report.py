@@ -17,8 +17,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import normalize
 
-from skaudio._arguments import is_int
-from skaudio._validation import check_embedding
+from skaudio._checks import is_int
+from skaudio._label_values import plain_labels
 
 __all__ = ["cluster_report"]
 
@@ -117,3 +117,53 @@ def cluster_report(
         "knn_accuracy": cross_val_score(voters, table, labels, cv=folds).mean(),
     }
     return {name: float(value) for name, value in report.items()}
+
+
+def check_embedding(embedding: Any, y: Any, owner: str) -> tuple[np.ndarray, np.ndarray]:
+    """Check embeddings and the labels of their clips.
+
+    Parameters
+    ----------
+    embedding : array-like of shape (n_clips, n_embedding)
+        Finite numbers.
+    y : array-like of shape (n_clips,)
+        Labels, at least two different, none missing.
+    owner : str
+        Whose arguments they are, for messages.
+
+    Returns
+    -------
+    embedding : ndarray of shape (n_clips, n_embedding), float64
+        The same numbers.
+    labels : ndarray of shape (n_clips,)
+        The labels.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, a number is not finite, a label is missing, or all are alike.
+    """
+    table, labels = np.asarray(embedding), np.asarray(plain_labels(y, f"y of {owner}"))
+    if table.ndim != 2 or table.dtype.kind not in "fiu" or 0 in table.shape:
+        raise ValueError(
+            f"embedding of {owner} must be numbers of shape (n_clips, n_embedding), got "
+            f"{table.dtype} of shape {table.shape}: pass what transform of a classifier gives."
+        )
+    bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"embedding of {owner} must be finite, got NaN or infinity in {len(bad)} of "
+            f"{len(table)} clips, first in clip {bad[0]}: drop these clips."
+        )
+    if labels.shape != (len(table),):
+        raise ValueError(
+            f"y of {owner} must have shape ({len(table)},), one label per row of the embedding, "
+            f"got {labels.shape}."
+        )
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        raise ValueError(
+            f"y of {owner} must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}: "
+            "add clips of another one."
+        )
+    return table.astype(np.float64, copy=False), labels

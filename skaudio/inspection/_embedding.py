@@ -9,9 +9,9 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
 
-from skaudio._arguments import need_flag
+from skaudio._checks import check_choice, need_flag
 from skaudio._pipelines import check_pipeline, run_transformers
-from skaudio._validation import check_choice, check_embedding
+from skaudio.inspection._cluster_report import check_embedding
 from skaudio.inspection._drawing import COLORS, make_axes
 
 __all__ = ["EmbeddingDisplay"]

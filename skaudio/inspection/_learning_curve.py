@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._arguments import is_int
+from skaudio._checks import is_int
 from skaudio._meta_estimators import unwrap
 from skaudio.inspection._drawing import COLORS, make_axes
 

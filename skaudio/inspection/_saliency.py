@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skaudio._arguments import abbreviate, is_int, is_real
+from skaudio._checks import abbreviate, is_int, is_real
 from skaudio._clips import check_one_clip, is_clip
 from skaudio._device import limited_threads
 from skaudio._pipelines import check_pipeline, run_transformers

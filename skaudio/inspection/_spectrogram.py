@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from skaudio._arguments import abbreviate, need_count
+from skaudio._checks import abbreviate, need_count
 from skaudio._clips import as_rows, check_one_clip, file_names, is_clip
 from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._pipelines import check_pipeline, spectrograms

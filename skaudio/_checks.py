@@ -38,6 +38,8 @@ MAX_WORKERS = 4096
 SEEDS = 2**32
 # Characters that a message gives to one value of a user.
 MAX_CHARACTERS = 300
+# Rates and penalties up to this are numbers of float32.
+MAX_RATE = 1e30
 
 
 def reject(name: str, owner: str, rule: str, value: object) -> ValueError:
@@ -194,3 +196,107 @@ def random_generator(value: object, owner: str) -> np.random.RandomState:
         rule = f"an int from 0 to {SEEDS - 1}, a RandomState or None"
         raise reject("random_state", owner, rule, value)
     return check_random_state(value)
+
+
+def _reject(owner: object, name: str, rule: str) -> ValueError:
+    return reject(name, type(owner).__name__, rule, getattr(owner, name))
+
+
+def check_int(
+    owner: object, name: str, *, low: int, high: int | None = None, optional: bool = False
+) -> None:
+    """Check that parameter `name` is an int >= `low`, <= `high`, or None if `optional`."""
+    value, kind = getattr(owner, name), type(owner).__name__
+    need_int(value, name, kind, low=low, high=high, optional=optional)
+
+
+def check_pair(
+    owner: object,
+    name: str,
+    allowed: Collection[int],
+    *,
+    count: int | None = None,
+    optional: bool = False,
+) -> None:
+    """Check that parameter `name` of `owner` is a pair of allowed ints, or `count` such pairs."""
+    value = getattr(owner, name)
+    if optional and value is None:
+        return
+    pairs = [value] if count is None else value
+    good = isinstance(pairs, list | tuple) and len(pairs) == (count or 1)
+    for pair in pairs if good else ():
+        good = good and isinstance(pair, list | tuple) and len(pair) == 2
+        good = good and all(is_int(n, 1) and n in allowed for n in pair)
+    if good:
+        return
+    rule = "two ints" if count is None else f"{count} pairs of ints"
+    numbers = ", ".join(map(str, allowed))
+    raise _reject(owner, name, f"{rule} among {numbers}" + (", or None" if optional else ""))
+
+
+def check_real(
+    owner: object,
+    name: str,
+    *,
+    low: float,
+    high: float = math.inf,
+    low_open: bool = False,
+    high_open: bool = False,
+    limit: float = math.inf,
+    optional: bool = False,
+) -> None:
+    """Check that parameter `name` of `owner` is a finite number between `low` and `high`.
+
+    `limit` is no rule of the parameter, but where arithmetic ends; only messages about it name it.
+    """
+    value = getattr(owner, name)
+    if optional and value is None:
+        return
+    above = "> " if low_open else ">= "
+    rule = f"a number {above}{low:g}"
+    if high < math.inf:
+        rule = f"a number in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
+    rule += " or None" if optional else ""
+    if not is_real(value):
+        raise _reject(owner, name, rule)
+    number = float(value)
+    too_low = number <= low if low_open else number < low
+    too_high = number >= high if high_open else number > high
+    if too_low or too_high:
+        raise _reject(owner, name, rule)
+    if number > limit:
+        raise _reject(owner, name, f"at most {limit:g}")
+
+
+def check_n_jobs(owner: object) -> None:
+    """Check that parameter `n_jobs` of `owner` is an int other than 0, or None."""
+    need_n_jobs(owner.n_jobs, type(owner).__name__)  # type: ignore[attr-defined]
+
+
+def check_verbose(owner: object) -> None:
+    """Check that parameter `verbose` of `owner` is an int >= 0, or True or False."""
+    need_verbose(owner.verbose, type(owner).__name__)  # type: ignore[attr-defined]
+
+
+def check_bool(owner: object, name: str) -> None:
+    """Check that parameter `name` of `owner` is True or False."""
+    need_flag(getattr(owner, name), name, type(owner).__name__)
+
+
+def check_choice(owner: object, name: str, choices: Collection[Any]) -> None:
+    """Check that parameter `name` of `owner` is one of `choices`."""
+    value = getattr(owner, name)
+    if not is_among(value, choices):
+        allowed = ", ".join(repr(choice) for choice in choices)
+        raise _reject(owner, name, f"one of {allowed}")
+
+
+def check_length(owner: object, name: str, *, low: int = 1, optional: bool = False) -> None:
+    """Check that parameter `name` of `owner` is an int >= `low` or a non-empty tuple of such."""
+    value = getattr(owner, name)
+    if optional and value is None:
+        return
+    values = value if isinstance(value, list | tuple) else (value,)
+    if not values or not all(is_int(item, low) for item in values):
+        rule = f"an int >= {low} or a tuple of such" + (" or None" if optional else "")
+        raise _reject(owner, name, rule)
