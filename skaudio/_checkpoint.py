@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import xxhash
 
-from skaudio._atomic_file import atomic_file, check_folder
 from skaudio._checks import check_int, is_int
+from skaudio._files import atomic_file, check_folder
 from skaudio._progress_bar import print_line
 from skaudio._training_state import (
     TrainingState,

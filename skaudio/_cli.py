@@ -119,9 +119,9 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _fit(args: argparse.Namespace) -> int:
-    from skaudio._atomic_file import atomic_file
     from skaudio._cli_data import load_data, make_folds
     from skaudio._cli_models import write_model
+    from skaudio._files import atomic_file
 
     (paths, labels, groups), failures = load_data(args)
     folds = make_folds(labels, groups, args) if args.cv else []

@@ -15,9 +15,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from skaudio._archive import unpack_archive
-from skaudio._atomic_file import check_folder
 from skaudio._checks import expand_home, need_path, reject
-from skaudio._file_lock import NoLocksError, acquire_lock
+from skaudio._files import NoLocksError, acquire_lock, check_folder
 from skaudio._warning import warn
 
 __all__ = ["Source", "fetch"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skaudio._atomic_file import atomic_file
 from skaudio._checks import is_real, need_flag
+from skaudio._files import atomic_file
 
 if TYPE_CHECKING:
     from pandas import DataFrame

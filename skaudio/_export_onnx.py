@@ -20,10 +20,10 @@ from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from skaudio._atomic_file import atomic_file
 from skaudio._device import limited_threads
 from skaudio._differentiable import DifferentiableArray
 from skaudio._diffres_resampler import DiffResResampler
+from skaudio._files import atomic_file
 from skaudio._front_end_transformer import FrontEndTransformer
 from skaudio._mel_parameters import floor_of, image_shape, layer_settings
 from skaudio._mel_spectrogram import MelSpectrogram

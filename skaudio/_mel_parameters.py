@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from skaudio import dsp
-from skaudio._atomic_file import check_folder
 from skaudio._checks import (
     check_bool,
     check_choice,
@@ -31,6 +30,7 @@ from skaudio._dsp_checks import (
     MAX_SAMPLES,
     check_filter_size,
 )
+from skaudio._files import check_folder
 from skaudio._warning import warn
 from skaudio.feature_store import holds_features
 

@@ -11,7 +11,6 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio import dsp
-from skaudio._atomic_file import check_folder
 from skaudio._audio_limits import as_limits, store_key
 from skaudio._callback_support import CallbackSupportMixin, one_step
 from skaudio._clip_checks import check_waveform_table
@@ -25,6 +24,7 @@ from skaudio._clip_extractor import (
 )
 from skaudio._clip_workers import work_through
 from skaudio._clips import as_clips, check_table, refuse_other_things
+from skaudio._files import check_folder, new_features
 from skaudio._mel_inversion import invert_mel
 from skaudio._mel_parameters import (
     check_image_size,
@@ -38,7 +38,6 @@ from skaudio._mel_parameters import (
     warn_of_empty_bands,
     windows_of,
 )
-from skaudio._temporary_memmap import new_features
 from skaudio._warning import warn
 from skaudio.feature_store import FeatureStore
 

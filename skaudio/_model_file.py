@@ -17,8 +17,8 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._atomic_file import atomic_file
 from skaudio._checks import abbreviate, expand_home, is_path
+from skaudio._files import atomic_file
 from skaudio._meta_estimators import best_estimator
 from skaudio._model_archive import ModelArchive, write_archive
 from skaudio._model_objects import describe, estimators_in, portable, settle

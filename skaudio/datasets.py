@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from skaudio._atomic_file import atomic_file, flush_file
 from skaudio._checks import need_choice, need_count, need_int, reject
 from skaudio._clip_table import FOLD_NAMES, check_clips, compose, read_table
 from skaudio._download import Source, fetch
+from skaudio._files import atomic_file, flush_file
 from skaudio._formats import (
     Listing,
     as_folder,

@@ -20,7 +20,7 @@ import xxhash
 from filelock import FileLock, Timeout
 
 from skaudio._clips import FileClip
-from skaudio._file_lock import NoLocksError, acquire_lock
+from skaudio._files import NoLocksError, acquire_lock
 
 __all__ = ["FeatureStore", "NotedFeatures"]
 

@@ -550,7 +550,7 @@ def test_a_full_disk_says_so_and_leaves_the_earlier_checkpoint(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("skaudio._atomic_file.os.fsync", full)
+        patch.setattr("skaudio._files.os.fsync", full)
         rule = r"checkpoint_dir of PretrainedCNN cannot be written to \(No space left .*free space"
         with pytest.raises(OSError, match=rule) as caught:
             clf.fit(X, y)

@@ -17,8 +17,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from sklearn.base import clone
 
 from skaudio import MFCC, PCEN, Deltas, MelSpectrogram, write_audacity_labels
-from skaudio._atomic_file import atomic_file
-from skaudio._temporary_memmap import temporary_memmap
+from skaudio._files import atomic_file, temporary_memmap
 from skaudio.datasets import load_folder, write_clips
 
 pd = optional_import("pandas")
@@ -111,7 +110,7 @@ def test_a_worker_that_is_killed_is_named_and_the_next_run_goes_on(tone_clips, t
     np.testing.assert_array_equal(features, MelSpectrogram(**SETTINGS).fit_transform(tone_clips[0]))
 
 
-MEMMAP = "from skaudio._temporary_memmap import temporary_memmap\n"
+MEMMAP = "from skaudio._files import temporary_memmap\n"
 
 
 def test_an_array_of_a_killed_process_goes_with_the_next_in_its_folder(tmp_path):
@@ -147,7 +146,7 @@ def test_where_files_cannot_be_locked_none_is_removed(tmp_path, monkeypatch):
     assert len(names(tmp_path)) == len(arrays)
 
 
-ATOMIC = "from skaudio._atomic_file import atomic_file\n"
+ATOMIC = "from skaudio._files import atomic_file\n"
 
 
 @pytest.mark.parametrize("step", ["written", "os.fsync", "os.replace"])

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from skaudio import _download, datasets
-from skaudio._file_lock import acquire_lock
+from skaudio._files import acquire_lock
 from skaudio.datasets import fetch_esc50, fetch_fsdd, fetch_speech_commands
 
 SIZE = 300_000

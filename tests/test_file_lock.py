@@ -10,8 +10,7 @@ import pytest
 from crashes import UnlockedMel, start
 
 from skaudio import MelSpectrogram, feature_store
-from skaudio._file_lock import NoLocksError, acquire_lock
-from skaudio._temporary_memmap import temporary_memmap
+from skaudio._files import NoLocksError, acquire_lock, temporary_memmap
 from skaudio.feature_store import FeatureStore
 
 fcntl = pytest.importorskip("fcntl")

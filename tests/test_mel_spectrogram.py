@@ -16,7 +16,7 @@ from signals import tone
 from sklearn.base import clone
 
 from skaudio import AudioError, MelSpectrogram, dsp
-from skaudio._atomic_file import check_folder
+from skaudio._files import check_folder
 
 pd = optional_import("pandas")
 
@@ -448,7 +448,7 @@ def test_a_vanished_memmap_dir_is_made_again_or_named(paths, tmp_path):
 def test_a_fork_does_not_take_the_file_away(paths, tmp_path):
     features = make_mel(memmap_dir=tmp_path).fit_transform(paths)
     code = (
-        "import os, sys; from skaudio._temporary_memmap import temporary_memmap; "
+        "import os, sys; from skaudio._files import temporary_memmap; "
         "array = temporary_memmap(sys.argv[1], (3,)); pid = os.fork(); "
         "sys.exit(0) if pid == 0 else os.waitpid(pid, 0); "
         "print(len(os.listdir(sys.argv[1])))"

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from skaudio._atomic_file import check_folder
 from skaudio._checks import check_real, is_int
 from skaudio._clip_weights import check_sample_weight
+from skaudio._files import check_folder
 
 
 class Owner:

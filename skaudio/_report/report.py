@@ -12,9 +12,9 @@ from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._atomic_file import atomic_file
 from skaudio._checks import abbreviate, expand_home, is_int, is_path, need_count, need_flag, reject
 from skaudio._clips import as_clips, as_rows, is_clip
+from skaudio._files import atomic_file
 from skaudio._label_values import plain_labels
 from skaudio._meta_estimators import best_estimator, is_search, threshold_last
 from skaudio._report.evaluation import check_targets, evaluate
