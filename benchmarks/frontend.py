@@ -33,7 +33,7 @@ from scipy import fft
 from threadpoolctl import threadpool_limits
 
 from skaudio import MelSpectrogram
-from skaudio._torchaudio import import_torchaudio
+from skaudio._optional import import_torchaudio
 from skaudio.dsp import LOG_FLOOR, mel_filterbank
 
 ROUNDS = 5

@@ -24,7 +24,7 @@ from pages import describe_machine, write_block
 from sklearn.pipeline import make_pipeline
 
 from skaudio import MAST, DiffResResampler, MelSpectrogram, PretrainedCNN
-from skaudio._torchaudio import import_torchaudio
+from skaudio._optional import import_torchaudio
 from skaudio.nn.logmel import LogMel
 
 RATE, SECONDS, N_CLASSES = 16_000, 10, 50

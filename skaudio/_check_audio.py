@@ -24,8 +24,7 @@ from skaudio._clip_checks import ClipChecks
 from skaudio._clips import Clip, as_clips
 from skaudio._decoding import DECODING_ERRORS, reason_of
 from skaudio._formats import existing_folder, list_media, say_left_out
-from skaudio._pandas import import_pandas
-from skaudio._progress_bar import progress_bar
+from skaudio._optional import import_pandas, progress_bar
 from skaudio._warning import warn
 from skaudio.audio import check_channel
 

@@ -12,7 +12,7 @@ import xxhash
 
 from skaudio._checks import check_int, is_int
 from skaudio._files import atomic_file, check_folder
-from skaudio._progress_bar import print_line
+from skaudio._optional import print_line
 from skaudio._training_state import (
     TrainingState,
     as_bytes,

@@ -10,7 +10,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 from joblib.parallel import get_active_backend
 
 from skaudio._clip_extractor import ClipExtractor, Findings, scale_remarks
-from skaudio._progress_bar import progress_bar
+from skaudio._optional import progress_bar
 from skaudio._warning import warn
 from skaudio.audio import AudioError, AudioWarning
 

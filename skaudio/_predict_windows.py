@@ -16,9 +16,8 @@ from skaudio._checks import abbreviate, is_real, need_choice, need_int, need_ver
 from skaudio._clip_extractor import other_count
 from skaudio._clips import Clip, as_clip, as_clips, is_clip
 from skaudio._mel_spectrogram import MelSpectrogram
-from skaudio._pandas import import_pandas
+from skaudio._optional import import_pandas, progress_bar
 from skaudio._pipelines import check_pipeline, label_names, uncached_transform
-from skaudio._progress_bar import progress_bar
 from skaudio._warning import warn
 from skaudio.audio import AudioError, AudioWarning, probe_channels, probe_length, read_stream
 

@@ -6,8 +6,7 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from skaudio._progress_bar import print_line
-from skaudio._torchaudio import import_torchaudio
+from skaudio._optional import import_torchaudio, print_line
 
 PACKAGES = (
     "skaudio", "scikit-learn", "numpy", "scipy", "joblib", "torch", "torchvision", "torchaudio",

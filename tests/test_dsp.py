@@ -5,7 +5,7 @@ import torch
 from signals import tone
 
 from skaudio import dsp
-from skaudio._torchaudio import import_torchaudio
+from skaudio._optional import import_torchaudio
 
 SETTINGS = [
     {},

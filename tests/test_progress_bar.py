@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 
 import skaudio
 from skaudio import MAST, MelSpectrogram, PretrainedCNN, check_audio, predict_windows
-from skaudio._progress_bar import print_line, progress_bar, some_stderr
+from skaudio._optional import print_line, progress_bar, some_stderr
 
 
 @pytest.fixture(params=[("stdout",), ("stderr",), ("stdout", "stderr")], ids="+".join)

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 import skaudio
-from skaudio._torchaudio import import_torchaudio
+from skaudio._optional import import_torchaudio
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skaudio._progress_bar import some_stderr
+from skaudio._optional import some_stderr
 from skaudio.nn.weights import read_weights
 
 __all__ = ["build_cnn", "fetch_imagenet", "find_head", "import_timm", "stages"]
