@@ -12,7 +12,6 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio._augmentation import as_augmentation
-from skaudio._callback_support import CallbackSupportMixin, FitProgress, with_callbacks
 from skaudio._checkpoint import check_checkpoints
 from skaudio._checks import abbreviate
 from skaudio._clip_dataset import ClipDataset
@@ -22,6 +21,7 @@ from skaudio._device import memory_errors
 from skaudio._differentiable import DifferentiableArray, take_apart
 from skaudio._label_values import plain_labels
 from skaudio._labels import MultiLabel, SingleLabel, labels_of, names_of
+from skaudio._sklearn_compat import CallbackSupportMixin, FitProgress, with_callbacks
 from skaudio._trained_network import TrainedNetwork
 from skaudio._training_callbacks import check_callbacks
 from skaudio._training_parameters import check_training_parameters

@@ -10,7 +10,6 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skaudio._callback_support import CallbackSupportMixin, one_step
 from skaudio._checks import (
     MAX_RATE,
     MAX_WORKERS,
@@ -38,6 +37,7 @@ from skaudio._differentiable import (
     take_apart,
 )
 from skaudio._linear_proxy import LinearProxy
+from skaudio._sklearn_compat import CallbackSupportMixin, one_step
 from skaudio.nn.cepstrum import Cepstrum
 from skaudio.nn.diffres import DiffRes
 from skaudio.nn.frontend import FrontEndChain, TemporalResampler, plain_budget

@@ -9,11 +9,11 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skaudio._callback_support import with_callbacks
 from skaudio._classifier import SpectrogramClassifier
 from skaudio._masked_pretraining import pretrain_masked
 from skaudio._mast_parameters import check_mast_parameters
 from skaudio._pretrained_weights import fill_network
+from skaudio._sklearn_compat import with_callbacks
 from skaudio._training_task import TrainingTask
 from skaudio._warning import warn
 from skaudio.nn.layers import ImageClassifier, init_head

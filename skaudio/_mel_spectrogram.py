@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio import dsp
 from skaudio._audio_limits import as_limits, store_key
-from skaudio._callback_support import CallbackSupportMixin, one_step
 from skaudio._clip_checks import check_waveform_table
 from skaudio._clip_extractor import (
     ClipExtractor,
@@ -38,6 +37,7 @@ from skaudio._mel_parameters import (
     warn_of_empty_bands,
     windows_of,
 )
+from skaudio._sklearn_compat import CallbackSupportMixin, one_step
 from skaudio._warning import warn
 from skaudio.feature_store import FeatureStore
 
