@@ -12,9 +12,9 @@ from skaudio import dsp
 from skaudio._audio_limits import AudioLimits
 from skaudio._clip_checks import describe_scale
 from skaudio._clips import Clip
-from skaudio._scratch import scratch
 from skaudio._warning import warn
 from skaudio.audio import AudioError, fit_length, probe_channels, probe_length, read_clip
+from skaudio.dsp import scratch
 from skaudio.feature_store import FeatureStore, NotedFeatures
 
 __all__ = [

@@ -21,7 +21,9 @@ from skaudio._checks import (
     is_int,
     is_path,
 )
-from skaudio._dsp_checks import (
+from skaudio._files import check_folder
+from skaudio._warning import warn
+from skaudio.dsp import (
     MAX_BANDS,
     MAX_CELLS,
     MAX_FFT,
@@ -30,8 +32,6 @@ from skaudio._dsp_checks import (
     MAX_SAMPLES,
     check_filter_size,
 )
-from skaudio._files import check_folder
-from skaudio._warning import warn
 from skaudio.feature_store import holds_features
 
 __all__ = [

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from skaudio._checks import check_int
-from skaudio._dsp_checks import MAX_BANDS
 from skaudio._front_end_transformer import FrontEndTransformer
+from skaudio.dsp import MAX_BANDS
 from skaudio.nn.cepstrum import Cepstrum
 
 

@@ -17,8 +17,8 @@ from skaudio._decoding import (
     read_waveform,
     reason_of,
 )
-from skaudio._dsp_checks import MAX_SAMPLE_RATE, MAX_SAMPLES
 from skaudio._warning import warn
+from skaudio.dsp import MAX_SAMPLE_RATE, MAX_SAMPLES
 
 __all__ = [
     "AudioError",
