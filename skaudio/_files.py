@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files and folders: written whole or not at all, kept while they are needed, locked."""
 
 from __future__ import annotations
 
@@ -29,22 +29,15 @@ __all__ = [
     "temporary_memmap",
 ]
 
+try:
+    import fcntl
+except ImportError:  # Windows: all file systems have locks, and nothing tells whether an owner lives
+    fcntl = None  # type: ignore[assignment]
+
 # No room, no room for this user, and a limit on the size of files.
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-try:
-    import fcntl
-except ImportError:  # Windows: nothing tells whether an owner lives, so all files stay
-    fcntl = None  # type: ignore[assignment]
-
-
 # Files to make, should other processes take them for orphans.
 ATTEMPTS = 100
-try:
-    import fcntl
-except ImportError:  # Windows, where every file system has locks
-    fcntl = None  # type: ignore[assignment]
-
-
 # A network drive without a lock service, a FUSE file system that does not implement locks, a kernel
 # that does not.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}

@@ -1,4 +1,4 @@
-"""What is shown of progress: bars and lines, where there is anything to show them on.
+"""Packages that may be missing or broken, and progress, for which there may be no console.
 
 Programs without a console, such as pythonw, have None as `sys.stdout` and `sys.stderr`.
 """
