@@ -8,9 +8,7 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skaudio._audio_limits import AudioLimits
     from skaudio._augmentation import Augmentation
-    from skaudio._check_audio import check_audio
     from skaudio._cost import cost
     from skaudio._deltas import Deltas
     from skaudio._diffres_resampler import DiffResResampler
@@ -25,7 +23,9 @@ if TYPE_CHECKING:
     from skaudio._pretrained_cnn import PretrainedCNN
     from skaudio._report.report import report
     from skaudio._show_versions import show_versions
-    from skaudio.audio import AudioError, AudioWarning
+    from skaudio.audio._check_audio import check_audio
+    from skaudio.audio._limits import AudioLimits
+    from skaudio.audio._reading import AudioError, AudioWarning
 
 __all__ = [
     "AudioError",
@@ -56,7 +56,7 @@ __version__ = version("skaudio")
 # Loaded on first use, so that `import skaudio` needs neither torch nor a decoder.
 _HOMES = {
     "AudioError": "skaudio.audio",
-    "AudioLimits": "skaudio._audio_limits",
+    "AudioLimits": "skaudio.audio._limits",
     "AudioWarning": "skaudio.audio",
     "Augmentation": "skaudio._augmentation",
     "Deltas": "skaudio._deltas",
@@ -66,7 +66,7 @@ _HOMES = {
     "MelSpectrogram": "skaudio._mel_spectrogram",
     "PCEN": "skaudio._pcen",
     "PretrainedCNN": "skaudio._pretrained_cnn",
-    "check_audio": "skaudio._check_audio",
+    "check_audio": "skaudio.audio._check_audio",
     "cost": "skaudio._cost",
     "load": "skaudio._model_file",
     "predict_windows": "skaudio._predict_windows",

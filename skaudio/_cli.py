@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     """Do what a command says, and say what is wrong with it."""
-    from skaudio.audio import AudioError  # only here: `--help` needs no decoder
+    from skaudio.audio._reading import AudioError  # only here: `--help` needs no decoder
 
     run = {"check": _check, "fit": _fit, "predict": _predict, "report": _report}
     try:
@@ -98,8 +98,8 @@ def _check_arguments(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from skaudio._check_audio import FileReport, report_files
     from skaudio._cli_data import list_clips
+    from skaudio.audio._check_audio import FileReport, report_files
 
     paths = list_clips(args.clips)
     counts = dict.fromkeys(("ok", "warn", "error", "duplicate"), 0)
@@ -221,7 +221,7 @@ def _clip_rows(
 
 def _probabilities(pipe: Pipeline, paths: list[str]) -> tuple[Any, list[tuple[str, str]]]:
     """Those of the clips that can be read, and why the others cannot."""
-    from skaudio.audio import AudioError
+    from skaudio.audio._reading import AudioError
 
     try:
         return pipe.predict_proba(paths), []
@@ -236,7 +236,7 @@ def _window_rows(
     """Path, start, end, class and probability, in rows, recording by recording."""
     from skaudio import predict_windows
     from skaudio._pipelines import label_names
-    from skaudio.audio import AudioError
+    from skaudio.audio._reading import AudioError
 
     alone = len(paths) == 1  # then its own windows are worth a bar
     with progress_bar(0 if alone else len(paths), "file", args) as bar:

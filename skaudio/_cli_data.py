@@ -22,7 +22,7 @@ Data = tuple[list[str], np.ndarray, Any]  # paths, labels, and groups or None
 
 def list_clips(clips: Sequence[str]) -> list[str]:
     """Files as they are, folders as the audio files in them."""
-    from skaudio._formats import list_media, say_left_out
+    from skaudio.audio._formats import list_media, say_left_out
 
     paths: list[str] = []
     for clip in clips:
@@ -40,7 +40,7 @@ def list_clips(clips: Sequence[str]) -> list[str]:
 
 def load_data(args: argparse.Namespace) -> tuple[Data, list[tuple[str, str]]]:
     """Clips, labels and groups; and with `--skip-bad` the clips that cannot be read."""
-    from skaudio._check_audio import report_files
+    from skaudio.audio._check_audio import report_files
     from skaudio.datasets import read_folder
 
     paths, labels, groups = read_folder(args.data, group=args.group)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from skaudio import dsp
-from skaudio._audio_limits import AudioLimits
-from skaudio._clip_checks import describe_scale
-from skaudio._clips import Clip
 from skaudio._warning import warn
-from skaudio.audio import AudioError, fit_length, probe_channels, probe_length, read_clip
+from skaudio.audio._inputs import Clip
+from skaudio.audio._limits import AudioLimits
+from skaudio.audio._reading import AudioError, fit_length, probe_channels, probe_length, read_clip
+from skaudio.audio._samples import describe_scale
 from skaudio.dsp import scratch
 from skaudio.feature_store import FeatureStore, NotedFeatures
 

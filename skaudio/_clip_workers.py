@@ -12,7 +12,7 @@ from joblib.parallel import get_active_backend
 from skaudio._clip_extractor import ClipExtractor, Findings, scale_remarks
 from skaudio._optional import progress_bar
 from skaudio._warning import warn
-from skaudio.audio import AudioError, AudioWarning
+from skaudio.audio._reading import AudioError, AudioWarning
 
 __all__ = ["work_through"]
 

@@ -20,7 +20,6 @@ from skaudio._checks import (
     is_int,
     random_generator,
 )
-from skaudio._clips import refuse_clips
 from skaudio._device import (
     OutOfMemoryError,
     device_of,
@@ -38,6 +37,7 @@ from skaudio._differentiable import (
 )
 from skaudio._linear_proxy import LinearProxy
 from skaudio._sklearn_compat import CallbackSupportMixin, one_step
+from skaudio.audio._inputs import refuse_clips
 from skaudio.nn.cepstrum import Cepstrum
 from skaudio.nn.diffres import DiffRes
 from skaudio.nn.frontend import FrontEndChain, TemporalResampler, plain_budget

@@ -31,7 +31,9 @@ __all__ = [
 
 try:
     import fcntl
-except ImportError:  # Windows: all file systems have locks, and nothing tells whether an owner lives
+except (
+    ImportError
+):  # Windows: all file systems have locks, and nothing tells whether an owner lives
     fcntl = None  # type: ignore[assignment]
 
 # No room, no room for this user, and a limit on the size of files.

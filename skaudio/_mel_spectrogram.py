@@ -11,8 +11,6 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio import dsp
-from skaudio._audio_limits import as_limits, store_key
-from skaudio._clip_checks import check_waveform_table
 from skaudio._clip_extractor import (
     ClipExtractor,
     check_channels,
@@ -22,7 +20,6 @@ from skaudio._clip_extractor import (
     longest_clip,
 )
 from skaudio._clip_workers import work_through
-from skaudio._clips import as_clips, check_table, refuse_other_things
 from skaudio._files import check_folder, new_features
 from skaudio._mel_inversion import invert_mel
 from skaudio._mel_parameters import (
@@ -39,6 +36,9 @@ from skaudio._mel_parameters import (
 )
 from skaudio._sklearn_compat import CallbackSupportMixin, one_step
 from skaudio._warning import warn
+from skaudio.audio._inputs import as_clips, check_table, refuse_other_things
+from skaudio.audio._limits import as_limits, store_key
+from skaudio.audio._samples import check_waveform_table
 from skaudio.feature_store import FeatureStore
 
 OWNER = "MelSpectrogram"

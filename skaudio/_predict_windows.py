@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._checks import abbreviate, is_real, need_choice, need_int, need_verbose
 from skaudio._clip_extractor import other_count
-from skaudio._clips import Clip, as_clip, as_clips, is_clip
 from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._optional import import_pandas, progress_bar
 from skaudio._pipelines import check_pipeline, label_names, uncached_transform
 from skaudio._warning import warn
-from skaudio.audio import AudioError, AudioWarning, probe_channels, probe_length, read_stream
+from skaudio.audio._inputs import Clip, as_clip, as_clips, is_clip
+from skaudio.audio._limits import AudioLimits, as_limits
+from skaudio.audio._reading import (
+    AudioError,
+    AudioWarning,
+    probe_channels,
+    probe_length,
+    read_stream,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -17,7 +17,10 @@ from skaudio._checks import need_choice, need_count, need_int, reject
 from skaudio._clip_table import FOLD_NAMES, check_clips, compose, read_table
 from skaudio._download import Source, fetch
 from skaudio._files import atomic_file, flush_file
-from skaudio._formats import (
+from skaudio._label_values import plain_labels
+from skaudio._sound_events import make_sound_events
+from skaudio._warning import warn
+from skaudio.audio._formats import (
     Listing,
     as_folder,
     existing_folder,
@@ -28,9 +31,6 @@ from skaudio._formats import (
     name_some,
     say_left_out,
 )
-from skaudio._label_values import plain_labels
-from skaudio._sound_events import make_sound_events
-from skaudio._warning import warn
 
 __all__ = [
     "fetch_esc50",

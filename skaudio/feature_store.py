@@ -19,8 +19,8 @@ import numpy as np
 import xxhash
 from filelock import FileLock, Timeout
 
-from skaudio._clips import FileClip
 from skaudio._files import NoLocksError, acquire_lock
+from skaudio.audio._inputs import FileClip
 
 __all__ = ["FeatureStore", "NotedFeatures"]
 

@@ -9,8 +9,8 @@ import soundfile
 from hostile import chunk, data_chunk, encode_samples, wav_bytes, wav_format
 
 from skaudio import AudioError, AudioWarning, MelSpectrogram, check_audio
-from skaudio._containers import Claim, read_claim
 from skaudio.audio import load_clip, probe_length, stream_blocks
+from skaudio.audio._headers import Claim, read_claim
 
 RATE = 16_000
 TONE = 0.3 * np.sin(np.arange(2 * RATE) / 6)

@@ -14,9 +14,9 @@ import pytest
 import soundfile
 from conftest import shared_folder
 
-from skaudio import AudioError, MelSpectrogram, _formats, datasets
-from skaudio._formats import AUDIO_SUFFIXES, UNREAD_SUFFIXES
-from skaudio.audio import load_clip
+from skaudio import AudioError, MelSpectrogram, datasets
+from skaudio.audio import _formats, load_clip
+from skaudio.audio._formats import AUDIO_SUFFIXES, UNREAD_SUFFIXES
 from skaudio.datasets import (
     fetch_esc50,
     fetch_fsdd,

@@ -26,8 +26,8 @@ from joblib import parallel_config
 from sklearn.base import clone
 
 from skaudio import AudioError, AudioLimits, AudioWarning, MelSpectrogram, check_audio
-from skaudio._packets import make_frame_count
 from skaudio.audio import load_clip, stream_blocks
+from skaudio.audio._damage import make_frame_count
 
 RATE = 16_000
 SMALL = {"sample_rate": RATE, "duration": 1.0, "n_fft": 256, "hop_length": 400, "n_mels": 8}

@@ -10,8 +10,8 @@ import soundfile
 from hostile import chunk, ogg_checksum, wav_bytes, wav_format
 
 from skaudio import AudioError, check_audio
-from skaudio._unread_formats import explain_unread
 from skaudio.audio import load_clip, stream_blocks
+from skaudio.audio._unread_formats import explain_unread
 
 CONVERT = r", which libsndfile does not decode: convert it to flac or wav, as by ffmpeg -i IN OUT"
 GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")

@@ -8,8 +8,8 @@ import numpy as np
 import soundfile
 
 from skaudio._checks import is_int
-from skaudio._clip_checks import check_waveform
-from skaudio._decoding import resample
+from skaudio.audio._decoding import resample
+from skaudio.audio._samples import check_waveform
 
 __all__ = ["encode_clip"]
 

@@ -13,7 +13,6 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skaudio._checks import abbreviate, expand_home, is_int, is_path, need_count, need_flag, reject
-from skaudio._clips import as_clips, as_rows, is_clip
 from skaudio._files import atomic_file
 from skaudio._label_values import plain_labels
 from skaudio._meta_estimators import best_estimator, is_search, threshold_last
@@ -28,6 +27,7 @@ from skaudio._report.sections import (
     search_sections,
     training_section,
 )
+from skaudio.audio._inputs import as_clips, as_rows, is_clip
 
 __all__ = ["report"]
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from skaudio._clips import check_one_clip
 from skaudio._device import limited_threads
 from skaudio._differentiable import BATCH_SIZE
 from skaudio._pipelines import check_pipeline, first_log_mel, trained_resampler
+from skaudio.audio._inputs import check_one_clip
 from skaudio.inspection._drawing import COLORS, make_axes
 from skaudio.inspection._spectrogram_axes import (
     draw_level_bar,

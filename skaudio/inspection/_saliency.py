@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from skaudio._checks import abbreviate, is_int, is_real
-from skaudio._clips import check_one_clip, is_clip
 from skaudio._device import limited_threads
 from skaudio._pipelines import check_pipeline, run_transformers
+from skaudio.audio._inputs import check_one_clip, is_clip
 from skaudio.inspection._drawing import COLORS, make_axes
 from skaudio.inspection._spectrogram_axes import (
     draw_level_bar,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import BinaryIO, Literal
 
-from skaudio._containers import (
+from skaudio.audio._headers import (
     BIG_ENDIAN,
     CAF,
     LITTLE_ENDIAN,

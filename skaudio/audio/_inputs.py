@@ -15,8 +15,8 @@ import numpy as np
 from scipy.sparse import issparse
 
 from skaudio._checks import abbreviate, is_path, is_real
-from skaudio._clip_checks import check_waveform
-from skaudio._decoding import OpenAudio, OpenWave
+from skaudio.audio._decoding import OpenAudio, OpenWave
+from skaudio.audio._samples import check_waveform
 
 __all__ = [
     "Clip",

@@ -15,9 +15,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from skaudio._clip_checks import ClipChecks
-from skaudio._containers import PatchedHead, read_claim
-from skaudio._packets import (
+from skaudio.audio._damage import (
     find_first_frame,
     find_lost_pages,
     find_lost_sync,
@@ -25,7 +23,9 @@ from skaudio._packets import (
     has_frame_count,
     make_frame_count,
 )
-from skaudio._unread_formats import explain_unread
+from skaudio.audio._headers import PatchedHead, read_claim
+from skaudio.audio._samples import ClipChecks
+from skaudio.audio._unread_formats import explain_unread
 
 __all__ = [
     "DECODING_ERRORS",

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._checks import is_among, is_int, need_choice, need_int, need_real, reject
-from skaudio._clips import Clip, as_clip
-from skaudio._decoding import (
+from skaudio._warning import warn
+from skaudio.audio._decoding import (
     DECODING_ERRORS,
     count_frames,
     read_blocks,
     read_waveform,
     reason_of,
 )
-from skaudio._warning import warn
+from skaudio.audio._inputs import Clip, as_clip
+from skaudio.audio._limits import AudioLimits, as_limits
 from skaudio.dsp import MAX_SAMPLE_RATE, MAX_SAMPLES
 
 __all__ = [

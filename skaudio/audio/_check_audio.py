@@ -10,7 +10,6 @@ import numpy as np
 import xxhash
 from joblib import Parallel, delayed
 
-from skaudio._audio_limits import AudioLimits, as_limits
 from skaudio._checks import (
     abbreviate,
     expand_home,
@@ -20,13 +19,14 @@ from skaudio._checks import (
     need_verbose,
     reject,
 )
-from skaudio._clip_checks import ClipChecks
-from skaudio._clips import Clip, as_clips
-from skaudio._decoding import DECODING_ERRORS, reason_of
-from skaudio._formats import existing_folder, list_media, say_left_out
 from skaudio._optional import import_pandas, progress_bar
 from skaudio._warning import warn
-from skaudio.audio import check_channel
+from skaudio.audio._decoding import DECODING_ERRORS, reason_of
+from skaudio.audio._formats import existing_folder, list_media, say_left_out
+from skaudio.audio._inputs import Clip, as_clips
+from skaudio.audio._limits import AudioLimits, as_limits
+from skaudio.audio._reading import check_channel
+from skaudio.audio._samples import ClipChecks
 
 if TYPE_CHECKING:
     from pandas import DataFrame

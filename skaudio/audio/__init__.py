@@ -1,0 +1,21 @@
+"""From files to waveforms."""
+
+from skaudio.audio._reading import (
+    AudioError,
+    AudioWarning,
+    fit_length,
+    load_clip,
+    probe_channels,
+    probe_length,
+    stream_blocks,
+)
+
+__all__ = [
+    "AudioError",
+    "AudioWarning",
+    "fit_length",
+    "load_clip",
+    "probe_channels",
+    "probe_length",
+    "stream_blocks",
+]
