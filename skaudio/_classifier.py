@@ -16,8 +16,6 @@ from skaudio._checkpoint import check_checkpoints
 from skaudio._checks import abbreviate
 from skaudio._clip_dataset import ClipDataset
 from skaudio._clip_weights import check_groups
-from skaudio._device import memory_errors
-from skaudio._differentiable import DifferentiableArray, take_apart
 from skaudio._label_values import plain_labels
 from skaudio._labels import MultiLabel, SingleLabel, labels_of, names_of
 from skaudio._sklearn_compat import CallbackSupportMixin, FitProgress, with_callbacks
@@ -26,6 +24,8 @@ from skaudio._training_callbacks import check_callbacks
 from skaudio._training_parameters import check_training_parameters
 from skaudio._training_task import Start, TrainingTask
 from skaudio.audio._inputs import refuse_clips
+from skaudio.nn._device import memory_errors
+from skaudio.nn._differentiable import DifferentiableArray, take_apart
 from skaudio.nn.frontend import FrontEndChain
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skaudio._device import place
+from skaudio.nn._device import place
 from skaudio.nn.frontend import FrontEndChain
 
 __all__ = ["Batches", "ClipDataset", "channel_statistics", "draw_validation", "random_batches"]

@@ -334,7 +334,7 @@ def log_mel_images_on_device(
     """The same on a device of torch; `config` makes a `skaudio.nn.logmel.LogMel`."""
     import torch
 
-    from skaudio._device import limited_threads, pick_device
+    from skaudio.nn._device import limited_threads, pick_device
     from skaudio.nn.logmel import LogMel
 
     with torch.inference_mode(), limited_threads(1):  # on a CPU, the same bits for any n_jobs

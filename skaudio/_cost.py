@@ -20,8 +20,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from skaudio._checks import is_int, need_count
-from skaudio._device import limited_threads, seeded
-from skaudio._differentiable import DifferentiableArray
 from skaudio._meta_estimators import is_search
 from skaudio._pipelines import (
     blank_copy,
@@ -32,6 +30,8 @@ from skaudio._pipelines import (
     uncached_transform,
 )
 from skaudio.audio._inputs import as_rows
+from skaudio.nn._device import limited_threads, seeded
+from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.layers import ImageClassifier
 

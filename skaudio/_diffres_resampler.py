@@ -20,7 +20,10 @@ from skaudio._checks import (
     is_int,
     random_generator,
 )
-from skaudio._device import (
+from skaudio._linear_proxy import LinearProxy
+from skaudio._sklearn_compat import CallbackSupportMixin, one_step
+from skaudio.audio._inputs import refuse_clips
+from skaudio.nn._device import (
     OutOfMemoryError,
     device_of,
     limited_threads,
@@ -28,16 +31,13 @@ from skaudio._device import (
     place,
     seeded,
 )
-from skaudio._differentiable import (
+from skaudio.nn._differentiable import (
     BATCH_SIZE,
     DifferentiableArray,
     as_module,
     as_plain,
     take_apart,
 )
-from skaudio._linear_proxy import LinearProxy
-from skaudio._sklearn_compat import CallbackSupportMixin, one_step
-from skaudio.audio._inputs import refuse_clips
 from skaudio.nn.cepstrum import Cepstrum
 from skaudio.nn.diffres import DiffRes
 from skaudio.nn.frontend import FrontEndChain, TemporalResampler, plain_budget

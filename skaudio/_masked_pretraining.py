@@ -11,9 +11,9 @@ import torch
 
 from skaudio._augmentation import as_augmentation
 from skaudio._clip_dataset import random_batches
-from skaudio._device import AMP_DTYPES, make_scaler
 from skaudio._optional import print_line
 from skaudio._training_callbacks import Schedule
+from skaudio.nn._device import AMP_DTYPES, make_scaler
 from skaudio.nn.augment import shift_time
 from skaudio.nn.masked import MaskedReconstruction
 from skaudio.nn.mvit import StagedClassifier, decays

@@ -17,8 +17,7 @@ from skaudio._sklearn_compat import with_callbacks
 from skaudio._training_task import TrainingTask
 from skaudio._warning import warn
 from skaudio.nn.layers import ImageClassifier, init_head
-from skaudio.nn.mvit import StagedClassifier, build_mast, decays
-from skaudio.nn.mvit_weights import from_timm
+from skaudio.nn.mvit import StagedClassifier, build_mast, decays, from_timm
 
 
 class MAST(SpectrogramClassifier):

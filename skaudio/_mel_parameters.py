@@ -83,7 +83,7 @@ def check_mel_parameters(owner: Any) -> None:
             f"{owner.channel!r}."
         )
     if not is_among(owner.device, ("cpu",)):
-        from skaudio._device import device_of  # only here, so that workers need no torch
+        from skaudio.nn._device import device_of  # only here, so that workers need no torch
 
         device_of(owner)
     _check_related(owner)

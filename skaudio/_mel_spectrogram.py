@@ -338,7 +338,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         features = self._run(clips, self._extractor())
         if not self.in_network:
             return features
-        from skaudio._differentiable import DifferentiableArray
+        from skaudio.nn._differentiable import DifferentiableArray
         from skaudio.nn.logmel import LogMel
 
         waves = features.reshape(len(features), -1, 1, features.shape[-1])

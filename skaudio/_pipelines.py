@@ -12,10 +12,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skaudio._classifier import SpectrogramClassifier
-from skaudio._device import limited_threads
-from skaudio._differentiable import DifferentiableArray
 from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._meta_estimators import held_estimators, unwrap
+from skaudio.nn._device import limited_threads
+from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.diffres import DiffRes
 from skaudio.nn.frontend import FrontEndChain, TemporalResampler
 

@@ -22,7 +22,14 @@ from skaudio._clip_dataset import (
     channel_statistics,
     draw_validation,
 )
-from skaudio._device import (
+from skaudio._fit_digest import digest_of_fit
+from skaudio._labels import MultiLabel
+from skaudio._running_statistics import RunningStatistics
+from skaudio._training import compile_errors, continue_optimizer, make_net
+from skaudio._training_callbacks import USERS
+from skaudio._training_task import TrainingTask
+from skaudio._warning import warn
+from skaudio.nn._device import (
     AMP_DTYPES,
     device_of,
     is_out_of_memory,
@@ -31,14 +38,7 @@ from skaudio._device import (
     place,
     seeded,
 )
-from skaudio._differentiable import plain_arrays, plain_eps
-from skaudio._fit_digest import digest_of_fit
-from skaudio._labels import MultiLabel
-from skaudio._running_statistics import RunningStatistics
-from skaudio._training import compile_errors, continue_optimizer, make_net
-from skaudio._training_callbacks import USERS
-from skaudio._training_task import TrainingTask
-from skaudio._warning import warn
+from skaudio.nn._differentiable import plain_arrays, plain_eps
 from skaudio.nn.cnn import stages
 from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.layers import ImageClassifier, Standardize

@@ -16,11 +16,11 @@ from torch import nn
 
 from skaudio._augmenter import Augmenter
 from skaudio._clip_dataset import Batches
-from skaudio._device import AMP_DTYPES, make_scaler
 from skaudio._interrupts import watched_interrupts
 from skaudio._optional import print_line
 from skaudio._training_callbacks import KEEPER, PROGRESS, StopTraining, training_callbacks
 from skaudio._training_task import TrainingTask
+from skaudio.nn._device import AMP_DTYPES, make_scaler
 from skaudio.nn.layers import ImageClassifier
 
 __all__ = ["compile_errors", "continue_optimizer", "make_net"]

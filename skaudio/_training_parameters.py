@@ -15,7 +15,7 @@ from skaudio._checks import (
     is_among,
     is_int,
 )
-from skaudio._device import AMP_DTYPES
+from skaudio.nn._device import AMP_DTYPES
 
 __all__ = ["check_training_parameters"]
 

@@ -7,7 +7,7 @@ import torch
 from conftest import optional_import
 from sklearn.utils import _safe_indexing
 
-from skaudio._differentiable import DifferentiableArray
+from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.diffres import DiffRes
 from skaudio.nn.pooling import AveragePooling
 

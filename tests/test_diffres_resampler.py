@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import MFCC, DiffResResampler, MelSpectrogram, PretrainedCNN
-from skaudio._differentiable import DifferentiableArray
+from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.diffres import DiffRes
 
 

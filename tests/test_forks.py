@@ -17,14 +17,15 @@ from seed_matrix import RATE
 from sklearn.base import clone
 from thread_tools import Unlimited
 
-from skaudio import _device, cost, export_onnx, predict_windows, report
-from skaudio._device import limited_threads
+from skaudio import cost, export_onnx, predict_windows, report
 from skaudio.inspection import (
     FrameImportanceDisplay,
     SaliencyDisplay,
     SpectrogramDisplay,
     kept_log_mel,
 )
+from skaudio.nn import _device
+from skaudio.nn._device import limited_threads
 
 WAYS = (
     "asked", "asked, after loading", "loaded and asked", "trained", "asked in a child of a child",

@@ -26,7 +26,7 @@ from skaudio import (
     predict_windows,
     report,
 )
-from skaudio._device import limited_threads
+from skaudio.nn._device import limited_threads
 
 
 class Failing(Callback):

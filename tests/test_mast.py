@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 from skaudio import MAST, DiffResResampler
-from skaudio._device import AMP_DTYPES
+from skaudio.nn._device import AMP_DTYPES
 from skaudio.nn.cnn import import_timm
 from skaudio.nn.masked import MaskedReconstruction
 

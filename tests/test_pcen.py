@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
 from skaudio import PCEN, DiffResResampler, MelSpectrogram, PretrainedCNN, cost, dsp
-from skaudio._differentiable import DifferentiableArray
+from skaudio.nn._differentiable import DifferentiableArray
 
 MEL = {"sample_rate": 8000, "duration": 0.2, "n_fft": 256, "hop_length": 64, "n_mels": 16}
 FRAMES = {"sample_rate": 8000, "hop_length": 64}

@@ -18,7 +18,7 @@ from seed_matrix import Crash, make_cnn, make_mel
 from sklearn.pipeline import make_pipeline
 
 from skaudio import MAST, AudioError, DiffResResampler
-from skaudio._device import OutOfMemoryError
+from skaudio.nn._device import OutOfMemoryError
 
 
 class HungryCNN(TinyCNN):

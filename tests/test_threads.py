@@ -128,7 +128,7 @@ def test_a_process_forked_while_a_thread_trains_can_train():
     code = """
 import os, signal, threading, warnings
 import torch
-from skaudio._device import limited_threads, seeded
+from skaudio.nn._device import limited_threads, seeded
 warnings.simplefilter("ignore")  # of Python, about forks beside threads
 cpu, held, end = torch.device("cpu"), threading.Event(), threading.Event()
 def train():

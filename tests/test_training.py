@@ -12,7 +12,7 @@ from skaudio._clip_dataset import (
     random_batches,
 )
 from skaudio._clip_weights import label_weights, validation_weights
-from skaudio._device import limited_threads, seeded
+from skaudio.nn._device import limited_threads, seeded
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])

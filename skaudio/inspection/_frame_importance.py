@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from skaudio._device import limited_threads
-from skaudio._differentiable import BATCH_SIZE
 from skaudio._pipelines import check_pipeline, first_log_mel, trained_resampler
 from skaudio.audio._inputs import check_one_clip
 from skaudio.inspection._drawing import COLORS, make_axes
@@ -18,6 +16,8 @@ from skaudio.inspection._spectrogram_axes import (
     level_range,
     units_of,
 )
+from skaudio.nn._device import limited_threads
+from skaudio.nn._differentiable import BATCH_SIZE
 from skaudio.nn.merging import merge_by
 
 __all__ = ["FrameImportanceDisplay", "frame_importance"]

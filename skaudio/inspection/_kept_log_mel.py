@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from skaudio._device import limited_threads
-from skaudio._differentiable import BATCH_SIZE
 from skaudio._pipelines import check_pipeline, first_log_mel, trained_resampler
+from skaudio.nn._device import limited_threads
+from skaudio.nn._differentiable import BATCH_SIZE
 from skaudio.nn.merging import merge_by, spread
 
 __all__ = ["kept_log_mel"]

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from skaudio._checks import abbreviate, is_int, is_real
-from skaudio._device import limited_threads
 from skaudio._pipelines import check_pipeline, run_transformers
 from skaudio.audio._inputs import check_one_clip, is_clip
 from skaudio.inspection._drawing import COLORS, make_axes
@@ -21,6 +20,7 @@ from skaudio.inspection._spectrogram_axes import (
     level_range,
     units_of,
 )
+from skaudio.nn._device import limited_threads
 from skaudio.nn.frontend import FrontEndChain
 
 __all__ = ["SaliencyDisplay"]

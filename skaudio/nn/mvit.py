@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.functional import interpolate
 
 from skaudio.nn.attention import NORM_EPS, Grid, PoolingAttention, as_tokens
 from skaudio.nn.layers import ImageClassifier
 
-__all__ = [
-    "SIZES", "STRIDES", "Block", "MViT", "StagedClassifier", "Stem", "build_mast", "decays",
-    "default_kv_stride",
-]  # fmt: skip
+__all__ = ["Block", "MViT", "SIZES", "STRIDES", "StagedClassifier", "Stem", "build_mast", "decays", "default_kv_stride", "from_timm",]  # fmt: skip
 
 #: Factors by which the stem and the stages may shorten an axis.
 STRIDES = (1, 2, 4, 8, 16)
@@ -24,6 +23,16 @@ MLP_RATIO = 4
 HIDDEN_AT_ONCE = 2**20  # numbers in the hidden layer of a perceptron; 4 MB in float32
 # Time first and alone, then both axes: a spectrogram of ten seconds is eight times as long as high.
 Q_STRIDES = ((1, 1), (1, 4), (2, 2), (2, 2))
+RENAMED = (
+    (r"^patch_embed\.proj\.", "stem.convs.0."),
+    (r"\.blocks\.", "."),
+    (r"\.shortcut_proj_attn\.", ".shortcut."),
+    (r"\.rel_pos_h$", ".rel_pos_f"),
+    (r"\.rel_pos_w$", ".rel_pos_t"),
+    (r"\.mlp\.fc1\.", ".mlp.0."),
+    (r"\.mlp\.fc2\.", ".mlp.2."),
+    (r"^head\.fc\.", "head."),
+)
 
 
 @dataclass(frozen=True)
@@ -432,3 +441,44 @@ def _init_linear(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
+
+
+def from_timm(tensors: dict[str, Tensor], network: MViT) -> dict[str, Tensor]:
+    """Rename the tensors of a timm model, and stretch its tables of positions.
+
+    The networks are the same but for the sizes of the grid: the height of images becomes
+    frequency, their width time [1]_.
+
+    Parameters
+    ----------
+    tensors : dict of str to Tensor
+        State of timm's ``mvitv2_tiny``, ``mvitv2_small`` or ``mvitv2_base``.
+    network : MViT
+        Where they are to go; left as it is.
+
+    Returns
+    -------
+    tensors : dict of str to Tensor
+        Tables of positions interpolated linearly to the lengths that `network` has; all others
+        with their numbers unchanged. Names that `network` does not know stay in.
+
+    References
+    ----------
+    .. [1] R. Wightman, "PyTorch Image Models", https://github.com/huggingface/pytorch-image-models.
+    """
+    own = network.state_dict()
+    converted = {}
+    for name, tensor in tensors.items():
+        for pattern, replacement in RENAMED:
+            name = re.sub(pattern, replacement, name)
+        if "rel_pos" in name and name in own and tensor.shape[1:] == own[name].shape[1:]:
+            tensor = _stretch(tensor, len(own[name]))
+        converted[name] = tensor
+    return converted
+
+
+def _stretch(table: Tensor, length: int) -> Tensor:
+    """A table (n, dim) at another length."""
+    if len(table) == length:
+        return table
+    return interpolate(table.T[None].float(), size=length, mode="linear")[0].T.to(table)

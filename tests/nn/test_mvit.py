@@ -6,8 +6,7 @@ import torch
 from skaudio.nn.attention import Grid, PoolingAttention, relative_index
 from skaudio.nn.cnn import import_timm
 from skaudio.nn.masked import MaskedReconstruction, hide_stretches
-from skaudio.nn.mvit import Block, build_mast
-from skaudio.nn.mvit_weights import from_timm
+from skaudio.nn.mvit import Block, build_mast, from_timm
 from skaudio.nn.weights import load_weights
 
 HEAD = {"head.weight", "head.bias"}

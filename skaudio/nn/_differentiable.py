@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skaudio._device import limited_threads, pick_device, place
+from skaudio.nn._device import limited_threads, pick_device, place
 from skaudio.nn.frontend import FrontEnd, FrontEndChain
 
 __all__ = [
@@ -43,6 +43,8 @@ class DifferentiableArray:
     n_threads : int or None, default=1
         Threads of the CPU that torch may use; None leaves its own setting alone.
     """
+
+    __module__ = "skaudio.nn"
 
     def __init__(
         self,
