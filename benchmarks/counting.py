@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from skaudio import MelSpectrogram
-from skaudio._clip_extractor import ClipExtractor
+from skaudio.features._extraction import ClipExtractor
 
 
 class CountingExtractor(ClipExtractor):

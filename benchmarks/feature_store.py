@@ -23,7 +23,7 @@ from pages import describe_machine, write_block
 from small_cnn import small_cnn
 
 from skaudio import MelSpectrogram, PretrainedCNN
-from skaudio.feature_store import FeatureStore
+from skaudio.features._feature_store import FeatureStore
 
 SETTINGS = {"sample_rate": 16_000, "n_fft": 512, "hop_length": 160, "n_mels": 128}
 SIZES = {400: (128, 501), 10_000: (64, 101)}
@@ -39,7 +39,7 @@ def make_files(folder, count):
 
 
 class Ours:
-    """`skaudio.feature_store.FeatureStore`."""
+    """`skaudio.features._feature_store.FeatureStore`."""
 
     def __init__(self, folder, paths, features):
         self.store = FeatureStore(folder, SETTINGS, features[0].shape)

@@ -31,7 +31,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from kill_work import CLIPS, SEARCH_CLIPS, make_clips, make_mel, make_model, weights_of, work_kinds
 from pages import RELIABILITY, write_block, write_row
 
-from skaudio.feature_store import FeatureStore
+from skaudio.features._feature_store import FeatureStore
 
 COMMAND = "python benchmarks/kills.py --kills {}"
 # Shares of the kills; rounds in which joblib starts processes take seconds, others a fraction.

@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from skaudio._augmentation import Augmentation
     from skaudio._cost import cost
-    from skaudio._deltas import Deltas
-    from skaudio._diffres_resampler import DiffResResampler
     from skaudio._events import windows_to_events, write_audacity_labels, write_raven_table
     from skaudio._export_onnx import export_onnx
     from skaudio._mast import MAST
-    from skaudio._mel_spectrogram import MelSpectrogram
-    from skaudio._mfcc import MFCC
     from skaudio._model_file import load, save
-    from skaudio._pcen import PCEN
     from skaudio._predict_windows import predict_windows
     from skaudio._pretrained_cnn import PretrainedCNN
     from skaudio._report.report import report
@@ -26,6 +21,11 @@ if TYPE_CHECKING:
     from skaudio.audio._check_audio import check_audio
     from skaudio.audio._limits import AudioLimits
     from skaudio.audio._reading import AudioError, AudioWarning
+    from skaudio.features._deltas import Deltas
+    from skaudio.features._diffres_resampler import DiffResResampler
+    from skaudio.features._mel_spectrogram import MelSpectrogram
+    from skaudio.features._mfcc import MFCC
+    from skaudio.features._pcen import PCEN
 
 __all__ = [
     "AudioError",
@@ -59,12 +59,12 @@ _HOMES = {
     "AudioLimits": "skaudio.audio._limits",
     "AudioWarning": "skaudio.audio",
     "Augmentation": "skaudio._augmentation",
-    "Deltas": "skaudio._deltas",
-    "DiffResResampler": "skaudio._diffres_resampler",
+    "Deltas": "skaudio.features._deltas",
+    "DiffResResampler": "skaudio.features._diffres_resampler",
     "MAST": "skaudio._mast",
-    "MFCC": "skaudio._mfcc",
-    "MelSpectrogram": "skaudio._mel_spectrogram",
-    "PCEN": "skaudio._pcen",
+    "MFCC": "skaudio.features._mfcc",
+    "MelSpectrogram": "skaudio.features._mel_spectrogram",
+    "PCEN": "skaudio.features._pcen",
     "PretrainedCNN": "skaudio._pretrained_cnn",
     "check_audio": "skaudio.audio._check_audio",
     "cost": "skaudio._cost",

@@ -20,12 +20,12 @@ from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from skaudio._diffres_resampler import DiffResResampler
 from skaudio._files import atomic_file
-from skaudio._front_end_transformer import FrontEndTransformer
-from skaudio._mel_parameters import floor_of, image_shape, layer_settings
-from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._pipelines import check_pipeline, transformers
+from skaudio.features._base import FrontEndTransformer
+from skaudio.features._diffres_resampler import DiffResResampler
+from skaudio.features._mel_settings import floor_of, image_shape, layer_settings
+from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.nn._device import limited_threads
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.frontend import FrontEnd, FrontEndChain

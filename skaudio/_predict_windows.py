@@ -12,8 +12,6 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from skaudio._checks import abbreviate, is_real, need_choice, need_int, need_verbose
-from skaudio._clip_extractor import other_count
-from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._optional import import_pandas, progress_bar
 from skaudio._pipelines import check_pipeline, label_names, uncached_transform
 from skaudio._warning import warn
@@ -26,6 +24,8 @@ from skaudio.audio._reading import (
     probe_length,
     read_stream,
 )
+from skaudio.features._extraction import other_count
+from skaudio.features._mel_spectrogram import MelSpectrogram
 
 if TYPE_CHECKING:
     from pandas import DataFrame

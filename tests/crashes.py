@@ -14,7 +14,7 @@ from unittest.mock import patch
 import pytest
 
 from skaudio import MelSpectrogram
-from skaudio._clip_extractor import ClipExtractor
+from skaudio.features._extraction import ClipExtractor
 
 ROOT = Path(__file__).parents[1]
 

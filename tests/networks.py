@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from skaudio import MelSpectrogram
-from skaudio._clip_extractor import ClipExtractor
+from skaudio.features._extraction import ClipExtractor
 
 
 def tiny_cnn(in_channels, n_classes):

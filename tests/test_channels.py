@@ -19,7 +19,7 @@ from skaudio import (
     PretrainedCNN,
 )
 from skaudio.audio import load_clip
-from skaudio.feature_store import FeatureStore
+from skaudio.features._feature_store import FeatureStore
 
 MEL = {"sample_rate": 8000, "duration": 0.25, "n_fft": 256, "hop_length": 64, "n_mels": 16}
 

@@ -116,7 +116,7 @@ def test_warm_uses_the_length_that_fit_found(tone_clips, tmp_path):
 
 
 def test_warm_keeps_and_sends_no_spectrogram(tmp_path, monkeypatch):
-    monkeypatch.setattr("skaudio._clip_workers.TASK_BYTES", 200_000)
+    monkeypatch.setattr("skaudio.features._extraction.TASK_BYTES", 200_000)
     mel = MelSpectrogram(**{**SETTINGS, "hop_length": 4}, cache_dir=tmp_path, cache_waveforms=False)
     waves = list(np.random.default_rng(0).normal(size=(100, 1600)).astype(np.float32))
     mel.warm(waves[:5])

@@ -12,9 +12,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN, cost
-from skaudio._clip_extractor import ClipExtractor
 from skaudio._cost import macs_of
 from skaudio.datasets import make_sound_events
+from skaudio.features._extraction import ClipExtractor
 
 LABELS = np.array(["dog", "rain"] * 4)
 

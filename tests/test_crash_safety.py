@@ -29,7 +29,7 @@ kill = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
 """
 STORE = """
 import numpy as np
-from skaudio.feature_store import FeatureStore
+from skaudio.features._feature_store import FeatureStore
 
 def collect(folder, clips):
     return dict(FeatureStore(folder, {}, (300,)).collect(clips, compute))
@@ -249,7 +249,7 @@ def test_a_cache_that_can_only_be_read_is_read_and_warns_once(
     tone_clips, read_only, monkeypatch, n_jobs
 ):
     expected = MelSpectrogram(**SETTINGS).fit_transform(tone_clips[0][:20])
-    monkeypatch.setattr("skaudio._clip_extractor.read_clip", None)  # nothing is decoded
+    monkeypatch.setattr("skaudio.features._extraction.read_clip", None)  # nothing is decoded
     mel = clone(read_only).set_params(n_jobs=n_jobs).fit(tone_clips[0][:20])
     with pytest.warns(UserWarning, match=r"but new ones are not kept\. Change") as record:
         np.testing.assert_array_equal(mel.transform(tone_clips[0][:20]), expected)
@@ -282,7 +282,7 @@ def test_a_cache_that_cannot_be_used_is_refused_in_fit_and_passed_over_in_transf
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM], ids=errno.errorcode.get)
-@pytest.mark.parametrize("step", ["skaudio.feature_store.acquire_lock", "os.replace"])
+@pytest.mark.parametrize("step", ["skaudio.features._feature_store.acquire_lock", "os.replace"])
 def test_a_cache_that_stops_taking_entries_warns_once(
     tone_clips, tmp_path, monkeypatch, step, code
 ):

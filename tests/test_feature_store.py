@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from joblib import Parallel, delayed
 
-from skaudio.feature_store import FeatureStore, NotedFeatures
+from skaudio.features._feature_store import FeatureStore, NotedFeatures
 
 PARAMETERS = {"n_mels": 4, "fmax": None}
 SHAPE = (4, 5)
@@ -149,7 +149,7 @@ def test_arrays_of_equal_bytes_and_other_types_are_other_clips(tmp_path, compute
 
 def test_entries_of_an_earlier_format_are_not_read(tmp_path, clips, compute, monkeypatch):
     collect(tmp_path / "store", clips, compute)
-    monkeypatch.setattr("skaudio.feature_store.FORMAT_VERSION", -1)
+    monkeypatch.setattr("skaudio.features._feature_store.FORMAT_VERSION", -1)
     collect(tmp_path / "store", clips, compute)
     assert compute.count == 40
 
@@ -394,7 +394,7 @@ def test_a_store_that_others_keep_deleting_is_given_up_in_the_end(
     def fail(*args, **kwargs):
         raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
-    monkeypatch.setattr("skaudio.feature_store.FileLock.acquire", fail)
+    monkeypatch.setattr("skaudio.features._feature_store.FileLock.acquire", fail)
     with pytest.raises(OSError, match=r"cannot be written to \(No such file or directory\)"):
         collect(tmp_path / "store", clips, compute)
 

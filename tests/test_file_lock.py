@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from crashes import UnlockedMel, start
 
-from skaudio import MelSpectrogram, feature_store
+from skaudio import MelSpectrogram
 from skaudio._files import NoLocksError, acquire_lock, temporary_memmap
-from skaudio.feature_store import FeatureStore
+from skaudio.features import _feature_store
+from skaudio.features._feature_store import FeatureStore
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -21,7 +22,7 @@ NO_LOCKS = [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS]
 LEFTOVERS = """
 import errno, fcntl, os, sys, warnings
 import numpy as np
-from skaudio.feature_store import FeatureStore
+from skaudio.features._feature_store import FeatureStore
 
 def fail(*args):
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -81,7 +82,7 @@ def test_what_soft_locks_left_behind_stops_nobody(tmp_path):
 
 
 def test_a_lock_that_is_never_released_is_waited_for_with_a_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(feature_store, "LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr(_feature_store, "LOCK_TIMEOUT", 0.1)
     store = FeatureStore(tmp_path, {}, (1,))
     clips = [np.array([float(i)], np.float32) for i in range(300)]
     locks = []

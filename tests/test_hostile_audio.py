@@ -157,7 +157,7 @@ def test_what_is_kept_of_a_damaged_file_is_not_decoded_again(nasty, tmp_path, mo
     mel = MelSpectrogram(**SMALL, cache_dir=tmp_path / "cache")
     with pytest.warns(AudioWarning, match="data_len_zero"):
         mel.warm(paths)
-    monkeypatch.setattr("skaudio._clip_extractor.read_clip", None)  # calling it would fail
+    monkeypatch.setattr("skaudio.features._extraction.read_clip", None)  # calling it would fail
     with pytest.warns(AudioWarning, match="data_len_zero") as caught:
         mel.fit_transform(paths)
     assert len(caught) == 1

@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import PCEN, Deltas, DiffResResampler, MelSpectrogram, PretrainedCNN
-from skaudio._clip_extractor import ClipExtractor
+from skaudio.features._extraction import ClipExtractor
 from skaudio.inspection import FrameImportanceDisplay, frame_importance, kept_log_mel
 
 MEL = {"sample_rate": 8000, "duration": 0.5, "n_fft": 256, "hop_length": 64, "n_mels": 40}

@@ -365,7 +365,7 @@ def test_clone_keeps_parameters_and_forgets_the_fit(paths):
 def test_cached_waveforms_spare_decoding_for_another_hop(paths, tmp_path, monkeypatch):
     plain = make_mel(hop_length=100).fit_transform(paths)
     make_mel(cache_dir=tmp_path).fit_transform(paths)
-    monkeypatch.setattr("skaudio._clip_extractor.read_clip", None)  # calling it would fail
+    monkeypatch.setattr("skaudio.features._extraction.read_clip", None)  # calling it would fail
     np.testing.assert_array_equal(
         make_mel(cache_dir=tmp_path, hop_length=100).fit_transform(paths), plain
     )

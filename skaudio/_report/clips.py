@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._report.encoding import encode_clip
 from skaudio._report.evaluation import take
 from skaudio.audio._inputs import as_clips, file_names
 from skaudio.audio._reading import AudioError, load_clip
+from skaudio.features._mel_spectrogram import MelSpectrogram
 
 __all__ = ["MAX_SECONDS", "Sound", "clip_names", "clip_sound", "mel_step"]
 

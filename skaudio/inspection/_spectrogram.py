@@ -9,9 +9,9 @@ import numpy as np
 from sklearn.base import clone
 
 from skaudio._checks import abbreviate, need_count
-from skaudio._mel_spectrogram import MelSpectrogram
 from skaudio._pipelines import check_pipeline, spectrograms
 from skaudio.audio._inputs import as_rows, check_one_clip, file_names, is_clip
+from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.inspection._drawing import make_axes
 from skaudio.inspection._spectrogram_axes import (
     channel_names,

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from skaudio import dsp
-from skaudio._mel_parameters import windows_of
+from skaudio.features._mel_settings import windows_of
 
 __all__ = [
     "channel_names",

@@ -32,7 +32,7 @@ from skaudio.dsp import (
     MAX_SAMPLES,
     check_filter_size,
 )
-from skaudio.feature_store import holds_features
+from skaudio.features._feature_store import holds_features
 
 __all__ = [
     "bands_of",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from skaudio._checks import check_int
-from skaudio._front_end_transformer import FrontEndTransformer
 from skaudio.dsp import MAX_BANDS
+from skaudio.features._base import FrontEndTransformer
 from skaudio.nn.cepstrum import Cepstrum
 
 

@@ -20,9 +20,9 @@ from skaudio._checks import (
     is_int,
     random_generator,
 )
-from skaudio._linear_proxy import LinearProxy
 from skaudio._sklearn_compat import CallbackSupportMixin, one_step
 from skaudio.audio._inputs import refuse_clips
+from skaudio.features._linear_proxy import LinearProxy
 from skaudio.nn._device import (
     OutOfMemoryError,
     device_of,

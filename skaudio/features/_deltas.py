@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skaudio._checks import check_choice, check_int
-from skaudio._front_end_transformer import FrontEndTransformer
+from skaudio.features._base import FrontEndTransformer
 from skaudio.nn.derivatives import MAX_ORDER, MAX_WIDTH, TimeDerivatives
 
 

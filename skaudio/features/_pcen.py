@@ -6,7 +6,7 @@ import math
 
 from skaudio import dsp
 from skaudio._checks import check_bool, check_int, check_real
-from skaudio._front_end_transformer import FrontEndTransformer
+from skaudio.features._base import FrontEndTransformer
 from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.logmel import LogMel
 from skaudio.nn.pcen import PerChannelEnergyNormalization
