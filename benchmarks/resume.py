@@ -26,9 +26,10 @@ from pages import RELIABILITY, describe_machine, write_block, write_row
 from skorch.callbacks import Callback
 from small_cnn import small_cnn
 
-from skaudio import MAST, Augmentation, DiffResResampler, PretrainedCNN, _trained_network
+from skaudio import MAST, Augmentation, DiffResResampler, PretrainedCNN
 from skaudio._checkpoint import Checkpoint
 from skaudio._training_state import FinishedEpoch
+from skaudio.classifiers import _network
 
 KILLS = 3  # of a fit, at most
 SETTINGS = {
@@ -177,7 +178,7 @@ def cost_of(network, n_clips, shape):
     with tempfile.TemporaryDirectory() as folder:
         # `of` is found in the class as a bound method, which is what comes back in the end.
         back = [timed(Checkpoint, "save", spent), timed(FinishedEpoch, "of", spent),
-                timed(_trained_network, "digest_of_fit", spent)]  # fmt: skip
+                timed(_network, "digest_of_fit", spent)]  # fmt: skip
         clf = PretrainedCNN(network, weights=None, max_epochs=5, batch_size=32, random_state=0,
                             checkpoint_dir=folder)  # fmt: skip
         sizes = []

@@ -24,7 +24,7 @@ from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 
 from skaudio import Augmentation, MelSpectrogram, PretrainedCNN
-from skaudio._trained_network import TrainedNetwork
+from skaudio.classifiers._network import TrainedNetwork
 from skaudio.datasets import load_folder
 
 EPOCHS = (1, 2, 3, 5, 10, 20)

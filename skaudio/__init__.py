@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from skaudio._cost import cost
     from skaudio._events import windows_to_events, write_audacity_labels, write_raven_table
     from skaudio._export_onnx import export_onnx
-    from skaudio._mast import MAST
     from skaudio._model_file import load, save
     from skaudio._predict_windows import predict_windows
-    from skaudio._pretrained_cnn import PretrainedCNN
     from skaudio._report.report import report
     from skaudio._show_versions import show_versions
     from skaudio.audio._check_audio import check_audio
     from skaudio.audio._limits import AudioLimits
     from skaudio.audio._reading import AudioError, AudioWarning
+    from skaudio.classifiers._mast import MAST
+    from skaudio.classifiers._pretrained_cnn import PretrainedCNN
     from skaudio.features._deltas import Deltas
     from skaudio.features._diffres_resampler import DiffResResampler
     from skaudio.features._mel_spectrogram import MelSpectrogram
@@ -61,11 +61,11 @@ _HOMES = {
     "Augmentation": "skaudio._augmentation",
     "Deltas": "skaudio.features._deltas",
     "DiffResResampler": "skaudio.features._diffres_resampler",
-    "MAST": "skaudio._mast",
+    "MAST": "skaudio.classifiers._mast",
     "MFCC": "skaudio.features._mfcc",
     "MelSpectrogram": "skaudio.features._mel_spectrogram",
     "PCEN": "skaudio.features._pcen",
-    "PretrainedCNN": "skaudio._pretrained_cnn",
+    "PretrainedCNN": "skaudio.classifiers._pretrained_cnn",
     "check_audio": "skaudio.audio._check_audio",
     "cost": "skaudio._cost",
     "load": "skaudio._model_file",

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
 
-from skaudio._trained_network import TrainedNetwork
+from skaudio.classifiers._network import TrainedNetwork
 from skaudio.dsp import MAX_BANDS, MAX_FFT
 from skaudio.nn.derivatives import MAX_ORDER, MAX_WIDTH
 from skaudio.nn.frontend import FrontEnd, FrontEndChain

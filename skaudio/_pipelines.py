@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._classifier import SpectrogramClassifier
 from skaudio._meta_estimators import held_estimators, unwrap
+from skaudio.classifiers._base import SpectrogramClassifier
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.nn._device import limited_threads
 from skaudio.nn._differentiable import DifferentiableArray

@@ -165,7 +165,7 @@ def test_masked_pretraining_is_not_repeated(hard_images, tmp_path, kill_after, m
     with pytest.raises(Killed):
         clf.fit(X, y, X_unlabeled=X[:7])
     kill_after(100)
-    monkeypatch.setattr("skaudio._mast.pretrain_masked", None)
+    monkeypatch.setattr("skaudio.classifiers._mast.pretrain_masked", None)
     clf.fit(X, y, X_unlabeled=X[:7])
     assert_same(clf, whole, X)
     assert clf.pretrain_history_ == whole.pretrain_history_
@@ -262,7 +262,7 @@ def fits(monkeypatch):
         names.append(fit)
         raise Killed
 
-    monkeypatch.setattr("skaudio._trained_network.Checkpoint", begin)
+    monkeypatch.setattr("skaudio.classifiers._network.Checkpoint", begin)
     return names
 
 

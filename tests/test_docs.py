@@ -189,7 +189,7 @@ def test_code_on_the_pages_runs(code, recordings, monkeypatch, fresh_workers):
         short = {name: 1 for name in cls.__init__.__kwdefaults__ if name.endswith("_epochs")}
         monkeypatch.setattr(cls.__init__, "__kwdefaults__", cls.__init__.__kwdefaults__ | short)
     monkeypatch.setattr(
-        "skaudio._pretrained_weights.fetch_imagenet",
+        "skaudio.classifiers._weights.fetch_imagenet",
         lambda name, options: build_cnn(name, in_channels=3, n_classes=1000).state_dict(),
     )
     monkeypatch.chdir(recordings)

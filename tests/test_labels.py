@@ -23,7 +23,7 @@ from sklearn.preprocessing import FunctionTransformer
 from skaudio import MAST, Augmentation, PretrainedCNN, report
 from skaudio._clip_dataset import Batches, ClipDataset
 from skaudio._clip_weights import check_groups
-from skaudio._labels import MultiLabel
+from skaudio.classifiers._labels import MultiLabel
 from skaudio.datasets import write_clips
 from skaudio.inspection import cluster_report
 from skaudio.metrics import f1_thresholds, mean_average_precision_scorer

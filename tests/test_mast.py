@@ -117,7 +117,9 @@ def test_narrow_grids_give_the_same_bits_in_bfloat16():
 def test_clips_set_aside_do_not_take_part_in_pretraining(clips, monkeypatch):
     X, y = clips
     seen = []
-    monkeypatch.setattr("skaudio._mast.pretrain_masked", lambda _, clips, *args: seen.extend(clips))
+    monkeypatch.setattr(
+        "skaudio.classifiers._mast.pretrain_masked", lambda _, clips, *args: seen.extend(clips)
+    )
     stop = {"early_stopping": True, "validation_fraction": 0.5}
     make_mast(pretrain="masked", max_epochs=1, **stop).fit(X, y, X_unlabeled=X[:4])
     assert [len(rows) for _, rows in seen] == [20, 4]

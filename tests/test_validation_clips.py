@@ -174,7 +174,7 @@ def test_early_stopping_keeps_groups_together(images, monkeypatch):
         drawn.append(draw_validation(codes, fraction, rng, groups))
         return drawn[0]
 
-    monkeypatch.setattr("skaudio._trained_network.draw_validation", look)
+    monkeypatch.setattr("skaudio.classifiers._network.draw_validation", look)
     make_classifier(early_stopping=True).fit(X, y, groups=groups)
     assert 0 < drawn[0].sum() < 48
     assert not set(groups[drawn[0]]) & set(groups[~drawn[0]])

@@ -13,7 +13,6 @@ from sklearn.metrics import confusion_matrix
 from sklearn.pipeline import Pipeline
 
 from skaudio._checks import is_path
-from skaudio._classifier import SpectrogramClassifier
 from skaudio._cost import cost
 from skaudio._report.cards import cards
 from skaudio._report.evaluation import Evaluation, join_names, take
@@ -29,6 +28,7 @@ from skaudio._report.page import (
     tiles,
 )
 from skaudio._report.pictures import budget_charts, learning_charts
+from skaudio.classifiers._base import SpectrogramClassifier
 
 __all__ = [
     "classes_section",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from skaudio._classifier import SpectrogramClassifier
+from skaudio.classifiers._base import SpectrogramClassifier
 from skaudio.nn.layers import ImageClassifier, init_head
 
 

@@ -15,7 +15,18 @@ from torch.nn.functional import interpolate
 from skaudio.nn.attention import NORM_EPS, Grid, PoolingAttention, as_tokens
 from skaudio.nn.layers import ImageClassifier
 
-__all__ = ["Block", "MViT", "SIZES", "STRIDES", "StagedClassifier", "Stem", "build_mast", "decays", "default_kv_stride", "from_timm",]  # fmt: skip
+__all__ = [
+    "Block",
+    "MViT",
+    "SIZES",
+    "STRIDES",
+    "StagedClassifier",
+    "Stem",
+    "build_mast",
+    "decays",
+    "default_kv_stride",
+    "from_timm",
+]
 
 #: Factors by which the stem and the stages may shorten an axis.
 STRIDES = (1, 2, 4, 8, 16)

@@ -23,12 +23,12 @@ from skaudio._clip_dataset import (
     draw_validation,
 )
 from skaudio._fit_digest import digest_of_fit
-from skaudio._labels import MultiLabel
 from skaudio._running_statistics import RunningStatistics
 from skaudio._training import compile_errors, continue_optimizer, make_net
 from skaudio._training_callbacks import USERS
 from skaudio._training_task import TrainingTask
 from skaudio._warning import warn
+from skaudio.classifiers._labels import MultiLabel
 from skaudio.nn._device import (
     AMP_DTYPES,
     device_of,

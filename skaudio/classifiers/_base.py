@@ -13,18 +13,28 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio._augmentation import as_augmentation
 from skaudio._checkpoint import check_checkpoints
-from skaudio._checks import abbreviate
+from skaudio._checks import (
+    MAX_RATE,
+    MAX_WORKERS,
+    abbreviate,
+    check_bool,
+    check_choice,
+    check_int,
+    check_real,
+    check_verbose,
+    is_among,
+    is_int,
+)
 from skaudio._clip_dataset import ClipDataset
 from skaudio._clip_weights import check_groups
 from skaudio._label_values import plain_labels
-from skaudio._labels import MultiLabel, SingleLabel, labels_of, names_of
 from skaudio._sklearn_compat import CallbackSupportMixin, FitProgress, with_callbacks
-from skaudio._trained_network import TrainedNetwork
 from skaudio._training_callbacks import check_callbacks
-from skaudio._training_parameters import check_training_parameters
 from skaudio._training_task import Start, TrainingTask
 from skaudio.audio._inputs import refuse_clips
-from skaudio.nn._device import memory_errors
+from skaudio.classifiers._labels import MultiLabel, SingleLabel, labels_of, names_of
+from skaudio.classifiers._network import TrainedNetwork
+from skaudio.nn._device import AMP_DTYPES, memory_errors
 from skaudio.nn._differentiable import DifferentiableArray, take_apart
 from skaudio.nn.frontend import FrontEndChain
 
@@ -452,3 +462,33 @@ def unchanged_on_error(estimator: Any) -> Iterator[None]:
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
+
+
+def check_training_parameters(owner: Any) -> None:
+    """Check them; messages name owner, rule and value."""
+    for name in ("max_epochs", "batch_size", "n_iter_no_change", "lr_step_size"):
+        check_int(owner, name, low=1)
+    check_int(owner, "n_threads", low=1, high=MAX_WORKERS, optional=True)
+    check_verbose(owner)
+    check_real(owner, "lr", low=0, limit=MAX_RATE, low_open=True)
+    for name in ("backbone_lr", "frontend_lr", "gradient_clip_value"):
+        check_real(owner, name, low=0, limit=MAX_RATE, low_open=True, optional=True)
+    for name in ("weight_decay", "tol"):
+        check_real(owner, name, low=0, limit=MAX_RATE)
+    check_real(owner, "warmup", low=0, high=1)
+    check_real(owner, "ema_decay", low=0, high=1, low_open=True, high_open=True, optional=True)
+    check_real(owner, "lr_gamma", low=0, high=1, low_open=True)
+    check_real(owner, "label_smoothing", low=0, high=1, high_open=True)
+    check_real(owner, "validation_fraction", low=0, high=1, low_open=True, high_open=True,
+               optional=True)  # fmt: skip
+    if not is_among(owner.freeze, (None, "backbone")) and not is_int(owner.freeze, 0):
+        raise ValueError(
+            f"freeze of {type(owner).__name__} must be None, 'backbone' or an int >= 0, got "
+            f"{owner.freeze!r}."
+        )
+    check_choice(owner, "optimizer", ("adamw", "adam"))
+    check_choice(owner, "schedule", ("cosine", "step", None))
+    check_choice(owner, "sampling", (None, "balanced"))
+    check_choice(owner, "precision", tuple(AMP_DTYPES))
+    for name in ("standardize", "early_stopping", "warm_start", "compile"):
+        check_bool(owner, name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from skaudio._checks import is_int
-from skaudio._classifier import SpectrogramClassifier
-from skaudio._pretrained_weights import check_weights, fill_network
+from skaudio.classifiers._base import SpectrogramClassifier
+from skaudio.classifiers._weights import check_weights, fill_network
 from skaudio.nn.cnn import build_cnn, find_head
 from skaudio.nn.layers import ImageClassifier, init_head
 

@@ -9,15 +9,15 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skaudio._classifier import SpectrogramClassifier
-from skaudio._masked_pretraining import pretrain_masked
-from skaudio._mast_parameters import check_mast_parameters
-from skaudio._pretrained_weights import fill_network
+from skaudio._checks import MAX_RATE, check_bool, check_choice, check_int, check_pair, check_real
 from skaudio._sklearn_compat import with_callbacks
 from skaudio._training_task import TrainingTask
 from skaudio._warning import warn
+from skaudio.classifiers._base import SpectrogramClassifier
+from skaudio.classifiers._masked_pretraining import pretrain_masked
+from skaudio.classifiers._weights import check_weights, fill_network
 from skaudio.nn.layers import ImageClassifier, init_head
-from skaudio.nn.mvit import StagedClassifier, build_mast, decays, from_timm
+from skaudio.nn.mvit import SIZES, STRIDES, StagedClassifier, build_mast, decays, from_timm
 
 
 class MAST(SpectrogramClassifier):
@@ -430,3 +430,27 @@ default='auto', 1, 'fp32', False, None
 
 def _layers(module: ImageClassifier) -> list[list[list[str]]]:
     return module.backbone.layers()  # type: ignore[operator,union-attr]
+
+
+def check_mast_parameters(owner: Any) -> None:
+    """Check them; messages name owner, rule and value."""
+    check_choice(owner, "size", tuple(SIZES))
+    check_choice(owner, "stem", ("patch", "conv", None))
+    check_choice(owner, "embedding", ("last", "all"))
+    check_choice(owner, "pretrain", ("masked", None))
+    check_int(owner, "pretrain_epochs", low=1)
+    check_real(owner, "pretrain_lr", low=0, limit=MAX_RATE, low_open=True)
+    check_real(owner, "layer_decay", low=0, high=1, low_open=True)
+    check_real(owner, "drop_path", low=0, high=1, high_open=True, optional=True)
+    check_bool(owner, "cls_token")
+    check_pair(owner, "patch_stride", STRIDES[:3])
+    check_pair(owner, "kv_stride", STRIDES, optional=True)
+    check_pair(owner, "q_strides", STRIDES, count=4, optional=True)
+    check_weights(owner)
+    large = owner.size in ("tiny", "small", "base")
+    if owner.weights == "imagenet" and (not large or owner.cls_token or owner.stem == "conv"):
+        raise ValueError(
+            "weights of MAST must be None or a file unless size is one of tiny, small, base, "
+            "cls_token=False and stem None or 'patch', got 'imagenet' with "
+            f"{owner.size!r}, {owner.cls_token!r} and {owner.stem!r}."
+        )
