@@ -27,9 +27,9 @@ from skorch.callbacks import Callback
 from small_cnn import small_cnn
 
 from skaudio import MAST, Augmentation, DiffResResampler, PretrainedCNN
-from skaudio._checkpoint import Checkpoint
-from skaudio._training_state import FinishedEpoch
 from skaudio.classifiers import _network
+from skaudio.classifiers.training._checkpoint import Checkpoint
+from skaudio.classifiers.training._state import FinishedEpoch
 
 KILLS = 3  # of a fit, at most
 SETTINGS = {

@@ -8,7 +8,6 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skaudio._augmentation import Augmentation
     from skaudio._cost import cost
     from skaudio._events import windows_to_events, write_audacity_labels, write_raven_table
     from skaudio._export_onnx import export_onnx
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from skaudio.audio._reading import AudioError, AudioWarning
     from skaudio.classifiers._mast import MAST
     from skaudio.classifiers._pretrained_cnn import PretrainedCNN
+    from skaudio.classifiers.training._augmentation import Augmentation
     from skaudio.features._deltas import Deltas
     from skaudio.features._diffres_resampler import DiffResResampler
     from skaudio.features._mel_spectrogram import MelSpectrogram
@@ -58,7 +58,7 @@ _HOMES = {
     "AudioError": "skaudio.audio",
     "AudioLimits": "skaudio.audio._limits",
     "AudioWarning": "skaudio.audio",
-    "Augmentation": "skaudio._augmentation",
+    "Augmentation": "skaudio.classifiers.training._augmentation",
     "Deltas": "skaudio.features._deltas",
     "DiffResResampler": "skaudio.features._diffres_resampler",
     "MAST": "skaudio.classifiers._mast",

@@ -25,8 +25,8 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skaudio import MAST, PCEN, Augmentation, DiffResResampler, MelSpectrogram, PretrainedCNN
-from skaudio._augmenter import Augmenter
 from skaudio.audio import load_clip
+from skaudio.classifiers.training._augmentation import Augmenter
 
 RATE, SECONDS = 8000, 0.2
 

@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from skaudio import MAST, Augmentation, MelSpectrogram, PretrainedCNN
-from skaudio._augmenter import Augmenter
+from skaudio.classifiers.training._augmentation import Augmenter
 
 
 def make_classifier(**parameters):

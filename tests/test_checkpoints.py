@@ -22,9 +22,10 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
-from skaudio import MAST, Augmentation, DiffResResampler, PretrainedCNN, _checkpoint
-from skaudio._fit_digest import _describe
-from skaudio._training import _Net
+from skaudio import MAST, Augmentation, DiffResResampler, PretrainedCNN
+from skaudio.classifiers.training import _checkpoint
+from skaudio.classifiers.training._fit_digest import _describe
+from skaudio.classifiers.training._loop import _Net
 
 RECENT = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 9)
 STEPS = 5  # of an epoch
@@ -433,7 +434,7 @@ def test_another_timm_makes_another_fit(hard_images, tmp_path, fits, monkeypatch
 
     for number in ("1.0", "2.0"):
         monkeypatch.setattr(
-            "skaudio._fit_digest.version",
+            "skaudio.classifiers.training._fit_digest.version",
             lambda name, number=number: number if name == "timm" else version(name),
         )
         with pytest.raises(Killed):

@@ -21,7 +21,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from skaudio import Augmentation, PretrainedCNN
-from skaudio._clip_dataset import ClipDataset, draw_validation
+from skaudio.classifiers.training._data import ClipDataset, draw_validation
 
 
 def make_classifier(**parameters):

@@ -22,7 +22,7 @@ from sklearn.preprocessing import FunctionTransformer
 from skaudio import MelSpectrogram, PretrainedCNN, _cli, load, save
 from skaudio._cli import main
 from skaudio._cli_options import make_parser
-from skaudio._training import _Net
+from skaudio.classifiers.training._loop import _Net
 
 RATE = 8000
 # timm's smallest network, without a download.

@@ -184,7 +184,7 @@ def test_masks_hide_spectrograms_also_where_waveforms_come_in(tone_clips, monkey
         seen.append((tuple(x.shape[1:]), args[2].item()))
         return x
 
-    monkeypatch.setattr("skaudio._augmenter.mask_spectrograms", mask)
+    monkeypatch.setattr("skaudio.classifiers.training._augmentation.mask_spectrograms", mask)
     pipe = make_pipe(in_network=True).set_params(clf__augment=Augmentation(freq_mask=0.2))
     pipe.fit(paths, labels)
     shapes, fills = zip(*seen, strict=True)

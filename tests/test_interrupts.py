@@ -12,8 +12,8 @@ from test_callbacks import Counter
 from test_checkpoints import STEPS, DropoutCNN, assert_same, make_classifier
 
 from skaudio import DiffResResampler
-from skaudio._training import _Net
 from skaudio.classifiers._network import TrainedNetwork
+from skaudio.classifiers.training._loop import _Net
 
 SETTINGS = {
     "plain": {},

@@ -21,9 +21,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import MAST, Augmentation, PretrainedCNN, report
-from skaudio._clip_dataset import Batches, ClipDataset
-from skaudio._clip_weights import check_groups
 from skaudio.classifiers._labels import MultiLabel
+from skaudio.classifiers.training._data import Batches, ClipDataset
+from skaudio.classifiers.training._weights import check_groups
 from skaudio.datasets import write_clips
 from skaudio.inspection import cluster_report
 from skaudio.metrics import f1_thresholds, mean_average_precision_scorer

@@ -10,7 +10,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skaudio import Augmentation, PretrainedCNN
-from skaudio import _running_statistics as running_statistics
+from skaudio.classifiers.training import _running_statistics as running_statistics
 
 
 def make_classifier(backbone=tiny_cnn, **parameters):

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from skaudio._clip_dataset import (
+from skaudio.classifiers.training._data import (
     Batches,
     ClipDataset,
     channel_statistics,
     draw_validation,
     random_batches,
 )
-from skaudio._clip_weights import label_weights, validation_weights
+from skaudio.classifiers.training._weights import label_weights, validation_weights
 from skaudio.nn._device import limited_threads, seeded
 
 

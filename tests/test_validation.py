@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from skaudio._checks import check_real, is_int
-from skaudio._clip_weights import check_sample_weight
 from skaudio._files import check_folder
+from skaudio.classifiers.training._weights import check_sample_weight
 
 
 class Owner:

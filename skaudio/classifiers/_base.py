@@ -11,8 +11,6 @@ from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Trans
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skaudio._augmentation import as_augmentation
-from skaudio._checkpoint import check_checkpoints
 from skaudio._checks import (
     MAX_RATE,
     MAX_WORKERS,
@@ -25,15 +23,17 @@ from skaudio._checks import (
     is_among,
     is_int,
 )
-from skaudio._clip_dataset import ClipDataset
-from skaudio._clip_weights import check_groups
 from skaudio._label_values import plain_labels
 from skaudio._sklearn_compat import CallbackSupportMixin, FitProgress, with_callbacks
-from skaudio._training_callbacks import check_callbacks
-from skaudio._training_task import Start, TrainingTask
 from skaudio.audio._inputs import refuse_clips
 from skaudio.classifiers._labels import MultiLabel, SingleLabel, labels_of, names_of
 from skaudio.classifiers._network import TrainedNetwork
+from skaudio.classifiers.training._augmentation import as_augmentation
+from skaudio.classifiers.training._callbacks import check_callbacks
+from skaudio.classifiers.training._checkpoint import check_checkpoints
+from skaudio.classifiers.training._data import ClipDataset
+from skaudio.classifiers.training._task import Start, TrainingTask
+from skaudio.classifiers.training._weights import check_groups
 from skaudio.nn._device import AMP_DTYPES, memory_errors
 from skaudio.nn._differentiable import DifferentiableArray, take_apart
 from skaudio.nn.frontend import FrontEndChain

@@ -13,13 +13,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor, nn
 
 from skaudio._checks import abbreviate, reject
-from skaudio._clip_weights import (
+from skaudio._label_values import plain_labels
+from skaudio.classifiers.training._weights import (
     check_sample_weight,
     clip_weights,
     label_weights,
     validation_weights,
 )
-from skaudio._label_values import plain_labels
 from skaudio.nn.losses import SigmoidLoss, SoftmaxLoss
 
 __all__ = ["MultiLabel", "SingleLabel", "labels_of", "names_of"]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from skaudio._augmentation import as_augmentation
-from skaudio._clip_dataset import random_batches
 from skaudio._optional import print_line
-from skaudio._training_callbacks import Schedule
+from skaudio.classifiers.training._augmentation import as_augmentation
+from skaudio.classifiers.training._callbacks import Schedule
+from skaudio.classifiers.training._data import random_batches
 from skaudio.nn._device import AMP_DTYPES, make_scaler
 from skaudio.nn.augment import shift_time
 from skaudio.nn.masked import MaskedReconstruction

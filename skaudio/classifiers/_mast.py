@@ -11,11 +11,11 @@ from torch import nn
 
 from skaudio._checks import MAX_RATE, check_bool, check_choice, check_int, check_pair, check_real
 from skaudio._sklearn_compat import with_callbacks
-from skaudio._training_task import TrainingTask
 from skaudio._warning import warn
 from skaudio.classifiers._base import SpectrogramClassifier
 from skaudio.classifiers._masked_pretraining import pretrain_masked
 from skaudio.classifiers._weights import check_weights, fill_network
+from skaudio.classifiers.training._task import TrainingTask
 from skaudio.nn.layers import ImageClassifier, init_head
 from skaudio.nn.mvit import SIZES, STRIDES, StagedClassifier, build_mast, decays, from_timm
 

@@ -13,22 +13,17 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._augmentation import as_augmentation
-from skaudio._augmenter import Augmenter
-from skaudio._checkpoint import Checkpoint
 from skaudio._checks import check_choice, random_generator
-from skaudio._clip_dataset import (
-    ClipDataset,
-    channel_statistics,
-    draw_validation,
-)
-from skaudio._fit_digest import digest_of_fit
-from skaudio._running_statistics import RunningStatistics
-from skaudio._training import compile_errors, continue_optimizer, make_net
-from skaudio._training_callbacks import USERS
-from skaudio._training_task import TrainingTask
 from skaudio._warning import warn
 from skaudio.classifiers._labels import MultiLabel
+from skaudio.classifiers.training._augmentation import Augmenter, as_augmentation
+from skaudio.classifiers.training._callbacks import USERS
+from skaudio.classifiers.training._checkpoint import Checkpoint
+from skaudio.classifiers.training._data import ClipDataset, channel_statistics, draw_validation
+from skaudio.classifiers.training._fit_digest import digest_of_fit
+from skaudio.classifiers.training._loop import compile_errors, continue_optimizer, make_net
+from skaudio.classifiers.training._running_statistics import RunningStatistics
+from skaudio.classifiers.training._task import TrainingTask
 from skaudio.nn._device import (
     AMP_DTYPES,
     device_of,

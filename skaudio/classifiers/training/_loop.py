@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,16 +16,25 @@ from skorch.helper import predefined_split
 from skorch.utils import TeeGenerator
 from torch import nn
 
-from skaudio._augmenter import Augmenter
-from skaudio._clip_dataset import Batches
-from skaudio._interrupts import watched_interrupts
 from skaudio._optional import print_line
-from skaudio._training_callbacks import KEEPER, PROGRESS, StopTraining, training_callbacks
-from skaudio._training_task import TrainingTask
+from skaudio.classifiers.training._augmentation import Augmenter
+from skaudio.classifiers.training._callbacks import (
+    KEEPER,
+    PROGRESS,
+    StopTraining,
+    training_callbacks,
+)
+from skaudio.classifiers.training._data import Batches
+from skaudio.classifiers.training._task import TrainingTask
 from skaudio.nn._device import AMP_DTYPES, make_scaler
 from skaudio.nn.layers import ImageClassifier
 
-__all__ = ["compile_errors", "continue_optimizer", "make_net"]
+__all__ = [
+    "compile_errors",
+    "continue_optimizer",
+    "make_net",
+    "watched_interrupts",
+]
 
 
 class _Net(NeuralNet):
@@ -235,3 +246,26 @@ def compile_errors(owner: Any) -> Iterator[None]:
             f"compile of {name} must be False where torch.compile fails: {reason}. Call "
             f"set_params(compile=False); a fitted {name} needs no new fit for that."
         ) from err
+
+
+@contextmanager
+def watched_interrupts() -> Iterator[Callable[[], bool]]:
+    """Give a function that tells whether Ctrl-C was pressed inside the block.
+
+    What Ctrl-C does stays as it is. Signals reach the main thread only: in others it never was.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield lambda: False
+        return
+    pressed = threading.Event()
+
+    def note(number, frame):
+        pressed.set()
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

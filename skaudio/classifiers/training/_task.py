@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from skaudio._checkpoint import Checkpoint
-from skaudio._clip_dataset import ClipDataset
-from skaudio._running_statistics import RunningStatistics
 from skaudio._sklearn_compat import FitProgress
 from skaudio.classifiers._labels import MultiLabel, SingleLabel
+from skaudio.classifiers.training._checkpoint import Checkpoint
+from skaudio.classifiers.training._data import ClipDataset
+from skaudio.classifiers.training._running_statistics import RunningStatistics
 from skaudio.nn.frontend import FrontEndChain
 
 __all__ = ["Start", "TrainingTask"]

@@ -13,7 +13,8 @@ import xxhash
 from skaudio._checks import check_int, is_int
 from skaudio._files import atomic_file, check_folder
 from skaudio._optional import print_line
-from skaudio._training_state import (
+from skaudio._warning import warn
+from skaudio.classifiers.training._state import (
     TrainingState,
     as_bytes,
     put_history,
@@ -21,7 +22,6 @@ from skaudio._training_state import (
     row_of,
     take_state,
 )
-from skaudio._warning import warn
 
 __all__ = ["Checkpoint", "check_checkpoints"]
 

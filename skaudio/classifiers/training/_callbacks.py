@@ -20,8 +20,8 @@ from skorch.callbacks import (
 )
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from skaudio._training_state import FinishedEpoch
-from skaudio._training_task import TrainingTask
+from skaudio.classifiers.training._state import FinishedEpoch
+from skaudio.classifiers.training._task import TrainingTask
 
 __all__ = [
     "KEEPER",

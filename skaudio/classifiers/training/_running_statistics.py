@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skaudio._clip_dataset import ClipDataset
+from skaudio.classifiers.training._data import ClipDataset
 from skaudio.nn.layers import ImageClassifier
 
 __all__ = ["MOST_CLIPS", "RunningStatistics"]

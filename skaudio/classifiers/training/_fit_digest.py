@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
-from skaudio._clip_dataset import ClipDataset
-from skaudio._training_state import as_bytes, bytes_of
-from skaudio._training_task import TrainingTask
+from skaudio.classifiers.training._data import ClipDataset
+from skaudio.classifiers.training._state import as_bytes, bytes_of
+from skaudio.classifiers.training._task import TrainingTask
 
 __all__ = ["digest_of_fit"]
 
