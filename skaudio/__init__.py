@@ -8,11 +8,7 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skaudio._cost import cost
-    from skaudio._events import windows_to_events, write_audacity_labels, write_raven_table
-    from skaudio._export_onnx import export_onnx
     from skaudio._model_file import load, save
-    from skaudio._predict_windows import predict_windows
     from skaudio._report.report import report
     from skaudio._show_versions import show_versions
     from skaudio.audio._check_audio import check_audio
@@ -26,6 +22,14 @@ if TYPE_CHECKING:
     from skaudio.features._mel_spectrogram import MelSpectrogram
     from skaudio.features._mfcc import MFCC
     from skaudio.features._pcen import PCEN
+    from skaudio.pipelines._cost import cost
+    from skaudio.pipelines._events import (
+        windows_to_events,
+        write_audacity_labels,
+        write_raven_table,
+    )
+    from skaudio.pipelines._export_onnx import export_onnx
+    from skaudio.pipelines._predict_windows import predict_windows
 
 __all__ = [
     "AudioError",
@@ -67,16 +71,16 @@ _HOMES = {
     "PCEN": "skaudio.features._pcen",
     "PretrainedCNN": "skaudio.classifiers._pretrained_cnn",
     "check_audio": "skaudio.audio._check_audio",
-    "cost": "skaudio._cost",
+    "cost": "skaudio.pipelines._cost",
     "load": "skaudio._model_file",
-    "predict_windows": "skaudio._predict_windows",
+    "predict_windows": "skaudio.pipelines._predict_windows",
     "report": "skaudio._report.report",
-    "export_onnx": "skaudio._export_onnx",
+    "export_onnx": "skaudio.pipelines._export_onnx",
     "save": "skaudio._model_file",
     "show_versions": "skaudio._show_versions",
-    "windows_to_events": "skaudio._events",
-    "write_audacity_labels": "skaudio._events",
-    "write_raven_table": "skaudio._events",
+    "windows_to_events": "skaudio.pipelines._events",
+    "write_audacity_labels": "skaudio.pipelines._events",
+    "write_raven_table": "skaudio.pipelines._events",
 }
 # Threads that import scikit-learn by different doors at once may see half of it: its modules import
 # each other in circles.

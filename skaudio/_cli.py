@@ -205,7 +205,7 @@ def _clip_rows(
     pipe: Pipeline, paths: list[str], failures: list[tuple[str, str]], args: argparse.Namespace
 ) -> Iterator[tuple[Any, ...]]:
     """Path, class and probability, in rows; clips that fail are added to `failures`."""
-    from skaudio._pipelines import label_names
+    from skaudio.pipelines._steps import label_names
 
     names = label_names(pipe)
     with progress_bar(len(paths), "clip", args) as bar:
@@ -235,8 +235,8 @@ def _window_rows(
 ) -> Iterator[tuple[Any, ...]]:
     """Path, start, end, class and probability, in rows, recording by recording."""
     from skaudio import predict_windows
-    from skaudio._pipelines import label_names
     from skaudio.audio._reading import AudioError
+    from skaudio.pipelines._steps import label_names
 
     alone = len(paths) == 1  # then its own windows are worth a bar
     with progress_bar(0 if alone else len(paths), "file", args) as bar:

@@ -12,9 +12,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN, cost
-from skaudio._cost import macs_of
 from skaudio.datasets import make_sound_events
 from skaudio.features._extraction import ClipExtractor
+from skaudio.pipelines._cost import macs_of
 
 LABELS = np.array(["dog", "rain"] * 4)
 
@@ -103,7 +103,7 @@ def test_counting_takes_no_training_and_leaves_the_global_generator_alone():
 
 def test_the_clock_sees_features_and_network(monkeypatch):
     seconds = iter(range(100))
-    monkeypatch.setattr("skaudio._cost.time.perf_counter", lambda: next(seconds) ** 2)
+    monkeypatch.setattr("skaudio.pipelines._cost.time.perf_counter", lambda: next(seconds) ** 2)
     pipe = make_pipeline(make_classifier()).fit(spectrograms(), LABELS)
     spent = cost(pipe, spectrograms(), n_repeats=3)
     # Runs end at 1, 9, 25, ... after starting at 0, 4, 16, ...: the first does not count.

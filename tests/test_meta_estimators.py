@@ -22,8 +22,8 @@ from sklearn.preprocessing import FunctionTransformer
 import skaudio
 from skaudio import MelSpectrogram, PretrainedCNN, cost, export_onnx, predict_windows, report
 from skaudio._cli import main
-from skaudio._meta_estimators import is_search, threshold_last
 from skaudio.inspection import BudgetCurveDisplay, LearningCurveDisplay
+from skaudio.pipelines._meta_estimators import is_search, threshold_last
 
 pd = optional_import("pandas")
 RATE = 8000

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from skaudio._pipelines import first_images
 from skaudio._report.evaluation import take
 from skaudio.classifiers._base import SpectrogramClassifier
 from skaudio.features._diffres_resampler import DiffResResampler
 from skaudio.inspection import BudgetCurveDisplay, LearningCurveDisplay, frame_importance
 from skaudio.inspection._spectrogram_axes import level_range, units_of
+from skaudio.pipelines._steps import first_images
 
 __all__ = ["ClipPicture", "budget_charts", "clip_pictures", "learning_charts"]
 

@@ -13,7 +13,6 @@ from sklearn.metrics import confusion_matrix
 from sklearn.pipeline import Pipeline
 
 from skaudio._checks import is_path
-from skaudio._cost import cost
 from skaudio._report.cards import cards
 from skaudio._report.evaluation import Evaluation, join_names, take
 from skaudio._report.examples import choose_examples
@@ -29,6 +28,7 @@ from skaudio._report.page import (
 )
 from skaudio._report.pictures import budget_charts, learning_charts
 from skaudio.classifiers._base import SpectrogramClassifier
+from skaudio.pipelines._cost import cost
 
 __all__ = [
     "classes_section",

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from skaudio._cost import candidate_costs
 from skaudio.inspection._drawing import COLORS, make_axes
+from skaudio.pipelines._cost import candidate_costs
 
 __all__ = ["BudgetCurveDisplay"]
 

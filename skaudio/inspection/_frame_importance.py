@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from skaudio._pipelines import check_pipeline, first_log_mel, trained_resampler
 from skaudio.audio._inputs import check_one_clip
 from skaudio.inspection._drawing import COLORS, make_axes
 from skaudio.inspection._spectrogram_axes import (
@@ -19,6 +18,7 @@ from skaudio.inspection._spectrogram_axes import (
 from skaudio.nn._device import limited_threads
 from skaudio.nn._differentiable import BATCH_SIZE
 from skaudio.nn.merging import merge_by
+from skaudio.pipelines._steps import check_pipeline, first_log_mel, trained_resampler
 
 __all__ = ["FrameImportanceDisplay", "frame_importance"]
 

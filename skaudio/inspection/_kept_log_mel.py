@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from skaudio._pipelines import check_pipeline, first_log_mel, trained_resampler
 from skaudio.nn._device import limited_threads
 from skaudio.nn._differentiable import BATCH_SIZE
 from skaudio.nn.merging import merge_by, spread
+from skaudio.pipelines._steps import check_pipeline, first_log_mel, trained_resampler
 
 __all__ = ["kept_log_mel"]
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from skaudio._checks import abbreviate, is_int, is_real
-from skaudio._pipelines import check_pipeline, run_transformers
 from skaudio.audio._inputs import check_one_clip, is_clip
 from skaudio.inspection._drawing import COLORS, make_axes
 from skaudio.inspection._spectrogram_axes import (
@@ -22,6 +21,7 @@ from skaudio.inspection._spectrogram_axes import (
 )
 from skaudio.nn._device import limited_threads
 from skaudio.nn.frontend import FrontEndChain
+from skaudio.pipelines._steps import check_pipeline, run_transformers
 
 __all__ = ["SaliencyDisplay"]
 

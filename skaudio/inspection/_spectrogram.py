@@ -9,7 +9,6 @@ import numpy as np
 from sklearn.base import clone
 
 from skaudio._checks import abbreviate, need_count
-from skaudio._pipelines import check_pipeline, spectrograms
 from skaudio.audio._inputs import as_rows, check_one_clip, file_names, is_clip
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.inspection._drawing import make_axes
@@ -21,6 +20,7 @@ from skaudio.inspection._spectrogram_axes import (
     units_of,
     units_of_mel,
 )
+from skaudio.pipelines._steps import check_pipeline, spectrograms
 
 __all__ = ["SpectrogramDisplay"]
 

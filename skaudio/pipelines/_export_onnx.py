@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from skaudio._files import atomic_file
-from skaudio._pipelines import check_pipeline, transformers
 from skaudio.features._base import FrontEndTransformer
 from skaudio.features._diffres_resampler import DiffResResampler
 from skaudio.features._mel_settings import floor_of, image_shape, layer_settings
@@ -30,6 +29,7 @@ from skaudio.nn._device import limited_threads
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.frontend import FrontEnd, FrontEndChain
 from skaudio.nn.logmel import LogMel
+from skaudio.pipelines._steps import check_pipeline, transformers
 
 __all__ = ["export_onnx"]
 

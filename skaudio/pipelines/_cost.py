@@ -20,8 +20,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from skaudio._checks import is_int, need_count
-from skaudio._meta_estimators import is_search
-from skaudio._pipelines import (
+from skaudio.audio._inputs import as_rows
+from skaudio.nn._device import limited_threads, seeded
+from skaudio.nn._differentiable import DifferentiableArray
+from skaudio.nn.frontend import FrontEndChain
+from skaudio.nn.layers import ImageClassifier
+from skaudio.pipelines._meta_estimators import is_search
+from skaudio.pipelines._steps import (
     blank_copy,
     check_classifier,
     check_pipeline,
@@ -29,11 +34,6 @@ from skaudio._pipelines import (
     transformers,
     uncached_transform,
 )
-from skaudio.audio._inputs import as_rows
-from skaudio.nn._device import limited_threads, seeded
-from skaudio.nn._differentiable import DifferentiableArray
-from skaudio.nn.frontend import FrontEndChain
-from skaudio.nn.layers import ImageClassifier
 
 __all__ = ["Cost", "candidate_costs", "cost", "macs_of"]
 

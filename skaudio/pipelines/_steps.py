@@ -11,13 +11,13 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._meta_estimators import held_estimators, unwrap
 from skaudio.classifiers._base import SpectrogramClassifier
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.nn._device import limited_threads
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.diffres import DiffRes
 from skaudio.nn.frontend import FrontEndChain, TemporalResampler
+from skaudio.pipelines._meta_estimators import held_estimators, unwrap
 
 __all__ = [
     "blank_copy",

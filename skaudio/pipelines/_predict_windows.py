@@ -13,7 +13,6 @@ from sklearn.pipeline import Pipeline
 
 from skaudio._checks import abbreviate, is_real, need_choice, need_int, need_verbose
 from skaudio._optional import import_pandas, progress_bar
-from skaudio._pipelines import check_pipeline, label_names, uncached_transform
 from skaudio._warning import warn
 from skaudio.audio._inputs import Clip, as_clip, as_clips, is_clip
 from skaudio.audio._limits import AudioLimits, as_limits
@@ -26,6 +25,7 @@ from skaudio.audio._reading import (
 )
 from skaudio.features._extraction import other_count
 from skaudio.features._mel_spectrogram import MelSpectrogram
+from skaudio.pipelines._steps import check_pipeline, label_names, uncached_transform
 
 if TYPE_CHECKING:
     from pandas import DataFrame
