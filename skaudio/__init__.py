@@ -8,7 +8,6 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skaudio._model_file import load, save
     from skaudio._report.report import report
     from skaudio._show_versions import show_versions
     from skaudio.audio._check_audio import check_audio
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     )
     from skaudio.pipelines._export_onnx import export_onnx
     from skaudio.pipelines._predict_windows import predict_windows
+    from skaudio.pipelines.model_files._save_load import load, save
 
 __all__ = [
     "AudioError",
@@ -72,11 +72,11 @@ _HOMES = {
     "PretrainedCNN": "skaudio.classifiers._pretrained_cnn",
     "check_audio": "skaudio.audio._check_audio",
     "cost": "skaudio.pipelines._cost",
-    "load": "skaudio._model_file",
+    "load": "skaudio.pipelines.model_files._save_load",
     "predict_windows": "skaudio.pipelines._predict_windows",
     "report": "skaudio._report.report",
     "export_onnx": "skaudio.pipelines._export_onnx",
-    "save": "skaudio._model_file",
+    "save": "skaudio.pipelines.model_files._save_load",
     "show_versions": "skaudio._show_versions",
     "windows_to_events": "skaudio.pipelines._events",
     "write_audacity_labels": "skaudio.pipelines._events",

@@ -12,8 +12,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._model_file import load, save
 from skaudio.pipelines._meta_estimators import best_estimator
+from skaudio.pipelines.model_files._save_load import load, save
 
 __all__ = ["load_model", "write_model"]
 

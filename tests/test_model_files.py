@@ -41,8 +41,8 @@ from skaudio import (
     DiffResResampler,
     MelSpectrogram,
     PretrainedCNN,
-    _model_schema,
 )
+from skaudio.pipelines.model_files import _schema
 
 RATE = 8000
 DATA = Path(__file__).parent / "data"
@@ -360,7 +360,7 @@ def test_what_cannot_be_loaded_is_not_saved(make, message, clips, tmp_path):
 
 
 def test_what_does_not_come_back_is_not_saved(pipe, tmp_path, monkeypatch):
-    monkeypatch.setattr("skaudio._model_file.settle", lambda model: model[:1])
+    monkeypatch.setattr("skaudio.pipelines.model_files._save_load.settle", lambda model: model[:1])
     with pytest.raises(
         ValueError, match=r"^model of skaudio.save cannot be saved: (its manifest|Pi)"
     ):
@@ -851,7 +851,7 @@ def test_classes_may_move(good, bad, clips, pipe, monkeypatch):
     forge(good, bad, schema=change)
     with pytest.raises(ValueError, match=r"may hold: skaudio\.LogMelSpectrogram"):
         skaudio.load(bad)
-    monkeypatch.setitem(_model_schema.MOVED, "skaudio.LogMelSpectrogram", "skaudio.MelSpectrogram")
+    monkeypatch.setitem(_schema.MOVED, "skaudio.LogMelSpectrogram", "skaudio.MelSpectrogram")
     np.testing.assert_array_equal(
         skaudio.load(bad).predict_proba(clips[0]), pipe.predict_proba(clips[0])
     )

@@ -19,11 +19,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from skaudio._checks import abbreviate, expand_home, is_path
 from skaudio._files import atomic_file
-from skaudio._model_archive import ModelArchive, write_archive
-from skaudio._model_objects import describe, estimators_in, portable, settle
-from skaudio._model_schema import TRUSTED, canonical, check_schema, renew_versions
 from skaudio._warning import warn
 from skaudio.pipelines._meta_estimators import best_estimator
+from skaudio.pipelines.model_files._archive import ModelArchive, write_archive
+from skaudio.pipelines.model_files._objects import describe, estimators_in, portable, settle
+from skaudio.pipelines.model_files._schema import TRUSTED, canonical, check_schema, renew_versions
 
 __all__ = ["load", "save"]
 
