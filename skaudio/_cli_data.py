@@ -41,7 +41,7 @@ def list_clips(clips: Sequence[str]) -> list[str]:
 def load_data(args: argparse.Namespace) -> tuple[Data, list[tuple[str, str]]]:
     """Clips, labels and groups; and with `--skip-bad` the clips that cannot be read."""
     from skaudio.audio._check_audio import report_files
-    from skaudio.datasets import read_folder
+    from skaudio.datasets._folder import read_folder
 
     paths, labels, groups = read_folder(args.data, group=args.group)
     if not args.skip_bad:

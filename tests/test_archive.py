@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import pytest
 
-from skaudio._archive import MAX_DEPTH, MAX_MEMBERS, unpack_archive
+from skaudio.datasets._archive import MAX_DEPTH, MAX_MEMBERS, unpack_archive
 
 hypothesis = pytest.importorskip("hypothesis", reason="needs hypothesis")
 given, settings, st = hypothesis.given, hypothesis.settings, hypothesis.strategies
@@ -216,7 +216,7 @@ def test_encrypted_members_are_named(tmp_path):
 
 
 def test_the_number_of_members_is_limited(tmp_path, monkeypatch):
-    monkeypatch.setattr("skaudio._archive.MAX_MEMBERS", 5)
+    monkeypatch.setattr("skaudio.datasets._archive.MAX_MEMBERS", 5)
     with pytest.raises(ValueError, match="more than 5 members"):
         unpack(tmp_path, make_zip(*[(f"{i}", b"") for i in range(6)]))
     assert MAX_MEMBERS == 1_000_000

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import pytest
 
-from skaudio import _download, datasets
+from skaudio import datasets
 from skaudio._files import acquire_lock
-from skaudio.datasets import fetch_esc50, fetch_fsdd, fetch_speech_commands
+from skaudio.datasets import _download, fetch_esc50, fetch_fsdd, fetch_speech_commands
 
 SIZE = 300_000
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from skaudio._archive import unpack_archive
 from skaudio._checks import expand_home, need_path, reject
 from skaudio._files import NoLocksError, acquire_lock, check_folder
 from skaudio._warning import warn
+from skaudio.datasets._archive import unpack_archive
 
 __all__ = ["Source", "fetch"]
 
