@@ -172,7 +172,7 @@ def load(folder):
 
 def fit(folder, model):
     """What the command line makes of it: whether a model is there, and what was said."""
-    from skaudio._cli import main
+    from skaudio._cli.main.main import main
 
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
@@ -237,7 +237,7 @@ def outputs():
     yield "full standard output", f"{command} >/dev/full", 2
     yield "full standard error", f"{command} 2>/dev/full", 0
     yield "a reader that goes away", f"{command} | true; exit ${{PIPESTATUS[0]}}", None
-    code = "import sys; sys.stdout = sys.stderr = None; from skaudio._cli import main; "
+    code = "import sys; sys.stdout = sys.stderr = None; from skaudio._cli.main import main; "
     code += "sys.exit(main(['check', sys.argv[1]]))"
     yield "sys.stdout is None", f'"{sys.executable}" -c "{code}" "$0"', 0
 

@@ -131,8 +131,8 @@ def attacks(command):
         "joblib.memory.Memory": named("joblib.memory", "Memory", "ObjectNode", content=run),
         "torch.nn.modules.linear.Linear": named("torch.nn.modules.linear", "Linear", "ObjectNode"),
         # names of this package that are not on the list, or not as what they are
-        "skaudio._cli.main": named("skaudio._cli", "main", "FunctionNode"),
-        "skaudio._cli.os.system": named("skaudio._cli.os", "system", "TypeNode"),
+        "skaudio._cli.main.main": named("skaudio._cli.main", "main", "FunctionNode"),
+        "skaudio._cli.main.os.system": named("skaudio._cli.main.os", "system", "TypeNode"),
         "skaudio._report.report.report": named("skaudio._report.report", "report", "TypeNode"),
         "skaudio.MAST": named("skaudio", "MAST", "TypeNode"),
         "skaudio.nn.diffres.DiffRes": named("skaudio.nn.diffres", "DiffRes", "ObjectNode"),

@@ -168,8 +168,8 @@ def test_rows_need_no_pandas(tmp_path):
     assert row.path == str(path)
     code = (
         "import sys; sys.modules['pandas'] = None\n"
-        "import skaudio.__main__, skaudio._cli\n"
-        f"assert skaudio._cli.main(['check', {str(path)!r}]) == 0\n"
+        "import skaudio.__main__, skaudio._cli.main\n"
+        f"assert skaudio._cli.main.main(['check', {str(path)!r}]) == 0\n"
         "try: skaudio.check_audio([])\n"
         "except ImportError as err: print(err)\n"
     )

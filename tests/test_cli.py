@@ -16,12 +16,13 @@ import pytest
 import soundfile
 from networks import tiny_cnn
 from signals import tone
+from skaudio._cli.main.main import main
+from skaudio._cli.main.options import make_parser
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skaudio import MelSpectrogram, PretrainedCNN, _cli, load, save
-from skaudio._cli import main
-from skaudio._cli_options import make_parser
+from skaudio import MelSpectrogram, PretrainedCNN, load, save
+from skaudio._cli.main import main
 from skaudio.classifiers.training._loop import _Net
 
 RATE = 8000
@@ -90,7 +91,7 @@ def test_folders_stand_for_the_files_in_them_and_top_for_more_classes(run, model
 
 
 def test_bad_clips_are_named_and_all_others_classified(run, model, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(_cli, "CHUNK", 2)
+    monkeypatch.setattr(main, "CHUNK", 2)
     (tmp_path / "a.wav").write_text("no sound")
     clips = [tmp_path / "a.wav", data / "low" / "1.wav", "missing.wav", tmp_path / "a.wav",
              data / "high" / "1.wav"]  # fmt: skip
@@ -505,7 +506,7 @@ def test_warnings_are_one_line_without_source(run, data, monkeypatch):
         warnings.warn("first\nsecond", stacklevel=1)
         return 0
 
-    monkeypatch.setattr(_cli, "_check", check)
+    monkeypatch.setattr(main, "_check", check)
     assert run("check", data)[2] == "skaudio: warning: first second\n"
 
 
@@ -654,7 +655,7 @@ def test_a_process_needs_no_standard_streams(data, closed):
 
 @posix
 def test_what_libraries_write_to_a_closed_stream_is_in_no_file(tmp_path):
-    code = "import os, sys; from skaudio._cli_output import standard_streams\n"
+    code = "import os, sys; from skaudio._cli.output import standard_streams\n"
     code += "with standard_streams(), open(sys.argv[1], 'wb') as file:\n"
     code += "    os.write(1, b'noise'); os.write(2, b'noise'); file.write(b'model')"
     command = [sys.executable, "-c", code, str(tmp_path / "model")]
