@@ -8,7 +8,6 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skaudio._report.report import report
     from skaudio._show_versions import show_versions
     from skaudio.audio._check_audio import check_audio
     from skaudio.audio._limits import AudioLimits
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from skaudio.features._mel_spectrogram import MelSpectrogram
     from skaudio.features._mfcc import MFCC
     from skaudio.features._pcen import PCEN
+    from skaudio.inspection._report.report import report
     from skaudio.pipelines._cost import cost
     from skaudio.pipelines._events import (
         windows_to_events,
@@ -74,7 +74,7 @@ _HOMES = {
     "cost": "skaudio.pipelines._cost",
     "load": "skaudio.pipelines.model_files._save_load",
     "predict_windows": "skaudio.pipelines._predict_windows",
-    "report": "skaudio._report.report",
+    "report": "skaudio.inspection._report.report",
     "export_onnx": "skaudio.pipelines._export_onnx",
     "save": "skaudio.pipelines.model_files._save_load",
     "show_versions": "skaudio._show_versions",

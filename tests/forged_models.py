@@ -133,7 +133,9 @@ def attacks(command):
         # names of this package that are not on the list, or not as what they are
         "skaudio._cli.main.main": named("skaudio._cli.main", "main", "FunctionNode"),
         "skaudio._cli.main.os.system": named("skaudio._cli.main.os", "system", "TypeNode"),
-        "skaudio._report.report.report": named("skaudio._report.report", "report", "TypeNode"),
+        "skaudio.inspection._report.report.report": named(
+            "skaudio.inspection._report.report", "report", "TypeNode"
+        ),
         "skaudio.MAST": named("skaudio", "MAST", "TypeNode"),
         "skaudio.nn.diffres.DiffRes": named("skaudio.nn.diffres", "DiffRes", "ObjectNode"),
         "skaudio.PCEN": named("skaudio", "PCEN", "NdArrayNode", type="json", content=[]),

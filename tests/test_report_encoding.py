@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from skaudio._report.encoding import encode_clip
+from skaudio.inspection._report.sound import encode_clip
 
 
 @pytest.mark.parametrize("rate", [8000, 22_050, 96_000])

@@ -3,8 +3,11 @@
 from skaudio.inspection._budget_curve import BudgetCurveDisplay
 from skaudio.inspection._cluster_report import cluster_report
 from skaudio.inspection._embedding import EmbeddingDisplay
-from skaudio.inspection._frame_importance import FrameImportanceDisplay, frame_importance
-from skaudio.inspection._kept_log_mel import kept_log_mel
+from skaudio.inspection._frame_importance import (
+    FrameImportanceDisplay,
+    frame_importance,
+    kept_log_mel,
+)
 from skaudio.inspection._learning_curve import LearningCurveDisplay
 from skaudio.inspection._saliency import SaliencyDisplay
 from skaudio.inspection._spectrogram import SpectrogramDisplay

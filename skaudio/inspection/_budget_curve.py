@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skaudio.inspection._drawing import COLORS, make_axes
+from skaudio.inspection._axes import COLORS, make_axes
 from skaudio.pipelines._cost import candidate_costs
 
 __all__ = ["BudgetCurveDisplay"]

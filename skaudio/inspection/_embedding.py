@@ -10,8 +10,8 @@ from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
 
 from skaudio._checks import check_choice, need_flag
+from skaudio.inspection._axes import COLORS, make_axes
 from skaudio.inspection._cluster_report import check_embedding
-from skaudio.inspection._drawing import COLORS, make_axes
 from skaudio.pipelines._steps import check_pipeline, run_transformers
 
 __all__ = ["EmbeddingDisplay"]

@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skaudio._checks import is_int
-from skaudio.inspection._drawing import COLORS, make_axes
+from skaudio.inspection._axes import COLORS, make_axes
 from skaudio.pipelines._meta_estimators import unwrap
 
 __all__ = ["LearningCurveDisplay"]

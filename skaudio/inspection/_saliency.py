@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from skaudio._checks import abbreviate, is_int, is_real
 from skaudio.audio._inputs import check_one_clip, is_clip
-from skaudio.inspection._drawing import COLORS, make_axes
-from skaudio.inspection._spectrogram_axes import (
+from skaudio.inspection._axes import (
+    COLORS,
     draw_level_bar,
     draw_spectrogram,
     label_bands,
     level_range,
+    make_axes,
     units_of,
 )
 from skaudio.nn._device import limited_threads

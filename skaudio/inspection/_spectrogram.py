@@ -11,12 +11,12 @@ from sklearn.base import clone
 from skaudio._checks import abbreviate, need_count
 from skaudio.audio._inputs import as_rows, check_one_clip, file_names, is_clip
 from skaudio.features._mel_spectrogram import MelSpectrogram
-from skaudio.inspection._drawing import make_axes
-from skaudio.inspection._spectrogram_axes import (
+from skaudio.inspection._axes import (
     channel_names,
     draw_level_bar,
     draw_spectrogram,
     level_range,
+    make_axes,
     units_of,
     units_of_mel,
 )

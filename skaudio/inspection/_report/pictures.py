@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from skaudio._report.evaluation import take
 from skaudio.classifiers._base import SpectrogramClassifier
 from skaudio.features._diffres_resampler import DiffResResampler
 from skaudio.inspection import BudgetCurveDisplay, LearningCurveDisplay, frame_importance
-from skaudio.inspection._spectrogram_axes import level_range, units_of
+from skaudio.inspection._axes import level_range, units_of
+from skaudio.inspection._report.evaluation import take
 from skaudio.pipelines._steps import first_images
 
 __all__ = ["ClipPicture", "budget_charts", "clip_pictures", "learning_charts"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skaudio._report.evaluation import Evaluation
+from skaudio.inspection._report.evaluation import Evaluation
 
 __all__ = ["Example", "choose_examples"]
 

@@ -13,10 +13,11 @@ from sklearn.metrics import confusion_matrix
 from sklearn.pipeline import Pipeline
 
 from skaudio._checks import is_path
-from skaudio._report.cards import cards
-from skaudio._report.evaluation import Evaluation, join_names, take
-from skaudio._report.examples import choose_examples
-from skaudio._report.page import (
+from skaudio.classifiers._base import SpectrogramClassifier
+from skaudio.inspection._report.cards import cards
+from skaudio.inspection._report.evaluation import Evaluation, join_names, take
+from skaudio.inspection._report.examples import choose_examples
+from skaudio.inspection._report.page import (
     Cell,
     charts,
     confusion,
@@ -26,8 +27,7 @@ from skaudio._report.page import (
     table,
     tiles,
 )
-from skaudio._report.pictures import budget_charts, learning_charts
-from skaudio.classifiers._base import SpectrogramClassifier
+from skaudio.inspection._report.pictures import budget_charts, learning_charts
 from skaudio.pipelines._cost import cost
 
 __all__ = [

@@ -15,9 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 from skaudio._checks import abbreviate, expand_home, is_int, is_path, need_count, need_flag, reject
 from skaudio._files import atomic_file
 from skaudio._label_values import plain_labels
-from skaudio._report.evaluation import check_targets, evaluate
-from skaudio._report.page import page
-from skaudio._report.sections import (
+from skaudio.audio._inputs import as_clips, as_rows, is_clip
+from skaudio.inspection._report.evaluation import check_targets, evaluate
+from skaudio.inspection._report.page import page
+from skaudio.inspection._report.sections import (
     classes_section,
     folds_section,
     headline,
@@ -26,7 +27,6 @@ from skaudio._report.sections import (
     search_sections,
     training_section,
 )
-from skaudio.audio._inputs import as_clips, as_rows, is_clip
 from skaudio.pipelines._meta_estimators import best_estimator, is_search, threshold_last
 
 __all__ = ["report"]

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from skaudio._report.clips import MAX_SECONDS, Sound, clip_names, clip_sound
-from skaudio._report.evaluation import Evaluation
-from skaudio._report.examples import Example
-from skaudio._report.page import data_uri
-from skaudio._report.pictures import ClipPicture, clip_pictures
+from skaudio.inspection._report.evaluation import Evaluation
+from skaudio.inspection._report.examples import Example
+from skaudio.inspection._report.page import data_uri
+from skaudio.inspection._report.pictures import ClipPicture, clip_pictures
+from skaudio.inspection._report.sound import MAX_SECONDS, Sound, clip_names, clip_sound
 
 __all__ = ["cards"]
 
