@@ -172,7 +172,7 @@ def load(folder):
 
 def fit(folder, model):
     """What the command line makes of it: whether a model is there, and what was said."""
-    from skaudio._cli.main.main import main
+    from skaudio._cli.main import main
 
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):

@@ -48,7 +48,7 @@ def written(folder, write):
 
 def fitted(folder, audio):
     """A model of the command line."""
-    from skaudio._cli.main.main import main
+    from skaudio._cli.main import main
 
     said = io.StringIO()
     with contextlib.redirect_stderr(said):

@@ -2,7 +2,7 @@
 
 import sys
 
-from skaudio._cli.main.main import main
+from skaudio._cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,13 +16,12 @@ import pytest
 import soundfile
 from networks import tiny_cnn
 from signals import tone
-from skaudio._cli.main.main import main
-from skaudio._cli.main.options import make_parser
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import MelSpectrogram, PretrainedCNN, load, save
 from skaudio._cli.main import main
+from skaudio._cli.options import make_parser
 from skaudio.classifiers.training._loop import _Net
 
 RATE = 8000

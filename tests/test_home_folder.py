@@ -5,11 +5,11 @@ import pytest
 import soundfile
 from conftest import optional_import
 from networks import tiny_cnn
-from skaudio._cli.main.main import main
 from sklearn.pipeline import make_pipeline
 
 import skaudio
 from skaudio import Deltas, MelSpectrogram, PretrainedCNN
+from skaudio._cli.main import main
 from skaudio.datasets import fetch_fsdd, list_audio, load_folder, write_clips
 
 pd = optional_import("pandas")

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from conftest import optional_import
 from networks import tiny_cnn
-from skaudio._cli.main.main import main
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
@@ -22,6 +21,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import skaudio
 from skaudio import MelSpectrogram, PretrainedCNN, cost, export_onnx, predict_windows, report
+from skaudio._cli.main import main
 from skaudio.inspection import BudgetCurveDisplay, LearningCurveDisplay
 from skaudio.pipelines._meta_estimators import is_search, threshold_last
 

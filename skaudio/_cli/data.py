@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from skaudio._cli.main.output import is_verbose, say, say_failures
+from skaudio._cli.output import is_verbose, say, say_failures
 from skaudio._warning import warn
 
 __all__ = ["list_clips", "load_data", "make_folds"]

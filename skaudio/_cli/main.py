@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from skaudio._cli.main.options import make_parser
-from skaudio._cli.main.output import (
+from skaudio._cli.options import make_parser
+from skaudio._cli.output import (
     in_options,
     is_verbose,
     print_rows,
@@ -98,7 +98,7 @@ def _check_arguments(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from skaudio._cli.main.data import list_clips
+    from skaudio._cli.data import list_clips
     from skaudio.audio._check_audio import FileReport, report_files
 
     paths = list_clips(args.clips)
@@ -119,8 +119,8 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _fit(args: argparse.Namespace) -> int:
-    from skaudio._cli.main.data import load_data, make_folds
-    from skaudio._cli.main.models import write_model
+    from skaudio._cli.data import load_data, make_folds
+    from skaudio._cli.models import write_model
     from skaudio._files import atomic_file
 
     (paths, labels, groups), failures = load_data(args)
@@ -180,8 +180,8 @@ def _cross_validate(
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from skaudio._cli.main.data import list_clips
-    from skaudio._cli.main.models import load_model
+    from skaudio._cli.data import list_clips
+    from skaudio._cli.models import load_model
 
     if args.top is not None and args.top < 0:
         raise ValueError(f"--top must be an int >= 0, got {args.top}")
@@ -269,8 +269,8 @@ def _rows_of(
 
 def _report(args: argparse.Namespace) -> int:
     import skaudio
-    from skaudio._cli.main.data import load_data, make_folds
-    from skaudio._cli.main.models import load_model
+    from skaudio._cli.data import load_data, make_folds
+    from skaudio._cli.models import load_model
 
     pipe = load_model(args)
     (paths, labels, groups), failures = load_data(args)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 
+from skaudio._checks import need_choice
 from skaudio.datasets._download import Source, fetch
 from skaudio.datasets._folder import NOISE, _from_class_folders, _from_table
 

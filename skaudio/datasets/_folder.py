@@ -1,4 +1,4 @@
-"""Audio data sets: a synthetic task, clips in a folder, and downloads that are verified."""
+"""write_clips, load_folder: clips with labels in a folder."""
 
 from __future__ import annotations
 
@@ -23,23 +23,13 @@ from skaudio.audio._formats import (
     existing_folder,
     is_dangling,
     is_hidden,
-    list_audio,
     list_media,
     name_some,
     say_left_out,
 )
 from skaudio.datasets._clip_table import FOLD_NAMES, check_clips, compose, read_table
-from skaudio.datasets._sound_events import make_sound_events
 
-__all__ = [
-    "fetch_esc50",
-    "fetch_fsdd",
-    "fetch_speech_commands",
-    "list_audio",
-    "load_folder",
-    "make_sound_events",
-    "write_clips",
-]
+__all__ = ["load_folder", "write_clips"]
 
 # A folder of the original Speech Commands, whose long recordings of noise are no class.
 NOISE = "_background_noise_"

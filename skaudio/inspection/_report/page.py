@@ -199,7 +199,7 @@ def page(*, title: str, subtitle: str, version: str, body: Sequence[str]) -> str
     html : str
         The text of the file.
     """
-    folder = files("skaudio") / "_report"
+    folder = files("skaudio.inspection") / "_report"
     text, css, js = (
         (folder / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
     )
