@@ -21,7 +21,8 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from skaudio import Augmentation, PretrainedCNN
-from skaudio.classifiers.training._data import ClipDataset, draw_validation
+from skaudio.classifiers.training._task import draw_validation
+from skaudio.nn._data import ClipDataset
 
 
 def make_classifier(**parameters):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from networks import tiny_cnn
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -365,6 +366,33 @@ def test_pretraining_serves_ordinary_classifiers(events):
     assert scores[where].mean() > 1.5 * scores[~where].mean()
 
 
+def test_pretraining_on_an_indicator_matrix_finds_the_events_too(events):
+    X, y, where = events
+    labels = np.unique(y)
+    settings = {"budget": 0.1, "pretrain_epochs": 15, "random_state": 0}
+    fits = [DiffResResampler(**settings).fit(X, kind(y[:, None] == labels)) for kind in
+            (np.asarray, csr_array)]  # fmt: skip
+    scores = [fit.module_.scores(torch.from_numpy(X)).detach().numpy() for fit in fits]
+    np.testing.assert_array_equal(*scores)
+    assert scores[0][where].mean() > 1.5 * scores[0][~where].mean()
+
+
+def test_after_pretraining_normalisation_has_the_statistics_of_the_clips(events):
+    """Whatever the running averages of two steps had held."""
+    X, y, _ = events
+    module = DiffResResampler(0.25, pretrain_epochs=1, random_state=0).fit(X, y).module_
+    norms = [m for m in module.modules() if hasattr(m, "running_var")]
+    assert norms
+    settled = [norm.running_var.clone() for norm in norms]
+    module.train()
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        module.scores(torch.from_numpy(X))
+    for norm, value in zip(norms, settled, strict=True):
+        torch.testing.assert_close(norm.running_var, value, rtol=0.2, atol=0.02)
+
+
 def test_an_aeon_classifier_takes_the_merged_bands_as_channels(events):
     aeon = pytest.importorskip("aeon.classification.convolution_based", reason="needs aeon")
     X, y, _ = events
@@ -438,6 +466,14 @@ def test_bad_data_are_refused(events):
         DiffResResampler(pretrain_epochs=2).fit(X)
     with pytest.raises(ValueError, match="y of DiffResResampler must have at least 2 classes"):
         DiffResResampler(pretrain_epochs=1).fit(X, ["a"] * 60)
+    with pytest.raises(ValueError, match="y of DiffResResampler must have 60 labels, .* got 59"):
+        DiffResResampler(pretrain_epochs=1).fit(X, y[1:])
+    with pytest.raises(ValueError, match="y of DiffResResampler must hold labels or an indicator"):
+        DiffResResampler(pretrain_epochs=1).fit(X, np.linspace(0, 1, 60))
+    with pytest.raises(ValueError, match="y of DiffResResampler must miss no label"):
+        DiffResResampler(pretrain_epochs=1).fit(X, [None, *y[1:]])
+    with pytest.raises(ValueError, match="Pretraining of DiffResResampler diverged .* lr=1e"):
+        DiffResResampler(pretrain_epochs=3, lr=1e20).fit(X, y)
     with pytest.raises(ValueError, match=r"got shape \(60, 3, 8, 30\): .*no second 'diffres'"):
         DiffResResampler().fit(DiffResResampler().fit_transform(X))
     with pytest.raises(ValueError, match="must have 8 mel bands as in fit|is expecting 8"):

@@ -22,11 +22,11 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import MAST, Augmentation, PretrainedCNN, report
 from skaudio.classifiers._labels import MultiLabel
-from skaudio.classifiers.training._data import Batches, ClipDataset
 from skaudio.classifiers.training._weights import check_groups
 from skaudio.datasets import write_clips
 from skaudio.inspection import cluster_report
 from skaudio.metrics import f1_thresholds, mean_average_precision_scorer
+from skaudio.nn._data import Batches, ClipDataset
 
 pd = optional_import("pandas")
 

@@ -10,7 +10,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skaudio import Augmentation, PretrainedCNN
-from skaudio.classifiers.training import _running_statistics as running_statistics
+from skaudio.nn import _running_statistics as running_statistics
 
 
 def make_classifier(backbone=tiny_cnn, **parameters):
@@ -201,8 +201,8 @@ def test_large_data_sets_are_sampled(monkeypatch):
     monkeypatch.setattr(running_statistics, "MOST_CLIPS", 12)
     drawn, draw = [], running_statistics.RunningStatistics.draw.__func__
 
-    def watched(cls, *args):
-        drawn.append(draw(cls, *args))
+    def watched(cls, *args, **settings):
+        drawn.append(draw(cls, *args, **settings))
         return drawn[-1]
 
     monkeypatch.setattr(running_statistics.RunningStatistics, "draw", classmethod(watched))

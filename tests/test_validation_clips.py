@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import Pipeline
 
 from skaudio import MAST, DiffResResampler, MelSpectrogram, PretrainedCNN
-from skaudio.classifiers.training._data import draw_validation
+from skaudio.classifiers.training._task import draw_validation
 
 pd = optional_import("pandas")
 

@@ -31,9 +31,9 @@ from skaudio.classifiers._network import TrainedNetwork
 from skaudio.classifiers.training._augmentation import as_augmentation
 from skaudio.classifiers.training._callbacks import check_callbacks
 from skaudio.classifiers.training._checkpoint import check_checkpoints
-from skaudio.classifiers.training._data import ClipDataset
 from skaudio.classifiers.training._task import Start, TrainingTask
 from skaudio.classifiers.training._weights import check_groups
+from skaudio.nn._data import ClipDataset
 from skaudio.nn._device import AMP_DTYPES, memory_errors
 from skaudio.nn._differentiable import DifferentiableArray, take_apart
 from skaudio.nn.frontend import FrontEndChain

@@ -9,19 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from skaudio._optional import print_line
 from skaudio.classifiers.training._augmentation import as_augmentation
-from skaudio.classifiers.training._callbacks import Schedule
-from skaudio.classifiers.training._data import random_batches
 from skaudio.nn._device import AMP_DTYPES, make_scaler
 from skaudio.nn.augment import shift_time
 from skaudio.nn.masked import MaskedReconstruction
 from skaudio.nn.mvit import StagedClassifier, decays
+from skaudio.nn.pretraining import finite_losses, random_batches, train
 
 __all__ = ["pretrain_masked"]
 
 Clips = tuple[np.ndarray, np.ndarray]
-WEIGHT_DECAY, WARMUP = 0.05, 0.1
+WEIGHT_DECAY = 0.05
 LONGEST_GRADIENT = 1.0
 
 
@@ -61,7 +59,6 @@ def pretrain_masked(
     device = next(module.parameters()).device
     shift = as_augmentation(owner).time_shift
     module.amp_dtype = AMP_DTYPES[owner.precision]
-    scaler = make_scaler(device, module.amp_dtype)
     task = MaskedReconstruction(module.backbone).to(device).train()
     module.frontend.eval()
     groups: list[dict[str, Any]] = [
@@ -69,36 +66,26 @@ def pretrain_masked(
     ]  # fmt: skip
     for name, parameter in task.named_parameters():
         groups[0 if decays(name, parameter) else 1]["params"].append(parameter)
-    optimizer = torch.optim.AdamW(groups, owner.pretrain_lr)
-    n_steps = sum(math.ceil(len(rows) / owner.batch_size) for _, rows in collections)
-    schedule = Schedule(n_steps, owner.pretrain_epochs, WARMUP * owner.pretrain_epochs)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
-    history = []
-    for epoch in range(owner.pretrain_epochs):
-        losses = []
-        for images, rows in _batches(collections, owner.batch_size, rng):
-            clips = torch.from_numpy(images[rows]).to(device)
-            with torch.no_grad():
-                clips, _ = module.prepare(shift_time(clips, shift, rng))
-            with module.autocast(clips):
-                loss = task(clips)
-            optimizer.zero_grad()
-            scaler.scale(loss).backward()
-            scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(task.parameters(), LONGEST_GRADIENT)
-            scaler.step(optimizer)
-            scaler.update()
-            rate.step()
-            losses.append(loss.item())
-        history.append(float(np.mean(losses)))
-        if not math.isfinite(history[-1]):
-            raise ValueError(
-                f"Pretraining of {type(owner).__name__} diverged (the loss is not finite): lower "
-                f"pretrain_lr={owner.pretrain_lr!r} or scale X."
-            )
-        if owner.verbose:
-            print_line(f"pretraining, epoch {epoch + 1}: loss {history[-1]:.4f}")
-    return history
+
+    def loss_of(batch: Clips) -> torch.Tensor:
+        images, rows = batch
+        clips = torch.from_numpy(images[rows]).to(device)
+        with torch.no_grad():
+            clips, _ = module.prepare(shift_time(clips, shift, rng))
+        with module.autocast(clips):
+            return task(clips)
+
+    epochs = (_batches(collections, owner.batch_size, rng) for _ in range(owner.pretrain_epochs))
+    losses = train(
+        loss_of, epochs, groups,
+        lr=owner.pretrain_lr,
+        n_epochs=owner.pretrain_epochs,
+        n_steps=sum(math.ceil(len(rows) / owner.batch_size) for _, rows in collections),
+        scaler=make_scaler(device, module.amp_dtype),
+        max_norm=LONGEST_GRADIENT,
+    )  # fmt: skip
+    rate = f"pretrain_lr={owner.pretrain_lr!r}"
+    return finite_losses(losses, type(owner).__name__, rate, owner.verbose)
 
 
 def _batches(collections: Sequence[Clips], batch_size: int, rng: Any) -> list[Clips]:

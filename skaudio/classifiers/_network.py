@@ -19,11 +19,10 @@ from skaudio.classifiers._labels import MultiLabel
 from skaudio.classifiers.training._augmentation import Augmenter, as_augmentation
 from skaudio.classifiers.training._callbacks import USERS
 from skaudio.classifiers.training._checkpoint import Checkpoint
-from skaudio.classifiers.training._data import ClipDataset, channel_statistics, draw_validation
 from skaudio.classifiers.training._fit_digest import digest_of_fit
 from skaudio.classifiers.training._loop import compile_errors, continue_optimizer, make_net
-from skaudio.classifiers.training._running_statistics import RunningStatistics
-from skaudio.classifiers.training._task import TrainingTask
+from skaudio.classifiers.training._task import TrainingTask, draw_validation
+from skaudio.nn._data import ClipDataset, channel_statistics
 from skaudio.nn._device import (
     AMP_DTYPES,
     device_of,
@@ -34,6 +33,7 @@ from skaudio.nn._device import (
     seeded,
 )
 from skaudio.nn._differentiable import plain_arrays, plain_eps
+from skaudio.nn._running_statistics import RunningStatistics
 from skaudio.nn.cnn import stages
 from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.layers import ImageClassifier, Standardize
@@ -149,7 +149,10 @@ class TrainedNetwork(BaseEstimator):
         if task.scheduled and self.early_stopping and self.validation_fraction is not None:
             task = self._hold_out(task, rng)
         seed = int(rng.randint(SEED_LIMIT))
-        drawn = RunningStatistics.draw(self, task.data, np.random.RandomState(seed))
+        drawn = RunningStatistics.draw(
+            task.data, np.random.RandomState(seed), batch_size=self.batch_size,
+            balanced=self.sampling == "balanced",
+        )  # fmt: skip
         task = replace(task, statistics=drawn)
         with seeded(seed, device), limited_threads(self.n_threads):
             augmenter = self._augmenter(task, rng)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
 
 from skaudio._checks import (
     MAX_RATE,
@@ -20,13 +25,15 @@ from skaudio._checks import (
     is_int,
     random_generator,
 )
+from skaudio._label_values import plain_labels
 from skaudio._sklearn_compat import CallbackSupportMixin, one_step
 from skaudio.audio._inputs import refuse_clips
-from skaudio.features._linear_proxy import LinearProxy
+from skaudio.nn._data import Batches, ClipDataset, channel_statistics
 from skaudio.nn._device import (
-    OutOfMemoryError,
     device_of,
     limited_threads,
+    make_scaler,
+    memory_errors,
     pick_device,
     place,
     seeded,
@@ -38,11 +45,15 @@ from skaudio.nn._differentiable import (
     as_plain,
     take_apart,
 )
+from skaudio.nn._running_statistics import RunningStatistics
 from skaudio.nn.cepstrum import Cepstrum
 from skaudio.nn.diffres import DiffRes
 from skaudio.nn.frontend import FrontEndChain, TemporalResampler, plain_budget
+from skaudio.nn.layers import Standardize
+from skaudio.nn.losses import SigmoidLoss, SoftmaxLoss
 from skaudio.nn.merging import ENERGY_FLOOR, spread
 from skaudio.nn.pooling import AverageMaxPooling, AveragePooling, ConvAveragePooling
+from skaudio.nn.pretraining import LinearClassifier, finite_losses, train
 
 METHODS: dict[str, type[TemporalResampler]] = {
     "diffres": DiffRes,
@@ -51,6 +62,8 @@ METHODS: dict[str, type[TemporalResampler]] = {
     "conv-average": ConvAveragePooling,
 }
 SEED_LIMIT = np.iinfo(np.int32).max
+# Of the linear classifier through which scores are trained.
+WEIGHT_DECAY = 1e-2
 
 
 class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -185,7 +198,7 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         if self.pretrain_epochs > 0:
             if len(before):  # earlier modules are not this step's to train
                 inputs = np.asarray(self._array(inputs, before.parts()))
-            module = self._pretrain(self._array(inputs, [module]), y, rng)
+            self._pretrain(module, inputs, y, rng)
         self.module_ = module
         return self
 
@@ -310,29 +323,67 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return DifferentiableArray(images, frontend, device=self.device, n_threads=self.n_threads)
 
     def _pretrain(
-        self, array: DifferentiableArray, y: Any, rng: np.random.RandomState
-    ) -> TemporalResampler:
+        self, module: TemporalResampler, images: np.ndarray, y: Any, rng: np.random.RandomState
+    ) -> None:
+        """Train the module through a linear classifier, which is thrown away."""
         if y is None:
             raise ValueError(
                 "y of DiffResResampler must be the labels when pretrain_epochs="
                 f"{self.pretrain_epochs}, got None."
             )
-        proxy = LinearProxy(
-            max_epochs=self.pretrain_epochs,
-            lr=self.lr,
-            batch_size=self.batch_size,
-            random_state=int(rng.randint(SEED_LIMIT)),
-            device=self.device,
-            n_threads=self.n_threads,
-            verbose=self.verbose,
+        targets, criterion = _targets(y, len(images))
+        data = ClipDataset(images, targets, np.ones(len(images), np.float32))
+        device, seed = device_of(self), int(rng.randint(SEED_LIMIT))
+        with seeded(seed, device), limited_threads(self.n_threads), memory_errors(self, "fit"):
+            chain = FrontEndChain([module])
+            mean, std, _ = channel_statistics(data.clips(chain, device))
+            shape = chain.output_shape(images.shape[1:])
+            network = LinearClassifier(Standardize(mean, std), shape, targets.shape[1])
+            network.frontend = chain
+            network.to(device).train()
+            criterion.to(device)
+
+            def loss_of(batch: Any) -> Tensor:
+                clips, (target, _) = batch
+                logits, penalty = network.penalized(clips.to(device))
+                return criterion(logits, target.to(device)).mean() + penalty
+
+            losses = train(
+                loss_of,
+                (Batches(data, self.batch_size, rng) for _ in range(self.pretrain_epochs)),
+                [{"params": network.parameters(), "weight_decay": WEIGHT_DECAY}],
+                lr=self.lr,
+                n_epochs=self.pretrain_epochs,
+                n_steps=math.ceil(len(data) / self.batch_size),
+                scaler=make_scaler(device, None),
+            )
+            finite_losses(losses, type(self).__name__, f"lr={self.lr!r}", self.verbose)
+            statistics = RunningStatistics.draw(
+                data, rng, batch_size=self.batch_size, balanced=False
+            )
+            statistics.settle(network, device)
+        module.cpu().eval()
+
+
+def _targets(y: Any, n_clips: int) -> tuple[np.ndarray, nn.Module]:
+    """Targets of shape (n_clips, n_classes), and the loss of every clip."""
+    label = "y of DiffResResampler"
+    y = y.toarray() if issparse(y) else np.asarray(plain_labels(y, label))
+    if len(y) != n_clips:
+        raise ValueError(f"{label} must have {n_clips} labels, one per clip, got {len(y)}.")
+    if y.ndim == 2 and y.shape[1] > 1 and np.isin(y, (0, 1)).all():
+        ones = torch.ones(y.shape[1])
+        return y.astype(np.float32), SigmoidLoss(ones, ones, 0.0)
+    try:
+        check_classification_targets(y)
+        classes, codes = np.unique(column_or_1d(y, warn=True), return_inverse=True)
+    except ValueError as err:
+        raise ValueError(f"{label} must hold labels or an indicator matrix: {err}") from err
+    if len(classes) < 2:
+        raise ValueError(
+            f"{label} must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}."
         )
-        try:
-            trained = proxy.fit(array, y).frontend_.cpu().eval()
-        except (ValueError, OutOfMemoryError) as err:
-            told = str(err).replace(type(proxy).__name__, type(self).__name__)
-            kind = ValueError if isinstance(err, ValueError) else OutOfMemoryError
-            raise kind(f"Pretraining failed. {told}") from err
-        return trained.parts()[-1]  # type: ignore[return-value]
+    return np.eye(len(classes), dtype=np.float32)[codes], SoftmaxLoss(0.0)
 
 
 def _put_back(

@@ -210,7 +210,7 @@ def memory_errors(owner: Any, method: str) -> Iterator[None]:
             "a smaller network",
             f"another device than {owner.device!r}",
         ]
-        if owner.precision == "fp32":
+        if getattr(owner, "precision", None) == "fp32":
             ways.insert(0, "precision='bf16'")
         if owner.batch_size > 1:
             ways.insert(0, f"batch_size={max(1, owner.batch_size // 2)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from skaudio.classifiers.training._state import FinishedEpoch
 from skaudio.classifiers.training._task import TrainingTask
+from skaudio.nn.pretraining import Schedule
 
 __all__ = [
     "KEEPER",
     "PROGRESS",
     "USERS",
-    "Schedule",
     "StopTraining",
     "check_callbacks",
     "training_callbacks",
@@ -195,7 +194,7 @@ def training_callbacks(
     """
     callbacks: list[tuple[str, Callback]] = []
     if task.scheduled:
-        rate = Schedule.of(owner, len(task.data))
+        rate = _schedule_of(owner, len(task.data))
         policy = torch.optim.lr_scheduler.LambdaLR
         callbacks.append(("schedule", LRScheduler(policy, lr_lambda=rate, step_every="batch")))
     if task.valid is not None:
@@ -246,37 +245,13 @@ def check_callbacks(owner: Any) -> None:
             )
 
 
-@dataclass
-class Schedule:
-    """Factor on the learning rate after a number of steps: linear warm-up, then the schedule."""
-
-    steps_per_epoch: int
-    max_epochs: int
-    warmup_epochs: float
-    kind: str = "cosine"
-    step_size: int = 1
-    gamma: float = 1.0
-
-    @classmethod
-    def of(cls, owner: Any, n_clips: int) -> Schedule:
-        """The schedule that the parameters of a classifier ask for."""
-        return cls(
-            max(1, math.ceil(n_clips / owner.batch_size)),
-            owner.max_epochs,
-            owner.warmup * owner.max_epochs,
-            owner.schedule if owner.schedule else "constant",
-            owner.lr_step_size,
-            owner.lr_gamma,
-        )
-
-    def __call__(self, step: int) -> float:
-        epoch = step / self.steps_per_epoch
-        if epoch < self.warmup_epochs:
-            return (step + 1) / (self.warmup_epochs * self.steps_per_epoch + 1)
-        if self.kind == "cosine":
-            left = max(self.max_epochs - self.warmup_epochs, 1 / self.steps_per_epoch)
-            progress = min(1.0, (epoch - self.warmup_epochs) / left)
-            return 0.5 * (1.0 + math.cos(math.pi * progress))
-        if self.kind == "step":
-            return self.gamma ** (int(epoch) // self.step_size)
-        return 1.0
+def _schedule_of(owner: Any, n_clips: int) -> Schedule:
+    """The schedule that the parameters of a classifier ask for."""
+    return Schedule(
+        max(1, math.ceil(n_clips / owner.batch_size)),
+        owner.max_epochs,
+        owner.warmup * owner.max_epochs,
+        owner.schedule if owner.schedule else "constant",
+        owner.lr_step_size,
+        owner.lr_gamma,
+    )

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
-from skaudio.classifiers.training._data import ClipDataset
 from skaudio.classifiers.training._state import as_bytes, bytes_of
 from skaudio.classifiers.training._task import TrainingTask
+from skaudio.nn._data import ClipDataset
 
 __all__ = ["digest_of_fit"]
 

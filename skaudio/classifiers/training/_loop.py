@@ -24,8 +24,8 @@ from skaudio.classifiers.training._callbacks import (
     StopTraining,
     training_callbacks,
 )
-from skaudio.classifiers.training._data import Batches
 from skaudio.classifiers.training._task import TrainingTask
+from skaudio.nn._data import Batches
 from skaudio.nn._device import AMP_DTYPES, make_scaler
 from skaudio.nn.layers import ImageClassifier
 

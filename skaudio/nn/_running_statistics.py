@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skaudio.classifiers.training._data import ClipDataset
+from skaudio.nn._data import ClipDataset
 from skaudio.nn.layers import ImageClassifier
 
 __all__ = ["MOST_CLIPS", "RunningStatistics"]
@@ -47,12 +47,14 @@ class RunningStatistics:
     batches: list[np.ndarray]
 
     @classmethod
-    def draw(cls, owner: Any, data: ClipDataset, rng: np.random.RandomState) -> RunningStatistics:
+    def draw(
+        cls, data: ClipDataset, rng: np.random.RandomState, *, batch_size: int, balanced: bool
+    ) -> RunningStatistics:
         """Choose clips at random, as the batches of training are drawn."""
         count = min(len(data), MOST_CLIPS)
-        order = data.draw(rng, balanced=owner.sampling == "balanced", count=count)
+        order = data.draw(rng, balanced=balanced, count=count)
         # Normalisation in training needs two clips where they have no extent.
-        parts = max(1, min(math.ceil(count / owner.batch_size), count // 2))
+        parts = max(1, min(math.ceil(count / batch_size), count // 2))
         return cls(data, np.array_split(order, parts))
 
     def settle(

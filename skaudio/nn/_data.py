@@ -1,8 +1,7 @@
-"""Clips for training: data sets, batches, statistics, and what is set aside."""
+"""Clips for training: data sets, batches, and statistics."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -15,7 +14,7 @@ from torch import Tensor
 from skaudio.nn._device import place
 from skaudio.nn.frontend import FrontEndChain
 
-__all__ = ["Batches", "ClipDataset", "channel_statistics", "draw_validation", "random_batches"]
+__all__ = ["Batches", "ClipDataset", "channel_statistics"]
 
 # How many clips are looked at together when statistics are taken.
 CLIPS_AT_A_TIME = 32
@@ -162,84 +161,3 @@ def _clip_statistics(image: np.ndarray) -> np.ndarray:
     mean = image.mean(axis=(1, 2), dtype=np.float64)
     centred = image - mean[:, None, None]
     return np.stack([mean, np.square(centred).mean(axis=(1, 2)), image.min(axis=(1, 2))])
-
-
-def draw_validation(
-    codes: np.ndarray,
-    fraction: float,
-    rng: np.random.RandomState,
-    groups: np.ndarray | None = None,
-) -> np.ndarray:
-    """Choose clips to set aside, by class where classes are large enough.
-
-    Parameters
-    ----------
-    codes : ndarray of shape (n_clips,), int
-        Class of every clip.
-    fraction : float
-        Share of the clips to set aside, in (0, 1).
-    rng : RandomState
-        Source of randomness.
-    groups : ndarray of shape (n_clips,) or None, default=None
-        Clips of a group, as of a recording or a speaker, are set aside together or not at all.
-
-    Returns
-    -------
-    held : ndarray of shape (n_clips,), bool
-        At least one clip, and never the last one of a class: nothing where every class has one,
-        or lies in one group.
-    """
-    if groups is not None:
-        return _draw_groups(codes, fraction, rng, groups)
-    order = rng.permutation(len(codes))
-    # A clip's place among those of its class, as a share of the class: the clips with the lowest
-    # shares are a stratified draw, also where a class has one or two clips.
-    share = np.empty(len(codes))
-    for code in np.unique(codes):
-        members = order[codes[order] == code]
-        share[members] = np.arange(len(members)) / len(members)
-        share[members[-1]] = np.inf
-    count = min(max(1, round(fraction * len(codes))), np.isfinite(share).sum())
-    held = np.zeros(len(codes), dtype=bool)
-    held[order[np.argsort(share[order], kind="stable")[:count]]] = True
-    return held
-
-
-def _draw_groups(
-    codes: np.ndarray, fraction: float, rng: np.random.RandomState, groups: np.ndarray
-) -> np.ndarray:
-    group = np.unique(groups, return_inverse=True)[1].ravel()
-    code = np.unique(codes, return_inverse=True)[1].ravel()
-    table = np.zeros((group.max() + 1, code.max() + 1))  # clips by group and class
-    np.add.at(table, (group, code), 1)
-    total = table.sum(axis=0)
-    wanted, taken, chosen = fraction * total, np.zeros_like(total), []
-    order = rng.permutation(len(table))
-    for g in order:
-        more = taken + table[g]
-        nearer = np.square(more - wanted).sum() <= np.square(taken - wanted).sum()
-        if nearer and (more < total).all():
-            taken = more
-            chosen.append(g)
-    if not chosen:  # all are larger than wanted: the smallest one, if it may go
-        fit = [g for g in order if (table[g] < total).all()]
-        chosen = sorted(fit, key=lambda g: table[g].sum())[:1]
-    return np.isin(group, chosen)
-
-
-def random_batches(n_clips: int, batch_size: int, rng: np.random.RandomState) -> list[np.ndarray]:
-    """Deal clips into batches of nearly equal size, in random order.
-
-    Parameters
-    ----------
-    n_clips, batch_size : int
-        Number of clips, and how many a batch may have, >= 1.
-    rng : RandomState
-        Source of the order.
-
-    Returns
-    -------
-    batches : list of ndarray of int
-        Numbers of the clips; each clip is in one batch.
-    """
-    return np.array_split(rng.permutation(n_clips), math.ceil(n_clips / batch_size))
