@@ -32,7 +32,7 @@ import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from skaudio import datasets
+from skaudio.datasets import _fetch
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = ("plot", "explain", "table", "dask", "ray", "onnx")
@@ -184,7 +184,7 @@ def write_page(direct, installed, findings, unasked):
     if "unknown" in kinds:
         lines += [f"Without a licence in their metadata: {', '.join(kinds['unknown'])}."]
     lines += ["", "| data set | checked by | limit |", "|---|---|---|"]
-    for source in (datasets._ESC50, datasets._FSDD, datasets._SPEECH_COMMANDS):
+    for source in (_fetch._ESC50, _fetch._FSDD, _fetch._SPEECH_COMMANDS):
         checked = "SHA-256 of the archive" if source.known_hash else "SHA-256 of all recordings"
         lines.append(f"| {source.name} | {checked} | {source.max_bytes >> 20} MiB |")
     pages.write_block("supply", lines, pages.RELIABILITY)

@@ -41,72 +41,163 @@ class Mutant(NamedTuple):
 
 MUTANTS = (
     # Changes that no test had noticed when this list was begun.
-    Mutant("_clips", r"\0{status.st_size}", "", "test_feature_store.py"),
-    Mutant("_clips", "{status.st_mtime_ns}", "{int(status.st_mtime)}",
-           "test_feature_store.py"),
-    Mutant("_events", ".groupby(kind).cummax()", "", "test_events.py"),
+    Mutant("audio/_inputs", r"\0{status.st_size}", "", "features/test_feature_store.py"),
+    Mutant(
+        "audio/_inputs",
+        "{status.st_mtime_ns}",
+        "{int(status.st_mtime)}",
+        "features/test_feature_store.py",
+    ),
+    Mutant("pipelines/_events", ".groupby(kind).cummax()", "", "pipelines/test_events.py"),
     Mutant("dsp", "2 * (n_fft // 2) if center", "n_fft if center", "test_dsp.py"),
-    Mutant("metrics", "(cuts[best] + (lower.max() if len(lower) else 0.0)) / 2", "cuts[best]",
-           "test_metrics.py"),
-    Mutant("_labels", "(logits >= 0)", "(logits > 0)", "test_labels.py"),
-    Mutant("_labels", "(target >= 0.5)", "(target > 0.5)", "test_labels.py"),
+    Mutant(
+        "metrics",
+        "(cuts[best] + (lower.max() if len(lower) else 0.0)) / 2",
+        "cuts[best]",
+        "test_metrics.py",
+    ),
+    Mutant("classifiers/_labels", "(logits >= 0)", "(logits > 0)", "classifiers/test_labels.py"),
+    Mutant(
+        "classifiers/_labels", "(target >= 0.5)", "(target > 0.5)", "classifiers/test_labels.py"
+    ),
     # Mathematics of the front end.
     Mutant("dsp", "/ max(1.0, scale)", "/ scale", "test_dsp.py"),
     Mutant("dsp", "padded[:, :pad] = padded", "padded", "test_dsp.py"),
     Mutant("dsp", "windowed[:, win_length:] = 0.0", "windowed[:, n_fft:] = 0.0", "test_dsp.py"),
-    Mutant("dsp", "more = -(-(n_fft // 2) // hop_length)", "more = (n_fft // 2) // hop_length",
-           "test_mel_inversion.py"),
+    Mutant(
+        "dsp",
+        "more = -(-(n_fft // 2) // hop_length)",
+        "more = (n_fft // 2) // hop_length",
+        "features/test_mel_inversion.py",
+    ),
     # Merging of frames.
     Mutant("nn/merging", "floor * budget)", "floor)", "nn/test_diffres.py"),
-    Mutant("nn/merging", "ties[:, :-1] += spilled_wins", "ties[:, :-1] += 0.0",
-           "nn/test_diffres.py"),
+    Mutant(
+        "nn/merging", "ties[:, :-1] += spilled_wins", "ties[:, :-1] += 0.0", "nn/test_diffres.py"
+    ),
     Mutant("nn/merging", "last.masked_fill(last.isnan(), 0.0)", "last", "nn/test_diffres.py"),
-    Mutant("nn/merging", "weights.sum(2, keepdim=True)", "weights.sum(1, keepdim=True)",
-           "nn/test_diffres.py"),
+    Mutant(
+        "nn/merging",
+        "weights.sum(2, keepdim=True)",
+        "weights.sum(1, keepdim=True)",
+        "nn/test_diffres.py",
+    ),
     # Labels.
-    Mutant("_labels", ' or self.names.dtype.kind == "i"', "", "test_labels.py"),
-    Mutant("_labels", "y.shape[1] > 1", "y.shape[1] >= 1", "test_labels.py"),
-    Mutant("_labels", ">= threshold).astype", "> threshold).astype", "test_labels.py"),
-    Mutant("_labels", "(weights / weights.mean())", "(weights)", "test_labels.py"),
+    Mutant(
+        "classifiers/_labels", ' or self.names.dtype.kind == "i"', "", "classifiers/test_labels.py"
+    ),
+    Mutant(
+        "classifiers/_labels", "y.shape[1] > 1", "y.shape[1] >= 1", "classifiers/test_labels.py"
+    ),
+    Mutant(
+        "classifiers/_labels",
+        ">= threshold).astype",
+        "> threshold).astype",
+        "classifiers/test_labels.py",
+    ),
+    Mutant(
+        "classifiers/_labels",
+        "(weights / weights.mean())",
+        "(weights)",
+        "classifiers/test_labels.py",
+    ),
     # Events.
-    Mutant("_events", ".groupby(kind).shift()", ".shift()", "test_events.py"),
-    Mutant("_events", "min_duration - ROUNDING", "min_duration", "test_events.py"),
-    Mutant("_events", "float(value) <= high", "float(value) < high", "test_events.py"),
-    Mutant("_events", "np.isfinite(values).all()", "np.isfinite(values).any()", "test_events.py"),
+    Mutant("pipelines/_events", ".groupby(kind).shift()", ".shift()", "pipelines/test_events.py"),
+    Mutant(
+        "pipelines/_events", "min_duration - ROUNDING", "min_duration", "pipelines/test_events.py"
+    ),
+    Mutant(
+        "pipelines/_events",
+        "float(value) <= high",
+        "float(value) < high",
+        "pipelines/test_events.py",
+    ),
+    Mutant(
+        "pipelines/_events",
+        "np.isfinite(values).all()",
+        "np.isfinite(values).any()",
+        "pipelines/test_events.py",
+    ),
     # Scores and thresholds.
     Mutant("metrics", "(scores <= 1)", "(scores < 1)", "test_metrics.py"),
     Mutant("metrics", "np.where(total > 0, total, 1.0)", "total", "test_metrics.py"),
     Mutant("metrics", "if len(lower) else 0.0", "if len(lower) else 1.0", "test_metrics.py"),
     # The feature store.
-    Mutant("feature_store", '"format": FORMAT_VERSION, ', "", "test_feature_store.py"),
-    Mutant("feature_store", "{clip.dtype.str}", "", "test_feature_store.py"),
-    Mutant("feature_store", "0 <= extra <= MAX_NOTE_BYTES", "0 <= extra",
-           "test_feature_store.py"),
-    Mutant("feature_store", '(errors="replace")[:MAX_NOTE_BYTES]', '(errors="replace")',
-           "test_feature_store.py"),
+    Mutant(
+        "features/_feature_store",
+        '"format": FORMAT_VERSION, ',
+        "",
+        "features/test_feature_store.py",
+    ),
+    Mutant("features/_feature_store", "{clip.dtype.str}", "", "features/test_feature_store.py"),
+    Mutant(
+        "features/_feature_store",
+        "0 <= extra <= MAX_NOTE_BYTES",
+        "0 <= extra",
+        "features/test_feature_store.py",
+    ),
+    Mutant(
+        "features/_feature_store",
+        '(errors="replace")[:MAX_NOTE_BYTES]',
+        '(errors="replace")',
+        "features/test_feature_store.py",
+    ),
     # Checkpoints.
-    Mutant("_checkpoint", "xxhash.xxh3_128(text.encode())", "xxhash.xxh3_128()",
-           "test_checkpoints.py"),
-    Mutant("_checkpoint", "OSError, ValueError, KeyError)", "OSError, ValueError)",
-           "test_checkpoints.py"),
-    Mutant("_checkpoint", "        if self.finished:\n            return\n", "",
-           "test_checkpoints.py"),
+    Mutant(
+        "classifiers/training/_checkpoint",
+        "xxhash.xxh3_128(text.encode())",
+        "xxhash.xxh3_128()",
+        "classifiers/test_checkpoints.py",
+    ),
+    Mutant(
+        "classifiers/training/_checkpoint",
+        "OSError, ValueError, KeyError)",
+        "OSError, ValueError)",
+        "classifiers/test_checkpoints.py",
+    ),
+    Mutant(
+        "classifiers/training/_checkpoint",
+        "        if self.finished:\n            return\n",
+        "",
+        "classifiers/test_checkpoints.py",
+    ),
     # Batches, weights, losses, the resampler and augmentation.
-    Mutant("_clip_dataset", "starts[:-1] or [0]", "starts", "test_training.py"),
-    Mutant("_clip_dataset", "(targets > 0) / np.maximum", "(targets > 0) * np.maximum",
-           "test_training.py"),
-    Mutant("_clip_dataset", "math.ceil(n_clips / batch_size)", "max(1, n_clips // batch_size)",
-           "test_training.py"),
-    Mutant("_clip_weights", "(2 * np.maximum(n, 1))", "np.maximum(n, 1)", "test_training.py"),
-    Mutant("_clip_weights", "(weights / mean if mean > 0", "(weights if mean > 0",
-           "test_training.py"),
-    Mutant("nn/losses", "self.label_smoothing / 2 if self.training else 0.0",
-           "self.label_smoothing / 2", "nn/test_losses.py"),
+    Mutant("nn/_data", "starts[:-1] or [0]", "starts", "classifiers/test_training.py"),
+    Mutant(
+        "nn/_data",
+        "(targets > 0) / np.maximum",
+        "(targets > 0) * np.maximum",
+        "classifiers/test_training.py",
+    ),
+    Mutant(
+        "nn/pretraining",
+        "math.ceil(n_clips / batch_size)",
+        "max(1, n_clips // batch_size)",
+        "classifiers/test_training.py",
+    ),
+    Mutant(
+        "classifiers/training/_weights",
+        "(2 * np.maximum(n, 1))",
+        "np.maximum(n, 1)",
+        "classifiers/test_training.py",
+    ),
+    Mutant(
+        "classifiers/training/_weights",
+        "(weights / mean if mean > 0",
+        "(weights if mean > 0",
+        "classifiers/test_training.py",
+    ),
+    Mutant(
+        "nn/losses",
+        "self.label_smoothing / 2 if self.training else 0.0",
+        "self.label_smoothing / 2",
+        "nn/test_losses.py",
+    ),
     Mutant("nn/diffres", "(count - 1).clamp(min=1)", "count.clamp(min=1)", "nn/test_diffres.py"),
     Mutant("nn/diffres", ".clamp(min=LEAST_EXTENT)", "", "nn/test_diffres.py"),
     Mutant("nn/augment", "- LOG_FLOOR).clamp_min(0.0)", "- LOG_FLOOR)", "nn/test_augment.py"),
     Mutant("nn/augment", "length - width + 1", "length - width", "nn/test_augment.py"),
-)  # fmt: skip
+)
 
 
 def main():

@@ -2,7 +2,7 @@
 
     python benchmarks/feature_store.py --esc10 FOLDER     # 5 minutes, 1 GB of disk
 
-Needs `pip install zarr`. FOLDER is that of `skaudio.datasets.fetch_esc10`.
+Needs `pip install zarr`. FOLDER is that of `skaudio.datasets.fetch_esc50`.
 
 Every store keeps the same arrays under the same paths of files; making them costs nothing, so times
 are those of the stores. Files by hand know nothing of parameters, changed or damaged files. Reading

@@ -2,7 +2,7 @@
 
     python benchmarks/frontend.py --esc10 FOLDER --digits FOLDER     # 10 minutes
 
-Needs `pip install transformers`. FOLDER is that of `skaudio.datasets.fetch_esc10` and
+Needs `pip install transformers`. FOLDER is that of `skaudio.datasets.fetch_esc50` and
 `fetch_fsdd`. The third set, 40 noises of 10 s at 16 kHz, is made on the way.
 
 Time is processor time of one process with one thread, per clip, the least of five rounds in which

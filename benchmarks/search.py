@@ -2,7 +2,7 @@
 
     python benchmarks/search.py --esc10 FOLDER     # 8 minutes
 
-FOLDER is that of `skaudio.datasets.fetch_esc10`. Three hops, four budgets and five folds on 100
+FOLDER is that of `skaudio.datasets.fetch_esc50`. Three hops, four budgets and five folds on 100
 clips of ESC-10, a small network trained for two epochs. Without the cache every fit and every score
 decodes and computes its clips anew; `Pipeline(memory=...)` keeps what the training folds need and
 computes the test folds anew. Decoded and computed clips are counted in the worker itself. The last

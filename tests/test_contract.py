@@ -84,7 +84,7 @@ def test_scikit_learn_check(estimator, check):
     if isinstance(estimator, MAST) and check.func.__name__ == "check_methods_subset_invariance":
         pytest.skip(
             "asks for embeddings equal to 1e-7, which is float32's rounding and depends on the "
-            "batch size: test_mast.py asks for 1e-5"
+            "batch size: classifiers/test_mast.py asks for 1e-5"
         )
     check(estimator)
 

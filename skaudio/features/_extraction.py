@@ -93,7 +93,7 @@ class ClipExtractor:
     n_samples : int
         Length of every clip.
     loading : dict
-        Arguments of `skaudio.audio.read_clip` besides the path.
+        Arguments of `skaudio.audio._reading.read_clip` besides the path.
     shape : tuple of int
         Shape of a clip's features.
     compute : callable or None

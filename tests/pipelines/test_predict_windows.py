@@ -18,8 +18,9 @@ from sklearn.svm import SVC
 
 import skaudio
 from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN, predict_windows
-from skaudio.audio import MAX_SAMPLE_RATE, AudioError, load_clip, stream_blocks
+from skaudio.audio import AudioError, load_clip, stream_blocks
 from skaudio.datasets import load_folder
+from skaudio.dsp import MAX_SAMPLE_RATE
 
 pd = pytest.importorskip("pandas", reason="needs pandas")
 

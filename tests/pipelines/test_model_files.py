@@ -45,7 +45,7 @@ from skaudio import (
 from skaudio.pipelines.model_files import _schema
 
 RATE = 8000
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 # A residual network of ten thousand weights.
 NETWORK = {"channels": (8, 8, 8, 8), "stem_width": 8}
 

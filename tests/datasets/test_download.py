@@ -12,9 +12,8 @@ from dataclasses import replace
 
 import pytest
 
-from skaudio import datasets
 from skaudio._files import acquire_lock
-from skaudio.datasets import _download, fetch_esc50, fetch_fsdd, fetch_speech_commands
+from skaudio.datasets import _download, _fetch, fetch_esc50, fetch_fsdd, fetch_speech_commands
 
 SIZE = 300_000
 
@@ -140,7 +139,7 @@ def test_a_way_that_leads_through_http_needs_a_checksum(tmp_path, server):
 
 @pytest.mark.parametrize("path", ["endless", "boast"])
 def test_a_server_that_sends_too_much_is_left(tmp_path, server, monkeypatch, path):
-    monkeypatch.setattr(datasets, "_FSDD", replace(datasets._FSDD, max_bytes=1 << 20))
+    monkeypatch.setattr(_fetch, "_FSDD", replace(_fetch._FSDD, max_bytes=1 << 20))
     with pytest.raises(ValueError, match="it has more than 1048576 bytes"):
         fetch_fsdd(tmp_path, url=f"{server.url}/{path}", known_hash=KNOWN_HASH, progress=False)
     assert not list(tmp_path.iterdir())

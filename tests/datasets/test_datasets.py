@@ -14,10 +14,11 @@ import pytest
 import soundfile
 from conftest import shared_folder
 
-from skaudio import AudioError, MelSpectrogram, datasets
+from skaudio import AudioError, MelSpectrogram
 from skaudio.audio import _formats, load_clip
 from skaudio.audio._formats import AUDIO_SUFFIXES, UNREAD_SUFFIXES
 from skaudio.datasets import (
+    _fetch,
     fetch_esc50,
     fetch_fsdd,
     fetch_speech_commands,
@@ -555,7 +556,7 @@ def test_the_pinned_checksum_of_the_digits_is_that_of_the_recordings():
     digest = hashlib.sha256()
     for path in sorted((shared_folder("data", "fsdd") / "recordings").glob("*.wav")):
         digest.update(path.name.encode() + path.read_bytes())
-    assert datasets._FSDD.content_hash == digest.hexdigest()
+    assert _fetch._FSDD.content_hash == digest.hexdigest()
 
 
 ESC50 = {
@@ -701,7 +702,7 @@ def test_wrong_recordings_are_noticed_without_a_checksum_from_the_user(
 ):
     server.content = make_zip(FSDD)
     known_hash = hashlib.sha256(server.content).hexdigest()
-    monkeypatch.setattr(datasets, "_FSDD", replace(datasets._FSDD, known_hash=known_hash))
+    monkeypatch.setattr(_fetch, "_FSDD", replace(_fetch._FSDD, known_hash=known_hash))
     with pytest.raises(ValueError, match="files in recordings have the sha256"):
         fetch_fsdd(tmp_path, url=server.url, progress=False)
     assert not list(tmp_path.iterdir())

@@ -55,7 +55,9 @@ def start_ray():
     ray = pytest.importorskip("ray", reason="needs Ray")
     from ray.util.joblib import register_ray
 
-    paths = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
+    paths = {
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
+    }
     ray.init(
         num_cpus=2, include_dashboard=False, configure_logging=False, log_to_driver=False,
         runtime_env={"env_vars": paths},

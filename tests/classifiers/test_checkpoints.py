@@ -658,12 +658,12 @@ KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np, torch
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[2:]
 from skorch.callbacks import Callback
 from test_checkpoints import describe_things, fits_for_kills
 print(describe_things().encode())
 torch.set_num_threads(1)
-draw, folder = random.Random(0), Path(sys.argv[2])
+draw, folder = random.Random(0), Path(sys.argv[1])
 
 def result(clf, X):
     weights = clf.net_.module_.state_dict().values()
@@ -732,7 +732,8 @@ def fits_for_kills(folder):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_fits_of_killed_processes_go_on_with_the_same_bits(tmp_path):
-    command = [sys.executable, "-c", KILLER, str(Path(__file__).parent), str(tmp_path)]
+    folders = map(str, Path(__file__).parents[:2])
+    command = [sys.executable, "-c", KILLER, str(tmp_path), *folders]
     other = {**os.environ, "PYTHONHASHSEED": "1"}  # sets in another order
     run = subprocess.run(command, capture_output=True, text=True, env=other)
     assert run.returncode == 0, run.stderr

@@ -568,7 +568,7 @@ def start(*arguments, before=(), closed=()):
     Modules in the folders `before` take the place of others.
     """
     command = [sys.executable, "-m", "skaudio", *map(str, arguments)]
-    folders = [*map(str, before), str(Path(__file__).parent), *filter(None, sys.path)]
+    folders = [*map(str, before), str(Path(__file__).parents[1]), *filter(None, sys.path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     pipes["errors"] = "surrogateescape"
@@ -691,7 +691,7 @@ def test_ctrl_c_during_imports_is_one_line(data, tmp_path, module):
 
 @pytest.mark.parametrize("page", ["README.md", "docs/user_guide.md"])
 def test_command_lines_on_the_pages_are_understood(page):
-    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.startswith("skaudio ")]
     assert len(lines) >= 4
     for line in lines:

@@ -386,7 +386,7 @@ def test_read_only_clips_are_trained_on_without_a_warning(images):
         "X.flags.writeable = False; "
         "PretrainedCNN(tiny_cnn, weights=None, max_epochs=1).fit(X, [0, 1] * 4).predict(X)"
     )
-    folder = str(Path(__file__).parent)
+    folder = str(Path(__file__).parents[1])
     # In a process of its own, since torch warns only once in each.
     subprocess.run([sys.executable, "-W", "error", "-c", code, folder], check=True)
 

@@ -159,7 +159,7 @@ def test_a_saved_pipeline_answers_the_same_in_a_new_process(events, tmp_path):
         "import sys, joblib, numpy as np; sys.path.insert(0, sys.argv[1]); "
         "np.save('p.npy', joblib.load('pipe.joblib').predict_proba(np.load('X.npy')))"
     )
-    folder = str(Path(__file__).parent)
+    folder = str(Path(__file__).parents[1])
     subprocess.run([sys.executable, "-c", code, folder], cwd=tmp_path, check=True)
     np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), pipe.predict_proba(X))
 
