@@ -15,7 +15,8 @@ import numpy as np
 from scipy.sparse import issparse
 
 from skaudio._checks import abbreviate, is_path, is_real
-from skaudio.audio._decoding import OpenAudio, OpenWave
+from skaudio.audio._decoder import ArrayDecoder, Decoder
+from skaudio.audio._decoding import open_decoder
 from skaudio.audio._samples import check_waveform
 
 __all__ = [
@@ -71,7 +72,7 @@ class FileClip:
             return os.path.expanduser(self.name)
         return self.name
 
-    def open(self, limits: Any) -> OpenAudio:
+    def open(self, limits: Any) -> Decoder:
         """What decodes it; to be closed by `with`.
 
         Parameters
@@ -81,10 +82,10 @@ class FileClip:
 
         Returns
         -------
-        audio : OpenAudio
+        audio : Decoder
             The open file.
         """
-        return OpenAudio(self.path, limits)
+        return open_decoder(self.path, limits)
 
     def identity(
         self, real_folder: Callable[[str], str] = os.path.realpath
@@ -124,9 +125,9 @@ class EncodedClip:
     name: str
     content: bytes = field(repr=False)
 
-    def open(self, limits: Any) -> OpenAudio:
+    def open(self, limits: Any) -> Decoder:
         """What decodes it, as of a file; see `FileClip.open`."""
-        return OpenAudio(self.content, limits)
+        return open_decoder(self.content, limits)
 
     def identity(self, real_folder: Any = None) -> tuple[bytes, ...]:
         """Its content."""
@@ -151,9 +152,9 @@ class SampledClip:
     wave: np.ndarray = field(repr=False)
     sample_rate: int
 
-    def open(self, limits: Any) -> OpenWave:
+    def open(self, limits: Any) -> Decoder:
         """What gives its samples as an open file does; see `FileClip.open`."""
-        return OpenWave(np.atleast_2d(self.wave).T, self.sample_rate, limits)
+        return ArrayDecoder(np.atleast_2d(self.wave).T, self.sample_rate, limits)
 
     def identity(self, real_folder: Any = None) -> tuple[bytes | memoryview, ...]:
         """Its samples and their rate."""

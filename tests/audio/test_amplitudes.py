@@ -191,7 +191,7 @@ def test_check_audio_tells_scale_clipped_samples_and_offset(tmp_path):
 
 @pytest.mark.parametrize("block", [1_000_000, 777])
 def test_clipped_samples_and_offset_are_those_of_what_is_asked_for(tmp_path, monkeypatch, block):
-    monkeypatch.setattr("skaudio.audio._decoding.BLOCK_SAMPLES", block)
+    monkeypatch.setattr("skaudio.audio._decoder.Decoder.block_samples", block)
     wave = np.stack([0.5 * TONE - 0.2, 0.5 * TONE + 0.1], axis=1)
     wave[:800, 0] = 1.0  # one channel is clipped for a tenth of the time
     path = write(tmp_path / "a.wav", wave)

@@ -78,7 +78,7 @@ def test_files_are_read_to_their_end(tmp_path):
 @pytest.mark.parametrize("block", [1_000_000, 777])
 @pytest.mark.parametrize("offset", [0.0, 0.3])
 def test_silence_is_the_share_of_the_time_below_the_threshold(tmp_path, monkeypatch, block, offset):
-    monkeypatch.setattr("skaudio.audio._decoding.BLOCK_SAMPLES", block)
+    monkeypatch.setattr("skaudio.audio._decoder.Decoder.block_samples", block)
     noise = np.random.default_rng(0).normal(size=4 * RATE)
     wave = noise * np.repeat([0.1, 1e-4, 0.0, 1e-2], RATE)  # -20, -80, no and -40 dB
     path = write(tmp_path / "a.wav", wave + offset, subtype="FLOAT")

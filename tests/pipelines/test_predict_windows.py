@@ -164,7 +164,7 @@ def test_windows_do_not_drift_when_the_hop_is_no_whole_number_of_samples(tmp_pat
 
 def test_the_table_does_not_depend_on_the_size_of_blocks_and_batches(pipe, recording, monkeypatch):
     expected = predict_windows(pipe, recording, 0.2, 0.05)
-    monkeypatch.setattr("skaudio.audio._decoding.BLOCK_SAMPLES", 777)
+    monkeypatch.setattr("skaudio.audio._decoder.Decoder.block_samples", 777)
     found = predict_windows(pipe, recording, 0.2, 0.05, batch_size=3)
     pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
 
@@ -304,7 +304,7 @@ def test_pipelines_that_cannot_do_this_are_named(pipe, recording, tone_clips):
 @pytest.mark.filterwarnings("ignore::skaudio.AudioWarning")
 @pytest.mark.parametrize("sample_rate", [None, 22_050])
 def test_blocks_are_the_whole_file_or_the_same_error(nasty, sample_rate, monkeypatch):
-    monkeypatch.setattr("skaudio.audio._decoding.BLOCK_SAMPLES", 9000)
+    monkeypatch.setattr("skaudio.audio._decoder.Decoder.block_samples", 9000)
     for path in sorted(nasty.glob("*.*")):
         if path.name in ("long_10min.wav", "corrupt_mid.opus"):  # damage sounds as it likes to
             continue
@@ -325,7 +325,7 @@ def test_blocks_are_the_whole_file_or_the_same_error(nasty, sample_rate, monkeyp
 def test_blocks_are_the_resampled_file_bit_for_bit(tmp_path, monkeypatch, rate, new_rate, channel):
     wave = np.random.default_rng(0).normal(scale=0.1, size=(rate + 123, 2))
     soundfile.write(tmp_path / "a.flac", wave, rate)
-    monkeypatch.setattr("skaudio.audio._decoding.BLOCK_SAMPLES", 5001)
+    monkeypatch.setattr("skaudio.audio._decoder.Decoder.block_samples", 5001)
     found = list(stream_blocks(tmp_path / "a.flac", sample_rate=new_rate, channel=channel))
     assert len(found) > 3
     expected = load_clip(tmp_path / "a.flac", sample_rate=new_rate, channel=channel)
@@ -338,7 +338,7 @@ def test_blocks_are_the_resampled_file_bit_for_bit(tmp_path, monkeypatch, rate, 
 def test_blocks_of_lossy_files_fit_together(tmp_path, monkeypatch, name, subtype):
     wave = np.random.default_rng(0).normal(scale=0.1, size=3 * 48_000)
     soundfile.write(tmp_path / name, wave, 48_000, subtype=subtype)
-    monkeypatch.setattr("skaudio.audio._decoding.BLOCK_SAMPLES", 9000)
+    monkeypatch.setattr("skaudio.audio._decoder.Decoder.block_samples", 9000)
     found = np.concatenate(list(stream_blocks(tmp_path / name, sample_rate=16_000)))
     # libsndfile is sent to where it stands after every block; mp3 is rounded otherwise then.
     np.testing.assert_allclose(found, load_clip(tmp_path / name, sample_rate=16_000), atol=1e-6)

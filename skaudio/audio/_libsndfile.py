@@ -1,0 +1,213 @@
+"""Files that libsndfile decodes, on disk or in memory."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import numpy as np
+import soundfile
+
+from skaudio.audio._damage import (
+    find_first_frame,
+    find_lost_pages,
+    find_lost_sync,
+    find_missing_end,
+    has_frame_count,
+    make_frame_count,
+)
+from skaudio.audio._decoder import Decoder
+from skaudio.audio._headers import PatchedHead, read_claim
+from skaudio.audio._unread_formats import explain_unread
+
+__all__ = ["LibsndfileDecoder"]
+
+# Frames decoded and dropped after a jump into an MPEG file, ten packets: a packet borrows bits from
+# earlier ones, so the first few after a jump come out wrong.
+MPEG_MARGIN = 11_520
+# Frames at the ends of an MPEG file that decoders may leave out: four packets.
+MPEG_ENDS = 4 * 1152
+# The rate in which ogg counts opus, whatever the file's own, and what it counts before the start.
+OPUS_RATE, OPUS_SKIP = 48_000, 3840
+# More than minutes of digital silence have in ogg: beyond it a header is not believed.
+OGG_FRAMES_PER_BYTE = 500
+# The number of libsndfile's error for a file whose first bytes it does not know.
+UNRECOGNISED = 1
+
+
+class LibsndfileDecoder(Decoder):
+    """A regular file, or one in memory, decoded by libsndfile.
+
+    Parameters
+    ----------
+    path : str or bytes
+        Where the file is, or its content.
+    limits : AudioLimits
+        What its header may claim.
+    """
+
+    def __init__(self, path: str | bytes, limits: Any) -> None:
+        self.remarks = []
+        self._open: list[Any] = []
+        try:
+            self._raw = self._keep(_open_regular(path))
+            with _plain_errors():
+                self._file = self._keep(self._decoder(path))
+            self._format, self.subtype = self._file.format, self._file.subtype
+            self.sample_rate, self.n_channels = self._file.samplerate, self._file.channels
+            self.n_frames = self._file.frames
+            limits.check_header(self.sample_rate, self.n_channels)
+            if self._format == "OGG":
+                self._note(find_missing_end(self._raw))
+        except BaseException:
+            self.close()
+            raise
+
+    def _decoder(self, path: str | bytes) -> soundfile.SoundFile:
+        """What decodes the file; frames of MPEG audio may begin behind what is none."""
+        try:
+            return soundfile.SoundFile(self._source(path), closefd=False)
+        except soundfile.LibsndfileError as err:
+            reason = explain_unread(self._raw)
+            if reason is not None:
+                raise ValueError(reason) from err
+            place = find_first_frame(self._raw) if err.code == UNRECOGNISED else None
+            if place is None:
+                raise
+        return soundfile.SoundFile(PatchedHead(self._keep(_open_regular(path)), b"", place))
+
+    def _source(self, path: str | bytes) -> Any:
+        """What libsndfile is to read: the file, with another header if its own misleads."""
+        claim = read_claim(self._raw)
+        self._note(claim.remark)
+        frame_count = make_frame_count(self._raw)
+        file = self._keep(_open_regular(path))
+        if claim.head is not None:
+            return PatchedHead(file, claim.head, claim.skip, claim.stop)
+        if frame_count is not None:
+            return PatchedHead(file, *frame_count)
+        # Never its name: libsndfile reads `._x.mp3`, which macOS puts beside `x.mp3` on cards and
+        # shares, as a part of it, and decodes files without a header as their suffix says. A
+        # descriptor is read as fast as a name; a Python file costs up to a third more.
+        if isinstance(file, io.FileIO):
+            return file.fileno() if os.name == "posix" else PatchedHead(file, b"", 0)
+        return file
+
+    def _keep(self, file: Any) -> Any:
+        """A file that is to be closed in the end."""
+        self._open.append(file)
+        return file
+
+    def close(self) -> None:
+        """Close the file, all the times it was opened."""
+        for file in reversed(self._open):
+            file.close()
+
+    def has_claimed(self) -> bool:
+        """Whether the file has as many frames as its header claims; moves to its end."""
+        if self._format == "OGG":
+            return self.n_frames <= OGG_FRAMES_PER_BYTE * self._raw.seek(0, io.SEEK_END)
+        try:
+            self._file.seek(self.n_frames - 1)
+            return len(self._file.read(1)) == 1
+        except soundfile.SoundFileError:
+            return False
+
+    def blocks(self, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
+        """Frames of shape (n_frames, n_channels) in pieces; None: all there are.
+
+        What is wrong with them is among `remarks` after the last piece.
+        """
+        size, got, left = max(1, self.block_samples // self.n_channels), 0, count
+        with _plain_errors():
+            lead = self._go_to(start, size) if start else 0
+        while left is None or left > 0:
+            wanted = lead + (size if left is None else min(size, left))
+            with _plain_errors():
+                frames = self._file.read(wanted, dtype="float32", always_2d=True)
+            short, frames, lead = len(frames) < wanted, frames[lead:], 0
+            got, left = got + len(frames), None if left is None else left - len(frames)
+            if len(frames):
+                yield frames
+            if short:
+                break
+        if got == 0:
+            raise ValueError(
+                "ends before the middle that its header claims" if start else "holds no samples"
+            )
+        self._note(self._find_damage(start, count, got))
+
+    def _go_to(self, start: int, size: int) -> int:
+        """Move to frame `start`, or to so many frames before it; `size` frames may be decoded."""
+        # libsndfile 1.2.2 crashes when it seeks in a damaged ogg, and refuses to in GSM 6.10.
+        if self._format == "OGG" or not self._file.seekable():
+            while start > 0 and len(self._file.read(min(start, size), dtype="float32")):
+                start -= size
+            return 0
+        lead = min(start, MPEG_MARGIN) if self._is_mpeg() else 0
+        if start > lead:
+            self._file.seek(start - lead)
+        return lead
+
+    def _find_damage(self, start: int, count: int | None, got: int) -> str | None:
+        """What decoders do not tell of the frames that were read."""
+        claimed = max(1, self.n_frames)
+        wanted = claimed - start if count is None else min(count, claimed - start)
+        if self._format == "OGG":
+            scale = OPUS_RATE / self.sample_rate if self.subtype == "OPUS" else 1
+            stop = math.ceil((start + got) * scale) + OPUS_SKIP
+            lost = find_lost_pages(self._raw, start / claimed, stop)
+            return lost or self._find_gap(wanted, got)
+        if self._format != "MP3":
+            return self._find_gap(wanted, got)
+        counted = has_frame_count(self._raw)
+        gap = self._find_gap(wanted, got) if counted else None
+        if gap is not None:
+            return gap
+        limit = math.inf if count is None else count
+        lost, found = find_lost_sync(self._raw, start / claimed, limit)
+        if lost is not None:
+            return f"{lost}; {got / self.sample_rate:.4g} s could be decoded"
+        return None if counted else self._find_gap(int(min(limit, found)), got)
+
+    def _find_gap(self, wanted: int, got: int) -> str | None:
+        if got >= wanted or (self._is_mpeg() and got >= wanted - MPEG_ENDS):
+            return None
+        rate = self.sample_rate
+        return f"breaks off: of {wanted / rate:.4g} s, {got / rate:.4g} s could be decoded"
+
+    def _is_mpeg(self) -> bool:
+        """Whether frames of MPEG audio are inside, be it of mp3 or of wav."""
+        return self.subtype.startswith("MPEG")
+
+    def _note(self, remark: str | None) -> None:
+        if remark is not None:
+            self.remarks.append(remark)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Say what libsndfile says in a `ValueError`."""
+    try:
+        yield
+    except soundfile.LibsndfileError as err:
+        raise ValueError(f"libsndfile says: {err.error_string.strip()}") from err
+    except soundfile.SoundFileError as err:
+        raise ValueError(str(err)) from err
+
+
+def _open_regular(path: str | bytes) -> BinaryIO:
+    """The bytes of a file; nothing but a regular one is opened."""
+    if isinstance(path, bytes):
+        return io.BytesIO(path)
+    # Opening a FIFO would wait for ever, so the kind of file is looked at first.
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+        raise ValueError(f"is {kind}, not a file")
+    return io.FileIO(path)  # type: ignore[return-value]
