@@ -26,7 +26,7 @@ from skaudio._checks import (
 from skaudio._label_values import plain_labels
 from skaudio._sklearn_compat import CallbackSupportMixin, FitProgress, with_callbacks
 from skaudio.audio._inputs import refuse_clips
-from skaudio.classifiers._labels import MultiLabel, SingleLabel, labels_of, names_of
+from skaudio.classifiers._labels import MultiLabel, SingleLabel, Task, names_of, task_of
 from skaudio.classifiers._network import TrainedNetwork
 from skaudio.classifiers.training._augmentation import as_augmentation
 from skaudio.classifiers.training._callbacks import check_callbacks
@@ -190,7 +190,7 @@ class SpectrogramClassifier(
                 f"which does not see all clips, got {self.class_weight!r}."
             )
         images, y, labels, frontend = self._check_X_y(X, y, reset=first)
-        if isinstance(labels, SingleLabel):
+        if not labels.multi_label:
             if first and classes is None:
                 raise ValueError(
                     f"classes of {owner} must list all classes in the first call, got None."
@@ -287,7 +287,7 @@ class SpectrogramClassifier(
         return self._forward("embed", *self._check_X(X))
 
     @property
-    def _labels(self) -> SingleLabel | MultiLabel:
+    def _labels(self) -> Task:
         return (MultiLabel if self._multi_label else SingleLabel)(self._label_names)
 
     @property
@@ -321,7 +321,7 @@ class SpectrogramClassifier(
 
     def _check_X_y(
         self, X: Any, y: Any, *, reset: bool
-    ) -> tuple[np.ndarray, np.ndarray, SingleLabel | MultiLabel, FrontEndChain]:
+    ) -> tuple[np.ndarray, np.ndarray, Task, FrontEndChain]:
         refuse_clips(X, type(self).__name__)
         inputs, frontend = take_apart(X)
         names = getattr(y, "columns", None)
@@ -329,7 +329,7 @@ class SpectrogramClassifier(
         inputs, y = validate_data(
             self, inputs, y, reset=reset, dtype=np.float32, allow_nd=True, multi_output=True
         )
-        y, labels = labels_of(y, names, f"y of {type(self).__name__}")
+        y, labels = task_of(y, names, f"y of {type(self).__name__}")
         images = self._as_images(inputs)
         if reset:
             self.input_shape_ = images.shape[1:]
@@ -365,7 +365,7 @@ class SpectrogramClassifier(
         X_val: Any,
         y_val: Any,
         y: np.ndarray,
-        labels: SingleLabel | MultiLabel,
+        labels: Task,
         frontend: FrontEndChain,
     ) -> ClipDataset | None:
         owner = f"{type(self).__name__}.fit"
@@ -380,7 +380,7 @@ class SpectrogramClassifier(
         y_val = check_array(
             y_val, accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y_val"
         )
-        y_val, theirs = labels_of(y_val, names, f"y_val of {owner}")
+        y_val, theirs = task_of(y_val, names, f"y_val of {owner}")
         if len(y_val) != len(images):
             raise ValueError(
                 f"y_val of {owner} must have a label for every clip of X_val, {len(images)}, got "
@@ -442,9 +442,7 @@ class SpectrogramClassifier(
                 f"bands as in fit, got {images.shape[1]} of {images.shape[2]}."
             )
 
-    def _dataset(
-        self, images: np.ndarray, y: np.ndarray, labels: SingleLabel | MultiLabel, weight: Any
-    ) -> ClipDataset:
+    def _dataset(self, images: np.ndarray, y: np.ndarray, labels: Task, weight: Any) -> ClipDataset:
         return ClipDataset(images, labels.targets(y), labels.weights(self, y, weight))
 
     def _logits(self, X: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +23,87 @@ from skaudio.classifiers.training._weights import (
 )
 from skaudio.nn.losses import SigmoidLoss, SoftmaxLoss
 
-__all__ = ["MultiLabel", "SingleLabel", "labels_of", "names_of"]
+__all__ = ["MultiLabel", "SingleLabel", "Task", "names_of", "task_of"]
 
 
 @dataclass(frozen=True)
-class SingleLabel:
+class Task(ABC):
+    """What a network learns of `y`: its targets, its loss, and what its logits mean.
+
+    Nobody outside asks which task it is. A new one is a class like this, and a case of `task_of`.
+
+    Parameters
+    ----------
+    names : ndarray of shape (n_outputs,)
+        What the logits stand for.
+    """
+
+    names: np.ndarray
+    #: What makes probabilities of logits, as ONNX calls it.
+    activation = "softmax"
+    #: Whether a clip may have several labels.
+    multi_label = False
+
+    @property
+    @abstractmethod
+    def classes(self) -> np.ndarray:
+        """What scikit-learn calls `classes_`."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """For messages."""
+
+    @abstractmethod
+    def match(self, others: Task) -> bool:
+        """Whether others are the same labels."""
+
+    @abstractmethod
+    def cover(self, others: Task) -> bool:
+        """Whether others are among these."""
+
+    @abstractmethod
+    def targets(self, y: np.ndarray) -> np.ndarray:
+        """What the logits are compared with, of shape (n_clips, n_outputs), float32."""
+
+    @abstractmethod
+    def weights(self, owner: Any, y: np.ndarray, sample_weight: Any) -> np.ndarray:
+        """Weights of the clips in the loss, one on average."""
+
+    @abstractmethod
+    def validation_weights(self, owner: Any, y: np.ndarray, y_val: np.ndarray) -> np.ndarray:
+        """Weights of clips to validate on, one on average."""
+
+    @abstractmethod
+    def criterion(self, owner: Any, y: np.ndarray) -> nn.Module:
+        """The loss of every clip."""
+
+    @abstractmethod
+    def log_probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Logarithms of `probabilities`, exact for tiny ones too."""
+
+    @abstractmethod
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities of shape (n_clips, n_outputs)."""
+
+    @abstractmethod
+    def hits(self, logits: Tensor, target: Tensor) -> Tensor:
+        """What counts as right in the accuracy of validation clips."""
+
+    @abstractmethod
+    def decide(self, owner: Any, logits: np.ndarray) -> np.ndarray:
+        """What `predict` gives."""
+
+    @abstractmethod
+    def check(self, owner: Any, label: str) -> None:
+        """Check that there is something to learn, with these parameters."""
+
+    @abstractmethod
+    def unknown(self, y: np.ndarray) -> list[Any]:
+        """Labels that are not among the names."""
+
+
+@dataclass(frozen=True)
+class SingleLabel(Task):
     """One class per clip: softmax, cross-entropy, the most probable class.
 
     Parameters
@@ -34,9 +111,6 @@ class SingleLabel:
     names : ndarray of shape (n_classes,)
         All classes, sorted.
     """
-
-    names: np.ndarray
-    activation = "softmax"
 
     @property
     def classes(self) -> np.ndarray:
@@ -47,11 +121,11 @@ class SingleLabel:
         """For messages."""
         return abbreviate(self.names.tolist())
 
-    def match(self, others: SingleLabel | MultiLabel) -> bool:
+    def match(self, others: Task) -> bool:
         """Whether others are the same labels."""
         return isinstance(others, SingleLabel) and np.array_equal(others.names, self.names)
 
-    def cover(self, others: SingleLabel | MultiLabel) -> bool:
+    def cover(self, others: Task) -> bool:
         """Whether others are among these."""
         return isinstance(others, SingleLabel) and not self.unknown(others.names)
 
@@ -102,7 +176,7 @@ class SingleLabel:
 
 
 @dataclass(frozen=True)
-class MultiLabel:
+class MultiLabel(Task):
     """Any number of labels per clip: sigmoids, binary cross-entropy, a threshold per label.
 
     Parameters
@@ -111,8 +185,7 @@ class MultiLabel:
         Names of the columns of y, or their numbers.
     """
 
-    names: np.ndarray
-    activation = "sigmoid"
+    activation, multi_label = "sigmoid", True
 
     @property
     def classes(self) -> np.ndarray:
@@ -125,14 +198,14 @@ class MultiLabel:
             f"an indicator matrix of {len(self.names)} columns, {abbreviate(self.names.tolist())}"
         )
 
-    def match(self, others: SingleLabel | MultiLabel) -> bool:
+    def match(self, others: Task) -> bool:
         """Whether others are the same labels; columns without names may have any."""
         if not isinstance(others, MultiLabel) or len(others.names) != len(self.names):
             return False
         unnamed = others.names.dtype.kind == "i" or self.names.dtype.kind == "i"
         return unnamed or np.array_equal(others.names, self.names)
 
-    def cover(self, others: SingleLabel | MultiLabel) -> bool:
+    def cover(self, others: Task) -> bool:
         """Whether others are among these: a matrix has a column for each."""
         return self.match(others)
 
@@ -180,7 +253,7 @@ class MultiLabel:
         return []
 
 
-def labels_of(y: Any, names: Any, label: str) -> tuple[np.ndarray, SingleLabel | MultiLabel]:
+def task_of(y: Any, names: Any, label: str) -> tuple[np.ndarray, Task]:
     """What kind of labels `y` holds.
 
     Parameters
@@ -196,8 +269,8 @@ def labels_of(y: Any, names: Any, label: str) -> tuple[np.ndarray, SingleLabel |
     -------
     y : ndarray of shape (n_clips,) or (n_clips, n_labels)
         The same labels.
-    labels : SingleLabel or MultiLabel
-        What they are to a network; of `SingleLabel` the classes that occur.
+    labels : Task
+        What they are to a network; of one class per clip the classes that occur.
 
     Raises
     ------

@@ -15,7 +15,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from skaudio._checks import check_choice, random_generator
 from skaudio._warning import warn
-from skaudio.classifiers._labels import MultiLabel
 from skaudio.classifiers.training._augmentation import Augmenter, as_augmentation
 from skaudio.classifiers.training._callbacks import USERS
 from skaudio.classifiers.training._checkpoint import Checkpoint
@@ -216,7 +215,7 @@ class TrainedNetwork(BaseEstimator):
         return {
             "_net": net,
             "_label_names": task.labels.names,
-            "_multi_label": isinstance(task.labels, MultiLabel),
+            "_multi_label": task.labels.multi_label,
             "classes_": task.labels.classes,
             "_architecture": self._shape_of(net.module_) if task.fresh else self._architecture,
             "_frontend_plain": [(type(part), part.config()) for part in net.module_.frontend],

@@ -16,7 +16,7 @@ from skaudio.nn._running_statistics import RunningStatistics
 from skaudio.nn.frontend import FrontEndChain
 
 if TYPE_CHECKING:
-    from skaudio.classifiers._labels import MultiLabel, SingleLabel
+    from skaudio.classifiers._labels import Task
 
 __all__ = ["Start", "TrainingTask", "draw_validation"]
 
@@ -31,7 +31,7 @@ class TrainingTask:
     ----------
     data : ClipDataset
         Clips with targets and weights.
-    labels : SingleLabel or MultiLabel
+    labels : Task
         What the logits stand for.
     criterion : nn.Module
         Logits and targets to the loss of every clip.
@@ -59,7 +59,7 @@ class TrainingTask:
     """
 
     data: ClipDataset
-    labels: SingleLabel | MultiLabel
+    labels: Task
     criterion: nn.Module
     frontend: FrontEndChain
     fresh: bool
