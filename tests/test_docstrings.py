@@ -32,7 +32,7 @@ ESTIMATORS = [
 def public_objects():
     """Dotted names of functions, classes, and methods that are ours; and the codes to ignore."""
     for module, names in public_names().items():
-        codes = PROSE_IGNORED if module.startswith("skaudio.nn.") else IGNORED
+        codes = PROSE_IGNORED if module.startswith("skaudio.nn") else IGNORED
         for name in names:
             value = getattr(importlib.import_module(module), name)
             if inspect.isclass(value):

@@ -331,10 +331,10 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 "y of DiffResResampler must be the labels when pretrain_epochs="
                 f"{self.pretrain_epochs}, got None."
             )
-        targets, criterion = _targets(y, len(images))
-        data = ClipDataset(images, targets, np.ones(len(images), np.float32))
         device, seed = device_of(self), int(rng.randint(SEED_LIMIT))
         with seeded(seed, device), limited_threads(self.n_threads), memory_errors(self, "fit"):
+            targets, criterion = _targets(y, len(images))
+            data = ClipDataset(images, targets, np.ones(len(images), np.float32))
             chain = FrontEndChain([module])
             mean, std, _ = channel_statistics(data.clips(chain, device))
             shape = chain.output_shape(images.shape[1:])

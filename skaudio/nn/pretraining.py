@@ -106,12 +106,28 @@ def train(
 
 
 def finite_losses(losses: Iterable[float], owner: str, rate: str, verbose: int) -> list[float]:
-    """Losses of all epochs, printed if `verbose`.
+    """Collect the losses of all epochs, and stop at one that is not finite.
+
+    Parameters
+    ----------
+    losses : iterable of float
+        The loss of every epoch, as `train` gives it.
+    owner : str
+        Whose training it is, for messages.
+    rate : str
+        What is to be lowered then: name and value of its learning rate.
+    verbose : int
+        Above 0, print a line per epoch.
+
+    Returns
+    -------
+    history : list of float
+        The losses.
 
     Raises
     ------
     ValueError
-        If one is not finite: names `owner` and its learning `rate`.
+        If a loss is not finite.
     """
     history: list[float] = []
     for loss in losses:
