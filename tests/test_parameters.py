@@ -1,4 +1,4 @@
-"""Every public parameter takes a value, or refuses it by name; see benchmarks/parameters.py."""
+"""Every public parameter takes a value, or refuses it by name; see parameter_trials.py."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ pytest.importorskip("pandas", reason="needs pandas")
 
 from api_pages import public_names
 from parameter_targets import missing_names, targets, untried_class
-from parameters import Fault, Target, try_parameter, try_value
+from parameter_trials import Fault, Target, try_parameter, try_value
 from sklearn.pipeline import make_pipeline
 
 from skaudio import MFCC, Deltas, MelSpectrogram, PretrainedCNN, dsp, load, save
