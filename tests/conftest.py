@@ -95,6 +95,16 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture
+def plt():
+    """pyplot without windows, its figures closed afterwards."""
+    pytest.importorskip("matplotlib").use("Agg")
+    import matplotlib.pyplot as plt
+
+    yield plt
+    plt.close("all")
+
+
 @pytest.fixture(scope="session")
 def esc10(shared):
     """Folder of the ESC-10 clips."""

@@ -3,13 +3,17 @@
 import importlib
 import pkgutil
 import sys
+from functools import partial
 
+import factories
 import numpy as np
 import pytest
 from sklearn.pipeline import make_pipeline
 
 import skaudio
-from skaudio import MAST, PCEN, DiffResResampler, MelSpectrogram, PretrainedCNN, dsp, nn
+from skaudio import MAST, PCEN, DiffResResampler, PretrainedCNN, dsp, nn
+
+make_mel = partial(factories.make_mel, duration=None)
 
 RATE = 8000
 # Shapes of weights, and values of parameters, tell that these are others.
@@ -19,10 +23,6 @@ LABELS = ["dog", "rain"] * 6
 DEFINITIONS = {
     "SLANEY_KNEE_HZ": "mel_scale", "SLANEY_KNEE_MEL": "mel_scale", "SLANEY_LOG_STEP": "mel_scale",
 }  # fmt: skip
-
-
-def make_mel(**more):
-    return MelSpectrogram(sample_rate=RATE, n_fft=256, hop_length=64, n_mels=16, **more)
 
 
 def make_cnn():

@@ -8,7 +8,8 @@ import joblib
 import numpy as np
 import pytest
 from conftest import optional_import
-from networks import CountingMel, TinyCNN, tiny_cnn
+from factories import make_pipe
+from networks import CountingMel, TinyCNN
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
@@ -94,16 +95,6 @@ def test_the_whole_battery_runs(estimator, least):
     checks = list(estimator_checks_generator(estimator))
     assert get_tags(estimator).input_tags.two_d_array
     assert len(checks) >= least
-
-
-def make_pipe(**mel):
-    """A pipeline on 8 kHz clips of 0.2 s that fits in a fraction of a second."""
-    settings = {"sample_rate": 8000, "duration": 0.2, "n_fft": 256, "hop_length": 64, "n_mels": 16}
-    return Pipeline([
-        ("mel", MelSpectrogram(**{**settings, **mel})),
-        ("clf", PretrainedCNN(tiny_cnn, weights=None, max_epochs=8, batch_size=8, lr=5e-3,
-                              random_state=0)),
-    ])  # fmt: skip
 
 
 def test_cross_val_score_on_paths(tone_clips):

@@ -13,8 +13,9 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from factories import make_mel
 from global_state import changes, global_state
-from seed_matrix import DroppingCNN, make_cnn, make_mel
+from seed_matrix import DroppingCNN, make_cnn
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
 

@@ -9,28 +9,16 @@ import joblib
 import numpy as np
 import pytest
 from backbones import SpectrogramEncoder, WaveformEncoder
-from networks import tiny_cnn
+from factories import make_classifier, make_mel, make_pipe
 from scipy.stats import loguniform
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio import DiffResResampler
 
 GUIDE = Path(__file__).parents[1] / "docs" / "user_guide.md"
-SETTINGS = {"sample_rate": 8000, "duration": 0.2, "n_fft": 256, "hop_length": 64, "n_mels": 16}
-
-
-def make_mel(**parameters):
-    return MelSpectrogram(**{**SETTINGS, **parameters})
-
-
-def make_pipe(backbone=tiny_cnn, **parameters):
-    """Spectrograms and a network, for clips of 0.2 s."""
-    settings = {"weights": None, "max_epochs": 6, "batch_size": 8, "lr": 5e-3, "random_state": 0}
-    clf = PretrainedCNN(backbone, **{**settings, **parameters})
-    return Pipeline([("mel", make_mel()), ("clf", clf)])
 
 
 def test_an_aeon_classifier_takes_the_bands_as_channels(tone_clips):
@@ -136,7 +124,7 @@ def test_skops_trusts_nothing_but_this_package(tone_clips, tmp_path):
     skops_io = pytest.importorskip("skops.io", reason="needs skops")
     paths, labels, _ = tone_clips
     pipe = Pipeline([("mel", make_mel()), ("diffres", DiffResResampler(random_state=0)),
-                     ("clf", make_pipe("test_resnet", max_epochs=1)["clf"])])  # fmt: skip
+                     ("clf", make_classifier("test_resnet", max_epochs=1))])  # fmt: skip
     skops_io.dump(pipe.fit(paths, labels), tmp_path / "pipe.skops")
     unknown = skops_io.get_untrusted_types(file=tmp_path / "pipe.skops")
     assert unknown
@@ -152,10 +140,14 @@ def as_waveforms(pipe):
     return Pipeline([("mel", mel), ("waves", waves), ("clf", pipe["clf"])])
 
 
+def pipe_with(backbone, **parameters):
+    return make_pipe(clf=make_classifier(backbone, **parameters))
+
+
 BACKBONES = {
-    "AST": (lambda: make_pipe(SpectrogramEncoder, max_epochs=10), 16),
-    "wav2vec 2.0": (lambda: as_waveforms(make_pipe(WaveformEncoder, max_epochs=12)), 16),
-    "timm": (lambda: make_pipe("test_efficientnet", max_epochs=4), 256),
+    "AST": (lambda: pipe_with(SpectrogramEncoder, max_epochs=10), 16),
+    "wav2vec 2.0": (lambda: as_waveforms(pipe_with(WaveformEncoder, max_epochs=12)), 16),
+    "timm": (lambda: pipe_with("test_efficientnet", max_epochs=4), 256),
 }
 
 

@@ -14,20 +14,16 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from networks import Interrupted, headless_cnn, tiny_cnn, variable_cnn
+from factories import make_classifier
+from networks import Interrupted, headless_cnn, variable_cnn
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
 from torch._dynamo.utils import counters
 
-from skaudio import Augmentation, PretrainedCNN
+from skaudio import Augmentation
 from skaudio.classifiers.training._task import draw_validation
 from skaudio.nn._data import ClipDataset
-
-
-def make_classifier(**parameters):
-    settings = {"weights": None, "max_epochs": 6, "batch_size": 8, "lr": 5e-3, "random_state": 0}
-    return PretrainedCNN(parameters.pop("backbone", tiny_cnn), **{**settings, **parameters})
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,10 @@ import signal
 
 import numpy as np
 import pytest
+from fit_tools import STEPS, Counter, DropoutCNN, assert_same, make_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from test_callbacks import Counter
-from test_checkpoints import STEPS, DropoutCNN, assert_same, make_classifier
 
 from skaudio import DiffResResampler
 from skaudio.classifiers._network import TrainedNetwork

@@ -1,12 +1,14 @@
 """Clips with any number of labels, rare classes, and weights."""
 
+from functools import partial
+
+import factories
 import joblib
 import numpy as np
 import pytest
 import sklearn
 import torch
 from conftest import optional_import
-from networks import tiny_cnn
 from scipy.sparse import csr_array
 from sklearn import config_context
 from sklearn.exceptions import DataConversionWarning
@@ -20,7 +22,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skaudio import MAST, Augmentation, PretrainedCNN, report
+from skaudio import MAST, Augmentation, report
 from skaudio.classifiers._labels import MultiLabel
 from skaudio.classifiers.training._weights import check_groups
 from skaudio.datasets import write_clips
@@ -28,12 +30,9 @@ from skaudio.inspection import cluster_report
 from skaudio.metrics import f1_thresholds, mean_average_precision_scorer
 from skaudio.nn._data import Batches, ClipDataset
 
+make_classifier = partial(factories.make_classifier, max_epochs=12)
+
 pd = optional_import("pandas")
-
-
-def make_classifier(**parameters):
-    settings = {"weights": None, "max_epochs": 12, "batch_size": 8, "lr": 5e-3, "random_state": 0}
-    return PretrainedCNN(tiny_cnn, **{**settings, **parameters})
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,14 @@
 import pickle
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import factories
 import joblib
 import numpy as np
 import pytest
 import torch
-from networks import tiny_cnn
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
@@ -18,9 +19,11 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_s
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skaudio import MFCC, DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio import MFCC, DiffResResampler, MelSpectrogram
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.diffres import DiffRes
+
+make_classifier = partial(factories.make_classifier, max_epochs=8)
 
 
 @pytest.fixture
@@ -35,11 +38,6 @@ def events():
         X[clip, 5 if y[clip] == "high" else 2, start : start + 3] += 5
         where[clip, start : start + 3] = True
     return X, y, where
-
-
-def make_classifier(**parameters):
-    settings = {"weights": None, "max_epochs": 8, "batch_size": 8, "lr": 5e-3, "random_state": 0}
-    return PretrainedCNN(tiny_cnn, **{**settings, **parameters})
 
 
 def make_pipe(**parameters):

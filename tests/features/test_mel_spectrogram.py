@@ -5,8 +5,10 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+import factories
 import joblib
 import numpy as np
 import pytest
@@ -18,14 +20,12 @@ from sklearn.base import clone
 from skaudio import AudioError, MelSpectrogram, dsp
 from skaudio._files import check_folder
 
+SETTINGS = {**factories.MEL, "duration": 0.25}
+make_mel = partial(factories.make_mel, duration=0.25)
+
 pd = optional_import("pandas")
 
-SETTINGS = {"sample_rate": 8000, "duration": 0.25, "n_fft": 256, "hop_length": 64, "n_mels": 16}
 SILENCE = np.float32(np.log(dsp.LOG_FLOOR))
-
-
-def make_mel(**parameters):
-    return MelSpectrogram(**{**SETTINGS, **parameters})
 
 
 @pytest.fixture(scope="module")

@@ -19,17 +19,9 @@ from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN, cost
 from skaudio.datasets import make_sound_events
 from skaudio.inspection import BudgetCurveDisplay, FrameImportanceDisplay, frame_importance
 
+pytestmark = pytest.mark.usefixtures("plt")
+
 RATE, HOP, DURATION = 8000, 80, 1.2
-
-
-@pytest.fixture(autouse=True)
-def plt():
-    """pyplot without windows, its figures closed afterwards."""
-    pytest.importorskip("matplotlib").use("Agg")
-    import matplotlib.pyplot as plt
-
-    yield plt
-    plt.close("all")
 
 
 def make_pipe(budget=0.25, *, method="diffres", **mel):

@@ -18,20 +18,12 @@ from skaudio import MAST, AudioError, DiffResResampler, MelSpectrogram, Pretrain
 from skaudio.datasets import make_sound_events
 from skaudio.inspection import LearningCurveDisplay, SaliencyDisplay, SpectrogramDisplay
 
+pytestmark = pytest.mark.usefixtures("plt")
+
 pd = optional_import("pandas")
 
 RATE, DURATION = 8000, 0.6
 MEL = {"sample_rate": RATE, "duration": DURATION, "n_fft": 256, "hop_length": 80, "n_mels": 32}
-
-
-@pytest.fixture(autouse=True)
-def plt():
-    """pyplot without windows, its figures closed afterwards."""
-    pytest.importorskip("matplotlib").use("Agg")
-    import matplotlib.pyplot as plt
-
-    yield plt
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")
