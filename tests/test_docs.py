@@ -111,6 +111,11 @@ def test_names_on_the_pages_exist(page):
         assert resolve(name) is not None, name
 
 
+def test_the_version_to_cite_is_that_of_the_package():
+    told = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), flags=re.M)
+    assert told.group(1) == skaudio.__version__
+
+
 def test_names_that_do_not_exist_are_found():
     with pytest.raises(ModuleNotFoundError, match="load_clip"):
         resolve("skaudio.load_clip")
