@@ -8,6 +8,7 @@ from networks import tiny_cnn
 from sklearn.pipeline import Pipeline
 
 from skaudio import MelSpectrogram, PretrainedCNN
+from skaudio.datasets import make_sound_events
 
 # Spectrograms of clips of 0.2 s at 8 kHz, as the fixture `tone_clips` makes them.
 MEL = {"sample_rate": 8000, "duration": 0.2, "n_fft": 256, "hop_length": 64, "n_mels": 16}
@@ -28,6 +29,13 @@ def make_pipe(*between, clf=None, **mel):
     """From paths to labels: "mel" with some parameters changed, named steps, and "clf"."""
     clf = make_classifier(max_epochs=8) if clf is None else clf
     return Pipeline([("mel", make_mel(**mel)), *between, ("clf", clf)])
+
+
+def make_events(n_clips=16, n_classes=2, *, duration):
+    """Waveforms at 8 kHz, each with a short sound that tells the class, and their labels."""
+    settings = {"sample_rate": 8000, "duration": duration, "n_folds": 2, "random_state": 0}
+    waves, labels, _ = make_sound_events(n_clips, n_classes, difficulty=0.0, **settings)
+    return waves, labels
 
 
 def make_zip(*members, compression=zipfile.ZIP_DEFLATED):

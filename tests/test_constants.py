@@ -112,6 +112,7 @@ def test_constants_are_found():
     assert {"LOG_FLOOR", "ENERGY_FLOOR", "LOGIT_SCALE", "NORM_EPS", "Q_STRIDES"} <= set(CONSTANTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_a_model_computes_with_its_own_constants_or_is_refused(fitted, change, name):
     change(name)
@@ -138,6 +139,7 @@ def test_a_cache_keeps_spectrograms_of_models_with_other_floors_apart(change, tm
         np.testing.assert_array_equal(loaded.transform(waves()), wanted)
 
 
+@pytest.mark.slow
 def test_sound_made_of_a_spectrogram_does_without_the_floor_it_was_made_with(change):
     mel = make_mel().fit(waves())
     log_mel = mel.transform(waves()[:1])

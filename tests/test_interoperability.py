@@ -29,6 +29,7 @@ def test_an_aeon_classifier_takes_the_bands_as_channels(tone_clips):
     assert cross_val_score(pipe, paths, labels, cv=2).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_an_sktime_classifier_takes_the_bands_as_channels(tone_clips):
     sktime = pytest.importorskip("sktime.classification.feature_based", reason="needs sktime")
     paths, labels, _ = tone_clips
@@ -55,6 +56,7 @@ def test_imbalanced_learn_balances_paths_before_they_are_read(tone_clips, sample
     assert pipe.fit(column, labels).predict(column).shape == (20,)
 
 
+@pytest.mark.slow
 def test_a_random_search_draws_parameters_of_every_step(tone_clips):
     paths, labels, _ = tone_clips
     pipe = Pipeline([("mel", make_mel()), ("diffres", DiffResResampler(random_state=0)),
@@ -65,6 +67,7 @@ def test_a_random_search_draws_parameters_of_every_step(tone_clips):
     assert len(set(search.cv_results_["param_clf__lr"])) == 3
 
 
+@pytest.mark.slow
 def test_optuna_studies_parameters_of_a_pipeline(tone_clips, tmp_path):
     optuna = pytest.importorskip("optuna", reason="needs Optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -151,6 +154,7 @@ BACKBONES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_network_from_elsewhere_learns_embeds_and_is_saved(tone_clips, tmp_path, name):
     pytest.importorskip("transformers", reason="needs transformers")

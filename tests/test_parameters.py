@@ -5,6 +5,7 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="needs hypothesis")
 pytest.importorskip("pandas", reason="needs pandas")
+pytest.importorskip("resource", reason="needs bounds of memory, which Windows lacks")
 
 from api_pages import public_names
 from parameter_targets import missing_names, targets, untried_class
@@ -20,6 +21,7 @@ def test_everything_public_is_tried():
     assert list(missing_names(public_names())) == []
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("name", sorted(targets()))
 def test_parameters_are_right_or_refused_by_name(name):
     target = targets()[name]

@@ -21,6 +21,8 @@ from sklearn.pipeline import make_pipeline
 from skaudio import MAST, AudioError, DiffResResampler
 from skaudio.nn._device import OutOfMemoryError
 
+pytestmark = pytest.mark.stress
+
 
 class HungryCNN(TinyCNN):
     """A network that is too large for its device as soon as it is trained."""

@@ -19,6 +19,8 @@ from thread_tools import LOOK_UP, answers, at_once
 from skaudio import DiffResResampler, PretrainedCNN
 from skaudio.nn.layers import ImageClassifier
 
+pytestmark = pytest.mark.stress
+
 N_THREADS = 8
 
 

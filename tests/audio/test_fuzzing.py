@@ -11,6 +11,8 @@ from mutants import make_seeds, mutate, read_seeds
 
 from skaudio.audio import AudioError, AudioWarning, load_clip, stream_blocks
 
+pytestmark = pytest.mark.stress
+
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory):

@@ -128,6 +128,7 @@ def test_transforms_of_torch_audiomentations_plug_in(tone_clips):
     np.testing.assert_allclose(inverted, plain, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_automatic_choice_of_mast_is_what_its_docstring_says(images):
     X, y = images
     written = Augmentation(mixup=0.3, time_mask=0.2, freq_mask=0.2)

@@ -67,6 +67,7 @@ def test_callbacks_are_dismissed_where_a_fit_fails(images):
     assert not hasattr(clf, "_callback_fit_ctx")
 
 
+@pytest.mark.slow
 @needs_callbacks
 def test_progress_and_scores_of_a_search_over_a_pipeline_of_clips(tone_clips, capsys):
     pytest.importorskip("rich", reason="ProgressBar of scikit-learn needs rich")
@@ -116,6 +117,7 @@ def test_without_callbacks_nothing_is_printed(images, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_older_versions_of_scikit_learn_have_no_callbacks_and_fit_all_the_same(tmp_path):
     """Without `sklearn.callback` the estimators lack `set_callbacks`, and nothing else."""
     code = """

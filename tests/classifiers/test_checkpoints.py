@@ -80,6 +80,7 @@ def kill_after(monkeypatch):
     return arm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_killed_fit_goes_on_with_the_same_bits(hard_images, tmp_path, kill_after, name):
     X, y = hard_images
@@ -117,6 +118,7 @@ def tags_of(y):
     return np.column_stack([y == "dog", np.arange(len(y)) % 3 == 0, np.arange(len(y)) < 9]) * 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fit",
     [
@@ -142,6 +144,7 @@ def test_whatever_is_trained_on_goes_on(hard_images, tmp_path, kill_after, fit):
     assert_same(fit(clone(clf), X, y), whole, through)
 
 
+@pytest.mark.slow
 def test_masked_pretraining_is_not_repeated(hard_images, tmp_path, kill_after, monkeypatch):
     X, y = hard_images
     settings = {"pretrain": "masked", "pretrain_epochs": 2, "max_epochs": 2, "random_state": 0}
@@ -200,6 +203,7 @@ def test_a_finished_fit_is_read_from_a_folder_that_nobody_may_write_to(
     assert_same(make_classifier(max_epochs=1, checkpoint_dir=tmp_path).fit(X, y), whole, X)
 
 
+@pytest.mark.slow
 def test_folds_and_candidates_share_a_folder_and_a_search_goes_on(
     hard_images, tmp_path, kill_after
 ):
@@ -247,6 +251,7 @@ CHANGES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_whatever_decides_the_result_makes_another_fit(hard_images, tmp_path, fits):
     clf = make_classifier(augment=Tilt(0.2), checkpoint_dir=tmp_path)
     for change in ({}, *CHANGES.values()):
@@ -676,6 +681,7 @@ print(n_iter, all(map(np.array_equal, found, result(stopped, X))))
 """
 
 
+@pytest.mark.stress
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_fits_of_killed_processes_go_on_with_the_same_bits(tmp_path):
     command = [sys.executable, "-c", KILLER, str(tmp_path), str(Path(__file__).parents[1])]

@@ -97,6 +97,7 @@ def test_before_the_first_epoch_has_ended_everything_is_as_it_was(hard_images, p
     np.testing.assert_array_equal(clf.predict_proba(X), before)
 
 
+@pytest.mark.slow
 def test_a_pipeline_that_was_interrupted_can_be_used_and_trained_on(hard_images, press_after):
     X, y = hard_images
     resampler = DiffResResampler(0.5, random_state=0)

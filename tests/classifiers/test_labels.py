@@ -58,6 +58,7 @@ def test_every_label_has_a_probability_of_its_own(tagged):
     assert clf.label_names_.tolist() == [0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clf", [make_classifier(), MAST(max_epochs=20, lr=3e-3, random_state=0)])
 def test_clips_without_any_label_and_with_all_are_learnt(tagged, clf):
     X, y = tagged

@@ -378,6 +378,7 @@ def test_without_cached_waveforms_the_cache_holds_spectrograms_only(paths, waves
         assert len(list((tmp_path / folder).rglob("*.npy"))) == len(paths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_result_on_disk_has_the_same_bits_and_goes_with_the_array(paths, tmp_path, n_jobs):
     mel = make_mel(memmap_dir=tmp_path, n_jobs=n_jobs)

@@ -127,6 +127,7 @@ def test_a_classifier_trains_it_and_the_step_stays_as_it_was(tone_clips):
     np.testing.assert_allclose(np.asarray(pipe["pcen"].transform(X))[:, 0], fixed, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainable", [False, True])
 @pytest.mark.parametrize("in_network", [False, True])
 @pytest.mark.parametrize("between", [(), (("diffres", DiffResResampler(0.5, random_state=0)),)],

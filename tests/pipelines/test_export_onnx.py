@@ -26,6 +26,8 @@ from skaudio import (
 from skaudio.audio import load_clip
 from skaudio.datasets import load_folder
 
+pytestmark = pytest.mark.slow
+
 pd = optional_import("pandas")
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")

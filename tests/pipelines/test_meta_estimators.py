@@ -83,6 +83,7 @@ def test_windows_are_those_of_the_pipeline_within(plain, clips, name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["search", "fixed"])
 def test_a_network_within_is_counted_and_exported(network, clips, tmp_path, name):
     pytest.importorskip("onnxscript", reason="needs onnxscript")
