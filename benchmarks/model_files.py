@@ -153,44 +153,47 @@ def containers(trial):
                 trial("an array that is none, checksums right")
 
 
+KINDS = [node_of(None), node_of(-1), node_of(2**40), node_of("x" * 1000), node_of([]),
+         node_of({}), node_of((1, 2)), node_of(int), node_of(1e308),
+         named("numpy", "ndarray", "NdArrayNode", type="numpy", file="arrays/0.npy"),
+         named("skaudio", "MAST", "ObjectNode", content=node_of({})),
+         named("sklearn.pipeline", "Pipeline", "ObjectNode", content=node_of({})),
+         named("skaudio.nn.logmel", "LogMel", "TypeNode")]  # fmt: skip
+
+
+def places_in(node):
+    """Any place below a node of a description, and whether a value stands there."""
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in items:
+        yield node, key, isinstance(value, dict) and "__loader__" in value
+        if isinstance(value, dict | list):
+            yield from places_in(value)
+
+
+def change_at_random(schema, rng):
+    """Change up to five places of a description."""
+    places = list(places_in(schema))
+    spots = [(node, key) for node, key, _ in places]
+    values = [(node, key) for node, key, is_value in places if is_value]
+    for _ in range(rng.choice((1, 1, 2, 5))):
+        deep = rng.random() < 0.7
+        node, key = rng.choice(values if deep else spots)
+        if deep:
+            node[key] = copy.deepcopy(rng.choice(KINDS))
+        elif rng.random() < 0.2 and isinstance(node, dict):
+            node.pop(key, None)
+        elif rng.random() < 0.3:
+            node[key] = rng.choice((None, 3, "x", [], {}))
+        else:
+            node[key] = copy.deepcopy(rng.choice(KINDS))
+
+
 def descriptions(trial, count):
     """Change the description at random, under checksums that fit."""
     rng = random.Random(1)
-    kinds = [node_of(None), node_of(-1), node_of(2**40), node_of("x" * 1000), node_of([]),
-             node_of({}), node_of((1, 2)), node_of(int), node_of(1e308),
-             named("numpy", "ndarray", "NdArrayNode", type="numpy", file="arrays/0.npy"),
-             named("skaudio", "MAST", "ObjectNode", content=node_of({})),
-             named("sklearn.pipeline", "Pipeline", "ObjectNode", content=node_of({})),
-             named("skaudio.nn.logmel", "LogMel", "TypeNode")]  # fmt: skip
-
-    def change(schema):
-        spots, values = [], []  # any place, and places of values
-
-        def look(node):
-            items = node.items() if isinstance(node, dict) else enumerate(node)
-            for key, value in items:
-                spots.append((node, key))
-                if isinstance(value, dict) and "__loader__" in value:
-                    values.append((node, key))
-                if isinstance(value, dict | list):
-                    look(value)
-
-        look(schema)
-        for _ in range(rng.choice((1, 1, 2, 5))):
-            deep = rng.random() < 0.7
-            node, key = rng.choice(values if deep else spots)
-            if deep:
-                node[key] = copy.deepcopy(rng.choice(kinds))
-            elif rng.random() < 0.2 and isinstance(node, dict):
-                node.pop(key, None)
-            elif rng.random() < 0.3:
-                node[key] = rng.choice((None, 3, "x", [], {}))
-            else:
-                node[key] = copy.deepcopy(rng.choice(kinds))
-
     for _ in range(count):
         try:
-            forge(trial.good, trial.bad, schema=change)
+            forge(trial.good, trial.bad, schema=lambda schema: change_at_random(schema, rng))
         except (KeyError, IndexError, TypeError):  # two changes that do not go together
             continue
         trial("a description changed at random, checksums right", crafted=True)

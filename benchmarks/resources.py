@@ -32,7 +32,8 @@ from pages import RELIABILITY, write_block, write_row
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from seed_matrix import Crash, augmented, make_cnn, make_mel
+from factories import make_mel
+from seed_matrix import Crash, augmented, make_cnn
 from seeds import make_task
 from sklearn.pipeline import make_pipeline
 

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -38,15 +39,24 @@ def shared():
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "shared: needs the clips or weights of ../shared")
+    config.addinivalue_line("markers", "quick: neither slow nor stress")
+
+
+# Checks of scikit-learn that train for seconds: those of the transformer, and one of the others.
+SLOW_CHECKS = re.compile(r"test_scikit_learn_check\[(MAST\(|.*-check_classifiers_train)")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
 def pytest_collection_modifyitems(items):
-    """Mark the tests that need the shared folder."""
+    """Mark the tests that need the shared folder, and those that are quick."""
     for item in items:
         code = getattr(inspect.unwrap(item.function), "__code__", None)
         if "shared" in item.fixturenames or "shared_folder" in getattr(code, "co_names", ()):
             item.add_marker("shared")
+        if SLOW_CHECKS.search(item.nodeid):
+            item.add_marker("slow")
+        if not any(item.get_closest_marker(name) for name in ("slow", "stress")):
+            item.add_marker("quick")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -93,6 +103,16 @@ def ctrl_c():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def plt():
+    """pyplot without windows, its figures closed afterwards."""
+    pytest.importorskip("matplotlib").use("Agg")
+    import matplotlib.pyplot as plt
+
+    yield plt
+    plt.close("all")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from tempfile import mkdtemp
 import joblib
 import numpy as np
 import torch
-from seed_matrix import MODELS, RATE, SECONDS, digest, make_cnn, make_mel
+from factories import make_mel
+from seed_matrix import MODELS, RATE, SECONDS, digest, make_cnn
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 

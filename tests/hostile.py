@@ -30,30 +30,28 @@ def write_tone(path, seconds=1.0, rate=16_000, **options):
     return path
 
 
+# How to make a file of a kind that cannot live in a repository: from folder and path to its path.
+MAKERS = {
+    "missing": lambda folder, path: path,
+    "directory": lambda folder, path: path.mkdir(),
+    "fifo": lambda folder, path: os.mkfifo(path),
+    "symlink": lambda folder, path: path.symlink_to(write_tone(folder / "target.wav")),
+    "dangling": lambda folder, path: path.symlink_to(folder / "nowhere.wav"),
+    "loop": lambda folder, path: path.symlink_to(path),
+    "device": lambda folder, path: "/dev/zero",
+    "unreadable": lambda folder, path: write_tone(path).chmod(0),
+    "long name": lambda folder, path: write_tone(folder / ("n" * 240 + ".wav")),
+    "newline": lambda folder, path: write_tone(folder / "new\nline.wav"),
+    "not utf-8": lambda folder, path: write_tone(folder / "target.wav").rename(
+        folder / os.fsdecode(b"\xff\xfe.wav")
+    ),
+}
+
+
 def make_file(folder, kind):
     """A file of a kind that cannot live in a repository; its path."""
     path = folder / f"{kind}.wav"
-    if kind == "directory":
-        path.mkdir()
-    elif kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "symlink":
-        path.symlink_to(write_tone(folder / "target.wav"))
-    elif kind == "dangling":
-        path.symlink_to(folder / "nowhere.wav")
-    elif kind == "loop":
-        path.symlink_to(path)
-    elif kind == "device":
-        path = "/dev/zero"
-    elif kind == "unreadable":
-        write_tone(path).chmod(0)
-    elif kind == "long name":
-        path = write_tone(folder / ("n" * 240 + ".wav"))
-    elif kind == "newline":
-        path = write_tone(folder / "new\nline.wav")
-    elif kind == "not utf-8":
-        path = write_tone(folder / "target.wav").rename(folder / os.fsdecode(b"\xff\xfe.wav"))
-    return path
+    return MAKERS[kind](folder, path) or path
 
 
 MADE = {
@@ -104,34 +102,30 @@ def encode_samples(wave, bits=16, *, is_float=False):
     return levels.astype("<i8").view("u1").reshape(-1, 8)[:, : bits // 8].tobytes()
 
 
+# Where a header says how long its file is: mark, bytes behind its start, form, and a claim.
+LENGTHS = {
+    "wav": (b"data", 4, "<I", 2**31),
+    "rf64": (b"ds64", 16, "<q", 2**40),
+    "w64": (b"data", 16, "<q", 2**40),
+    "caf": (b"data", 4, ">q", 2**40),
+    "aiff": (b"SSND", 4, ">I", 2**31),
+    "au": (b".snd", 8, ">I", 2**31),
+    "mp3": (b"Info", 8, ">I", 2**31 - 1),
+}
+
+
 def lying_file(folder, kind):
     """A file of a second whose header claims hours or gigabytes; its path."""
-    suffix = {"au": "au", "aiff": "aiff"}.get(kind, kind)
-    path = folder / f"lying.{suffix}"
+    path = folder / f"lying.{kind}"
     options = {"format": kind.upper()} if kind in ("w64", "caf", "rf64", "au") else {}
     content = bytearray(write_tone(path, **options).read_bytes())
-
-    def put(mark, offset, form, value):
-        place = content.index(mark) + offset
-        content[place : place + struct.calcsize(form)] = struct.pack(form, value)
-
-    if kind == "wav":
-        put(b"data", 4, "<I", 2**31)
-    elif kind == "rf64":
-        put(b"ds64", 16, "<q", 2**40)
-    elif kind == "w64":
-        put(b"data", 16, "<q", 2**40)
-    elif kind == "caf":
-        put(b"data", 4, ">q", 2**40)
-    elif kind == "aiff":
-        put(b"SSND", 4, ">I", 2**31)
-    elif kind == "au":
-        put(b".snd", 8, ">I", 2**31)
+    if kind in LENGTHS:
+        mark, offset, form, claim = LENGTHS[kind]
+        if mark == b"Info" and mark not in content:
+            mark = b"Xing"  # of a variable bit rate
+        struct.pack_into(form, content, content.index(mark) + offset, claim)
     elif kind == "flac":  # 36 bits of which the first four share a byte
         content[21] |= 0x0F
-    elif kind == "mp3":
-        mark = b"Info" if b"Info" in content else b"Xing"
-        put(mark, 8, ">I", 2**31 - 1)
     elif kind == "ogg":
         last = content.rindex(b"OggS")
         content[last + 6 : last + 14] = struct.pack("<q", 2**45)

@@ -18,13 +18,14 @@ from unittest.mock import patch
 import joblib
 import numpy as np
 import torch
+from factories import make_mel
 from networks import TinyCNN
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
 from torch import nn
 
-from skaudio import MAST, PCEN, Augmentation, DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio import MAST, PCEN, Augmentation, DiffResResampler, PretrainedCNN
 from skaudio.audio import load_clip
 from skaudio.classifiers.training._augmentation import Augmenter
 
@@ -49,13 +50,6 @@ class Crash(Callback):
         if len(net.history) == 2 and not os.path.exists(self.marker):
             Path(self.marker).touch()
             raise OSError("pulled the plug")
-
-
-def make_mel(**parameters):
-    """Spectrograms of short clips at 8 kHz."""
-    return MelSpectrogram(
-        sample_rate=RATE, duration=SECONDS, n_fft=256, hop_length=64, n_mels=16, **parameters
-    )
 
 
 def make_cnn(n_epochs, **parameters):

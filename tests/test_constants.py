@@ -3,13 +3,17 @@
 import importlib
 import pkgutil
 import sys
+from functools import partial
 
+import factories
 import numpy as np
 import pytest
 from sklearn.pipeline import make_pipeline
 
 import skaudio
-from skaudio import MAST, PCEN, DiffResResampler, MelSpectrogram, PretrainedCNN, dsp, nn
+from skaudio import MAST, PCEN, DiffResResampler, PretrainedCNN, dsp, nn
+
+make_mel = partial(factories.make_mel, duration=None)
 
 RATE = 8000
 # Shapes of weights, and values of parameters, tell that these are others.
@@ -19,10 +23,6 @@ LABELS = ["dog", "rain"] * 6
 DEFINITIONS = {
     "SLANEY_KNEE_HZ": "mel_scale", "SLANEY_KNEE_MEL": "mel_scale", "SLANEY_LOG_STEP": "mel_scale",
 }  # fmt: skip
-
-
-def make_mel(**more):
-    return MelSpectrogram(sample_rate=RATE, n_fft=256, hop_length=64, n_mels=16, **more)
 
 
 def make_cnn():
@@ -112,6 +112,7 @@ def test_constants_are_found():
     assert {"LOG_FLOOR", "ENERGY_FLOOR", "LOGIT_SCALE", "NORM_EPS", "Q_STRIDES"} <= set(CONSTANTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_a_model_computes_with_its_own_constants_or_is_refused(fitted, change, name):
     change(name)
@@ -138,6 +139,7 @@ def test_a_cache_keeps_spectrograms_of_models_with_other_floors_apart(change, tm
         np.testing.assert_array_equal(loaded.transform(waves()), wanted)
 
 
+@pytest.mark.slow
 def test_sound_made_of_a_spectrogram_does_without_the_floor_it_was_made_with(change):
     mel = make_mel().fit(waves())
     log_mel = mel.transform(waves()[:1])

@@ -8,7 +8,8 @@ import joblib
 import numpy as np
 import pytest
 from conftest import optional_import
-from networks import CountingMel, TinyCNN, tiny_cnn
+from factories import make_pipe
+from networks import CountingMel, TinyCNN
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
@@ -96,16 +97,6 @@ def test_the_whole_battery_runs(estimator, least):
     assert len(checks) >= least
 
 
-def make_pipe(**mel):
-    """A pipeline on 8 kHz clips of 0.2 s that fits in a fraction of a second."""
-    settings = {"sample_rate": 8000, "duration": 0.2, "n_fft": 256, "hop_length": 64, "n_mels": 16}
-    return Pipeline([
-        ("mel", MelSpectrogram(**{**settings, **mel})),
-        ("clf", PretrainedCNN(tiny_cnn, weights=None, max_epochs=8, batch_size=8, lr=5e-3,
-                              random_state=0)),
-    ])  # fmt: skip
-
-
 def test_cross_val_score_on_paths(tone_clips):
     paths, labels, _ = tone_clips
     assert cross_val_score(make_pipe(), paths, labels, cv=3).mean() > 0.9
@@ -117,6 +108,7 @@ def test_group_k_fold_on_paths(tone_clips):
     assert scores.mean() > 0.9
 
 
+@pytest.mark.slow
 def test_grid_search_with_two_jobs_gives_the_scores_of_one(tone_clips):
     paths, labels, _ = tone_clips
     grid = {"mel__hop_length": [64, 128], "clf__max_epochs": [2, 3]}
@@ -140,6 +132,7 @@ def test_same_seed_same_bits_with_every_joblib_backend(tone_clips, backend):
     np.testing.assert_array_equal(alone, together)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_search_decodes_each_clip_once_and_computes_it_once_per_hop(tone_clips, tmp_path, n_jobs):
     paths, labels, groups = tone_clips
@@ -160,6 +153,7 @@ def test_a_search_decodes_each_clip_once_and_computes_it_once_per_hop(tone_clips
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("between", [[], [("diffres", DiffResResampler(0.5, random_state=0))]])
 def test_a_network_that_takes_waveforms_learns_saves_and_searches(tone_clips, tmp_path, between):
     paths, labels, _ = tone_clips
@@ -237,6 +231,7 @@ def test_the_network_feeds_other_classifiers_through_transform(tone_clips):
     assert cross_val_score(pipe, paths, labels, cv=2).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_a_saved_pipeline_answers_the_same_in_a_process_that_has_only_the_file(
     tone_clips, tmp_path
 ):

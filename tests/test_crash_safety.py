@@ -20,6 +20,8 @@ from skaudio import MFCC, PCEN, Deltas, MelSpectrogram, write_audacity_labels
 from skaudio._files import atomic_file, temporary_memmap
 from skaudio.datasets import load_folder, write_clips
 
+pytestmark = pytest.mark.stress
+
 pd = optional_import("pandas")
 
 SETTINGS = {"sample_rate": 8000, "duration": 0.2, "n_fft": 256, "hop_length": 32, "n_mels": 32}

@@ -111,6 +111,17 @@ def test_names_on_the_pages_exist(page):
         assert resolve(name) is not None, name
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_of_tests_on_the_pages_exist(page):
+    named = set(re.findall(r"\btest_\w+\.py\b", page.read_text(encoding="utf-8")))
+    assert named <= {path.name for path in (ROOT / "tests").rglob("*.py")}
+
+
+def test_the_version_to_cite_is_that_of_the_package():
+    told = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), flags=re.M)
+    assert told.group(1) == skaudio.__version__
+
+
 def test_names_that_do_not_exist_are_found():
     with pytest.raises(ModuleNotFoundError, match="load_clip"):
         resolve("skaudio.load_clip")
@@ -177,6 +188,7 @@ def fresh_workers():
 NEEDS_SKLEARN = {"sample_weight=trust": (1, 8)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", shown_code())
 def test_code_on_the_pages_runs(code, recordings, monkeypatch, fresh_workers):
     """As printed, but for one epoch on a second, with the smallest network of the family."""

@@ -11,6 +11,8 @@ from sklearn import config_context
 from skaudio.datasets import make_sound_events, write_clips
 from skaudio.nn.cnn import build_cnn
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 

@@ -64,6 +64,7 @@ def test_a_cache_without_locks_is_right_is_kept_and_warns_once(
         np.testing.assert_array_equal(mel.transform(tone_clips[0]), expected)
 
 
+@pytest.mark.slow
 def test_processes_without_locks_warn_once(tone_clips, tmp_path):
     expected = MelSpectrogram(**SETTINGS).fit_transform(tone_clips[0])
     mel = UnlockedMel(**SETTINGS, cache_dir=tmp_path, n_jobs=2)

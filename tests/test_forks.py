@@ -31,7 +31,10 @@ WAYS = (
     "asked", "asked, after loading", "loaded and asked", "trained", "asked in a child of a child",
     "asked in a pool",
 )  # fmt: skip
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+pytestmark = [
+    pytest.mark.stress,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from factories import make_mel
 from global_state import changes, global_state
-from seed_matrix import DroppingCNN, make_cnn, make_mel
+from seed_matrix import DroppingCNN, make_cnn
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
 
@@ -128,6 +129,7 @@ def test_everything_of_the_process_is_left_as_it_was(fitted, tmp_path, name):
     assert changes(before, global_state()) == {}
 
 
+@pytest.mark.slow
 def test_importing_skaudio_changes_no_more_than_its_dependencies_do():
     script = Path(__file__).with_name("global_state.py")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)

@@ -82,6 +82,7 @@ def test_what_is_written_goes_there(home, write):
     assert (home / "there").exists()
 
 
+@pytest.mark.slow
 def test_export_onnx_goes_there(home):
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)

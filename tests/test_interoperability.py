@@ -9,28 +9,16 @@ import joblib
 import numpy as np
 import pytest
 from backbones import SpectrogramEncoder, WaveformEncoder
-from networks import tiny_cnn
+from factories import make_classifier, make_mel, make_pipe
 from scipy.stats import loguniform
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio import DiffResResampler
 
 GUIDE = Path(__file__).parents[1] / "docs" / "user_guide.md"
-SETTINGS = {"sample_rate": 8000, "duration": 0.2, "n_fft": 256, "hop_length": 64, "n_mels": 16}
-
-
-def make_mel(**parameters):
-    return MelSpectrogram(**{**SETTINGS, **parameters})
-
-
-def make_pipe(backbone=tiny_cnn, **parameters):
-    """Spectrograms and a network, for clips of 0.2 s."""
-    settings = {"weights": None, "max_epochs": 6, "batch_size": 8, "lr": 5e-3, "random_state": 0}
-    clf = PretrainedCNN(backbone, **{**settings, **parameters})
-    return Pipeline([("mel", make_mel()), ("clf", clf)])
 
 
 def test_an_aeon_classifier_takes_the_bands_as_channels(tone_clips):
@@ -41,6 +29,7 @@ def test_an_aeon_classifier_takes_the_bands_as_channels(tone_clips):
     assert cross_val_score(pipe, paths, labels, cv=2).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_an_sktime_classifier_takes_the_bands_as_channels(tone_clips):
     sktime = pytest.importorskip("sktime.classification.feature_based", reason="needs sktime")
     paths, labels, _ = tone_clips
@@ -67,6 +56,7 @@ def test_imbalanced_learn_balances_paths_before_they_are_read(tone_clips, sample
     assert pipe.fit(column, labels).predict(column).shape == (20,)
 
 
+@pytest.mark.slow
 def test_a_random_search_draws_parameters_of_every_step(tone_clips):
     paths, labels, _ = tone_clips
     pipe = Pipeline([("mel", make_mel()), ("diffres", DiffResResampler(random_state=0)),
@@ -77,6 +67,7 @@ def test_a_random_search_draws_parameters_of_every_step(tone_clips):
     assert len(set(search.cv_results_["param_clf__lr"])) == 3
 
 
+@pytest.mark.slow
 def test_optuna_studies_parameters_of_a_pipeline(tone_clips, tmp_path):
     optuna = pytest.importorskip("optuna", reason="needs Optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -136,7 +127,7 @@ def test_skops_trusts_nothing_but_this_package(tone_clips, tmp_path):
     skops_io = pytest.importorskip("skops.io", reason="needs skops")
     paths, labels, _ = tone_clips
     pipe = Pipeline([("mel", make_mel()), ("diffres", DiffResResampler(random_state=0)),
-                     ("clf", make_pipe("test_resnet", max_epochs=1)["clf"])])  # fmt: skip
+                     ("clf", make_classifier("test_resnet", max_epochs=1))])  # fmt: skip
     skops_io.dump(pipe.fit(paths, labels), tmp_path / "pipe.skops")
     unknown = skops_io.get_untrusted_types(file=tmp_path / "pipe.skops")
     assert unknown
@@ -152,13 +143,18 @@ def as_waveforms(pipe):
     return Pipeline([("mel", mel), ("waves", waves), ("clf", pipe["clf"])])
 
 
+def pipe_with(backbone, **parameters):
+    return make_pipe(clf=make_classifier(backbone, **parameters))
+
+
 BACKBONES = {
-    "AST": (lambda: make_pipe(SpectrogramEncoder, max_epochs=10), 16),
-    "wav2vec 2.0": (lambda: as_waveforms(make_pipe(WaveformEncoder, max_epochs=12)), 16),
-    "timm": (lambda: make_pipe("test_efficientnet", max_epochs=4), 256),
+    "AST": (lambda: pipe_with(SpectrogramEncoder, max_epochs=10), 16),
+    "wav2vec 2.0": (lambda: as_waveforms(pipe_with(WaveformEncoder, max_epochs=12)), 16),
+    "timm": (lambda: pipe_with("test_efficientnet", max_epochs=4), 256),
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_network_from_elsewhere_learns_embeds_and_is_saved(tone_clips, tmp_path, name):
     pytest.importorskip("transformers", reason="needs transformers")

@@ -29,6 +29,7 @@ def run(tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", USES)
 def test_an_attribute_error_inside_a_dependency_names_the_dependency(run, use):
     done = run(USES[use], stub="import json\njson.no_such_thing\n")
@@ -41,6 +42,7 @@ def test_an_attribute_error_inside_a_dependency_names_the_dependency(run, use):
     assert "inner.py" in done.stderr  # of the cause
 
 
+@pytest.mark.slow
 def test_without_docstrings_the_option_of_python_is_named(run):
     stub = '"""Read and write sound."""\n__doc__.split()\nraise KeyError("with docstrings")\n'
     done = run(USES["from"], "-OO", stub=stub)

@@ -40,6 +40,7 @@ def test_thresholds_are_for_probabilities():
         f1_thresholds([[1], [1]], [[-1.0], [-3.0]])
 
 
+@pytest.mark.slow
 def test_no_other_threshold_has_a_better_f1(scored):
     y, scores = scored
     best = f1_thresholds(y, scores)

@@ -1,14 +1,15 @@
-"""Every public parameter takes a value, or refuses it by name; see benchmarks/parameters.py."""
+"""Every public parameter takes a value, or refuses it by name; see parameter_trials.py."""
 
 import numpy as np
 import pytest
 
 pytest.importorskip("hypothesis", reason="needs hypothesis")
 pytest.importorskip("pandas", reason="needs pandas")
+pytest.importorskip("resource", reason="needs bounds of memory, which Windows lacks")
 
 from api_pages import public_names
 from parameter_targets import missing_names, targets, untried_class
-from parameters import Fault, Target, try_parameter, try_value
+from parameter_trials import Fault, Target, try_parameter, try_value
 from sklearn.pipeline import make_pipeline
 
 from skaudio import MFCC, Deltas, MelSpectrogram, PretrainedCNN, dsp, load, save
@@ -20,6 +21,7 @@ def test_everything_public_is_tried():
     assert list(missing_names(public_names())) == []
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("name", sorted(targets()))
 def test_parameters_are_right_or_refused_by_name(name):
     target = targets()[name]

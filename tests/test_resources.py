@@ -13,12 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from factories import make_mel
 from networks import TinyCNN
-from seed_matrix import Crash, make_cnn, make_mel
+from seed_matrix import Crash, make_cnn
 from sklearn.pipeline import make_pipeline
 
 from skaudio import MAST, AudioError, DiffResResampler
 from skaudio.nn._device import OutOfMemoryError
+
+pytestmark = pytest.mark.stress
 
 
 class HungryCNN(TinyCNN):

@@ -15,6 +15,8 @@ from seed_matrix import (
     with_resumption,
 )
 
+pytestmark = pytest.mark.stress
+
 
 @pytest.fixture(scope="module")
 def task(tone_clips, tmp_path_factory):

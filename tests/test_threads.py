@@ -9,14 +9,17 @@ import time
 import joblib
 import numpy as np
 import pytest
+from factories import make_mel
 from networks import CountingMel
-from seed_matrix import MODELS, Task, digest, make_cnn, make_mel
+from seed_matrix import MODELS, Task, digest, make_cnn
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from thread_tools import LOOK_UP, answers, at_once
 
 from skaudio import DiffResResampler, PretrainedCNN
 from skaudio.nn.layers import ImageClassifier
+
+pytestmark = pytest.mark.stress
 
 N_THREADS = 8
 

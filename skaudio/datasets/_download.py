@@ -91,9 +91,7 @@ def fetch(
     import pooch
 
     owner = f"fetch_{source.name}"
-    for name, value in (("url", url), ("known_hash", known_hash)):
-        if not isinstance(value, str | None):
-            raise reject(name, owner, "a str or None", value)
+    _check_texts(owner, url=url, known_hash=known_hash)
     if folder is not None:
         folder = expand_home(need_path(folder, "folder", owner))
     folder = Path(pooch.os_cache("skaudio") if folder is None else folder)
@@ -133,6 +131,12 @@ def fetch(
             "kept: make room and call again to go on, or choose another folder",
         ) from err
     return _find_unpacked(files, source)
+
+
+def _check_texts(owner: str, *, url: str | None, known_hash: str | None) -> None:
+    for name, value in (("url", url), ("known_hash", known_hash)):
+        if not isinstance(value, str | None):
+            raise reject(name, owner, "a str or None", value)
 
 
 def _find_unpacked(files: Path, source: Source) -> Path:

@@ -1,8 +1,10 @@
 """Waveforms have full scale 1; what looks like integers is refused, or told."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 
+import factories
 import numpy as np
 import pytest
 import soundfile
@@ -15,19 +17,16 @@ from skaudio import (
     AudioError,
     AudioLimits,
     AudioWarning,
-    MelSpectrogram,
     check_audio,
     predict_windows,
 )
 from skaudio.audio import load_clip, stream_blocks
 
+make_mel = partial(factories.make_mel, duration=None, hop_length=128)
+
 RATE = 8000
 TONE = 0.3 * np.sin(np.arange(RATE) / 6)
 SCALES = [(2**15, 32768), (2**23, 8388608)]
-
-
-def make_mel(**parameters):
-    return MelSpectrogram(sample_rate=RATE, n_fft=256, hop_length=128, n_mels=16, **parameters)
 
 
 def write(path, wave, subtype="FLOAT"):

@@ -1,13 +1,14 @@
 """MelSpectrogram(channel="all"): every audio channel is an image channel of its own."""
 
+from functools import partial
+
+import factories
 import numpy as np
 import pytest
 import soundfile
-from networks import tiny_cnn
 from signals import tone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.pipeline import Pipeline
 
 from skaudio import (
     PCEN,
@@ -15,17 +16,13 @@ from skaudio import (
     AudioWarning,
     Deltas,
     DiffResResampler,
-    MelSpectrogram,
-    PretrainedCNN,
 )
 from skaudio.audio import load_clip
 from skaudio.features._feature_store import FeatureStore
 
-MEL = {"sample_rate": 8000, "duration": 0.25, "n_fft": 256, "hop_length": 64, "n_mels": 16}
-
-
-def make_mel(**parameters):
-    return MelSpectrogram(**{**MEL, "channel": "all", **parameters})
+MEL = {"duration": 0.25, "channel": "all"}
+make_mel = partial(factories.make_mel, **MEL)
+make_pipe = partial(factories.make_pipe, **MEL)
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +63,6 @@ def sides(tmp_path_factory):
         paths.append(str(folder / f"{i}.wav"))
         labels.append(["left", "right"][i % 2])
     return paths, np.array(labels)
-
-
-def make_pipe(*between, **mel):
-    clf = PretrainedCNN(tiny_cnn, weights=None, max_epochs=8, batch_size=8, lr=5e-3, random_state=0)
-    return Pipeline([("mel", make_mel(**mel)), *between, ("clf", clf)])
 
 
 def test_a_file_keeps_its_channels_also_when_resampled(paths, waves):

@@ -162,6 +162,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         check_audio(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_rows_need_no_pandas(tmp_path):
     path = write_tone(tmp_path / "a.wav")
     (row,) = report_files([path])

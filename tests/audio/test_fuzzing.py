@@ -1,4 +1,4 @@
-"""Damaged files: a short run of benchmarks/fuzz.py, and what long runs of it have found."""
+"""Damaged files: a few hundred of them, and what the long runs of benchmarks/fuzz.py have found."""
 
 import os
 from collections import Counter
@@ -6,10 +6,12 @@ from collections import Counter
 import numpy as np
 import pytest
 import soundfile
-from fuzz import fuzz, mutant_names
+from fuzzing import fuzz, mutant_names
 from mutants import make_seeds, mutate, read_seeds
 
 from skaudio.audio import AudioError, AudioWarning, load_clip, stream_blocks
+
+pytestmark = pytest.mark.stress
 
 
 @pytest.fixture(scope="module")

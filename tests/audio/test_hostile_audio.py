@@ -283,6 +283,7 @@ for path in sys.argv[2:]:
 LIARS = ["wav", "rf64", "w64", "caf", "aiff", "au", "flac", "ogg", "mp3"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs limits of memory as Linux has them")
 def test_headers_that_claim_gigabytes_take_no_memory(tmp_path):
     paths = [lying_file(tmp_path, kind) for kind in LIARS]

@@ -9,20 +9,15 @@ import pytest
 import soundfile
 import soxr
 from conftest import optional_import
+from factories import MEL, make_mel
 from networks import CountingMel, tiny_cnn
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
-from skaudio import AudioError, MelSpectrogram, PretrainedCNN
+from skaudio import AudioError, PretrainedCNN
 
 pd = optional_import("pandas")
-
-SETTINGS = {"sample_rate": 8000, "duration": 0.2, "n_fft": 256, "hop_length": 64, "n_mels": 16}
-
-
-def make_mel(**parameters):
-    return MelSpectrogram(**{**SETTINGS, **parameters})
 
 
 def in_memory(paths):
@@ -98,7 +93,7 @@ def test_without_duration_clips_of_any_kind_are_measured(tone_clips, rate):
 def test_content_decides_which_entry_of_the_cache_is_used(tone_clips, tmp_path):
     paths = tone_clips[0][:4]
     wave = {"array": np.sin(np.arange(1600)) / 2, "sampling_rate": 8000}
-    mel = CountingMel(**SETTINGS, cache_dir=tmp_path)
+    mel = CountingMel(**MEL, cache_dir=tmp_path)
     for _ in range(2):
         mel.fit_transform([*in_memory(paths), wave, {**wave, "sampling_rate": 4000}])
     renamed = [{**item, "path": f"other{i}.wav"} for i, item in enumerate(in_memory(paths))]

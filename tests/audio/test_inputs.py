@@ -5,8 +5,10 @@ import io
 import os
 import pickle
 import warnings
+from functools import partial
 from pathlib import Path
 
+import factories
 import numpy as np
 import pytest
 import soundfile
@@ -30,7 +32,6 @@ from skaudio import (
     PCEN,
     AudioError,
     AudioWarning,
-    MelSpectrogram,
     PretrainedCNN,
     check_audio,
     cost,
@@ -42,13 +43,9 @@ from skaudio.audio import _inputs, load_clip, probe_channels, probe_length, stre
 from skaudio.audio._inputs import EncodedClip, FileClip, SampledClip, as_clip, as_clips, as_rows
 from skaudio.inspection import SpectrogramDisplay
 
+make_mel = partial(factories.make_mel, n_mels=8)
+
 pd = optional_import("pandas")
-
-SETTINGS = {"sample_rate": RATE, "duration": 0.2, "n_fft": 256, "hop_length": 64, "n_mels": 8}
-
-
-def make_mel(**parameters):
-    return MelSpectrogram(**{**SETTINGS, **parameters})
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +140,7 @@ def test_a_search_splits_clips_in_memory(name, make, pipe):
 
 @pytest.mark.parametrize("name", ["bytes", "BytesIO", "open file", "pair of librosa"])
 def test_clips_in_memory_are_cached_by_content(name, make, tmp_path):
-    mel = CountingMel(**SETTINGS, cache_dir=tmp_path)
+    mel = CountingMel(**factories.MEL, cache_dir=tmp_path)
     first = mel.fit_transform(make(name))
     np.testing.assert_array_equal(mel.transform(make(name)), first)
     assert (tmp_path / "work.log").read_text().count("decoded ") == 4

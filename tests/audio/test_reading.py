@@ -164,30 +164,20 @@ def test_the_header_tells_the_length(tmp_path):
         probe_length(tmp_path / "b.flac", sample_rate=16_000)
 
 
-def make_bad_file(folder, kind):
-    """A file of the given kind of badness, and its path."""
-    path = folder / f"{kind}.wav"
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "empty":
-        path.touch()
-    elif kind == "text":
-        path.write_text("no sound here" * 50)
-    elif kind == "header":
-        write(path, np.zeros(0))
-    elif kind == "nan":
-        write(path, np.array([0.0, np.nan], np.float32), subtype="FLOAT")
-    elif kind == "large":
-        write(path, np.array([0.0, -1e30]), subtype="FLOAT")
-    elif kind == "overflow":
-        write(path, np.array([0.0, 1e300]), subtype="DOUBLE")
-    elif kind == "rate":
-        write(path, np.zeros(100), 2**31 - 1)
-    elif kind == "loop":
-        path.symlink_to(path)
-    return path
+# How to make what is no clip at a path.
+BAD_FILES = {
+    "missing": lambda path: None,
+    "folder": lambda path: path.mkdir(),
+    "pipe": lambda path: os.mkfifo(path),
+    "empty": lambda path: path.touch(),
+    "text": lambda path: path.write_text("no sound here" * 50),
+    "header": lambda path: write(path, np.zeros(0)),
+    "nan": lambda path: write(path, np.array([0.0, np.nan], np.float32), subtype="FLOAT"),
+    "large": lambda path: write(path, np.array([0.0, -1e30]), subtype="FLOAT"),
+    "overflow": lambda path: write(path, np.array([0.0, 1e300]), subtype="DOUBLE"),
+    "rate": lambda path: write(path, np.zeros(100), 2**31 - 1),
+    "loop": lambda path: path.symlink_to(path),
+}
 
 
 @pytest.mark.parametrize(
@@ -207,7 +197,8 @@ def make_bad_file(folder, kind):
     ],
 )
 def test_bad_files_are_named_with_the_reason(tmp_path, kind, reason):
-    path = make_bad_file(tmp_path, kind)
+    path = tmp_path / f"{kind}.wav"
+    BAD_FILES[kind](path)
     with pytest.raises(AudioError, match=reason) as caught:
         load_clip(path)
     assert caught.value.failures[0][0] == str(path)

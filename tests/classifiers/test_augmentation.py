@@ -1,20 +1,19 @@
 """Augmentation: what it takes, and that training does what it says."""
 
+from functools import partial
+
+import factories
 import numpy as np
 import pytest
 import torch
-from networks import tiny_cnn
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
-from skaudio import MAST, Augmentation, MelSpectrogram, PretrainedCNN
+from skaudio import MAST, Augmentation, MelSpectrogram
 from skaudio.classifiers.training._augmentation import Augmenter
 
-
-def make_classifier(**parameters):
-    settings = {"weights": None, "max_epochs": 4, "batch_size": 8, "lr": 5e-3, "random_state": 0}
-    return PretrainedCNN(tiny_cnn, **{**settings, **parameters})
+make_classifier = partial(factories.make_classifier, max_epochs=4)
 
 
 def brighten(clips):
@@ -129,6 +128,7 @@ def test_transforms_of_torch_audiomentations_plug_in(tone_clips):
     np.testing.assert_allclose(inverted, plain, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_automatic_choice_of_mast_is_what_its_docstring_says(images):
     X, y = images
     written = Augmentation(mixup=0.3, time_mask=0.2, freq_mask=0.2)

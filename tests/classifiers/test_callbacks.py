@@ -4,67 +4,20 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
+import factories
 import joblib
 import numpy as np
 import pytest
-import sklearn
-from networks import tiny_cnn
+from fit_tools import Counter, Recorder, needs_callbacks
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
 
-from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio import DiffResResampler, MelSpectrogram
 
-RECENT = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 9)
-needs_callbacks = pytest.mark.skipif(not RECENT, reason="scikit-learn < 1.9 has no callbacks")
-
-
-def make_classifier(**parameters):
-    settings = {"weights": None, "max_epochs": 4, "batch_size": 8, "lr": 5e-3, "random_state": 0}
-    return PretrainedCNN(tiny_cnn, **{**settings, **parameters})
-
-
-class Recorder:
-    """A callback of scikit-learn that writes down what it is told, and may stop a fit."""
-
-    max_propagation_depth = None
-
-    def __init__(self, stop_after=None):
-        self.told, self.scores, self.stop_after = [], [], stop_after
-
-    def setup(self, estimator, context):
-        self.told.append("setup")
-
-    def teardown(self, estimator, context):
-        self.told.append("teardown")
-
-    def on_fit_task_begin(self, estimator, context):
-        self.told.append(f"begin {context.task_name}")
-
-    def on_fit_task_end(self, estimator, context, *, X, y, fitted_estimator):
-        self.told.append(f"end {context.task_name}")
-        if context.task_name == "epoch":
-            self.scores.append((fitted_estimator, fitted_estimator.score(X, y)))
-            return len(self.scores) == self.stop_after
-        return False
-
-
-class Counter(Callback):
-    """A callback of skorch that counts epochs and may stop training."""
-
-    def __init__(self, stop_after=None):
-        self.stop_after = stop_after
-
-    def initialize(self):
-        self.epochs_ = 0
-        return self
-
-    def on_epoch_end(self, net, **kwargs):
-        self.epochs_ += 1
-        net.history.record("epochs_so_far", self.epochs_)
-        if self.epochs_ == self.stop_after:
-            raise KeyboardInterrupt
+make_classifier = partial(factories.make_classifier, max_epochs=4)
 
 
 @needs_callbacks
@@ -114,6 +67,7 @@ def test_callbacks_are_dismissed_where_a_fit_fails(images):
     assert not hasattr(clf, "_callback_fit_ctx")
 
 
+@pytest.mark.slow
 @needs_callbacks
 def test_progress_and_scores_of_a_search_over_a_pipeline_of_clips(tone_clips, capsys):
     pytest.importorskip("rich", reason="ProgressBar of scikit-learn needs rich")
@@ -163,6 +117,7 @@ def test_without_callbacks_nothing_is_printed(images, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_older_versions_of_scikit_learn_have_no_callbacks_and_fit_all_the_same(tmp_path):
     """Without `sklearn.callback` the estimators lack `set_callbacks`, and nothing else."""
     code = """

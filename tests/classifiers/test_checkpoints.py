@@ -13,22 +13,30 @@ from types import ModuleType
 import librosa
 import numpy as np
 import pytest
-import sklearn
 import torch
-from networks import TinyCNN, tiny_cnn
+from fit_tools import (
+    STEPS,
+    DropoutCNN,
+    Recorder,
+    Tilt,
+    assert_same,
+    describe_things,
+    louder,
+    make_classifier,
+    needs_callbacks,
+)
+from networks import TinyCNN
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
-from skaudio import MAST, Augmentation, DiffResResampler, PretrainedCNN
+from skaudio import MAST, Augmentation, DiffResResampler
 from skaudio.classifiers.training import _checkpoint
 from skaudio.classifiers.training._fit_digest import _describe
 from skaudio.classifiers.training._loop import _Net
 
-RECENT = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 9)
-STEPS = 5  # of an epoch
 SETTINGS = {
     "plain": {},
     "average": {"ema_decay": 0.9},
@@ -52,14 +60,6 @@ class Killed(Exception):
     """Stands for a process that ends in the middle of a step."""
 
 
-class DropoutCNN(TinyCNN):
-    """A network that draws random numbers."""
-
-    def __init__(self, in_channels, n_classes):
-        super().__init__(in_channels, n_classes)
-        self.insert(5, torch.nn.Dropout(0.2))
-
-
 @pytest.fixture
 def kill_after(monkeypatch):
     """Let training end after so many steps; tells how many are left."""
@@ -80,21 +80,7 @@ def kill_after(monkeypatch):
     return arm
 
 
-def make_classifier(**parameters):
-    settings = {"weights": None, "max_epochs": 4, "batch_size": 10, "lr": 5e-3, "random_state": 0}
-    return PretrainedCNN(DropoutCNN, **{**settings, **parameters})
-
-
-def assert_same(one, other, X):
-    """Two fitted classifiers are the same to the bit."""
-    assert one.history_ == other.history_
-    weights, others = (clf.net_.module_.state_dict() for clf in (one, other))
-    assert list(weights) == list(others)
-    for name, tensor in weights.items():
-        assert torch.equal(tensor, others[name]), name
-    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_killed_fit_goes_on_with_the_same_bits(hard_images, tmp_path, kill_after, name):
     X, y = hard_images
@@ -132,6 +118,7 @@ def tags_of(y):
     return np.column_stack([y == "dog", np.arange(len(y)) % 3 == 0, np.arange(len(y)) < 9]) * 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fit",
     [
@@ -157,6 +144,7 @@ def test_whatever_is_trained_on_goes_on(hard_images, tmp_path, kill_after, fit):
     assert_same(fit(clone(clf), X, y), whole, through)
 
 
+@pytest.mark.slow
 def test_masked_pretraining_is_not_repeated(hard_images, tmp_path, kill_after, monkeypatch):
     X, y = hard_images
     settings = {"pretrain": "masked", "pretrain_epochs": 2, "max_epochs": 2, "random_state": 0}
@@ -215,6 +203,7 @@ def test_a_finished_fit_is_read_from_a_folder_that_nobody_may_write_to(
     assert_same(make_classifier(max_epochs=1, checkpoint_dir=tmp_path).fit(X, y), whole, X)
 
 
+@pytest.mark.slow
 def test_folds_and_candidates_share_a_folder_and_a_search_goes_on(
     hard_images, tmp_path, kill_after
 ):
@@ -234,24 +223,8 @@ def test_folds_and_candidates_share_a_folder_and_a_search_goes_on(
     assert_same(search.best_estimator_, whole.best_estimator_, X)
 
 
-def louder(x):
-    return x + 1.0
-
-
 def darker(x):
     return x - 1.0
-
-
-class Tilt:
-    def __init__(self, slope):
-        self.slope = slope
-        self.names = {"a", "b", "c"}
-        self.layer = torch.nn.Linear(2, 1).requires_grad_(False)
-        torch.nn.init.constant_(self.layer.weight, slope)
-        torch.nn.init.zeros_(self.layer.bias)
-
-    def __call__(self, x):
-        return x + self.slope
 
 
 @pytest.fixture
@@ -278,6 +251,7 @@ CHANGES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_whatever_decides_the_result_makes_another_fit(hard_images, tmp_path, fits):
     clf = make_classifier(augment=Tilt(0.2), checkpoint_dir=tmp_path)
     for change in ({}, *CHANGES.values()):
@@ -627,29 +601,19 @@ def test_chunks_are_not_kept(hard_images, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not RECENT, reason="scikit-learn < 1.9 has no callbacks")
+@needs_callbacks
 def test_a_fit_that_a_callback_ended_leaves_nothing(hard_images, tmp_path):
-    from test_callbacks import Recorder
-
     clf = make_classifier(checkpoint_dir=tmp_path).set_callbacks(Recorder(stop_after=2))
     assert clf.fit(*hard_images).n_iter_ == 2
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not RECENT, reason="scikit-learn < 1.9 has no callbacks")
+@needs_callbacks
 def test_callbacks_hear_of_the_epochs_that_are_still_to_come(hard_images, interrupted):
-    from test_callbacks import Recorder
-
     clf, _ = interrupted
     recorder = Recorder()
     clf.set_callbacks(recorder).fit(*hard_images)
     assert [part.n_iter_ for part, _ in recorder.scores] == [3, 4]
-
-
-def describe_things():
-    """What names of fits are made of, for parameters of all kinds."""
-    things = [{"b", "a", "c"}, np.arange(3.0), Path("x"), tiny_cnn, Tilt(0.5), partial(louder, 1)]
-    return _describe([*things, Augmentation(custom=Tilt(0.5).__call__)], ())
 
 
 # Imports once, and trains in forks of itself. They end in the middle of an instruction after a
@@ -658,9 +622,9 @@ KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np, torch
-sys.path[:0] = sys.argv[2:]
+sys.path.insert(0, sys.argv[2])
 from skorch.callbacks import Callback
-from test_checkpoints import describe_things, fits_for_kills
+from fit_tools import describe_things, fits_for_kills
 print(describe_things().encode())
 torch.set_num_threads(1)
 draw, folder = random.Random(0), Path(sys.argv[1])
@@ -717,30 +681,15 @@ print(n_iter, all(map(np.array_equal, found, result(stopped, X))))
 """
 
 
-def fits_for_kills(folder):
-    """Classifiers, clips and labels."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(48, 16, 20)).astype(np.float32)
-    y = np.arange(48) % 2
-    settings = {"max_epochs": 6, "checkpoint_dir": Path(folder) / "checkpoints"}
-    augment = Augmentation(mixup=0.3, freq_mask=0.2)
-    yield make_classifier(**settings, ema_decay=0.9, augment=augment), X, y
-    resampled = DiffResResampler(0.5, random_state=0).fit_transform(X)
-    stopping = {"early_stopping": True, "n_iter_no_change": 4}
-    yield make_classifier(**settings, **stopping, schedule="step", lr_step_size=2), resampled, y
-
-
+@pytest.mark.stress
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_fits_of_killed_processes_go_on_with_the_same_bits(tmp_path):
-    folders = map(str, Path(__file__).parents[:2])
-    command = [sys.executable, "-c", KILLER, str(tmp_path), *folders]
+    command = [sys.executable, "-c", KILLER, str(tmp_path), str(Path(__file__).parents[1])]
     other = {**os.environ, "PYTHONHASHSEED": "1"}  # sets in another order
     run = subprocess.run(command, capture_output=True, text=True, env=other)
     assert run.returncode == 0, run.stderr
     described, *lines = run.stdout.splitlines()
-    assert described == repr(
-        describe_things().replace(f"{__name__}.", "test_checkpoints.").encode()
-    )
+    assert described == repr(describe_things().encode())
     results = [line.split() for line in lines]
     assert [result[1:] for result in results] == [["True", "True"]] * 2 + [["True"]]
     assert min(int(result[0]) for result in results) > 0  # kills, and epochs

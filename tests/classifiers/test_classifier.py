@@ -14,20 +14,16 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from networks import Interrupted, headless_cnn, tiny_cnn, variable_cnn
+from factories import make_classifier
+from networks import Interrupted, headless_cnn, variable_cnn
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
 from torch._dynamo.utils import counters
 
-from skaudio import Augmentation, PretrainedCNN
+from skaudio import Augmentation
 from skaudio.classifiers.training._task import draw_validation
 from skaudio.nn._data import ClipDataset
-
-
-def make_classifier(**parameters):
-    settings = {"weights": None, "max_epochs": 6, "batch_size": 8, "lr": 5e-3, "random_state": 0}
-    return PretrainedCNN(parameters.pop("backbone", tiny_cnn), **{**settings, **parameters})
 
 
 @pytest.mark.parametrize(
@@ -80,6 +76,7 @@ def test_one_channel_may_be_given_as_an_axis_or_not(images):
     np.testing.assert_array_equal(clf.predict_proba(X), clf.predict_proba(X[:, None]))
 
 
+@pytest.mark.slow
 def test_same_seed_gives_same_bits_and_another_seed_other_bits(images):
     X, y = images
     how = Augmentation(mixup=0.3, time_mask=0.3)
@@ -278,6 +275,7 @@ def test_a_batch_that_is_too_small_for_normalisation_is_explained(images):
         clf.fit(X[..., :4], y)
 
 
+@pytest.mark.slow
 def test_a_saved_classifier_answers_the_same_in_another_process(images, tmp_path):
     X, y = images
     clf = make_classifier(backbone="test_resnet", max_epochs=2).fit(X, y)
@@ -377,6 +375,7 @@ def test_partial_fit_follows_parameters_and_keeps_the_memory_of_the_optimiser(im
     assert not np.array_equal(still.predict_proba(X), moving.predict_proba(X))
 
 
+@pytest.mark.slow
 def test_read_only_clips_are_trained_on_without_a_warning(images):
     X, y = images
     X.flags.writeable = False
@@ -479,6 +478,7 @@ def test_a_model_trained_on_cuda_answers_alike_on_the_cpu(images):
     np.testing.assert_allclose(loaded.predict_proba(X), clf.predict_proba(X), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_average_of_the_weights_moves_less_than_the_weights(images):
     X, y = images
     start = make_classifier(max_epochs=1, lr=1e-9).fit(X, y)
@@ -558,6 +558,7 @@ def compiled(monkeypatch):
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 def test_a_compiled_network_gives_the_results_of_the_plain_one(images, compiled):
     X, y = images
     plain = make_classifier().fit(X, y)
@@ -572,6 +573,7 @@ def test_a_compiled_network_gives_the_results_of_the_plain_one(images, compiled)
     assert len(compiled) == 2
 
 
+@pytest.mark.slow
 def test_the_twentieth_network_of_a_process_is_compiled_too(images, compiled):
     X, y = images
     for width in range(20):
@@ -581,6 +583,7 @@ def test_the_twentieth_network_of_a_process_is_compiled_too(images, compiled):
         assert counters["stats"]["unique_graphs"] >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_a_network_is_compiled_for_speed(images):
     X, y = images

@@ -5,11 +5,10 @@ import signal
 
 import numpy as np
 import pytest
+from fit_tools import STEPS, Counter, DropoutCNN, assert_same, make_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from test_callbacks import Counter
-from test_checkpoints import STEPS, DropoutCNN, assert_same, make_classifier
 
 from skaudio import DiffResResampler
 from skaudio.classifiers._network import TrainedNetwork
@@ -98,6 +97,7 @@ def test_before_the_first_epoch_has_ended_everything_is_as_it_was(hard_images, p
     np.testing.assert_array_equal(clf.predict_proba(X), before)
 
 
+@pytest.mark.slow
 def test_a_pipeline_that_was_interrupted_can_be_used_and_trained_on(hard_images, press_after):
     X, y = hard_images
     resampler = DiffResResampler(0.5, random_state=0)

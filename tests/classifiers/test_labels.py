@@ -1,12 +1,14 @@
 """Clips with any number of labels, rare classes, and weights."""
 
+from functools import partial
+
+import factories
 import joblib
 import numpy as np
 import pytest
 import sklearn
 import torch
 from conftest import optional_import
-from networks import tiny_cnn
 from scipy.sparse import csr_array
 from sklearn import config_context
 from sklearn.exceptions import DataConversionWarning
@@ -20,7 +22,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skaudio import MAST, Augmentation, PretrainedCNN, report
+from skaudio import MAST, Augmentation, report
 from skaudio.classifiers._labels import MultiLabel
 from skaudio.classifiers.training._weights import check_groups
 from skaudio.datasets import write_clips
@@ -28,12 +30,9 @@ from skaudio.inspection import cluster_report
 from skaudio.metrics import f1_thresholds, mean_average_precision_scorer
 from skaudio.nn._data import Batches, ClipDataset
 
+make_classifier = partial(factories.make_classifier, max_epochs=12)
+
 pd = optional_import("pandas")
-
-
-def make_classifier(**parameters):
-    settings = {"weights": None, "max_epochs": 12, "batch_size": 8, "lr": 5e-3, "random_state": 0}
-    return PretrainedCNN(tiny_cnn, **{**settings, **parameters})
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +58,7 @@ def test_every_label_has_a_probability_of_its_own(tagged):
     assert clf.label_names_.tolist() == [0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clf", [make_classifier(), MAST(max_epochs=20, lr=3e-3, random_state=0)])
 def test_clips_without_any_label_and_with_all_are_learnt(tagged, clf):
     X, y = tagged

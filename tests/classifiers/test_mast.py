@@ -31,6 +31,7 @@ def make_mast(**parameters):
     return MAST(**{"max_epochs": 6, "random_state": 0, **parameters})
 
 
+@pytest.mark.slow
 def test_it_learns_is_saved_and_gives_the_same_bits(clips):
     X, y = clips
     first, second = make_mast().fit(X, y), clone(make_mast()).fit(X, y)
@@ -52,6 +53,7 @@ def test_embeddings_come_from_the_last_stage_or_from_all(clips):
     assert len(clf.get_feature_names_out()) == 480
 
 
+@pytest.mark.slow
 def test_it_is_trained_jointly_with_a_resampler(clips):
     X, y = clips
     pipe = make_pipeline(DiffResResampler(0.5, random_state=0), make_mast()).fit(X, y)
@@ -59,6 +61,7 @@ def test_it_is_trained_jointly_with_a_resampler(clips):
     assert pipe.score(X, y) > 0.9
 
 
+@pytest.mark.slow
 def test_masked_pretraining_learns_from_clips_without_labels(clips):
     X, y = clips
     clf = make_mast(pretrain="masked", pretrain_epochs=10, max_epochs=1, batch_size=40)
@@ -74,6 +77,7 @@ def test_masked_pretraining_learns_from_clips_without_labels(clips):
     assert clf.set_params(pretrain=None).fit(X, y).pretrain_history_ == []
 
 
+@pytest.mark.slow
 def test_where_training_goes_on_nothing_is_pretrained_again(clips):
     X, y = clips
     first = make_mast(pretrain="masked", pretrain_epochs=1, max_epochs=1, warm_start=True)
@@ -84,6 +88,7 @@ def test_where_training_goes_on_nothing_is_pretrained_again(clips):
     np.testing.assert_array_equal(again.predict_proba(X), without.fit(X, y).predict_proba(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_pretraining_has_the_precision_of_training(clips, monkeypatch, precision):
     X, _ = clips
@@ -102,6 +107,7 @@ def test_pretraining_has_the_precision_of_training(clips, monkeypatch, precision
     assert np.isfinite(clf.predict_proba(X)).all()
 
 
+@pytest.mark.slow
 def test_narrow_grids_give_the_same_bits_in_bfloat16():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(24, 16, 16)).astype(np.float32), np.arange(24) % 2
@@ -170,6 +176,7 @@ def test_clips_without_labels_must_go_with_the_others(clips):
         clf.fit(X, y, X_unlabeled=X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -201,6 +208,7 @@ def mvitv2_file(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_timms_weights_are_taken_from_a_file(clips, mvitv2_file):
     X, y = clips
     clf = make_mast(size="tiny", weights=mvitv2_file, freeze="backbone", max_epochs=1).fit(X, y)
@@ -227,6 +235,7 @@ def test_clips_of_one_and_of_thirty_seconds_are_classified(clips):
         assert np.isfinite(clf.predict_proba(X)).all()
 
 
+@pytest.mark.slow
 def test_clips_without_labels_come_through_the_pipeline(clips):
     X, y = clips
     with config_context(enable_metadata_routing=True):
@@ -241,6 +250,7 @@ def test_clips_without_labels_come_through_the_pipeline(clips):
         clone(clf).fit(resampler.fit_transform(X), y, X_unlabeled=X)
 
 
+@pytest.mark.slow
 def test_clips_are_answered_alike_alone_and_together(clips):
     X, y = clips
     clf = make_mast(max_epochs=2).fit(X, y)

@@ -24,6 +24,7 @@ def weights_file(tmp_path):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backbone",
     [
@@ -149,6 +150,7 @@ def test_the_learning_rate_warms_up_then_follows_the_schedule(images, schedule, 
     np.testing.assert_allclose(rates, expected, atol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "adam"])
 @pytest.mark.parametrize(
     "augmentation",
@@ -176,6 +178,7 @@ def test_a_callable_needs_no_timm(images, monkeypatch):
         make_cnn("resnet18").fit(*images)
 
 
+@pytest.mark.slow
 def test_images_are_resized_for_networks_that_need_it(images):
     X, y = images
     with pytest.raises(ValueError, match=r"cannot process clips of shape \(1, 16, 20\)"):
@@ -238,6 +241,7 @@ def test_imagenet_weights_without_network_name_the_way_out(images, monkeypatch, 
         make_cnn("resnet18", weights="imagenet").fit(*images)
 
 
+@pytest.mark.slow
 def test_real_imagenet_features_beat_random_ones(esc10, imagenet_file):
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import PredefinedSplit, cross_val_score

@@ -1,7 +1,9 @@
 """Statistics of normalisation layers: those of the training clips, through the final weights."""
 
 import warnings
+from functools import partial
 
+import factories
 import numpy as np
 import pytest
 import torch
@@ -9,13 +11,10 @@ from networks import tiny_cnn
 from skorch.callbacks import Callback
 from torch import nn
 
-from skaudio import Augmentation, PretrainedCNN
+from skaudio import Augmentation
 from skaudio.nn import _running_statistics as running_statistics
 
-
-def make_classifier(backbone=tiny_cnn, **parameters):
-    settings = {"weights": None, "max_epochs": 3, "batch_size": 8, "lr": 5e-3, "random_state": 0}
-    return PretrainedCNN(backbone, **{**settings, **parameters})
+make_classifier = partial(factories.make_classifier, max_epochs=3)
 
 
 def three_classes():

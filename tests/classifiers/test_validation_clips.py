@@ -1,22 +1,17 @@
 """Validation clips that the user gives, through a pipeline too, and groups that stay together."""
 
+import factories
 import numpy as np
 import pytest
 from conftest import optional_import
-from networks import tiny_cnn
+from factories import make_classifier
 from sklearn import config_context
 from sklearn.model_selection import GridSearchCV, GroupKFold
-from sklearn.pipeline import Pipeline
 
-from skaudio import MAST, DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio import MAST, DiffResResampler
 from skaudio.classifiers.training._task import draw_validation
 
 pd = optional_import("pandas")
-
-
-def make_classifier(**parameters):
-    settings = {"weights": None, "max_epochs": 6, "batch_size": 8, "lr": 5e-3, "random_state": 0}
-    return PretrainedCNN(tiny_cnn, **{**settings, **parameters})
 
 
 @pytest.fixture
@@ -29,8 +24,7 @@ def make_pipe(*between, **parameters):
     """Raw clips to validate on take the same way as those to train on."""
     clf = make_classifier(early_stopping=True, **parameters)
     clf.set_fit_request(X_val=True, y_val=True, groups=True)
-    mel = MelSpectrogram(sample_rate=8000, duration=0.2, n_fft=256, hop_length=64, n_mels=16)
-    return Pipeline([("mel", mel), *between, ("clf", clf)], transform_input=["X_val"])
+    return factories.make_pipe(*between, clf=clf).set_params(transform_input=["X_val"])
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])

@@ -251,6 +251,7 @@ def test_an_error_before_the_first_row_leaves_the_output_empty(run, data, tmp_pa
     assert err.endswith("error: --epochs must be an int >= 1, got 0.\n")
 
 
+@pytest.mark.slow
 def test_audio_of_other_formats_is_named(run, model, data, tmp_path):
     shutil.copytree(data, tmp_path / "data")
     extra = [tmp_path / "data" / "low" / name for name in ("a.m4a", "b.WMA", "c.3gpp", "d.mov")]
@@ -387,6 +388,7 @@ def test_a_report_trains_folds_or_takes_your_word(model, data, tmp_path, capsys)
     assert "--held-out: not allowed with argument --cv" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [[], ["--held-out"], ["--cv"]])
 def test_report_says_which_clips_the_model_was_judged_on(run, model, data, tmp_path, how):
     status, rows, err = run("report", model, data, "-o", tmp_path / "report.html", *how)
@@ -509,6 +511,7 @@ def test_warnings_are_one_line_without_source(run, data, monkeypatch):
     assert run("check", data)[2] == "skaudio: warning: first second\n"
 
 
+@pytest.mark.slow
 def test_damaged_files_are_named_once_each(run, data, tmp_path):
     folder = tmp_path / "data"
     shutil.copytree(data, folder)
@@ -532,6 +535,7 @@ def test_an_interrupted_fit_leaves_no_file(run, data, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_fit_goes_on_where_it_was_interrupted(run, data, tmp_path, monkeypatch):
     command = ("fit", data, "--model", tmp_path / "m", *SMALL, "--cv", "-q", "--sample-rate", RATE)
     command = (*command, "--checkpoint-dir", tmp_path / "checkpoints")
@@ -576,6 +580,7 @@ def start(*arguments, before=(), closed=()):
     return subprocess.Popen(command, env=environment, preexec_fn=close, **pipes)
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_classifies_and_exits_with_the_status(model, data):
     process = start("predict", model, data / "low" / "1.wav", "missing.wav")
     out, err = process.communicate(timeout=60)
@@ -585,6 +590,7 @@ def test_a_process_of_its_own_classifies_and_exits_with_the_status(model, data):
     assert err == "skaudio: cannot read missing.wav: no such file\n"
 
 
+@pytest.mark.slow
 def test_it_ends_quietly_when_nobody_reads_on(tmp_path):
     for number in range(1500):  # more than a pipe holds
         (tmp_path / f"{'long_name_' * 10}{number}.wav").touch()
@@ -643,6 +649,7 @@ def test_a_command_needs_no_standard_streams(model, data, tmp_path, monkeypatch,
     assert main(["check", str(tmp_path)]) == 2
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("closed", [(1,), (0, 1, 2)])
 def test_a_process_needs_no_standard_streams(data, closed):
@@ -664,6 +671,7 @@ def test_what_libraries_write_to_a_closed_stream_is_in_no_file(tmp_path):
     assert (tmp_path / "model").read_bytes() == b"model"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
 @pytest.mark.parametrize(("stream", "status"), [("stdout", 2), ("stderr", 0)])
 def test_an_output_that_is_full_is_an_error_and_remarks_are_none(data, stream, status):
@@ -677,6 +685,7 @@ def test_an_output_that_is_full_is_an_error_and_remarks_are_none(data, stream, s
         assert ended.stderr == "skaudio: error: [Errno 28] No space left on device\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["numpy", "soundfile", "torch"])
 def test_ctrl_c_during_imports_is_one_line(data, tmp_path, module):
     (tmp_path / "early").mkdir()

@@ -1,6 +1,5 @@
 import bz2
 import gzip
-import io
 import lzma
 import os
 import stat
@@ -11,36 +10,12 @@ import zipfile
 from contextlib import suppress
 
 import pytest
+from factories import make_tar, make_zip
 
 from skaudio.datasets._archive import MAX_DEPTH, MAX_MEMBERS, unpack_archive
 
 hypothesis = pytest.importorskip("hypothesis", reason="needs hypothesis")
 given, settings, st = hypothesis.given, hypothesis.settings, hypothesis.strategies
-
-
-def make_zip(*members):
-    """A zip of pairs (name or ZipInfo, content), the names as they are given."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members:
-            info = name if isinstance(name, zipfile.ZipInfo) else zipfile.ZipInfo("x")
-            if info is not name:
-                info.filename = name  # ZipInfo(name) would mend it
-                info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, content)
-            archive.NameToInfo.clear()  # or it warns where a name stands there twice
-    return buffer.getvalue()
-
-
-def make_tar(*members, compress=bytes):
-    """A tar of pairs (name or TarInfo, content)."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, content in members:
-            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return compress(buffer.getvalue())
 
 
 def special(name, kind, linkname="", mode=0o644):

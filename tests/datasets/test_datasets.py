@@ -1,7 +1,7 @@
 import csv
+import gzip
 import hashlib
 import http.server
-import io
 import os
 import tarfile
 import threading
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import shared_folder
+from factories import make_tar, make_zip
 
 from skaudio import AudioError, MelSpectrogram
 from skaudio.audio import _formats, load_clip
@@ -574,24 +575,19 @@ COMMANDS = {
 }
 
 
-def make_zip(files):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
+def zip_of(files):
+    return make_zip(*files.items(), compression=zipfile.ZIP_STORED)
 
 
-def make_tar(files, *, link=None):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            if link is not None:
-                member.type, member.linkname, member.size = tarfile.SYMTYPE, link, 0
-            archive.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
+def tar_of(files):
+    return make_tar(*files.items(), compress=gzip.compress)
+
+
+def link_to(target):
+    """What a tar says of a link."""
+    info = tarfile.TarInfo("link")
+    info.type, info.linkname = tarfile.SYMTYPE, target
+    return info
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -649,9 +645,9 @@ def fetch(function, server, folder, content, **options):
 @pytest.mark.parametrize(
     ("function", "content", "labels", "groups"),
     [
-        (fetch_esc50, make_zip(ESC50), ["dog", "cat"], [1, 2]),
-        (fetch_fsdd, make_zip(FSDD), ["3", "7"], ["bob", "ann"]),
-        (fetch_speech_commands, make_tar(COMMANDS), ["no", "yes"], ["1a", "0f"]),
+        (fetch_esc50, zip_of(ESC50), ["dog", "cat"], [1, 2]),
+        (fetch_fsdd, zip_of(FSDD), ["3", "7"], ["bob", "ann"]),
+        (fetch_speech_commands, tar_of(COMMANDS), ["no", "yes"], ["1a", "0f"]),
     ],
     ids=["esc50", "fsdd", "speech_commands"],
 )
@@ -669,12 +665,12 @@ def test_a_file_instead_of_a_folder_is_named(tmp_path, server, function):
     (tmp_path / "file").touch()
     message = rf"folder of {function.__name__} must be a folder .* got .*file"
     with pytest.raises(ValueError, match=message):
-        fetch(function, server, tmp_path / "file", make_zip(FSDD))
+        fetch(function, server, tmp_path / "file", zip_of(FSDD))
     assert not server.requests
 
 
 def test_esc10_is_a_part_of_esc50(tmp_path, server):
-    paths, labels, _ = fetch(fetch_esc50, server, tmp_path, make_zip(ESC50), subset="esc10")
+    paths, labels, _ = fetch(fetch_esc50, server, tmp_path, zip_of(ESC50), subset="esc10")
     assert (len(paths), list(labels)) == (1, ["dog"])
     with pytest.raises(ValueError, match="subset of fetch_esc50 must be None or 'esc10', got 'x'"):
         fetch_esc50(tmp_path, subset="x")
@@ -682,7 +678,7 @@ def test_esc10_is_a_part_of_esc50(tmp_path, server):
 
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_broken_download_goes_on_where_it_stopped(tmp_path, server, ranges):
-    content = make_zip({**FSDD, "fsdd-1/recordings/1_ann_0.wav": bytes(200_000)})
+    content = zip_of({**FSDD, "fsdd-1/recordings/1_ann_0.wav": bytes(200_000)})
     server.break_after, server.ranges = 150_000, ranges
     with pytest.raises(ConnectionError, match="Call again to go on"):
         fetch(fetch_fsdd, server, tmp_path, content)
@@ -693,14 +689,14 @@ def test_a_broken_download_goes_on_where_it_stopped(tmp_path, server, ranges):
 
 def test_a_wrong_checksum_leaves_nothing(tmp_path, server):
     with pytest.raises(ValueError, match=rf"expected archive from {server.url}"):
-        fetch(fetch_fsdd, server, tmp_path, make_zip(FSDD), known_hash="sha256:" + "0" * 64)
+        fetch(fetch_fsdd, server, tmp_path, zip_of(FSDD), known_hash="sha256:" + "0" * 64)
     assert not list(tmp_path.iterdir())
 
 
 def test_wrong_recordings_are_noticed_without_a_checksum_from_the_user(
     tmp_path, server, monkeypatch
 ):
-    server.content = make_zip(FSDD)
+    server.content = zip_of(FSDD)
     known_hash = hashlib.sha256(server.content).hexdigest()
     monkeypatch.setattr(_fetch, "_FSDD", replace(_fetch._FSDD, known_hash=known_hash))
     with pytest.raises(ValueError, match="files in recordings have the sha256"):
@@ -711,13 +707,13 @@ def test_wrong_recordings_are_noticed_without_a_checksum_from_the_user(
 @pytest.mark.parametrize(
     "content",
     [
-        make_zip({**FSDD, "../outside.txt": b"x"}),
-        make_zip({**FSDD, "/tmp/outside.txt": b"x"}),
-        make_tar({**FSDD, "../outside.txt": b"x"}),
-        make_tar({**FSDD, "a/../../outside.txt": b"x"}),
-        make_tar({"link": b""}, link="/etc"),
+        zip_of({**FSDD, "../outside.txt": b"x"}),
+        zip_of({**FSDD, "/tmp/outside.txt": b"x"}),
+        tar_of({**FSDD, "../outside.txt": b"x"}),
+        tar_of({**FSDD, "a/../../outside.txt": b"x"}),
+        make_tar((link_to("/etc"), b"")),
         b"no archive at all",
-        make_zip({"readme": b"x"}),
+        zip_of({"readme": b"x"}),
     ],
     ids=["zip up", "zip root", "tar up", "tar deep", "tar link", "garbage", "other"],
 )

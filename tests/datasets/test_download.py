@@ -198,6 +198,7 @@ def test_a_process_that_was_killed_while_unpacking_is_tidied_up_after(tmp_path, 
     assert names(tmp_path) == ["files"]
 
 
+@pytest.mark.slow
 def test_of_several_processes_one_downloads(tmp_path, server):
     url = f"{server.url}/slow"
     with start(tmp_path, url) as first, start(tmp_path, url) as second:

@@ -17,6 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skaudio import AudioError, MelSpectrogram, PretrainedCNN
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"sample_rate": 8000, "duration": 0.2, "n_fft": 256, "hop_length": 64, "n_mels": 16}
 
 

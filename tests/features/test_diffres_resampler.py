@@ -3,13 +3,14 @@
 import pickle
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import factories
 import joblib
 import numpy as np
 import pytest
 import torch
-from networks import tiny_cnn
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
@@ -18,9 +19,11 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_s
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skaudio import MFCC, DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio import MFCC, DiffResResampler, MelSpectrogram
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.diffres import DiffRes
+
+make_classifier = partial(factories.make_classifier, max_epochs=8)
 
 
 @pytest.fixture
@@ -35,11 +38,6 @@ def events():
         X[clip, 5 if y[clip] == "high" else 2, start : start + 3] += 5
         where[clip, start : start + 3] = True
     return X, y, where
-
-
-def make_classifier(**parameters):
-    settings = {"weights": None, "max_epochs": 8, "batch_size": 8, "lr": 5e-3, "random_state": 0}
-    return PretrainedCNN(tiny_cnn, **{**settings, **parameters})
 
 
 def make_pipe(**parameters):
@@ -61,6 +59,7 @@ def test_budget_is_a_share_or_a_number_of_frames(events):
         assert DiffResResampler(budget).fit_transform(X).shape == (60, 3, 8, n_frames)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["average", "average-max", "conv-average"])
 def test_the_methods_of_comparison_give_one_channel(events, method):
     X, y, _ = events
@@ -85,6 +84,7 @@ def test_fit_transform_equals_fit_and_transform(events):
     np.testing.assert_array_equal(np.asarray(together), np.asarray(apart))
 
 
+@pytest.mark.slow
 def test_training_is_joint_and_finds_the_events(events):
     X, y, where = events
     pipe = make_pipe(diffres__budget=0.1, clf__max_epochs=15).fit(X, y)
@@ -97,6 +97,7 @@ def test_training_is_joint_and_finds_the_events(events):
     assert pipe.score(X, y) > 0.9
 
 
+@pytest.mark.slow
 def test_the_classifier_trains_a_copy_and_leaves_the_step_alone(events):
     X, y, _ = events
     resampler = DiffResResampler(0.25, random_state=0)
@@ -110,6 +111,7 @@ def test_the_classifier_trains_a_copy_and_leaves_the_step_alone(events):
     np.testing.assert_array_equal(importance(first, X), importance(alone, X))
 
 
+@pytest.mark.slow
 def test_memory_changes_nothing_on_the_first_and_second_fit(events, tmp_path):
     X, y, _ = events
     plain = make_pipe().fit(X, y)
@@ -119,6 +121,7 @@ def test_memory_changes_nothing_on_the_first_and_second_fit(events, tmp_path):
         np.testing.assert_array_equal(importance(cached["clf"], X), importance(plain["clf"], X))
 
 
+@pytest.mark.slow
 def test_a_step_that_passes_things_on_keeps_the_training_joint(events):
     X, y, _ = events
     steps = make_pipe().steps
@@ -139,6 +142,7 @@ def test_a_step_that_computes_sees_the_resampled_array_and_ends_the_joint_traini
     assert pipe["clf"].input_shape_ == (3, 8, 15)
 
 
+@pytest.mark.slow
 def test_copies_files_and_searches_behave(events, tmp_path):
     X, y, _ = events
     pipe = make_pipe().fit(X, y)
@@ -150,6 +154,7 @@ def test_copies_files_and_searches_behave(events, tmp_path):
     assert joblib.hash(pipe) == joblib.hash(make_pipe().fit(X, y))
 
 
+@pytest.mark.slow
 def test_a_saved_pipeline_answers_the_same_in_a_new_process(events, tmp_path):
     X, y, _ = events
     pipe = make_pipe().fit(X, y)
@@ -164,6 +169,7 @@ def test_a_saved_pipeline_answers_the_same_in_a_new_process(events, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), pipe.predict_proba(X))
 
 
+@pytest.mark.slow
 def test_skops_loads_a_pipeline_while_trusting_only_this_package(events, tmp_path):
     skops_io = pytest.importorskip("skops.io", reason="needs skops")
     X, y, _ = events
@@ -175,6 +181,7 @@ def test_skops_loads_a_pipeline_while_trusting_only_this_package(events, tmp_pat
     np.testing.assert_array_equal(loaded.predict_proba(X), pipe.predict_proba(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_search_over_hop_and_budget_on_paths(tone_clips, tmp_path, n_jobs):
     paths, labels, _ = tone_clips
@@ -193,6 +200,7 @@ def test_a_search_over_hop_and_budget_on_paths(tone_clips, tmp_path, n_jobs):
     assert scores[1] == alone.mean()
 
 
+@pytest.mark.slow
 def test_threads_and_processes_give_the_same_bits(events):
     X, y, _ = events
     pipe = make_pipe(clf__max_epochs=2)
@@ -203,6 +211,7 @@ def test_threads_and_processes_give_the_same_bits(events):
         np.testing.assert_array_equal(alone, together)
 
 
+@pytest.mark.slow
 def test_folds_of_a_resampled_array_are_trained_jointly(events):
     X, y, _ = events
     array = DiffResResampler(0.25, random_state=0).fit_transform(X)
@@ -212,6 +221,7 @@ def test_folds_of_a_resampled_array_are_trained_jointly(events):
     )
 
 
+@pytest.mark.slow
 def test_members_of_a_vote_each_train_their_own(events):
     X, y, _ = events
     vote = VotingClassifier(
@@ -223,6 +233,7 @@ def test_members_of_a_vote_each_train_their_own(events):
     assert pipe.score(X, y) > 0.9
 
 
+@pytest.mark.slow
 def test_the_budget_can_be_changed_without_fitting_again(events):
     X, y, _ = events
     pipe = make_pipe().fit(X, y)
@@ -235,6 +246,7 @@ def test_the_budget_can_be_changed_without_fitting_again(events):
     np.testing.assert_array_equal(pipe.set_params(diffres__budget=0.25).predict_proba(X), before)
 
 
+@pytest.mark.slow
 def test_other_numbers_of_frames_can_be_predicted(events):
     X, y, _ = events
     pipe = make_pipe().fit(X, y)
@@ -259,6 +271,7 @@ def test_a_classifier_of_plain_arrays_takes_resampled_ones_as_numbers(events):
     np.testing.assert_array_equal(clf.predict_proba(array), clf.predict_proba(np.asarray(array)))
 
 
+@pytest.mark.slow
 def test_warm_starts_and_chunks_go_on_with_the_trained_copy(events):
     X, y, _ = events
     array = DiffResResampler(0.25, random_state=0).fit_transform(X)
@@ -297,6 +310,7 @@ def test_fit_leaves_the_statistics_of_all_training_clips(events):
     np.testing.assert_allclose(spread, gain, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_a_chunk_moves_the_statistics_but_does_not_replace_them(events):
     X, y, _ = events
     pipe = make_pipe().fit(X, y)
@@ -341,6 +355,7 @@ def test_pretraining_behind_another_step_sees_what_comes_out_of_it(events):
         torch.testing.assert_close(mine, other)
 
 
+@pytest.mark.slow
 def test_early_stopping_takes_the_front_end_back_too(events):
     X, y, _ = events
     y = np.random.default_rng(3).permutation(y)
@@ -352,6 +367,7 @@ def test_early_stopping_takes_the_front_end_back_too(events):
     np.testing.assert_array_equal(importance(clf, X), importance(longer, X))
 
 
+@pytest.mark.slow
 def test_pretraining_serves_ordinary_classifiers(events):
     X, y, where = events
     flat = FunctionTransformer(lambda a: np.asarray(a)[:, 1].max(-1))
@@ -404,6 +420,7 @@ def test_an_aeon_classifier_takes_the_merged_bands_as_channels(events):
     assert pipe.fit(X[:40], y[:40]).score(X[40:], y[40:]) > 0.8
 
 
+@pytest.mark.slow
 def test_steps_chain(events):
     X, y, _ = events
     pipe = make_pipeline(

@@ -1,5 +1,6 @@
 """Log-mel back to waveforms, of whole spectrograms and of what a resampler kept."""
 
+import factories
 import joblib
 import numpy as np
 import pytest
@@ -26,14 +27,11 @@ def waves():
 
 
 def make_pipe(*between, **mel):
-    settings = {**MEL, "duration": 0.2, "n_mels": 16, **mel}
-    clf = PretrainedCNN(tiny_cnn, weights=None, max_epochs=8, batch_size=8, lr=5e-3, random_state=0)
-    return Pipeline([
-        ("mel", MelSpectrogram(**settings)), *between,
-        ("diffres", DiffResResampler(0.25, random_state=0)), ("clf", clf),
-    ])  # fmt: skip
+    resampler = DiffResResampler(0.25, random_state=0)
+    return factories.make_pipe(*between, ("diffres", resampler), **mel)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -92,6 +90,7 @@ def test_short_clips_keep_their_length(duration, center):
     assert np.isfinite(again).all()
 
 
+@pytest.mark.slow
 def test_the_seed_decides_and_the_number_of_jobs_does_not(waves):
     mel = MelSpectrogram(**MEL)
     log_mel = mel.fit_transform(waves)
@@ -113,6 +112,7 @@ def test_more_rounds_come_closer(waves):
     assert errors[1] < 0.7 * errors[0]
 
 
+@pytest.mark.slow
 def test_channels_come_back_apart(waves):
     mel = MelSpectrogram(**MEL, channel="all")
     log_mel = mel.fit_transform(np.stack([waves[:2], waves[1:]]))
@@ -173,6 +173,7 @@ def test_what_does_not_know_where_its_frames_come_from_is_refused(waves):
             resampler.inverse_transform(X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("between", [(), (("pcen", PCEN(duration=0.2)),),
                                      (("pcen", PCEN(duration=0.2, trainable=True)),)],
                          ids=["", "pcen", "trained pcen"])  # fmt: skip
@@ -194,6 +195,7 @@ def test_a_pipeline_tells_what_its_network_kept(tone_clips, in_network, between)
         assert 0.8 < peak / freq < 1.2
 
 
+@pytest.mark.slow
 def test_the_trained_network_is_asked_and_not_the_step():
     rng = np.random.default_rng(0)
     X = rng.normal(-6, 0.5, size=(40, 8, 60)).astype(np.float32)

@@ -5,8 +5,10 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+import factories
 import joblib
 import numpy as np
 import pytest
@@ -18,14 +20,12 @@ from sklearn.base import clone
 from skaudio import AudioError, MelSpectrogram, dsp
 from skaudio._files import check_folder
 
+SETTINGS = {**factories.MEL, "duration": 0.25}
+make_mel = partial(factories.make_mel, duration=0.25)
+
 pd = optional_import("pandas")
 
-SETTINGS = {"sample_rate": 8000, "duration": 0.25, "n_fft": 256, "hop_length": 64, "n_mels": 16}
 SILENCE = np.float32(np.log(dsp.LOG_FLOOR))
-
-
-def make_mel(**parameters):
-    return MelSpectrogram(**{**SETTINGS, **parameters})
 
 
 @pytest.fixture(scope="module")
@@ -378,6 +378,7 @@ def test_without_cached_waveforms_the_cache_holds_spectrograms_only(paths, waves
         assert len(list((tmp_path / folder).rglob("*.npy"))) == len(paths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_result_on_disk_has_the_same_bits_and_goes_with_the_array(paths, tmp_path, n_jobs):
     mel = make_mel(memmap_dir=tmp_path, n_jobs=n_jobs)

@@ -1,17 +1,15 @@
 """PCEN: the arithmetic of librosa, in a pipeline, and trained with a classifier."""
 
+import factories
 import joblib
 import librosa
 import numpy as np
 import pytest
-from networks import tiny_cnn
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import Pipeline
 
-from skaudio import PCEN, DiffResResampler, MelSpectrogram, PretrainedCNN, cost, dsp
+from skaudio import PCEN, DiffResResampler, cost, dsp
 from skaudio.nn._differentiable import DifferentiableArray
 
-MEL = {"sample_rate": 8000, "duration": 0.2, "n_fft": 256, "hop_length": 64, "n_mels": 16}
 FRAMES = {"sample_rate": 8000, "hop_length": 64}
 
 
@@ -28,13 +26,8 @@ def energy_of(log_mel):
 
 
 def make_pipe(pcen=None, between=(), **mel):
-    classifier = PretrainedCNN(
-        tiny_cnn, weights=None, max_epochs=8, batch_size=8, lr=5e-3, random_state=0
-    )
     pcen = PCEN(**FRAMES) if pcen is None else pcen
-    return Pipeline(
-        [("mel", MelSpectrogram(**{**MEL, **mel})), ("pcen", pcen), *between, ("clf", classifier)]
-    )
+    return factories.make_pipe(("pcen", pcen), *between, **mel)
 
 
 @pytest.mark.parametrize("trainable", [False, True])
@@ -103,7 +96,7 @@ def test_arrays_keep_their_axes(log_mel):
 def test_a_search_over_hops_keeps_the_time_constant_where_the_duration_is_known(tone_clips):
     paths, _, _ = tone_clips
     for hop_length in (16, 32, 64):
-        X = MelSpectrogram(**{**MEL, "hop_length": hop_length}).fit_transform(paths[:2])
+        X = factories.make_mel(hop_length=hop_length).fit_transform(paths[:2])
         known = PCEN(duration=0.2, time_constant=0.05).fit(X)
         told = PCEN(sample_rate=8000, hop_length=hop_length, time_constant=0.05).fit(X)
         assert known.b_ == pytest.approx(told.b_, rel=0.05)
@@ -134,6 +127,7 @@ def test_a_classifier_trains_it_and_the_step_stays_as_it_was(tone_clips):
     np.testing.assert_allclose(np.asarray(pipe["pcen"].transform(X))[:, 0], fixed, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainable", [False, True])
 @pytest.mark.parametrize("in_network", [False, True])
 @pytest.mark.parametrize("between", [(), (("diffres", DiffResResampler(0.5, random_state=0)),)],

@@ -14,6 +14,8 @@ from sklearn.preprocessing import FunctionTransformer, normalize
 from skaudio import DiffResResampler, PretrainedCNN
 from skaudio.inspection import EmbeddingDisplay, cluster_report
 
+pytestmark = pytest.mark.usefixtures("plt")
+
 pd = optional_import("pandas")
 
 NAMES = ("nmi", "ami", "ari", "v_measure", "homogeneity", "completeness", "silhouette",
@@ -26,16 +28,6 @@ class StagedCNN(PretrainedCNN):
     def transform_stages(self, X):
         last = self.transform(X)
         return [last[:, ::2], last]
-
-
-@pytest.fixture(autouse=True)
-def plt():
-    """pyplot without windows, its figures closed afterwards."""
-    pytest.importorskip("matplotlib").use("Agg")
-    import matplotlib.pyplot as plt
-
-    yield plt
-    plt.close("all")
 
 
 def blobs(n_classes=3, n_per_class=12, *, noise=0.05):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from factories import make_events
 from networks import tiny_cnn
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -16,20 +17,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN, cost
-from skaudio.datasets import make_sound_events
 from skaudio.inspection import BudgetCurveDisplay, FrameImportanceDisplay, frame_importance
 
+pytestmark = pytest.mark.usefixtures("plt")
+
 RATE, HOP, DURATION = 8000, 80, 1.2
-
-
-@pytest.fixture(autouse=True)
-def plt():
-    """pyplot without windows, its figures closed afterwards."""
-    pytest.importorskip("matplotlib").use("Agg")
-    import matplotlib.pyplot as plt
-
-    yield plt
-    plt.close("all")
 
 
 def make_pipe(budget=0.25, *, method="diffres", **mel):
@@ -42,9 +34,7 @@ def make_pipe(budget=0.25, *, method="diffres", **mel):
 
 @pytest.fixture(scope="module")
 def clips():
-    settings = {"sample_rate": RATE, "duration": DURATION, "n_folds": 2, "random_state": 0}
-    waves, labels, _ = make_sound_events(16, 2, difficulty=0.0, **settings)
-    return waves, labels
+    return make_events(duration=DURATION)
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,7 @@ from skorch.callbacks import Callback
 from skaudio import PretrainedCNN
 from skaudio.inspection import LearningCurveDisplay
 
-
-@pytest.fixture(autouse=True)
-def plt():
-    """pyplot without windows, its figures closed afterwards."""
-    pytest.importorskip("matplotlib").use("Agg")
-    import matplotlib.pyplot as plt
-
-    yield plt
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("plt")
 
 
 def make_clf(**params):

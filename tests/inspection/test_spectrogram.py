@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import optional_import
+from factories import make_events
 from networks import tiny_cnn
 from signals import tone
 from sklearn.exceptions import NotFittedError
@@ -15,8 +16,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import MAST, AudioError, DiffResResampler, MelSpectrogram, PretrainedCNN
-from skaudio.datasets import make_sound_events
 from skaudio.inspection import LearningCurveDisplay, SaliencyDisplay, SpectrogramDisplay
+
+pytestmark = pytest.mark.usefixtures("plt")
 
 pd = optional_import("pandas")
 
@@ -24,21 +26,9 @@ RATE, DURATION = 8000, 0.6
 MEL = {"sample_rate": RATE, "duration": DURATION, "n_fft": 256, "hop_length": 80, "n_mels": 32}
 
 
-@pytest.fixture(autouse=True)
-def plt():
-    """pyplot without windows, its figures closed afterwards."""
-    pytest.importorskip("matplotlib").use("Agg")
-    import matplotlib.pyplot as plt
-
-    yield plt
-    plt.close("all")
-
-
 @pytest.fixture(scope="module")
 def clips():
-    settings = {"sample_rate": RATE, "duration": DURATION, "n_folds": 2, "random_state": 0}
-    waves, labels, _ = make_sound_events(16, 2, difficulty=0.0, **settings)
-    return waves, labels
+    return make_events(duration=DURATION)
 
 
 def make_pipe(*steps, **mel):
@@ -197,6 +187,7 @@ class TestSaliency:
         drawn = np.asarray(display.ax_[2].images[0].get_array())
         np.testing.assert_allclose(drawn, display.attribution.sum(axis=0), atol=1e-6)
 
+    @pytest.mark.slow
     def test_logits_are_those_of_the_classifier(self, pipe, clips):
         display = SaliencyDisplay.from_estimator(pipe, clips[0][0])
         logits = pipe.predict_log_proba(clips[0][:1])[0]

@@ -18,6 +18,7 @@ from skaudio.nn.cnn import build_cnn, find_head, import_timm, stages
 from skaudio.nn.weights import load_weights
 
 
+@pytest.mark.slow
 def test_a_model_has_the_asked_channels_and_classes():
     model = build_cnn("test_resnet", in_channels=2, n_classes=5).eval()
     assert model(torch.randn(3, 2, 32, 40)).shape == (3, 5)

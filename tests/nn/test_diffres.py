@@ -471,6 +471,7 @@ def test_the_estimator_sees_forty_one_frames():
     assert 30 <= seen.min() < seen.max() <= 70
 
 
+@pytest.mark.slow
 def test_the_module_compiles_into_one_graph():
     module, images = trained(DiffRes(8, 0.5)), torch.randn(2, 1, 8, 30)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
@@ -478,6 +479,7 @@ def test_the_module_compiles_into_one_graph():
     torch.testing.assert_close(compiled(images)[0], expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_exported_network_gives_the_same_in_onnxruntime(tmp_path):
     runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
     pytest.importorskip("onnxscript", reason="needs onnxscript")

@@ -58,6 +58,7 @@ def test_padding_changes_no_logit(stem, cls_token):
     torch.testing.assert_close(together[:1], alone, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["tiny", "small", "base"])
 def test_with_timms_weights_it_answers_as_timm_does(size):
     torch.manual_seed(0)
@@ -71,6 +72,7 @@ def test_with_timms_weights_it_answers_as_timm_does(size):
         torch.testing.assert_close(ours(images), theirs(images), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_imagenets_weights_fill_a_network_for_spectrograms():
     theirs = import_timm().create_model("mvitv2_tiny", pretrained=False)
     ours = build_mast("tiny", 10, 1, 128, 1024)
@@ -216,6 +218,7 @@ def test_half_precision_trains_without_nan():
     assert all(torch.isfinite(p).all() for p in network.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace:FutureWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_exported_networks_answer_the_same():

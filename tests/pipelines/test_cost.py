@@ -1,9 +1,12 @@
 """What a pipeline costs: counted by hand, and as a budget changes it."""
 
+from functools import partial
+
+import factories
 import numpy as np
 import pytest
 import torch
-from networks import attention_network, tiny_cnn
+from networks import attention_network
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -11,16 +14,14 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN, cost
+from skaudio import DiffResResampler, MelSpectrogram, cost
 from skaudio.datasets import make_sound_events
 from skaudio.features._extraction import ClipExtractor
 from skaudio.pipelines._cost import macs_of
 
+make_classifier = partial(factories.make_classifier, max_epochs=1)
+
 LABELS = np.array(["dog", "rain"] * 4)
-
-
-def make_classifier(backbone=tiny_cnn):
-    return PretrainedCNN(backbone, weights=None, max_epochs=1, batch_size=8, random_state=0)
 
 
 def spectrograms(n_mels=16, n_frames=40):

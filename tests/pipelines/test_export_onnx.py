@@ -3,13 +3,14 @@
 import json
 import sys
 
+import factories
 import numpy as np
 import pytest
 import torch
 from conftest import optional_import
 from networks import BranchingCNN, DrawingCNN, tiny_cnn
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import (
@@ -25,21 +26,19 @@ from skaudio import (
 from skaudio.audio import load_clip
 from skaudio.datasets import load_folder
 
+pytestmark = pytest.mark.slow
+
 pd = optional_import("pandas")
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
 pytest.importorskip("onnxscript", reason="needs onnxscript")
 
-SETTINGS = {"sample_rate": 8000, "duration": 0.2, "n_fft": 256, "hop_length": 64, "n_mels": 16}
-
 
 def make_pipe(*, diffres=False, clf=None, **mel):
     """A pipeline on 8 kHz clips of 0.2 s."""
-    clf = clf or PretrainedCNN(
-        tiny_cnn, weights=None, max_epochs=3, batch_size=8, lr=5e-3, random_state=0
-    )
+    clf = clf or factories.make_classifier(max_epochs=3)
     between = [("diffres", DiffResResampler(0.5, random_state=0))] if diffres else []
-    return Pipeline([("mel", MelSpectrogram(**{**SETTINGS, **mel})), *between, ("clf", clf)])
+    return factories.make_pipe(*between, clf=clf, **mel)
 
 
 def as_input(pipe, paths, from_waveform):
@@ -140,7 +139,7 @@ def test_steps_between_spectrogram_and_network_are_in_the_file(
 ):
     paths, labels, _ = tone_clips
     clf = PretrainedCNN(tiny_cnn, weights=None, max_epochs=3, batch_size=8, lr=5e-3, random_state=0)
-    pipe = make_pipeline(MelSpectrogram(**SETTINGS), *between, clf).fit(paths, labels)
+    pipe = make_pipeline(factories.make_mel(), *between, clf).fit(paths, labels)
     export_onnx(pipe, tmp_path / "m.onnx", from_waveform=from_waveform)
     found, _ = run(tmp_path / "m.onnx", as_input(pipe, paths, from_waveform))
     np.testing.assert_allclose(found, pipe.predict_proba(paths), atol=1e-4)

@@ -4,6 +4,7 @@ import joblib
 import numpy as np
 import pytest
 from conftest import optional_import
+from factories import make_mel
 from networks import tiny_cnn
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier, VotingClassifier
@@ -20,7 +21,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import skaudio
-from skaudio import MelSpectrogram, PretrainedCNN, cost, export_onnx, predict_windows, report
+from skaudio import PretrainedCNN, cost, export_onnx, predict_windows, report
 from skaudio._cli.main import main
 from skaudio.inspection import BudgetCurveDisplay, LearningCurveDisplay
 from skaudio.pipelines._meta_estimators import is_search, threshold_last
@@ -31,10 +32,6 @@ RATE = 8000
 
 def mean_over_time(X):
     return X.mean(axis=2)
-
-
-def make_mel():
-    return MelSpectrogram(sample_rate=RATE, duration=0.2, n_fft=256, hop_length=64, n_mels=16)
 
 
 def make_plain():
@@ -86,6 +83,7 @@ def test_windows_are_those_of_the_pipeline_within(plain, clips, name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["search", "fixed"])
 def test_a_network_within_is_counted_and_exported(network, clips, tmp_path, name):
     pytest.importorskip("onnxscript", reason="needs onnxscript")

@@ -117,6 +117,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_models_come_back_with_the_same_bits_and_save_to_the_same_bytes(kind, clips, tmp_path):
     X, y = clips
@@ -187,6 +188,7 @@ def test_choices_are_found_in_docstrings():
     assert len(found) > 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", sorted(set(choices()) - set(LEFT_OUT), key=str), ids=str)
 def test_every_choice_of_every_parameter_comes_back(choice, clips, tmp_path):
     X, y = clips
@@ -232,6 +234,7 @@ def test_a_model_that_takes_no_sound_is_saved(clips, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_equal_fits_give_equal_files_also_in_a_new_process(clips, pipe, good, tmp_path):
     skaudio.save(make_pipeline(make_mel(), make_cnn()).fit(*clips), tmp_path / "again.skaudio")
     assert (tmp_path / "again.skaudio").read_bytes() == good.read_bytes()
@@ -509,6 +512,7 @@ def test_containers_with_tricks_are_refused(good, bad):
     refused("it has 10,001 members, more than 10,000")
 
 
+@pytest.mark.slow
 def test_a_bomb_costs_no_memory(good, bad):
     parts = read_parts(good)
     with zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -218,6 +218,7 @@ class Silent(ClassifierMixin, BaseEstimator):
         return np.full((len(X), 2), 0.5)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_recording(tmp_path, tone_clips):
     paths, labels, _ = tone_clips
     pipe = make_pipeline(small_mel(duration=1.0), Silent()).fit(paths, labels)
@@ -359,6 +360,7 @@ def test_examples_in_docstrings_run(name):
     assert result.failed == 0
 
 
+@pytest.mark.slow
 def test_crying_babies_are_found_in_the_rain(tmp_path, esc10):
     paths, labels, folds = load_folder(esc10)
     chosen = np.isin(labels, ["crying_baby", "rain"])

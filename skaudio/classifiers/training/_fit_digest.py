@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -119,38 +119,65 @@ def _describe(value: Any, above: tuple[int, ...]) -> str:
         return f"({', '.join(map(describe, value))})"
     if isinstance(value, set | frozenset):
         return f"{{{', '.join(sorted(map(describe, value)))}}}"
-    if isinstance(value, np.ndarray) and value.size > LONG_ARRAY and value.dtype != object:
-        return _checksum(value, np.ascontiguousarray(value).reshape(-1).view(np.uint8))
-    if isinstance(value, torch.Tensor) and value.numel() > LONG_ARRAY:
-        return _checksum(value, bytes_of(value.detach().cpu()))
-    if isinstance(value, np.ndarray | np.generic):
-        return describe(value.tolist())
-    if isinstance(value, torch.Tensor):
-        return describe(value.detach().cpu().tolist())
-    if isinstance(value, os.PathLike):
-        return os.fsdecode(value)
-    if inspect.ismodule(value):
-        return value.__name__
-    if isinstance(value, BaseEstimator):
-        return describe((type(value), value.get_params(deep=False)))
-    if isinstance(value, functools.partial):
-        return describe((value.func, value.args, value.keywords))
-    if isinstance(value, np.random.RandomState | torch.Generator):
-        return describe((type(value), value.get_state()))
-    if isinstance(value, np.random.Generator):
-        return describe((type(value), value.bit_generator.state))
-    if isinstance(value, type):
-        return f"{_source(value)}{describe(_inherited(value))}"
-    if inspect.isroutine(value):
-        return f"{_source(value)}{describe(_held(value))}"
-    if isinstance(value, property):
-        return describe((value.fget, value.fset))
-    if isinstance(value, logging.Logger):  # knows all others
-        return value.name
-    if hasattr(value, "__dict__"):
-        return describe((type(value), vars(value)))
-    if inspect.iscode(value):
-        return describe((value.co_code, value.co_names, value.co_consts))
+    for is_kind, rule in _RULES:
+        if is_kind(value):
+            return rule(value, describe)
+    return _describe_unknown(value, describe)
+
+
+# What values of a kind are described by; the first kind that a value is of counts.
+_RULES: tuple[tuple[Callable[[Any], bool], Callable[[Any, Callable[[Any], str]], str]], ...] = (
+    (
+        lambda v: isinstance(v, np.ndarray) and v.size > LONG_ARRAY and v.dtype != object,
+        lambda v, _: _checksum(v, np.ascontiguousarray(v).reshape(-1).view(np.uint8)),
+    ),
+    (
+        lambda v: isinstance(v, torch.Tensor) and v.numel() > LONG_ARRAY,
+        lambda v, _: _checksum(v, bytes_of(v.detach().cpu())),
+    ),
+    (
+        lambda v: isinstance(v, np.ndarray | np.generic),
+        lambda v, describe: describe(v.tolist()),
+    ),
+    (
+        lambda v: isinstance(v, torch.Tensor),
+        lambda v, describe: describe(v.detach().cpu().tolist()),
+    ),
+    (lambda v: isinstance(v, os.PathLike), lambda v, _: os.fsdecode(v)),
+    (inspect.ismodule, lambda v, _: v.__name__),
+    (
+        lambda v: isinstance(v, BaseEstimator),
+        lambda v, describe: describe((type(v), v.get_params(deep=False))),
+    ),
+    (
+        lambda v: isinstance(v, functools.partial),
+        lambda v, describe: describe((v.func, v.args, v.keywords)),
+    ),
+    (
+        lambda v: isinstance(v, np.random.RandomState | torch.Generator),
+        lambda v, describe: describe((type(v), v.get_state())),
+    ),
+    (
+        lambda v: isinstance(v, np.random.Generator),
+        lambda v, describe: describe((type(v), v.bit_generator.state)),
+    ),
+    (
+        lambda v: isinstance(v, type),
+        lambda v, describe: f"{_source(v)}{describe(_inherited(v))}",
+    ),
+    (inspect.isroutine, lambda v, describe: f"{_source(v)}{describe(_held(v))}"),
+    (lambda v: isinstance(v, property), lambda v, describe: describe((v.fget, v.fset))),
+    (lambda v: isinstance(v, logging.Logger), lambda v, _: v.name),  # knows all others
+    (lambda v: hasattr(v, "__dict__"), lambda v, describe: describe((type(v), vars(v)))),
+    (
+        inspect.iscode,
+        lambda v, describe: describe((v.co_code, v.co_names, v.co_consts)),
+    ),
+)
+
+
+def _describe_unknown(value: Any, describe: Callable[[Any], str]) -> str:
+    """The text of an object that no rule knows, without the address that it may show."""
     text = repr(value)
     if not ADDRESS.search(text):
         return text

@@ -1,7 +1,7 @@
 """One process of the fuzzer: reads names of mutants, one a line, and says what came of each.
 
-Started by `fuzz.py` as ``python fuzz_worker.py SEEDS SCRATCH MEMORY``. Before every step it writes
-the name of the step, so that whoever started it knows what killed it.
+Started by `fuzzing.py` as ``python fuzz_worker.py SEEDS SCRATCH MEMORY``. Before every step it
+writes the name of the step, so that whoever started it knows what killed it.
 """
 
 import faulthandler

@@ -1,4 +1,4 @@
-"""What `parameters.py` calls: everything public, with the cheapest values that work."""
+"""What `parameter_trials.py` calls: everything public, with the cheapest values that work."""
 
 import inspect
 import tempfile
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 import torch
-from parameters import DISPLAYS, EXEMPT, Target
+from parameter_trials import DISPLAYS, EXEMPT, Target
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
