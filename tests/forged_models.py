@@ -86,6 +86,8 @@ def node_of(value):
         return {"dict": [[node_of(key), node_of(one)] for key, one in value.items()]}
     if isinstance(value, list):
         return [node_of(one) for one in value]
+    if value != value:
+        return {"float": "nan"}
     return {"tuple": [node_of(one) for one in value]} if isinstance(value, tuple) else value
 
 
@@ -95,8 +97,9 @@ def attacks(command):
     Returns a dict of what the message must name to the node.
     """
     functions = (
-        "os.system", "posix.system", "builtins.exec", "builtins.eval", "builtins.type", "numpy.load",
-        "numpy.frompyfunc", "numpy.vectorize", "scipy.special.__loader__", "antigravity.fly",
+        "os.system", "posix.system", "builtins.exec", "builtins.eval", "builtins.type",
+        "numpy.load", "numpy.frompyfunc", "numpy.vectorize", "scipy.special.__loader__",
+        "antigravity.fly",
         "skaudio._cli.main.main", "skaudio._cli.main.os.system", "skaudio.nn.diffres.DiffRes",
         "skaudio.MAST", "sklearn.datasets.load_files", "numpy.void", "numpy.object_", "dtype |O",
         "dtype |V9",
@@ -107,7 +110,8 @@ def attacks(command):
         "sklearn.tree._tree.Tree", "sklearn.RandomForestClassifier", "sklearn.KDTree",
         "sklearn.datasets.load_files", "numpy.random._generator.Generator", "numpy.ndarray",
         "skaudio.DiffRes", "skaudio.save", "skaudio.load", "skaudio.AudioError", "skaudio.sys",
-        "skaudio.import_module", "skaudio.__loader__", "builtins.object", "", "skaudio.", "sklearn.",
+        "skaudio.import_module", "skaudio.__loader__", "builtins.object", "", "skaudio.",
+        "sklearn.",
     )  # fmt: skip
     named = {f"{name}": {"name": name} for name in functions}
     made = {f"{name} ": {"object": [name, {"args": [command]}]} for name in objects}

@@ -178,7 +178,8 @@ class TrainedNetwork(BaseEstimator):
             builder: Any = clone(self).set_params(**architecture)
             builder._check_parameters()
             size = architecture.get("input_size") or (1, 1)
-            if max(_numbers(architecture), default=0) > MAX_OPTION or np.prod(size) > MAX_PIXELS:
+            small = all(number <= MAX_OPTION for number in _numbers(architecture))
+            if not small or np.prod(size) > MAX_PIXELS:
                 raise ValueError(f"it is larger than any model: {abbreviate(architecture)}")
             if not isinstance(getattr(builder, "backbone", ""), str):
                 raise ValueError(f"backbone must be a name, got {builder.backbone!r}")

@@ -52,23 +52,22 @@ SKLEARN = {
     "discriminant_analysis": "LinearDiscriminantAnalysis QuadraticDiscriminantAnalysis",
     "dummy": "DummyClassifier DummyRegressor",
     "ensemble": "BaggingClassifier StackingClassifier VotingClassifier",
-    "feature_selection": "GenericUnivariateSelect RFE RFECV SelectFdr SelectFpr SelectFromModel "
-    "SelectFwe SelectKBest SelectPercentile VarianceThreshold",
+    "feature_selection": "RFE RFECV SelectFromModel VarianceThreshold",
     "frozen": "FrozenEstimator",
     "impute": "MissingIndicator SimpleImputer",
     "isotonic": "IsotonicRegression",
     "linear_model": "BayesianRidge ElasticNet ElasticNetCV Lasso LassoCV LinearRegression "
     "LogisticRegression LogisticRegressionCV Ridge RidgeCV RidgeClassifier RidgeClassifierCV",
     "mixture": "BayesianGaussianMixture GaussianMixture",
-    "model_selection": "FixedThresholdClassifier TunedThresholdClassifierCV",
-    "multiclass": "OneVsOneClassifier OneVsRestClassifier OutputCodeClassifier",
+    "model_selection": "FixedThresholdClassifier",
+    "multiclass": "OneVsOneClassifier OneVsRestClassifier OutputCodeClassifier _ConstantPredictor",
     "multioutput": "ClassifierChain MultiOutputClassifier MultiOutputRegressor",
     "naive_bayes": "BernoulliNB ComplementNB GaussianNB MultinomialNB",
     "neighbors": "NearestCentroid",
     "pipeline": "FeatureUnion Pipeline",
     "preprocessing": "Binarizer FunctionTransformer KBinsDiscretizer LabelBinarizer LabelEncoder "
     "MaxAbsScaler MinMaxScaler Normalizer OneHotEncoder OrdinalEncoder PolynomialFeatures "
-    "PowerTransformer QuantileTransformer RobustScaler SplineTransformer StandardScaler",
+    "PowerTransformer QuantileTransformer RobustScaler StandardScaler",
     "random_projection": "GaussianRandomProjection",
     "svm": "LinearSVC LinearSVR",
 }
@@ -110,7 +109,7 @@ LIMITS = {
     "n_channels": 2**11, "n_channels_": 2**11, "n_samples_": 2**28, "width": MAX_WIDTH,
     "order": MAX_ORDER,
 }  # fmt: skip
-MAX_HEADER, MAX_NODES, MAX_DEPTH, MAX_INT = 2**24, 2**20, 100, 2**64
+MAX_HEADER, MAX_NODES, MAX_DEPTH, MAX_INT = 2**24, 2**18, 100, 2**64
 
 
 def save(model: BaseEstimator, path: str | os.PathLike) -> None:
@@ -255,14 +254,16 @@ def _load(file: Path, *, build: bool = True) -> Any:
     reader = _Reader(arrays)
     try:
         model = reader.value(about["tree"], "the model")
-        if not isinstance(model, BaseEstimator) or arrays:
-            raise ValueError(f"it holds no estimator alone, but a {type(model).__name__}")
+        if not isinstance(model, BaseEstimator):
+            raise ValueError(f"it holds no estimator, but a {type(model).__name__}")
         for one in estimators_in(model):
             if type(one).__module__ == "skaudio":  # others mean something else by these names
                 _check_sizes(vars(one), type(one).__name__)
             # One that was never fitted may be a part too, as the `estimator` of a calibration.
             if isinstance(one, TrainedNetwork) and {"classes_", "_arrays"} & set(vars(one)):
                 one.check_state(build=build)
+        if arrays:
+            raise ValueError(f"its array {next(iter(arrays))!r} is no part of its model")
         told = describe(model)
     except Exception as err:  # whatever crafted attributes make of any step
         raise ValueError(f"{err or type(err).__name__}{_written_with(about)}") from err
@@ -447,10 +448,11 @@ class _Writer:
         name = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
         if _find_class(name) is not kind:
             raise _stranger(value, where)
+        state = _without_machine({**value.__getstate__()})
+        state.pop("_sklearn_version", None)
         nodes = {
-            key: self.node(one, f"{key} of {kind.__name__}", (*path, key))
-            for key, one in sorted(_without_machine({**value.__getstate__()}).items())
-            if key != "_sklearn_version"
+            key: self.node(state[key], f"{key} of {kind.__name__}", (*path, key))
+            for key in sorted(state, key=lambda key: (key.startswith("_"), key))
         }
         self.numbers[id(value)] = len(self.numbers)
         return {"object": [name, nodes]}
