@@ -286,7 +286,7 @@ def as_module(
     """The module that `as_plain` took apart."""
     kind, config, arrays = plain
     with limited_threads(1):
-        with blank_weights():
+        with blank_weights(), limited_parts(50 * len(arrays) + 1000):
             module = make_front_end(kind, config)
         fill_blank(module, arrays)
     return module

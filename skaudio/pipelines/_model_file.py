@@ -109,7 +109,7 @@ LIMITS = {
     "n_channels": 2**11, "n_channels_": 2**11, "n_samples_": 2**28, "width": MAX_WIDTH,
     "order": MAX_ORDER,
 }  # fmt: skip
-MAX_HEADER, MAX_NODES, MAX_DEPTH, MAX_INT = 2**24, 2**18, 100, 2**64
+MAX_HEADER, MAX_NODES, MAX_DEPTH, MAX_INT = 2**23, 2**18, 100, 2**64
 
 
 def save(model: BaseEstimator, path: str | os.PathLike) -> None:
@@ -287,7 +287,7 @@ def _header(about: dict[str, Any]) -> tuple[bytes, int]:
     head: dict[str, Any] = {"__metadata__": metadata}
     place = 0
     for name, tensor in about["tensors"].items():
-        kind, shape = tensor["dtype"], tensor["shape"]
+        kind, shape, _ = tensor["dtype"], tensor["shape"], tensor["checksum"]
         text_array = TEXT.fullmatch(kind)
         if not (text_array or kind in STORED) or len(shape) > 32:
             raise ValueError(f"its array {name!r} has values of type {kind}")
@@ -378,6 +378,9 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             handle.readinto(_bytes(array))
             if xxhash.xxh3_128_hexdigest(_bytes(array)) != tensor["checksum"]:
                 raise ValueError(f"its array {name!r} is damaged: its checksum differs")
+            most = {"U": 0x10FFFF, "b": 1}.get(array.dtype.kind)
+            if most and (array.reshape(-1).view(f"u{_width(array.dtype)}") > most).any():
+                raise ValueError(f"its array {name!r} is not of the type that it claims")
     return about, arrays
 
 

@@ -631,10 +631,10 @@ def test_metadata_of_gigabytes_costs_no_memory(bad):
     with open(bad, "wb") as file:
         file.write((2**32).to_bytes(8, "little") + begin)
         file.truncate(2**32)
-    assert_cheap(bad, "its header is larger than 16,777,216 bytes")
+    assert_cheap(bad, "its header is larger than 8,388,608 bytes")
     bad.write_bytes((2**63).to_bytes(8, "little") + begin)
     assert_cheap(bad, "its header is larger")
-    bad.write_bytes((2**23).to_bytes(8, "little") + begin)
+    bad.write_bytes((2**22).to_bytes(8, "little") + begin)
     assert_cheap(bad, "it is truncated")
 
 
@@ -726,6 +726,25 @@ def test_arrays_are_numbers_or_text_of_their_own_size(bad, tensor, message):
     except (ValueError, TypeError):
         write_text(bad, text, rest=bytes(4))
     assert_cheap(bad, message)
+
+
+@pytest.mark.parametrize(("claimed", "content"), [("<U1", 0x110000), ("|b1", 2)])
+def test_what_is_no_text_and_no_boolean_is_refused(good, bad, claimed, content):
+    def change(arrays):
+        size = np.dtype(claimed).itemsize
+        arrays["steps.pretrainedcnn.classes_"] = np.full(3, content, f"u{size}").view(claimed)
+
+    forge(good, bad, arrays=change)
+    with pytest.raises(ValueError, match="classes_' is not of the type that it claims"):
+        skaudio.load(bad)
+
+
+def test_an_array_without_checksum_is_refused(good, bad):
+    about, arrays = read_model(good)
+    del next(iter(about["tensors"].values()))["checksum"]
+    write_text(bad, json.dumps(about, separators=(",", ":")))
+    with pytest.raises(ValueError, match="cannot be read: 'checksum'"):
+        skaudio.load(bad)
 
 
 # What a file may name
