@@ -28,8 +28,8 @@ if TYPE_CHECKING:
         write_raven_table,
     )
     from skaudio.pipelines._export_onnx import export_onnx
+    from skaudio.pipelines._model_file import load, save
     from skaudio.pipelines._predict_windows import predict_windows
-    from skaudio.pipelines.model_files._save_load import load, save
 
 __all__ = [
     "AudioError",
@@ -72,11 +72,11 @@ _HOMES = {
     "PretrainedCNN": "skaudio.classifiers._pretrained_cnn",
     "check_audio": "skaudio.audio._check_audio",
     "cost": "skaudio.pipelines._cost",
-    "load": "skaudio.pipelines.model_files._save_load",
+    "load": "skaudio.pipelines._model_file",
     "predict_windows": "skaudio.pipelines._predict_windows",
     "report": "skaudio.inspection._report.report",
     "export_onnx": "skaudio.pipelines._export_onnx",
-    "save": "skaudio.pipelines.model_files._save_load",
+    "save": "skaudio.pipelines._model_file",
     "show_versions": "skaudio._show_versions",
     "windows_to_events": "skaudio.pipelines._events",
     "write_audacity_labels": "skaudio.pipelines._events",

@@ -10,7 +10,7 @@ from skaudio._optional import import_torchaudio, print_line
 
 PACKAGES = (
     "skaudio", "scikit-learn", "numpy", "scipy", "joblib", "torch", "torchvision", "torchaudio",
-    "timm", "skorch", "librosa", "soundfile", "soxr", "safetensors", "skops", "pooch",
+    "timm", "skorch", "librosa", "soundfile", "soxr", "safetensors", "pooch",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skaudio.pipelines._meta_estimators import best_estimator
-from skaudio.pipelines.model_files._save_load import load, save
+from skaudio.pipelines._model_file import load, save
 
 __all__ = ["load_model", "write_model"]
 

@@ -26,7 +26,7 @@ from skaudio._checks import (
 from skaudio._label_values import plain_labels
 from skaudio._sklearn_compat import CallbackSupportMixin, FitProgress, with_callbacks
 from skaudio.audio._inputs import refuse_clips
-from skaudio.classifiers._labels import MultiLabel, SingleLabel, Task, names_of, task_of
+from skaudio.classifiers._labels import SingleLabel, Task, names_of, task_named, task_of
 from skaudio.classifiers._network import TrainedNetwork
 from skaudio.classifiers.training._augmentation import as_augmentation
 from skaudio.classifiers.training._callbacks import check_callbacks
@@ -288,7 +288,7 @@ class SpectrogramClassifier(
 
     @property
     def _labels(self) -> Task:
-        return (MultiLabel if self._multi_label else SingleLabel)(self._label_names)
+        return task_named(self._label_names, self._multi_label)
 
     @property
     def label_names_(self) -> np.ndarray:

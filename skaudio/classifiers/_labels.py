@@ -23,7 +23,7 @@ from skaudio.classifiers.training._weights import (
 )
 from skaudio.nn.losses import SigmoidLoss, SoftmaxLoss
 
-__all__ = ["MultiLabel", "SingleLabel", "Task", "names_of", "task_of"]
+__all__ = ["MultiLabel", "SingleLabel", "Task", "names_of", "task_named", "task_of"]
 
 
 @dataclass(frozen=True)
@@ -251,6 +251,11 @@ class MultiLabel(Task):
     def unknown(self, y: np.ndarray) -> list[Any]:
         """Nothing: a column stands for its label."""
         return []
+
+
+def task_named(names: np.ndarray, multi_label: bool) -> Task:
+    """The task of a fitted classifier."""
+    return (MultiLabel if multi_label else SingleLabel)(names)
 
 
 def task_of(y: Any, names: Any, label: str) -> tuple[np.ndarray, Task]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import replace
 from numbers import Real
 from typing import Any
@@ -13,8 +14,9 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._checks import check_choice, random_generator
+from skaudio._checks import abbreviate, check_choice, random_generator
 from skaudio._warning import warn
+from skaudio.classifiers._labels import task_named
 from skaudio.classifiers.training._augmentation import Augmenter, as_augmentation
 from skaudio.classifiers.training._callbacks import USERS
 from skaudio.classifiers.training._checkpoint import Checkpoint
@@ -31,12 +33,22 @@ from skaudio.nn._device import (
     place,
     seeded,
 )
-from skaudio.nn._differentiable import plain_arrays, plain_eps
+from skaudio.nn._differentiable import (
+    blank_weights,
+    fill_blank,
+    limited_parts,
+    make_front_end,
+    plain_arrays,
+    plain_eps,
+    plain_front_end,
+)
 from skaudio.nn._running_statistics import RunningStatistics
 from skaudio.nn.cnn import stages
 from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.layers import ImageClassifier, Standardize
 
+# Sides of images before a network, pixels of one in it, numbers in options of a backbone.
+MAX_SIDE, MAX_PIXELS, MAX_OPTION = 2**24, 2**22, 2**17
 SEED_LIMIT = np.iinfo(np.int32).max
 
 
@@ -49,6 +61,7 @@ class TrainedNetwork(BaseEstimator):
     input_shape_: tuple[int, int, int]
     _label_names: np.ndarray
     _multi_label: bool
+    _blueprint: dict[str, Any]
     _augmentations: dict[str, dict[str, float]] = {}  # what `augment` may be by name
     _net: Any  # a skorch net, or None after loading until it is first needed
     _shaping: tuple[str, ...]  # parameters that decide which weights the network has
@@ -72,13 +85,109 @@ class TrainedNetwork(BaseEstimator):
         state = super().__getstate__().copy()
         net = state.pop("_net", None)
         if net is not None:
-            state |= {"_arrays": plain_arrays(net.module_), "_eps": plain_eps(net.module_)}
+            state["_arrays"] = plain_arrays(net.module_)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "_arrays" in state:
             self._net = None
+
+    def blueprint(self) -> dict[str, Any]:
+        """Describe the network without its weights.
+
+        Returns
+        -------
+        blueprint : dict
+            Plain values: ``architecture``, the parameters that decide which weights there are, as
+            they were in `fit`; ``image_shape``, channels, mel bands and frames behind the front
+            end; ``front_end``, names and settings of the modules before the network; ``n_labels``;
+            and ``eps``, what normalisation layers add to variances.
+        """
+        check_is_fitted(self)
+        return copy.deepcopy(self._blueprint)
+
+    def from_blueprint(self, blueprint: dict[str, Any], device: str = "cpu") -> ImageClassifier:
+        """Build a network.
+
+        Parameters
+        ----------
+        blueprint : dict
+            As from `blueprint`.
+        device : str, default='cpu'
+            A device of torch. On ``'meta'`` weights take no memory.
+
+        Returns
+        -------
+        module : nn.Module
+            Without pretrained weights. This estimator stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If there is no such network.
+        """
+        # As it was fitted, whatever `set_params` has changed since.
+        builder: Any = clone(self).set_params(**blueprint["architecture"])
+        shape = blueprint["image_shape"]
+        with blank_weights() if device == "meta" else torch.device(device):
+            blank = Standardize(torch.zeros(shape[0]), torch.ones(shape[0]))
+            module = builder._build_module(
+                blank if builder.standardize else torch.nn.Identity(),
+                shape,
+                blueprint["n_labels"],
+                pretrained=False,
+            )
+            module.frontend = FrontEndChain(
+                make_front_end(kind, config) for kind, config in blueprint["front_end"]
+            )
+        for name, eps in blueprint["eps"].items():
+            module.get_submodule(name).eps = eps
+        return module
+
+    def check_state(self, *, build: bool = True) -> None:
+        """Check what a network consists of that was read from a file, and build it.
+
+        Parameters
+        ----------
+        build : bool, default=True
+            Whether to build it, which happens only if it has the size of its weights.
+
+        Raises
+        ------
+        ValueError
+            If its state contradicts itself, or is that of no network.
+        """
+        name, plan, names = type(self).__name__, self._blueprint, self._label_names
+        architecture, shape, eps = plan["architecture"], plan["image_shape"], plan["eps"]
+        if not (
+            isinstance(names, np.ndarray)
+            and names.shape == (plan["n_labels"],)
+            and isinstance(self._multi_label, bool)
+            and set(architecture) <= set(self._shaping)
+            and all(isinstance(array, np.ndarray) for array in self._arrays.values())
+            and all(isinstance(number, float) and 0 <= number <= 1 for number in eps.values())
+            and len(shape) == 3
+            and all(type(n) is int and 0 < n <= MAX_SIDE for n in shape)
+        ):
+            raise ValueError(f"what its {name} was trained on is not described")
+        labels = task_named(names, self._multi_label)
+        if not np.array_equal(np.asarray(self.classes_), np.asarray(labels.classes)):
+            raise ValueError(f"classes_ of its {name} are not its label names")
+        try:
+            builder: Any = clone(self).set_params(**architecture)
+            builder._check_parameters()
+            size = architecture.get("input_size") or (1, 1)
+            small = all(number <= MAX_OPTION for number in _numbers(architecture))
+            if not small or np.prod(size) > MAX_PIXELS:
+                raise ValueError(f"it is larger than any model: {abbreviate(architecture)}")
+            if not isinstance(getattr(builder, "backbone", ""), str):
+                raise ValueError(f"backbone must be a name, got {builder.backbone!r}")
+            if build:
+                with limited_parts(50 * len(self._arrays) + 1000):
+                    self.net_  # noqa: B018  (built from plain arrays)
+        except Exception as err:  # whatever timm, torch or scikit-learn make of crafted values
+            raise ValueError(f"the network of its {name} cannot be built: {err}") from err
 
     @abstractmethod
     def _build_module(
@@ -217,11 +326,21 @@ class TrainedNetwork(BaseEstimator):
             "_label_names": task.labels.names,
             "_multi_label": task.labels.multi_label,
             "classes_": task.labels.classes,
-            "_architecture": self._shape_of(net.module_) if task.fresh else self._architecture,
-            "_frontend_plain": [(type(part), part.config()) for part in net.module_.frontend],
+            "_blueprint": self._describe(net.module_, task),
             "history_": (past := earlier + [_summary(row, epoch) for epoch, row in rows]),
             "n_iter_": len(past),
         }
+
+    def _describe(self, module: ImageClassifier, task: TrainingTask) -> dict[str, Any]:
+        """The blueprint of a network that was trained."""
+        front_end = [plain_front_end(part) for part in module.frontend.parts()]
+        first: dict[str, Any] = {
+            "architecture": self._shape_of(module),
+            "image_shape": module.frontend.output_shape(self.input_shape_),
+            "n_labels": len(task.labels.names),
+        }
+        kept = first if task.fresh else self._blueprint
+        return {**kept, "front_end": front_end, "eps": plain_eps(module)}
 
     def _attributes_so_far(self, net: Any, task: TrainingTask) -> dict[str, Any]:
         """The same in the middle of training; later steps do not change them."""
@@ -292,8 +411,8 @@ class TrainedNetwork(BaseEstimator):
         mean, std, _ = channel_statistics(data.clips(through=frontend, device=device_of(self)))
         images, _ = data[np.arange(min(2, len(data)))]
         standardize = Standardize(mean, std) if self.standardize else torch.nn.Identity()
-        self._image_shape = frontend.output_shape(self.input_shape_)
-        module = self._build_module(standardize, self._image_shape, n_classes, pretrained=True)
+        image_shape = frontend.output_shape(self.input_shape_)
+        module = self._build_module(standardize, image_shape, n_classes, pretrained=True)
         module.frontend = frontend.cpu()
         module.eval()
         shape = tuple(images.shape[1:])
@@ -329,33 +448,34 @@ class TrainedNetwork(BaseEstimator):
         with seeded(0, here), limited_threads(self.n_threads), torch.inference_mode(False):
             net = self._net
             if net is not None and net.compiled != self.compile:
-                self._arrays, self._eps = plain_arrays(net.module_), plain_eps(net.module_)
-                net = None
+                self._arrays, net = plain_arrays(net.module_), None
             if net is None:
                 net = self._net = self._rebuild_net()
             return net
 
     def _rebuild_net(self) -> Any:
         """The net of a loaded estimator, its weights filled from plain arrays."""
-        # As it was fitted, whatever `set_params` has changed since.
-        builder = clone(self).set_params(**self._architecture)
-        frontend = FrontEndChain(kind(**config) for kind, config in self._frontend_plain)
-        channels = self._image_shape[0]
-        blank = Standardize(torch.zeros(channels), torch.ones(channels))
-        module = builder._build_module(
-            blank if builder.standardize else torch.nn.Identity(),
-            self._image_shape,
-            len(self._label_names),
-            pretrained=False,
-        )
-        module.frontend = frontend
-        tensors = {name: torch.tensor(array) for name, array in self._arrays.items()}
-        module.load_state_dict(tensors)
-        for name, eps in getattr(self, "_eps", {}).items():  # files of before do not have them
-            module.get_submodule(name).eps = eps  # type: ignore[assignment]
+        module = self._filled("meta")
+        # What is no weight, such as a constant that a layer keeps, was not computed there.
+        held = [
+            v for part in module.modules() for v in (*vars(part).values(), *part.buffers(False))
+        ]
+        if any(isinstance(value, torch.Tensor) and value.is_meta for value in held):
+            module = self._filled("cpu")
         module.to(memory_format=torch.channels_last)
         settings = self._parameter_settings(module)
         return make_net(self, module, settings, device=torch.device("cpu"))
+
+    def _filled(self, device: str) -> ImageClassifier:
+        """The network with the weights of a loaded estimator.
+
+        On 'meta' no weights are drawn only to be written over; a backbone that a function makes
+        may not know that device.
+        """
+        named = isinstance(getattr(self, "backbone", ""), str)
+        module = self.from_blueprint(self._blueprint, device if named else "cpu")
+        fill_blank(module, self._arrays)
+        return module
 
     def _forward(self, method: str, images: np.ndarray, frontend: FrontEndChain) -> np.ndarray:
         """Results of a method of the network for all clips, batch by batch, in float32.
@@ -383,6 +503,15 @@ class TrainedNetwork(BaseEstimator):
         # The number of epochs is part of the seed, so that training on continues, not repeats.
         seed = random_generator(self.random_state, type(self).__name__).randint(SEED_LIMIT)
         return np.random.RandomState([seed, epochs_done])
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Absolute values of all numbers in lists, tuples and dicts."""
+    if isinstance(value, dict | list | tuple):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(one)
+    elif isinstance(value, Real):
+        yield abs(float(value))
 
 
 def _summary(row: dict[str, Any], epoch: int) -> dict[str, Any]:

@@ -213,10 +213,15 @@ def macs_of(pipe: Pipeline, X: Any, n_classes: int) -> int:
         images, frontend = features.inputs, features.frontend
     images = classifier._as_images(np.asarray(images, dtype=np.float32))[:1]
     classifier._check_parameters()
-    classifier.input_shape_ = images.shape[1:]
-    shape = frontend.output_shape(images.shape[1:])
+    blueprint = {
+        "architecture": {},
+        "image_shape": frontend.output_shape(images.shape[1:]),
+        "n_labels": n_classes,
+        "front_end": [],
+        "eps": {},
+    }
     with seeded(0, torch.device("cpu")), limited_threads(classifier.n_threads):
-        module = classifier._build_module(nn.Identity(), shape, n_classes, pretrained=False)
+        module = classifier.from_blueprint(blueprint)
         module.frontend = copy.deepcopy(frontend).cpu()
         return sum(_count_macs(module, images))
 

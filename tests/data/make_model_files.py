@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skaudio
 from skaudio import MAST, MFCC, PCEN, Deltas, DiffResResampler, MelSpectrogram, PretrainedCNN
-from skaudio.pipelines.model_files._archive import FORMAT_VERSION
+from skaudio.pipelines._model_file import FORMAT_VERSION
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))

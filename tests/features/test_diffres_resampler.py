@@ -21,7 +21,6 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import MFCC, DiffResResampler, MelSpectrogram
 from skaudio.nn._differentiable import DifferentiableArray
-from skaudio.nn.diffres import DiffRes
 
 make_classifier = partial(factories.make_classifier, max_epochs=8)
 
@@ -443,7 +442,7 @@ def test_the_generator_of_torch_is_left_alone(events):
 def test_the_state_holds_no_torch_object(events):
     X, _, _ = events
     kind, config, arrays = DiffResResampler(np.float32(0.25)).fit(X).__getstate__()["module_"]
-    assert kind is DiffRes
+    assert kind == "DiffRes"
     assert {name: type(value) for name, value in config.items()} == {
         "n_mels": int, "budget": float, "guide_weight": float, "energy_floor": float,
         "logit_scale": float,

@@ -7,18 +7,29 @@ import re
 import socket
 import subprocess
 import sys
+import time
 import tracemalloc
 import warnings
-import zipfile
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
-import skops.io
+import safetensors
+import safetensors.numpy
 import soundfile
 import torch
-from forged_models import attacks, forge, named, node_of, put, read_parts, state_of, write_parts
+from forged_models import (
+    attacks,
+    entry_of,
+    forge,
+    node_of,
+    put,
+    read_model,
+    state_of,
+    write_model,
+    write_text,
+)
 from networks import tiny_cnn
 from signals import tone
 from sklearn.base import BaseEstimator
@@ -42,7 +53,7 @@ from skaudio import (
     MelSpectrogram,
     PretrainedCNN,
 )
-from skaudio.pipelines.model_files import _schema
+from skaudio.pipelines import _model_file
 
 RATE = 8000
 DATA = Path(__file__).parents[1] / "data"
@@ -226,12 +237,11 @@ def test_a_model_that_takes_no_sound_is_saved(clips, tmp_path):
     steps = [PCA(2, random_state=0), PolynomialFeatures(1), LogisticRegression()]
     model = make_pipeline(*steps).fit(*clips)
     skaudio.save(model, tmp_path / "m")
-    manifest = json.loads(read_parts(tmp_path / "m")["manifest.json"])
-    assert (manifest["input"], manifest["classes"]) == (None, ["a", "b", "c"])
+    about = read_model(tmp_path / "m")[0]
+    assert (about["input"], about["classes"]) == (None, ["a", "b", "c"])
     loaded = skaudio.load(tmp_path / "m")
-    np.testing.assert_allclose(
-        loaded.predict_proba(clips[0]), model.predict_proba(clips[0]), rtol=1e-4
-    )
+    # Components of PCA keep their order in memory, so that algebra rounds as before.
+    np.testing.assert_array_equal(loaded.predict_proba(clips[0]), model.predict_proba(clips[0]))
 
 
 @pytest.mark.slow
@@ -283,21 +293,91 @@ def test_folders_stay_behind_and_the_model_is_left_alone(clips, tmp_path):
     assert (loaded[0].cache_dir, loaded[0].memmap_dir, loaded.memory) == (None, None, None)
 
 
-def test_the_manifest_says_what_a_model_takes_and_gives(good):
-    manifest = json.loads(read_parts(good)["manifest.json"])
-    assert (manifest["format"], manifest["format_version"]) == ("skaudio model", 1)
-    assert manifest["classes"] == ["a", "b", "c"]
-    assert manifest["estimators"] == ["Pipeline", "MelSpectrogram", "PretrainedCNN"]
-    sound = manifest["input"]
+def test_any_safetensors_reader_shows_what_a_model_takes_and_gives(good, pipe):
+    with safetensors.safe_open(good, "np") as file:
+        about = json.loads(file.metadata()["skaudio"])
+    assert (about["format"], about["format_version"]) == ("skaudio model", 1)
+    assert about["classes"] == ["a", "b", "c"]
+    assert about["estimators"] == ["Pipeline", "MelSpectrogram", "PretrainedCNN"]
+    sound = about["input"]
     assert (sound["sample_rate"], sound["duration"], sound["channels"]) == (8000, 0.25, 1)
-    assert manifest["versions"]["torch"] == torch.__version__.split("+")[0]
-    assert set(manifest["versions"]) >= {"python", "skaudio", "numpy", "scikit-learn", "timm"}
+    assert about["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert set(about["versions"]) >= {"python", "skaudio", "numpy", "scikit-learn", "timm"}
 
 
-def test_a_file_can_be_read_by_skops_alone(good, clips, pipe):
+def test_all_arrays_are_tensors_of_safetensors(good, pipe):
+    tensors = safetensors.numpy.load_file(good)
+    weights = {f"steps.pretrainedcnn._arrays.{name}": value
+               for name, value in pipe[-1].__getstate__()["_arrays"].items()}  # fmt: skip
+    assert set(weights) < set(tensors)
+    for name, value in weights.items():
+        np.testing.assert_array_equal(tensors[name], value)
+
+
+ARRAYS = {
+    **{kind: np.arange(6).reshape(2, 3).astype(kind) for kind in (
+        "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16",
+        "float32", "float64")},
+    "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    "slice": np.arange(12.0).reshape(3, 4)[::2, ::-1],
+    "big endian": np.arange(3, dtype=">f4"),
+    "number": np.array(1.5),
+    "empty": np.zeros((0, 4)),
+    "text": np.array([["ä", "wolf"], ["", "\U0001f43a"]]),
+    "texts": np.array(["a", "b", 3, None, 2.5], dtype=object),
+    "nan": np.array([np.nan, np.inf, -0.0]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_arrays_come_back(kind, tmp_path):
+    array = ARRAYS[kind]
+    model = StandardScaler().fit([[1.0], [2.0]])
+    model.kept_ = array
+    skaudio.save(model, tmp_path / "m")
+    got = skaudio.load(tmp_path / "m").kept_
+    assert (got.dtype, got.shape) == (array.dtype.newbyteorder("="), array.shape)
+    assert got.flags.f_contiguous == array.flags.f_contiguous or kind == "slice"
+    np.testing.assert_array_equal(got, array)
+    assert [type(one) for one in got.ravel()[:5]] == [type(one) for one in array.ravel()[:5]]
+    safetensors.numpy.load_file(tmp_path / "m")
+
+
+VALUES = [
+    None, True, 3, -(2**63), 2.5, float("inf"), "ä", [1, [2]], (1, (2, "a")), {"a": 1, 2: (3,)},
+    slice(1, None, 2), range(3, 9, 2), np.float32(2.5), np.int64(3), np.bool_(True), np.str_("a"),
+    np.float64("nan"), int, np.float64, np.dtype("f4"), np.tanh, {None: {"steps": []}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_values_come_back_with_their_types(value, tmp_path):
+    model = StandardScaler().fit([[1.0], [2.0]])
+    model.kept_ = value
+    skaudio.save(model, tmp_path / "m")
+    got = skaudio.load(tmp_path / "m").kept_
+    assert (type(got), repr(got)) == (type(value), repr(value))
+
+
+def test_an_estimator_that_occurs_twice_is_one_after_loading(clips, tmp_path):
+    model = MODELS["votes"]().fit(*clips)
+    skaudio.save(model, tmp_path / "m")
+    loaded = skaudio.load(tmp_path / "m")
+    assert loaded.named_estimators_["a"] is loaded.estimators_[0]
+    assert loaded.estimators_[0] is not loaded.estimators_[1]
+
+
+def test_skops_keeps_the_same_models(clips, pipe):
     skops_io = pytest.importorskip("skops.io", reason="needs skops")
-    loaded = skops_io.load(good, trusted=skops_io.get_untrusted_types(file=good))
+    data = skops_io.dumps(pipe)
+    loaded = skops_io.loads(data, trusted=skops_io.get_untrusted_types(data=data))
     np.testing.assert_array_equal(loaded.predict_proba(clips[0]), pipe.predict_proba(clips[0]))
+
+
+def test_skops_is_not_needed():
+    code = "import sys, skaudio; skaudio.load, skaudio.save; print('skops' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
 
 
 # What cannot be saved
@@ -324,11 +404,11 @@ class Foreign(BaseEstimator):
                 make_mel(), PretrainedCNN(lambda i, o: tiny_cnn(i, o), weights=None, max_epochs=1)
             ).fit(X, y),
             "backbone of PretrainedCNN must be a plain value for skaudio.save, got "
-            "<function <lambda>.<locals>.<lambda>>: .* joblib, which wants functions to be defined",
+            "<function <lambda>.<locals>.<lambda>>: .* joblib, .* which wants functions to be ",
         ),
         (
             lambda X, y: make_pipeline(make_mel(), make_cnn(augment=torch.relu)).fit(X, y),
-            "augment of PretrainedCNN must be a plain value .* set it to None first",
+            "augment of PretrainedCNN must be a plain value .* set it to None or leave",
         ),
         (
             lambda X, y: make_pipeline(
@@ -338,19 +418,20 @@ class Foreign(BaseEstimator):
         ),
         (
             lambda X, y: make_pipeline(make_mel(), Foreign(), make_cnn()).fit(X, y),
-            r"cannot be saved: .* may hold: [\w.]*test_model_files.Foreign \(steps of Pipeline\)",
+            r"steps of Pipeline must be .* got <[\w.]*test_model_files.Foreign>: .* skops, or with",
         ),
         (
             lambda X, y: make_pipeline(
                 FunctionTransformer(np.abs), RandomForestClassifier(n_estimators=2)
             ).fit(X, y),
-            r"cannot be saved: .*sklearn.tree._tree.Tree \(tree_ of DecisionTreeClassifier\)",
+            r"steps of Pipeline must .* got <sklearn.ensemble._forest.RandomForestClassifier>: .* "
+            "keep the model with skops, or with joblib, whose files run code",
         ),
         (
             lambda X, y: make_pipeline(
                 make_mel(), make_cnn().set_params(random_state=np.random.RandomState(0))
             ).fit(X, y),
-            r"RandomState \(random_state of PretrainedCNN\)",
+            r"random_state of PretrainedCNN must be .* got <numpy.random.mtrand.RandomState>",
         ),
     ],
     ids=["dict", "unfitted", "lambda", "augment", "custom", "foreign", "trees", "generator"],
@@ -363,12 +444,26 @@ def test_what_cannot_be_loaded_is_not_saved(make, message, clips, tmp_path):
 
 
 def test_what_does_not_come_back_is_not_saved(pipe, tmp_path, monkeypatch):
-    monkeypatch.setattr("skaudio.pipelines.model_files._save_load.settle", lambda model: model[:1])
-    with pytest.raises(
-        ValueError, match=r"^model of skaudio.save cannot be saved: (its manifest|Pi)"
-    ):
+    monkeypatch.setattr(_model_file._Reader, "value", lambda *given: pipe[0])
+    with pytest.raises(ValueError, match=r"^model of skaudio.save cannot be saved: its array"):
         skaudio.save(pipe, tmp_path / "m")
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["self", "nested", "many"])
+def test_what_is_endless_is_not_saved(kind, tmp_path):
+    model = StandardScaler().fit([[1.0], [2.0]])
+    endless = [0]
+    for _ in range(40):
+        endless = [endless, endless]  # 2 ** 40 entries, if they are written out
+    loop = ["a"]
+    loop.append(loop)
+    deep = []
+    for _ in range(200):
+        deep = [deep]
+    model.kept_ = {"self": loop, "nested": deep, "many": endless}[kind]
+    with pytest.raises(ValueError, match="cannot be saved: .*(nested too deeply|recursion)"):
+        skaudio.save(model, tmp_path / "m")
 
 
 # Files that are none
@@ -378,18 +473,20 @@ def test_other_things_are_named(good, pipe, tmp_path):
     joblib.dump(pipe, tmp_path / "joblib")
     (tmp_path / "png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     (tmp_path / "onnx").write_bytes(b"\x08\x07\x12\x07pytorch" + bytes(100))
+    (tmp_path / "zip").write_bytes(b"PK\x03\x04" + bytes(100))
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "fifo")
-    write_parts(tmp_path / "zip", {"a.txt": b"text"})
+    safetensors.numpy.save_file({"a": np.zeros(3)}, tmp_path / "weights")
     reasons = {
         "joblib": "it is no model file, but looks like one of joblib or pickle: joblib.load reads",
         "png": "it is no model file, as skaudio.save writes them",
         "onnx": "it is no model file",
+        "zip": "it is no model file",
+        "weights": "it is no model file",
         "empty": "it is no model file",
         "folder": "it is a folder",
         "fifo": "it is no regular file",
-        "zip": "its first member is no manifest.json",
     }
     for name, reason in reasons.items():
         with pytest.raises(ValueError, match=f"{name}' cannot be loaded by skaudio.load: {reason}"):
@@ -433,100 +530,96 @@ def test_a_truncated_file_is_refused_at_any_length(good, bad):
         skaudio.load(bad)
 
 
-def test_a_flipped_byte_is_found_or_means_nothing(good, bad, clips, pipe):
+def test_every_flipped_bit_is_found(good, bad):
     content = good.read_bytes()
-    wanted, harmless, refusals = pipe.predict_proba(clips[0]), 0, []
-    places = np.random.default_rng(0).integers(len(content), size=40)
-    directory = int.from_bytes(content[-6:-2], "little")
-    for place in [
-        *places,
-        *range(directory, directory + 30),
-        *range(len(content) - 22, len(content)),
-    ]:
+    places = np.random.default_rng(0).integers(len(content), size=60)
+    for place in [*range(40), *places, *range(len(content) - 20, len(content))]:
         changed = bytearray(content)
         changed[place] ^= 1 << place % 8
         bad.write_bytes(changed)
-        try:
-            loaded = skaudio.load(bad)
-        except ValueError as err:
-            refusals.append(str(err))
-        else:  # a date, say
-            harmless += 1
-            np.testing.assert_array_equal(loaded.predict_proba(clips[0]), wanted)
-    start = f"{str(bad)!r} cannot be loaded by skaudio.load: "
-    assert all(text.startswith(start) for text in refusals)
-    assert harmless < 30 < len(refusals)
+        with pytest.raises(ValueError, match="bad.skaudio' cannot be loaded by skaudio.load: it"):
+            skaudio.load(bad)
 
 
 def test_every_array_has_a_checksum(good, bad):
-    parts = read_parts(good)
-    name = next(name for name in parts if name.startswith("arrays/"))
-    parts[name] = parts[name][:-1] + bytes([parts[name][-1] ^ 1])
-    write_parts(bad, parts)
-    with pytest.raises(ValueError, match=f"{name} in it is damaged: its checksum differs"):
+    content = bytearray(good.read_bytes())
+    content[-1] ^= 1
+    bad.write_bytes(content)
+    with pytest.raises(ValueError, match=r"its array '[\w.]+' is damaged: its checksum differs"):
         skaudio.load(bad)
 
 
 # The container
 
 
-def archive_of(file, parts, change):
-    """A zip of parts, each written as `change` of its header says."""
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, content in parts.items():
-            archive.writestr(change(zipfile.ZipInfo(name)), content)
+def header_of(file):
+    """The header of a file as a dict, and the bytes behind it."""
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
 
 
-def test_containers_with_tricks_are_refused(good, bad):
-    parts = read_parts(good)
-
-    def refused(reason):
-        with pytest.raises(ValueError, match=f"bad.skaudio' cannot be loaded .*{reason}"):
-            skaudio.load(bad)
-
-    for name in ("../../evil.npy", "/etc/passwd", "arrays/../x.npy", "C:\\x", "x.pkl"):
-        write_parts(bad, {**parts, name: b"x"})
-        refused("it has a member that no model file has")
-    write_parts(bad, parts, zipfile.ZIP_DEFLATED)
-    refused("in it is compressed, locked or no plain file")
-
-    def link(info):
-        info.external_attr = 0o120777 << 16
-        return info
-
-    archive_of(bad, parts, link)
-    refused("in it is compressed, locked or no plain file")
-    with zipfile.ZipFile(bad, "w") as archive:
-        for name, content in parts.items():
-            archive.writestr(name, content)
-        with pytest.warns(UserWarning, match="Duplicate name"):
-            archive.writestr("arrays/0.npy", b"x")
-    refused("its members overlap, occur twice, or do not fill it")
-    write_parts(bad, {name: part for name, part in parts.items() if name != "arrays/1.npy"})
-    refused("its members are not those that its manifest.json lists")
-    write_parts(bad, {"schema.json": b"", **parts})
-    refused("its first member is no manifest.json")
-    with zipfile.ZipFile(bad, "w") as archive:
-        for n in range(10_001):
-            archive.writestr(f"arrays/{n}.npy", b"")
-    refused("it has 10,001 members, more than 10,000")
+def spaced(head, data):
+    return json.dumps(head, separators=(", ", ":")), data
 
 
-@pytest.mark.slow
-def test_a_bomb_costs_no_memory(good, bad):
-    parts = read_parts(good)
-    with zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("manifest.json", b" " * 2**28)
-        for name, content in parts.items():
-            archive.writestr(name if name != "manifest.json" else "arrays/999.npy", content)
-    assert_cheap(bad, "compressed")
-    forge(good, bad, manifest=lambda m: {**m, "note": "x" * 2**23})
-    assert_cheap(bad, "manifest.json in it is larger than 8,388,608 bytes")
-    write_parts(bad, {**parts, "manifest.json": b"[" * 100_000})
-    assert_cheap(bad, "manifest.json in it cannot be read")
+def gap(head, data):
+    name = list(head)[-1]
+    start, end = head[name]["data_offsets"]
+    head[name]["data_offsets"] = [start + 8, end + 8]
+    return json.dumps(head, separators=(",", ":")), data + bytes(8)
 
 
-def assert_cheap(file, message, megabytes=60):
+def overlap(head, data):
+    first, second = list(head)[1:3]
+    head[second]["data_offsets"] = head[first]["data_offsets"]
+    return json.dumps(head, separators=(",", ":")), data
+
+
+def other_type(head, data):
+    name = next(name for name, one in head.items() if one.get("dtype") == "F32")
+    head[name]["dtype"] = "I32"
+    return json.dumps(head, separators=(",", ":")), data
+
+
+def one_more(head, data):
+    head["evil"] = {"dtype": "U8", "shape": [1], "data_offsets": [len(data), len(data) + 1]}
+    return json.dumps(head, separators=(",", ":")), data + b"x"
+
+
+def one_less(head, data):
+    del head[list(head)[-1]]
+    return json.dumps(head, separators=(",", ":")), data
+
+
+def doubled(head, data):
+    text = json.dumps(head, separators=(",", ":"))
+    name = list(head)[-1]
+    entry = json.dumps({name: head[name]}, separators=(",", ":"))[1:-1]
+    return text[:-1] + "," + entry + "}", data
+
+
+def noted(head, data):
+    head["__metadata__"]["note"] = "x"
+    return json.dumps(head, separators=(",", ":")), data
+
+
+@pytest.mark.parametrize(
+    "change", [spaced, gap, overlap, other_type, one_more, one_less, doubled, noted]
+)
+def test_headers_with_tricks_are_refused(good, bad, change):
+    text, data = change(*header_of(good))
+    text += " " * (-len(text) % 8)
+    bad.write_bytes(len(text).to_bytes(8, "little") + text.encode() + data)
+    with pytest.raises(ValueError, match="its header is damaged, or does not fit its description"):
+        skaudio.load(bad)
+
+
+def assert_cheap(file, message, megabytes=60, seconds=5):
+    start = time.process_time()
+    with pytest.raises(ValueError, match=message):
+        skaudio.load(file)
+    assert time.process_time() - start < seconds
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match=message):
@@ -536,69 +629,125 @@ def assert_cheap(file, message, megabytes=60):
         tracemalloc.stop()
 
 
+def test_metadata_of_gigabytes_costs_no_memory(bad):
+    begin = b'{"__metadata__":{"skaudio":"'
+    with open(bad, "wb") as file:
+        file.write((2**32).to_bytes(8, "little") + begin)
+        file.truncate(2**32)
+    assert_cheap(bad, "its header is larger than 8,388,608 bytes")
+    bad.write_bytes((2**63).to_bytes(8, "little") + begin)
+    assert_cheap(bad, "its header is larger")
+    bad.write_bytes((2**22).to_bytes(8, "little") + begin)
+    assert_cheap(bad, "it is truncated")
+
+
+START = '{"format":"skaudio model"'
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("text", "message"),
     [
-        (b"no json", "manifest.json in it cannot be read"),
-        (b"\xff\xfe", "manifest.json in it cannot be read"),
-        (b"[]", "does not describe a skaudio model"),
-        (b'{"format": "other"}', "does not describe a skaudio model"),
-        (b'{"format": "skaudio model"}', "format version None, no int >= 1"),
-        (b'{"format": "skaudio model", "format_version": true}', "version True, no int"),
-        (b'{"format": "skaudio model", "format_version": 1.5}', "version 1.5, no int"),
-        (b'{"format": "skaudio model", "format_version": 0}', "version 0, no int"),
-        (b'{"format": "skaudio model", "format_version": 1}', "not those that its manifest"),
-        (b'{"format": "skaudio model", "format_version": 1, "members": []}', "not those that"),
+        ("no json", "its description cannot be read"),
+        ("\ud800", "its description cannot be read"),
+        ("[" * 100_000, "its description cannot be read"),
+        ('{"a":' * 100_000, "its description cannot be read"),
+        ("[]", "none of a skaudio model"),
+        ('{"format":"other"}', "none of a skaudio model"),
+        (START + "}", "format version None, no int >= 1"),
+        (START + ',"format_version":true}', "version True, no int"),
+        (START + ',"format_version":1.5}', "version 1.5, no int"),
+        (START + ',"format_version":0}', "version 0, no int"),
+        (START + ',"format_version":1}', "lacks the tree of its model, or versions"),
+        (START + ',"format_version":1,"versions":{},"tree":1}', "cannot be read: 'tensors'"),
+        (START + ',"format_version":1,"versions":{},"tree":1,"tensors":[]}', "cannot be read"),
+        (START + ',"format_version":1,"versions":{},"tree":NaN,"tensors":{}}', "not JSON compl"),
+        (START + ',"format_version":1,"versions":{},"tree":1e999,"tensors":{}}', "not JSON compl"),
         (
-            b'{"format": "skaudio model", "format_version": 7, "members": {"new": 1}}',
+            START + ',"format_version":1,"versions":{},"tree":' + "9" * 5000 + ',"tensors":{}}',
+            "cannot be read",
+        ),
+        (
+            START + ',"format_version":1,"versions":{},"tree":1,"tree":2,"tensors":{}}',
+            "its header is damaged",
+        ),
+        (
+            START + ',"format_version":1,"versions":{},"tree":1,"tensors":{}, "note":1}',
+            "its header is damaged",
+        ),
+        (
+            START + ',"format_version":1,"versions":{},"tree":'
+            + "9" * 30
+            + ',"tensors":{}}',
+            "the model in it is a number of more than 64 bits",
+        ),
+        (START + ',"format_version":1,"versions":{},"tree":1,"tensors":{}}', "no estimator"),
+        (
+            START + ',"format_version":7,"new":1}',
             "it has format version 7, this skaudio reads up to 1: upgrade skaudio",
         ),
     ],
-)
-def test_bad_manifests_are_refused(good, bad, content, message):
-    write_parts(bad, {**read_parts(good), "manifest.json": content})
-    with pytest.raises(ValueError, match=message):
+)  # fmt: skip
+def test_bad_descriptions_are_refused(bad, text, message):
+    escaped = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    write_text(bad, escaped)
+    assert_cheap(bad, message)
+
+
+@pytest.mark.parametrize("lie", [{"classes": ["a", "b", "rain"]}, {"estimators": []}, {"input": 1}])
+def test_a_description_that_lies_about_its_model_is_refused(good, bad, lie):
+    forge(good, bad, about=lambda told: {**told, **lie})
+    with pytest.raises(ValueError, match="lists other classes or sounds than its model has"):
         skaudio.load(bad)
-
-
-def test_a_manifest_that_lies_about_the_classes_is_refused(good, bad):
-    forge(good, bad, manifest=lambda m: {**m, "classes": ["a", "b", "rain"]})
-    with pytest.raises(ValueError, match="lists other classes than its model has"):
-        skaudio.load(bad)
-
-
-def npy(header, data=b""):
-    """An .npy file with any header."""
-    text = header.encode() + b"\n"
-    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("tensor", "message"),
     [
-        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000,)}"), "claims the"),
-        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}"), "claims the shape"),
-        (
-            npy("{'descr': '<U0', 'fortran_order': False, 'shape': (99999999999,)}"),
-            "values of type",
-        ),
-        (
-            npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", pickle.dumps([1])),
-            "of type",
-        ),
-        (
-            npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}", b"abcd"),
-            "of type",
-        ),
-        (npy("{'descr': '<V9', 'fortran_order': False, 'shape': (0,)}"), "values of type"),
-        (npy("__import__('os').system('ls')"), "no array that a model may hold"),
-        (pickle.dumps([1]), "no array that a model may hold"),
-        (b"", "no array that a model may hold"),
+        ({"dtype": "<f4", "shape": [10**13]}, "truncated"),
+        ({"dtype": "<f4", "shape": [10**30]}, "has the shape"),
+        ({"dtype": "<f4", "shape": [-1]}, "has the shape"),
+        ({"dtype": "<f4", "shape": [True]}, "has the shape"),
+        ({"dtype": "<f4", "shape": 3}, "cannot be read"),
+        ({"dtype": "<f4", "shape": [0] * 40}, "values of type"),
+        ({"dtype": "<U0", "shape": [99999999999]}, "values of type <U0"),
+        ({"dtype": "|O", "shape": [1]}, "values of type"),
+        ({"dtype": "|V9", "shape": [1]}, "values of type"),
+        ({"dtype": [["a", "<f4"]], "shape": [1]}, "cannot be read"),
+        ({"dtype": "<c8", "shape": [1]}, "values of type"),
+        ({"dtype": "M8[s]", "shape": [1]}, "values of type"),
+        ({"dtype": "__import__('os').system('ls')", "shape": [1]}, "values of type"),
     ],
 )
-def test_arrays_are_numbers_or_text_of_their_own_size(good, bad, content, message):
-    forge(good, bad, arrays=lambda parts: {**parts, "arrays/0.npy": content})
-    assert_cheap(bad, rf"arrays/0\.npy in it is .*{message}")
+def test_arrays_are_numbers_or_text_of_their_own_size(bad, tensor, message):
+    about = {"format": "skaudio model", "format_version": 1, "versions": {}, "tree": 1}
+    about["tensors"] = {"a": {**tensor, "checksum": ""}}
+    text = json.dumps(about, separators=(",", ":"))
+    try:
+        from skaudio.pipelines._model_file import _header
+
+        bad.write_bytes(_header(about)[0] + bytes(4))
+    except (ValueError, TypeError):
+        write_text(bad, text, rest=bytes(4))
+    assert_cheap(bad, message)
+
+
+@pytest.mark.parametrize(("claimed", "content"), [("<U1", 0x110000), ("|b1", 2)])
+def test_what_is_no_text_and_no_boolean_is_refused(good, bad, claimed, content):
+    def change(arrays):
+        size = np.dtype(claimed).itemsize
+        arrays["steps.pretrainedcnn.classes_"] = np.full(3, content, f"u{size}").view(claimed)
+
+    forge(good, bad, arrays=change)
+    with pytest.raises(ValueError, match="classes_' is not of the type that it claims"):
+        skaudio.load(bad)
+
+
+def test_an_array_without_checksum_is_refused(good, bad):
+    about, arrays = read_model(good)
+    del next(iter(about["tensors"].values()))["checksum"]
+    write_text(bad, json.dumps(about, separators=(",", ":")))
+    with pytest.raises(ValueError, match="cannot be read: 'checksum'"):
+        skaudio.load(bad)
 
 
 # What a file may name
@@ -608,118 +757,108 @@ ATTACKS = sorted(attacks(""))
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-@pytest.mark.parametrize("place", ["parameter", "attribute", "root"])
+@pytest.mark.parametrize("place", ["parameter", "attribute", "key", "root"])
 def test_no_name_outside_the_list_is_touched(good, bad, tmp_path, name, place):
     node = attacks(f"touch {tmp_path / 'ran'}")[name]
     if place == "root":
-        forge(good, bad, schema=lambda s: {**s, **node, "content": node.get("content")})
+        forge(good, bad, tree=lambda tree: node)
     else:
-        spot = {"parameter": "crop", "attribute": "evil_"}[place]
-        forge(good, bad, schema=put("MelSpectrogram", **{spot: node}))
+        spot = "crop" if place == "parameter" else "evil_"
+        value = {"dict": [[node, 1]]} if place == "key" else node
+        forge(good, bad, tree=put("MelSpectrogram", **{spot: value}))
     before = set(sys.modules)
     with pytest.raises(
-        ValueError, match="bad.skaudio' cannot be loaded by skaudio.load: "
+        ValueError, match="bad.skaudio' cannot be loaded by .* may hold: "
     ) as caught:
         skaudio.load(bad)
-    assert f"it names what no model file may hold: {name}" in str(caught.value)
+    assert f"it names what no model file may hold: {name.strip()}" in str(caught.value)
     assert not (tmp_path / "ran").exists()
     assert "antigravity" not in set(sys.modules) - before
-    if place == "parameter" and name != "numpy.load":  # of functions of numpy skops has the list
+    if place == "parameter":
         assert "(crop of MelSpectrogram)" in str(caught.value)
 
 
-def test_the_attacks_would_run_in_careless_hands(good, bad, tmp_path):
-    skops_io = pytest.importorskip("skops.io", reason="needs skops")
-    nodes = attacks(f"touch {tmp_path / 'ran'}")
-    forge(good, bad, schema=put("MelSpectrogram", crop=nodes["os.popen"]))
-    skops_io.load(bad, trusted=skops_io.get_untrusted_types(file=bad)).steps[0][1].crop.close()
-    assert (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("protocol", [0, 1, -1, True, "2", None, 99])
-def test_only_known_protocols_of_skops_are_read(good, bad, protocol):
-    forge(good, bad, schema=lambda s: s.update(protocol=protocol))
-    with pytest.raises(ValueError, match="protocol"):
-        skaudio.load(bad)
-
-
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("node", "message"),
     [
-        (lambda s: [1], "protocol None"),
-        (lambda s: {"protocol": 2}, "its description of the model is damaged"),
-        (lambda s: {**s, "content": 3}, "is damaged"),
-        (lambda s: node_of({"a": 1}) | {"protocol": 2}, "it holds no estimator, but a dict"),
-        (
-            put("MelSpectrogram", crop=named("builtins", "str", "JsonNode", content="[" * 5000)),
-            "damaged",
-        ),
-        (put("MelSpectrogram", crop=named("builtins", "str", "JsonNode", content="{}")), "damaged"),
-        (put("MelSpectrogram", crop=named("builtins", "list", "ListNode", content=3)), "damaged"),
-        (put("MelSpectrogram", crop=named("x", "y", "CachedNode", __id__=77)), "does not describe"),
-        (
-            put(
-                "MelSpectrogram",
-                crop=named(
-                    "numpy", "ndarray", "NdArrayNode", type="numpy", file="../../../etc/passwd"
-                ),
-            ),
-            "description of crop of MelSpectrogram is damaged",
-        ),
-        (
-            put(
-                "MelSpectrogram",
-                crop=named("numpy", "ndarray", "NdArrayNode", type="numpy", file="manifest.json"),
-            ),
-            "description of crop of MelSpectrogram is damaged",
-        ),
+        ({}, "damaged"),
+        ({"tuple": 3}, "damaged"),
+        ({"tuple": [], "dict": []}, "damaged"),
+        ({"call": ["os.system", "ls"]}, "damaged"),
+        ({"_object": ["os.system", {}]}, "damaged"),
+        ({"__class__": "x"}, "damaged"),
+        ({"dict": [["a", 1], ["a", 2]]}, "damaged .*a key occurs twice"),
+        ({"dict": [[[], 1]]}, "damaged"),
+        ({"dict": 3}, "damaged"),
+        ({"bunch": [[1, 1]]}, "damaged"),
+        ({"float": "1.0"}, "damaged"),
+        ({"range": [1, 2, 0]}, "must not be zero"),
+        ({"scalar": [{"name": "builtins.int"}, "1"]}, "is no type of numpy"),
+        ({"scalar": [{"name": "numpy.tanh"}, 1]}, "is no type of numpy"),
+        ({"scalar": [{"name": "numpy.float64"}, "evil"]}, "could not convert"),
+        ({"objects": [[10**12], []]}, "cannot reshape"),
+        ({"array": "evil"}, "damaged"),
+        ({"array": "../../etc/passwd"}, "damaged"),
+        ({"array": ["a"]}, "damaged"),
+        ({"same": 99}, "damaged .*refers to what is not described before"),
+        ({"same": -1}, "damaged"),
+        ({"same": True}, "damaged"),
+        ({"object": 3}, "damaged"),
+        ({"object": ["sklearn.StandardScaler", 3]}, "damaged"),
+        ({"object": ["sklearn.StandardScaler"]}, "damaged"),
+        ({"object": [["sklearn", "x"], {}]}, "damaged"),
+        (10**25, "a number of more than 64 bits"),
+        ({"name": ["numpy.tanh"]}, "damaged"),
     ],
 )
-def test_damaged_descriptions_are_refused(good, bad, change, message):
-    forge(good, bad, schema=change)
+def test_damaged_values_are_refused(good, bad, node, message):
+    forge(good, bad, tree=put("MelSpectrogram", crop=node))
     with pytest.raises(ValueError, match=message):
+        skaudio.load(bad)
+
+
+@pytest.mark.parametrize("name", ["predict", "fit", "_forward", "net_", "__class__", "__init__",
+                                  "_net", "_shaping", "_labels", "a b", ""])  # fmt: skip
+def test_attributes_that_hide_methods_are_refused(good, bad, name):
+    forge(good, bad, tree=put("PretrainedCNN", **{name: 1}))
+    with pytest.raises(ValueError, match="PretrainedCNN in it has an attribute '.*', which no mod"):
         skaudio.load(bad)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put("Pipeline", steps=node_of(None)), "cannot be loaded by skaudio.load: '?NoneType"),
-        (put("Pipeline", steps=node_of("ab")), "string index out of range"),
-        (lambda s: s.update(__id__={}), "description of the model is damaged"),
-        (
-            lambda s: put("Pipeline", steps=named("a", "b", "CachedNode", __id__=99))(s)
-            or s.update(__id__=99),
-            "its model cannot be made: maximum recursion depth",
-        ),
-        (
-            lambda s: state_of(s, "PretrainedCNN")["key_types"]["content"].append(node_of(int)),
-            "description of the model is damaged|description of steps of Pipeline is damaged",
-        ),
-        (
-            put("MelSpectrogram", crop=node_of({"a": 1}) | {
-                "key_types": node_of([named("skaudio.nn.logmel", "LogMel", "TypeNode")])}),
-            "description of crop of MelSpectrogram is damaged",
-        ),
+        (put("Pipeline", steps=None), "no part of its model|NoneType"),
+        (put("Pipeline", steps="ab"), "no part of its model|string index"),
+        (put("Pipeline", steps={"same": 0}), "description of steps of Pipeline is damaged"),
+        (lambda tree: node_of({"a": 1}), "it holds no estimator, but a dict"),
+        (lambda tree: state_of(tree, "MelSpectrogram").pop("n_samples_") and None, "other classes"),
+        (lambda tree: state_of(tree, "PretrainedCNN").pop("_blueprint") and None, "_blueprint"),
+        (lambda tree: state_of(tree, "PretrainedCNN").pop("_arrays") and None, "_arrays"),
     ],
-    ids=["no steps", "text as steps", "identity", "cycle", "more keys", "module as key"],
-)  # fmt: skip
-def test_crafted_descriptions_are_refused(good, bad, change, message):
-    forge(good, bad, schema=lambda s: change(s) and None)
+)
+def test_crafted_trees_are_refused(good, bad, change, message):
+    forge(good, bad, tree=change)
     with pytest.raises(ValueError, match=message):
         skaudio.load(bad)
 
 
-def test_deep_and_long_descriptions_are_refused(good, bad):
-    node = node_of(1)
+def test_deep_and_large_trees_are_refused_at_once(good, bad):
+    node = 1
     for _ in range(150):
-        node = named("builtins", "list", "ListNode", content=[node])
-    forge(good, bad, schema=put("MelSpectrogram", crop=node))
-    with pytest.raises(ValueError, match="nested deeper than 100 levels"):
-        skaudio.load(bad)
-    forge(good, bad, schema=lambda s: {**s, "note": "x" * 2**23})
-    with pytest.raises(ValueError, match="schema.json in it is larger than 8,388,608 bytes"):
-        skaudio.load(bad)
+        node = [node]
+    forge(good, bad, tree=put("MelSpectrogram", crop=node))
+    assert_cheap(bad, "nested too deeply")
+    forge(good, bad, tree=put("MelSpectrogram", crop=[0] * 2**18))
+    assert_cheap(bad, "or too large")
+    wide = {"object": ["sklearn.Pipeline", {"steps": [["a", 1]]}]}
+    for number in range(60):  # 2 ** 60 steps, if they are written out
+        steps = [wide, *[{"same": number}] * 2] if number else [wide] * 2
+        wide = {"object": ["sklearn.Pipeline", {"steps": [["a", one] for one in steps]}]}
+        if number > 20:
+            break
+    forge(good, bad, tree=put("MelSpectrogram", crop=wide))
+    assert_cheap(bad, "nested too deeply, or too large")
 
 
 # Crafted states of our own classes
@@ -738,16 +877,27 @@ def offline(monkeypatch):
 def network(**architecture):
     """Set parameters of the classifier, and what it remembers of them."""
 
-    def change(schema):
-        nodes = {name: node_of(value) for name, value in architecture.items()}
-        put("PretrainedCNN", **nodes)(schema)
-        state_of(schema, "PretrainedCNN")["content"]["_architecture"]["content"].update(nodes)
+    def change(tree):
+        state = state_of(tree, "PretrainedCNN")
+        for name, value in architecture.items():
+            state[name] = node_of(value)
+            entry_of(entry_of(state["_blueprint"], "architecture")[1], name)[1] = node_of(value)
 
     return change
 
 
-def wide(schema):
-    network(backbone_options={"channels": [10**6] * 4})(schema)
+def plan(**entries):
+    """Set entries of the blueprint."""
+
+    def change(tree):
+        for name, value in entries.items():
+            entry_of(state_of(tree, "PretrainedCNN")["_blueprint"], name)[1] = node_of(value)
+
+    return change
+
+
+def options(**more):
+    return network(backbone_options={**NETWORK, **more})
 
 
 CRAFTED = {
@@ -755,76 +905,107 @@ CRAFTED = {
     "folder": (network(backbone="local-dir:/evil"), "timm has no model"),
     "tagged": (network(backbone="hf-hub:x/test_resnet.y"), "timm has no model"),
     "type": (network(backbone=int), "backbone must be a name, got <class 'int'>"),
-    "checkpoint": (
-        network(backbone_options={"checkpoint_path": "/evil.pth"}),
-        "without .*checkpoint_path",
-    ),
-    "config": (
-        network(backbone_options={"pretrained_cfg": {"url": "https://evil"}}),
-        "without .*pretrained",
-    ),
-    "wide": (wide, "its weights are others"),
-    "image": (put("PretrainedCNN", _image_shape=node_of((1, 10**12, 10**12))), "not describe"),
-    "labels": (put("PretrainedCNN", _label_names=node_of("a")), "not describe"),
-    "many labels": (put("PretrainedCNN", _multi_label=node_of("no")), "not describe"),
-    "weights": (put("PretrainedCNN", _arrays=node_of({})), "its weights are others"),
-    "front end": (put("PretrainedCNN", _frontend_plain=node_of([(int, {})])), "stands before it"),
-    "no front end": (put("PretrainedCNN", _frontend_plain=node_of(3)), "cannot be built"),
-    "n_fft": (
-        put("MelSpectrogram", n_fft=node_of(2**40)),
-        "n_fft of MelSpectrogram must be at most",
-    ),
-    "n_jobs": (put("MelSpectrogram", n_jobs=node_of(10**6)), "n_jobs of MelSpectrogram must be at"),
-    "n_threads": (
-        put("PretrainedCNN", n_threads=node_of(10**6)),
-        "n_threads of PretrainedCNN must",
-    ),
+    "checkpoint": (options(checkpoint_path="/evil.pth"), "without .*checkpoint_path"),
+    "config": (options(pretrained_cfg={"url": "https://evil"}), "without .*pretrained"),
+    "wide": (options(channels=[10**5] * 4), "its weights are others"),
+    "wider": (options(channels=[10**6] * 4), "larger than any model"),
+    "deep": (options(layers=[10**6, 1, 1, 1]), "larger than any model"),
+    "layers": (options(layers=[10**5, 1, 1, 1]), "more than .* layers and weights"),
+    "not a number": (options(stem_width=float("nan"), x=10**9), "larger than any model"),
+    "input": (network(input_size=[30000, 30000]), "input_size of PretrainedCNN must be"),
+    "large input": (network(input_size=[8000, 8000]), "larger than any model"),
+    "architecture": (plan(architecture={"n_jobs": 3}), "not described"),
+    "image": (plan(image_shape=(1, 10**12, 10**12)), "not described"),
+    "flat": (plan(image_shape=(1, 2)), "not described"),
+    "eps": (plan(eps={"backbone.bn1": 1e9}), "not described"),
+    "strange eps": (plan(eps={"backbone.evil": 0.5}), "cannot be built"),
+    "count": (plan(n_labels=4), "not described"),
+    "plan": (put("PretrainedCNN", _blueprint=3), "cannot be loaded"),
+    "labels": (put("PretrainedCNN", _label_names="a"), "not described"),
+    "many labels": (put("PretrainedCNN", _multi_label="no"), "not described"),
+    "other classes": (put("PretrainedCNN", _multi_label=True), "are not its label names"),
+    "front end": (plan(front_end=[(int, {})]), "may hold: <class 'int'>"),
+    "unknown": (plan(front_end=[("evil", {})]), "may hold: evil"),
+    "no front end": (plan(front_end=3), "cannot be loaded"),
+    "n_fft": (put("MelSpectrogram", n_fft=2**40), "n_fft of MelSpectrogram must be at most"),
+    "n_samples_": (put("MelSpectrogram", n_samples_=10**12), "n_samples_ of MelSpectrogram must"),
+    "n_threads": (put("PretrainedCNN", n_threads=10**6), "n_threads of PretrainedCNN must"),
 }
 
 
 @pytest.mark.parametrize("kind", CRAFTED)
 def test_crafted_states_are_refused_at_once(good, bad, offline, kind):
     change, message = CRAFTED[kind]
-    forge(good, bad, schema=change)
+    forge(good, bad, tree=change)
     assert_cheap(bad, message)
+
+
+@pytest.mark.parametrize("name", ["classes_", "_label_names"])
+def test_classes_that_contradict_the_labels_are_refused(good, bad, name):
+    def change(arrays):
+        arrays[f"steps.pretrainedcnn.{name}"] = np.array(["a", "b", "d"])
+
+    forge(good, bad, arrays=change)
+    with pytest.raises(ValueError, match="classes_ of its PretrainedCNN are not its label names"):
+        skaudio.load(bad)
+
+
+@pytest.mark.parametrize("change", ["cast", "drop", "shape", "more"])
+def test_weights_must_be_those_of_the_network(good, bad, change):
+    about, arrays = read_model(good)
+    name = next(name for name in arrays if arrays[name].ndim == 4)
+    values = entry_of(
+        state_of(about["tree"], "PretrainedCNN")["_arrays"], name.partition("._arrays.")[2]
+    )
+    if change == "cast":
+        arrays[name] = arrays[name].astype(np.float64)
+    elif change == "shape":
+        arrays[name] = arrays[name][:1]
+    elif change == "drop":
+        del arrays[name]
+        values[0], values[1] = "evil", 1
+    else:
+        state_of(about["tree"], "PretrainedCNN")["_arrays"]["dict"].append(["evil", 1])
+    write_model(bad, about, arrays)
+    with pytest.raises(ValueError, match="its weights are others|not described"):
+        skaudio.load(bad)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("n_fft", node_of(2**30), "n_fft of LogMel must be at most 65536 in a model file, got"),
-        ("n_mels", named("numpy", "ndarray", "NdArrayNode", type="numpy", file="arrays/0.npy"),
-         "n_mels of LogMel must be at most 2048"),
-        ("n_mels", node_of("many"), "n_mels of LogMel must be at most 2048"),
+        ("n_fft", 2**30, "n_fft of LogMel must be at most 65536 in a model file, got"),
+        ("n_mels", "many", "n_mels of LogMel must be at most 2048"),
     ],
-)  # fmt: skip
+)
 def test_a_front_end_as_large_as_a_stranger_likes_is_refused(
     clips, tmp_path, bad, name, value, message
 ):
     model = make_pipeline(make_mel(in_network=True), make_cnn()).fit(*clips)
     skaudio.save(model, tmp_path / "m")
 
-    def change(schema):
-        plain = state_of(schema, "PretrainedCNN")["content"]["_frontend_plain"]
-        plain["content"][0]["content"][1]["content"][name] = value
+    def change(tree):
+        front_end = entry_of(state_of(tree, "PretrainedCNN")["_blueprint"], "front_end")[1]
+        entry_of(front_end[0]["tuple"][1], name)[1] = value
 
-    forge(tmp_path / "m", bad, schema=change)
+    forge(tmp_path / "m", bad, tree=change)
     assert_cheap(bad, message)
 
 
-def test_folders_that_a_stranger_chose_are_not_used(good, bad, tmp_path, clips):
-    evil = node_of(str(tmp_path / "evil"))
+def test_what_belongs_to_a_strangers_machine_is_not_used(good, bad, tmp_path, clips):
+    evil = str(tmp_path / "evil")
 
-    def change(schema):
-        put("MelSpectrogram", cache_dir=evil, memmap_dir=evil, checkpoint_dir=evil)(schema)
-        put("PretrainedCNN", checkpoint_dir=evil, weights=evil)(schema)
-        put("Pipeline", memory=evil)(schema)
+    def change(tree):
+        put("MelSpectrogram", cache_dir=evil, memmap_dir=evil, n_jobs=1024)(tree)
+        put("PretrainedCNN", checkpoint_dir=evil, weights=evil, compile=True)(tree)
+        put("Pipeline", memory=evil)(tree)
 
-    forge(good, bad, schema=change)
+    forge(good, bad, tree=change)
     soundfile.write(tmp_path / "a.wav", clips[0][0], RATE)
     loaded = skaudio.load(bad)
     assert (loaded[0].cache_dir, loaded[0].memmap_dir, loaded.memory) == (None, None, None)
-    assert loaded[0].checkpoint_dir is loaded[1].checkpoint_dir is None
+    assert (loaded[0].n_jobs, loaded[1].compile, loaded[1].weights) == (None, False, None)
+    assert loaded[1].checkpoint_dir is None
     loaded.predict([tmp_path / "a.wav"])
     assert not (tmp_path / "evil").exists()
 
@@ -848,14 +1029,13 @@ def test_what_is_kept_is_of_public_classes_and_plain_values(clips, many):
 
 
 def test_classes_may_move(good, bad, clips, pipe, monkeypatch):
-    def change(schema):
-        text = json.dumps(schema).replace('"MelSpectrogram"', '"LogMelSpectrogram"')
-        return json.loads(text)
+    def change(tree):
+        return json.loads(json.dumps(tree).replace("skaudio.MelSp", "skaudio.LogMelSp"))
 
-    forge(good, bad, schema=change)
+    forge(good, bad, tree=change)
     with pytest.raises(ValueError, match=r"may hold: skaudio\.LogMelSpectrogram"):
         skaudio.load(bad)
-    monkeypatch.setitem(_schema.MOVED, "skaudio.LogMelSpectrogram", "skaudio.MelSpectrogram")
+    monkeypatch.setitem(_model_file.MOVED, "skaudio.LogMelSpectrogram", "skaudio.MelSpectrogram")
     np.testing.assert_array_equal(
         skaudio.load(bad).predict_proba(clips[0]), pipe.predict_proba(clips[0])
     )
@@ -865,18 +1045,16 @@ def test_parameters_that_are_newer_than_a_file_have_their_defaults(bad, clips, t
     pipe = make_pipeline(make_mel(), make_cnn(augment=Augmentation(mixup=0.2))).fit(*clips)
     skaudio.save(pipe, tmp_path / "m")
 
-    def change(schema):
+    def change(tree):
         for kind, name in (
             ("Pipeline", "transform_input"),
             ("MelSpectrogram", "crop"),
             ("PretrainedCNN", "ema_decay"),
             ("Augmentation", "gain_db"),
         ):
-            state = state_of(schema, kind)
-            del state["content"][name]
-            state["key_types"]["content"].pop()
+            del state_of(tree, kind)[name]
 
-    forge(tmp_path / "m", bad, schema=change)
+    forge(tmp_path / "m", bad, tree=change)
     loaded = skaudio.load(bad)
     assert loaded[0].crop == "start"
     assert loaded[1].augment.gain_db == 0.0
@@ -885,16 +1063,14 @@ def test_parameters_that_are_newer_than_a_file_have_their_defaults(bad, clips, t
 
 
 def test_another_scikit_learn_is_named_once_where_it_may_matter(clips, good, bad, tmp_path):
-    def older(schema):
-        text = json.dumps(schema)
-        version = json.dumps(json.dumps(__import__("sklearn").__version__))[1:-1]
-        return json.loads(text.replace(version, version.replace("1.", "0.", 1)))
+    def older(about):
+        about["versions"]["scikit-learn"] = "0.1"
 
-    forge(good, bad, schema=older)
+    forge(good, bad, about=older)
     skaudio.load(bad)  # a pipeline is nothing but its steps: no warning
     model = make_pipeline(make_mel(), make_cnn(), StandardScaler(), LogisticRegression())
     skaudio.save(model.fit(*clips), tmp_path / "m")
-    forge(tmp_path / "m", bad, schema=older)
+    forge(tmp_path / "m", bad, about=older)
     with pytest.warns(
         UserWarning, match="LogisticRegression, StandardScaler in the file"
     ) as caught:
@@ -905,15 +1081,15 @@ def test_another_scikit_learn_is_named_once_where_it_may_matter(clips, good, bad
 
 def test_loading_leaves_the_filters_of_warnings_alone(good, monkeypatch):
     """Threads that change them at once do not put them back in order."""
-    before, seen, load = list(warnings.filters), [], skops.io.load
+    before, seen, value = list(warnings.filters), [], _model_file._Reader.value
 
-    def watched(*args, **settings):
+    def watched(*given):
         seen.append(list(warnings.filters))
-        return load(*args, **settings)
+        return value(*given)
 
-    monkeypatch.setattr(skops.io, "load", watched)
+    monkeypatch.setattr(_model_file._Reader, "value", watched)
     skaudio.load(good)
-    assert seen == [before]
+    assert seen[0] == seen[-1] == before
 
 
 FILES = sorted(DATA.glob("model-format-*.skaudio*"))
