@@ -180,7 +180,7 @@ def test_a_child_of_a_process_with_several_threads_computes_with_one_and_says_so
 def test_a_child_knows_whether_its_parent_had_several_threads():
     code = """
 import os, torch
-from skaudio import _device
+from skaudio.nn import _device
 def told():
     child = os.fork()
     if child == 0:

@@ -199,6 +199,7 @@ def test_every_choice_of_every_parameter_comes_back(choice, clips, tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "labels",
     [
@@ -248,6 +249,7 @@ def test_equal_fits_give_equal_files_also_in_a_new_process(clips, pipe, good, tm
     assert (tmp_path / "new.skaudio").read_bytes() == good.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_is_kept_with_its_bits(clips, tmp_path):
     model = make_pipeline(make_mel(), make_cnn()).fit(*clips)
     skaudio.save(model.set_params(pretrainedcnn__n_threads=2), tmp_path / "m")
@@ -256,6 +258,7 @@ def test_the_number_of_threads_is_kept_with_its_bits(clips, tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(clips[0]), model.predict_proba(clips[0]))
 
 
+@pytest.mark.slow
 def test_of_a_search_the_best_is_saved(clips, tmp_path):
     search = GridSearchCV(
         make_pipeline(make_mel(), make_cnn()), {"pretrainedcnn__lr": [1e-3]}, cv=2
@@ -433,6 +436,7 @@ def test_a_truncated_file_is_refused_at_any_length(good, bad):
         skaudio.load(bad)
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_is_found_or_means_nothing(good, bad, clips, pipe):
     content = good.read_bytes()
     wanted, harmless, refusals = pipe.predict_proba(clips[0]), 0, []
