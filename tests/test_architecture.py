@@ -39,6 +39,7 @@ def test_slow_packages_are_imported_late():
         assert not {name.split(".")[0] for name in imports_of(tree.body)} & LATE, path
 
 
+@pytest.mark.slow
 def test_nothing_private_of_scikit_learn_is_used():
     for path, tree in modules().items():
         names = [name for name in imports_of(ast.walk(tree)) if name.startswith("sklearn")]

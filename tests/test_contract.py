@@ -121,6 +121,7 @@ def test_grid_search_with_two_jobs_gives_the_scores_of_one(tone_clips):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_same_seed_same_bits_with_every_joblib_backend(tone_clips, backend):
     paths, labels, _ = tone_clips

@@ -73,6 +73,7 @@ def test_processes_without_locks_warn_once(tone_clips, tmp_path):
     assert len(record) == 1
 
 
+@pytest.mark.slow
 def test_what_soft_locks_left_behind_stops_nobody(tmp_path):
     with start(LEFTOVERS, tmp_path) as process:
         try:

@@ -114,6 +114,7 @@ def test_weights_are_read_from_there(home):
     assert again.predict(WAVES).shape == (8,)
 
 
+@pytest.mark.slow
 def test_options_of_the_command_line_take_it(home, clips, capsys):
     fit = ["fit", "~/clips", "--epochs=1", "--backbone=test_resnet", "--weights=none", "-q"]
     options = ["--model=~/m.skaudio", "--cache-dir=~/cache", "--checkpoint-dir=~/checkpoints"]

@@ -38,6 +38,7 @@ def test_an_sktime_classifier_takes_the_bands_as_channels(tone_clips):
     assert np.mean(summary.predict(mel.transform(paths[20:])) == labels[20:]) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["RandomOverSampler", "RandomUnderSampler"])
 def test_imbalanced_learn_balances_paths_before_they_are_read(tone_clips, sampler):
     sampling = pytest.importorskip(f"imblearn.{sampler[6:-7].lower()}_sampling",
@@ -171,6 +172,7 @@ def test_a_network_from_elsewhere_learns_embeds_and_is_saved(tone_clips, tmp_pat
     np.testing.assert_array_equal(loaded.predict_proba(paths), pipe.predict_proba(paths))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_frozen_network_from_elsewhere_keeps_its_weights(tone_clips, name):
     pytest.importorskip("transformers", reason="needs transformers")

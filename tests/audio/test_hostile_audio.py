@@ -132,6 +132,7 @@ def said_by(mel, paths):
     return features, sorted(remarks[0]), str(failures[0].message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["threading", "loky"])
 def test_a_transformer_warns_once_whatever_workers_and_cache(nasty, tmp_path, backend):
     paths = sorted(str(nasty / name) for name, expect in manifest() if expect != "ok")
@@ -356,6 +357,7 @@ def test_files_that_are_cut_short_are_remarked_on(tmp_path, suffix):
     assert 1 < len(wave) / RATE < 3.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crop", ["start", "center"])
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
 def test_damaged_pages_are_found_where_they_were_read(tmp_path, subtype, crop):

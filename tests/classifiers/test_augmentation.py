@@ -46,6 +46,7 @@ def test_other_things_than_augmentations_are_refused(images, value):
         make_classifier(augment=value).fit(*images)
 
 
+@pytest.mark.slow
 def test_a_search_finds_its_parameters_and_clones_do_not_share_them(images):
     clf = make_classifier(augment=Augmentation(mixup=0.2))
     search = GridSearchCV(clf, {"augment__mixup": [0.0, 0.3], "augment__gain_db": [0.0, 6.0]}, cv=2)

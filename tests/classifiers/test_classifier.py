@@ -107,6 +107,7 @@ def test_the_global_seed_does_not_matter(images):
     np.testing.assert_array_equal(*proba)
 
 
+@pytest.mark.slow
 def test_threads_of_the_machine_do_not_change_the_bits(images):
     X, y = images
     proba, before = [], torch.get_num_threads()
@@ -595,6 +596,7 @@ def test_a_network_is_compiled_for_speed(images):
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_compiled_the_error_names_the_way_out(images, monkeypatch):
     X, y = images
     clf = make_classifier(max_epochs=1).fit(X, y)
@@ -620,6 +622,7 @@ def test_chunks_in_float16_go_on_with_the_scale_of_the_loss(images):
     assert clf.partial_fit(X, y).net_.scaler_.get_scale() == 64.0
 
 
+@pytest.mark.slow
 def test_a_fitted_classifier_does_not_keep_the_clips(images):
     X, y = images
     X = X.copy()

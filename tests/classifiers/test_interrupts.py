@@ -119,6 +119,7 @@ def test_a_pipeline_that_was_interrupted_can_be_used_and_trained_on(hard_images,
     assert pipe[-1].n_iter_ == 6
 
 
+@pytest.mark.slow
 def test_an_interrupt_after_training_costs_nothing(hard_images, monkeypatch):
     X, y = hard_images
     whole = make_classifier().fit(DiffResResampler(0.5, random_state=0).fit_transform(X), y)

@@ -156,6 +156,7 @@ def test_weights_of_labels_that_make_no_sense_are_named(tagged, weight, rule):
         make_classifier(class_weight=weight).fit(*tagged)
 
 
+@pytest.mark.slow
 def test_partial_fit_needs_no_classes_but_the_same_labels(tagged):
     X, y = tagged
     clf = make_classifier(warm_start=True)
@@ -170,6 +171,7 @@ def test_partial_fit_needs_no_classes_but_the_same_labels(tagged):
         clf.fit(X, y[:, 0])
 
 
+@pytest.mark.slow
 def test_early_stopping_and_mixup_go_with_many_labels(tagged):
     X, y = tagged
     clf = make_classifier(

@@ -158,6 +158,7 @@ def test_bad_parameters_are_named(clips, parameters, message):
         make_mast(**parameters).fit(*clips)
 
 
+@pytest.mark.slow
 def test_clips_without_labels_must_go_with_the_others(clips):
     X, y = clips
     with pytest.warns(UserWarning, match="MAST.fit leaves X_unlabeled aside: pretrain=None"):
@@ -221,6 +222,7 @@ def test_timms_weights_are_taken_from_a_file(clips, mvitv2_file):
     )
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_mapped_are_listed(clips, mvitv2_file):
     with pytest.raises(ValueError, match=r"fits size='pico', got .*missing there .*: norm\.bias"):
         make_mast(weights=mvitv2_file).fit(*clips)
@@ -228,6 +230,7 @@ def test_weights_that_cannot_be_mapped_are_listed(clips, mvitv2_file):
         make_mast(size="tiny", stem="conv", weights=mvitv2_file).fit(*clips)
 
 
+@pytest.mark.slow
 def test_clips_of_one_and_of_thirty_seconds_are_classified(clips):
     clf = make_mast(max_epochs=1).fit(*clips)
     for n_frames in (100, 3000):

@@ -46,6 +46,7 @@ def assert_settled(clf, X, rtol=1e-4):
     torch.testing.assert_close(layer.running_mean, mean, rtol=rtol, atol=rtol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_epochs", [2, 3, 4])
 def test_what_was_learnt_in_few_steps_can_be_used(max_epochs):
     X, y = three_classes()
@@ -219,6 +220,7 @@ def test_validation_reads_what_predict_reads(parameters):
     assert clf.history_[-1]["valid_loss"] == pytest.approx(loss, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_early_stopping_is_not_misled_by_the_first_epochs():
     """With start values in the statistics, the first epochs look like chance."""
     X, y = three_classes()

@@ -162,6 +162,7 @@ def test_check_has_a_row_for_every_file(run, data, tmp_path):
     assert err == said.format(4, 1, 1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.skaudio", "model", "model.joblib"])
 def test_fit_saves_what_predict_reads(run, data, tmp_path, name):
     file = tmp_path / name
@@ -340,6 +341,7 @@ def test_bad_clips_may_be_left_out_of_training(run, data, tmp_path):
     assert sum(int(row[2]) for row in rows[1:]) == 19
 
 
+@pytest.mark.slow
 def test_bad_clips_may_be_left_out_of_a_report(run, model, data, tmp_path):
     shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data" / "low" / "1.wav").write_text("no sound")

@@ -236,6 +236,7 @@ COMPRESSIONS = (bytes, gzip.compress, bz2.compress, lzma.compress)
 WHOLE = [make_zip(*FILES), *(make_tar(*FILES, compress=compress) for compress in COMPRESSIONS)]
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(st.data(), st.sampled_from(range(len(WHOLE))))
 def test_damage_is_always_a_value_error(tmp_path_factory, data, which):

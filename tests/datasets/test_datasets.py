@@ -80,6 +80,7 @@ def test_difficulty_makes_events_shorter_and_quieter():
     assert ratios[0] > ratios[1] > ratios[2]
 
 
+@pytest.mark.slow
 def test_the_average_spectrum_does_not_tell_rising_from_falling():
     waves, labels, _ = make_sound_events(200, 2, difficulty=0.2, random_state=0)
     spectra = np.log(np.abs(np.fft.rfft(waves)) ** 2 + 1e-9)[:, 1000:6000]

@@ -176,6 +176,7 @@ def wait_for(condition):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_leaves_what_the_next_goes_on_from(tmp_path, server):
     with start(tmp_path, f"{server.url}/slow") as process:
         wait_for(lambda: any(path.stat().st_size for path in tmp_path.glob("*.part")))

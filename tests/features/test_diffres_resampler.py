@@ -320,6 +320,7 @@ def test_a_chunk_moves_the_statistics_but_does_not_replace_them(events):
     np.testing.assert_allclose(after - before, 0.4, atol=0.1)
 
 
+@pytest.mark.slow
 def test_looking_at_the_front_end_after_fit_changes_nothing(events):
     X, y, _ = events
     array = DiffResResampler(0.25, random_state=0).fit_transform(X)
@@ -381,6 +382,7 @@ def test_pretraining_serves_ordinary_classifiers(events):
     assert scores[where].mean() > 1.5 * scores[~where].mean()
 
 
+@pytest.mark.slow
 def test_pretraining_on_an_indicator_matrix_finds_the_events_too(events):
     X, y, where = events
     labels = np.unique(y)
@@ -408,6 +410,7 @@ def test_after_pretraining_normalisation_has_the_statistics_of_the_clips(events)
         torch.testing.assert_close(norm.running_var, value, rtol=0.2, atol=0.02)
 
 
+@pytest.mark.slow
 def test_an_aeon_classifier_takes_the_merged_bands_as_channels(events):
     aeon = pytest.importorskip("aeon.classification.convolution_based", reason="needs aeon")
     X, y, _ = events

@@ -62,6 +62,7 @@ def test_the_log_mel_of_the_waveform_is_close_to_the_one_it_was_made_of(waves, o
     assert np.abs((random - log_mel) * NEPER_DB * 2 / mel.power).mean() > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("center", [True, False])
 def test_a_tone_comes_back_at_its_frequency_and_level(waves, center):
     mel = MelSpectrogram(**{**MEL, "center": center})

@@ -17,6 +17,7 @@ def log_mel():
     return np.random.default_rng(0).normal(-5, 2, size=(3, 40, 50)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lifter", [0, 13, 22])
 @pytest.mark.parametrize("n_mfcc", [1, 13, 40])
 def test_it_is_the_mfcc_of_librosa_in_natural_logarithms(log_mel, n_mfcc, lifter):
@@ -60,6 +61,7 @@ def test_mfcc_statistics_before_a_linear_classifier(tone_clips):
     assert search.best_score_ > 0.9
 
 
+@pytest.mark.slow
 def test_a_whole_chain_runs_inside_the_network(tone_clips):
     paths, labels, _ = tone_clips
     clf = PretrainedCNN(tiny_cnn, weights=None, max_epochs=8, batch_size=8, lr=5e-3, random_state=0)

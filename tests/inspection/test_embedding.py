@@ -214,6 +214,7 @@ def test_too_many_classes_too_few_columns_and_unknown_methods_say_so(plt):
         EmbeddingDisplay.from_embedding(embedding, y, ax=plt.subplots(1, 2)[1])
 
 
+@pytest.mark.slow
 def test_the_picture_of_a_pipeline_is_that_of_its_embeddings(images):
     X, y = images
     pipe = make_pipe().fit(X, y)
@@ -224,6 +225,7 @@ def test_the_picture_of_a_pipeline_is_that_of_its_embeddings(images):
     assert spread(display.points_, y) > 1.0
 
 
+@pytest.mark.slow
 def test_every_stage_of_a_network_has_a_panel(images):
     X, y = images
     pipe = make_pipe(StagedCNN).fit(X, y)
@@ -235,6 +237,7 @@ def test_every_stage_of_a_network_has_a_panel(images):
     np.testing.assert_allclose(display.points_[1], last.points_, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_pipelines_that_cannot_be_drawn_say_why(images, monkeypatch):
     X, y = images
     pipe = make_pipe().fit(X, y)

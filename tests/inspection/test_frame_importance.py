@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN, cost
 from skaudio.inspection import BudgetCurveDisplay, FrameImportanceDisplay, frame_importance
 
-pytestmark = pytest.mark.usefixtures("plt")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plt")]  # searches are fitted
 
 RATE, HOP, DURATION = 8000, 80, 1.2
 

@@ -76,6 +76,7 @@ def test_the_training_loss_is_marked_where_that_is_what_was_watched(images):
     assert marks(ax) == [dict(clf.net_.callbacks_)["user_0"].best_epoch_]
 
 
+@pytest.mark.slow
 def test_nothing_is_marked_where_nothing_was_gone_back_to(images):
     further = make_clf(early_stopping=True).fit(*images).partial_fit(*images)
     warm = make_clf(early_stopping=True, warm_start=True).fit(*images)
@@ -83,6 +84,7 @@ def test_nothing_is_marked_where_nothing_was_gone_back_to(images):
         assert marks(LearningCurveDisplay.from_estimator(clf).ax_[0]) == []
 
 
+@pytest.mark.slow
 def test_folds_are_lines_of_the_same_colours(images):
     clf = make_clf(early_stopping=True)
     folds = cross_validate(make_pipeline(clf), *images, cv=3, return_estimator=True)["estimator"]
@@ -92,6 +94,7 @@ def test_folds_are_lines_of_the_same_colours(images):
     assert len({line.get_color() for line in accuracy.lines}) == 1
 
 
+@pytest.mark.slow
 def test_of_a_search_the_best_estimator_counts(images):
     search = GridSearchCV(make_clf(), {"lr": [1e-3, 1e-2]}, cv=2).fit(*images)
     drawn = lines(LearningCurveDisplay.from_estimator(search).ax_)

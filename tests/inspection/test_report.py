@@ -27,6 +27,8 @@ from sklearn.preprocessing import FunctionTransformer
 import skaudio
 from skaudio import AudioError, DiffResResampler, MelSpectrogram, PretrainedCNN
 
+pytestmark = pytest.mark.slow  # searches are fitted
+
 pd = optional_import("pandas")
 
 RATE, DURATION = 8000, 0.6
@@ -151,7 +153,6 @@ def rows_of_cards(text):
     return [int(n) for n in re.findall(r'<p class="muted">&lt;b&gt;(\d+)/a\.wav</p>', text)]
 
 
-@pytest.mark.slow
 def test_the_page_needs_nothing_but_itself(file):
     text = read(file)
     page = Page(text)
@@ -239,7 +240,6 @@ def test_mistakes_are_the_most_confident_ones_and_can_be_heard(search, clips, wr
         np.testing.assert_allclose(wave, soundfile.read(clips[0][row])[0], atol=1e-4)
 
 
-@pytest.mark.slow
 def test_frame_importance_stands_below_the_spectrogram(file, search, clips, tmp_path):
     assert read(file).count('<svg class="frames"') == 3
     plain = make_pipe().fit(*clips)
@@ -331,7 +331,6 @@ class Recorder(DummyClassifier):
     predict_proba = property(doc="It gives none.")
 
 
-@pytest.mark.slow
 def test_learning_curves_of_all_folds_are_drawn(clips, tmp_path):
     text, _ = write(tmp_path, make_pipe(), *clips, cv=2)
     assert "One line per fold." in text
@@ -363,7 +362,6 @@ def test_several_labels_per_clip_are_scored_label_by_label(clips, tmp_path):
     assert EVIL not in text
 
 
-@pytest.mark.slow
 def test_a_classifier_of_ours_names_its_labels_and_draws_its_curves(clips, tmp_path):
     tags = pd.DataFrame(make_multilabel(clips)[:, :2], columns=["dog", "other"])
     pipe = make_pipe(DiffResResampler(0.5, random_state=0)).fit(clips[0], tags)
@@ -376,7 +374,6 @@ def test_a_classifier_of_ours_names_its_labels_and_draws_its_curves(clips, tmp_p
     assert len(page.all("audio")) > 0
 
 
-@pytest.mark.slow
 def test_waveforms_can_be_heard_and_features_cannot(clips, tmp_path):
     waves = np.stack([soundfile.read(path)[0] for path in clips[0]])
     pipe = make_pipe(in_network=True).fit(waves, clips[1])
@@ -545,7 +542,6 @@ def tab(browser, file):
         context.close()
 
 
-@pytest.mark.slow
 def test_in_a_browser_the_page_asks_for_nothing_and_complains_of_nothing(tab, file):
     page = tab()
     page.wait_for_function("[...document.images].every(image => image.naturalWidth > 0)")
@@ -560,7 +556,6 @@ def test_in_a_browser_players_know_how_long_their_clips_are(tab):
     assert durations == pytest.approx([DURATION] * 3, abs=0.01)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rate", [2000, 384_000])
 def test_in_a_browser_sound_of_any_rate_can_be_played(browser, tmp_path, rate):
     waves = 0.3 * np.random.default_rng(0).normal(size=(8, rate // 2))
@@ -579,7 +574,6 @@ def test_in_a_browser_sound_of_any_rate_can_be_played(browser, tmp_path, rate):
     assert found == pytest.approx([0.5] * len(found), abs=0.01)
 
 
-@pytest.mark.slow
 def test_in_a_browser_a_click_on_a_picture_plays_from_there(tab):
     page = tab()
     page.evaluate(
@@ -593,7 +587,6 @@ def test_in_a_browser_a_click_on_a_picture_plays_from_there(tab):
     assert float(played) == pytest.approx(DURATION / 2, abs=0.02)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("by", ["click", "keyboard"])
 def test_in_a_browser_tables_sort(tab, by):
     page = tab()
@@ -622,7 +615,6 @@ def test_in_a_browser_tables_sort(tab, by):
     assert page.messages == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", [320, 390, 1280])
 def test_in_a_browser_nothing_is_wider_than_the_screen(tab, width):
     page = tab(viewport={"width": width, "height": 800})
@@ -636,7 +628,6 @@ def test_in_a_browser_the_table_of_classes_fits_a_phone(tab):
     assert page.evaluate(f"{box}.scrollWidth") <= page.evaluate(f"{box}.clientWidth") <= 358
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_in_a_browser_counts_in_the_confusion_matrix_can_be_read(tab, scheme):
     page = tab(color_scheme=scheme)
@@ -668,7 +659,6 @@ def luminance(color):
     return linear @ [0.2126, 0.7152, 0.0722]
 
 
-@pytest.mark.slow
 def test_in_a_browser_the_page_follows_the_colours_of_the_system(tab):
     color = "getComputedStyle(document.body).backgroundColor"
     light, dark = (

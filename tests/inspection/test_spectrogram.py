@@ -89,6 +89,7 @@ def test_clips_of_a_pipeline_stand_side_by_side_with_one_scale(pipe, clips):
     np.testing.assert_array_equal(display.log_mel[:, 0], pipe[0].transform(waves[:6]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_network", [False, True])
 def test_time_is_not_shortened_yet(clips, in_network):
     pipe = make_pipe(DiffResResampler(0.25), in_network=in_network).fit(*clips)
@@ -165,6 +166,7 @@ def _captum():
 class TestSaliency:
     """What needs captum."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("in_network", [False, True])
     @pytest.mark.parametrize("steps", [(), (DiffResResampler(0.5, random_state=0),)])
     def test_contributions_add_up_to_the_difference_of_the_logits(self, clips, steps, in_network):
@@ -173,6 +175,7 @@ class TestSaliency:
         assert display.attribution.shape == display.log_mel.shape == (1, 32, 61)
         assert_complete(display)
 
+    @pytest.mark.slow
     def test_the_transformer_is_explained_too(self, clips):
         mel = MelSpectrogram(**MEL)
         clf = MAST("pico", max_epochs=1, random_state=0)
@@ -224,6 +227,7 @@ class TestSaliency:
         low, high = display.ax_[2].images[0].get_clim()
         assert low == -high
 
+    @pytest.mark.slow
     def test_explaining_leaves_the_pipeline_as_it_was(self, clips):
         pipe = make_pipe(DiffResResampler(0.5)).fit(*clips)
         before = pipe.predict_proba(clips[0])

@@ -166,6 +166,7 @@ def test_the_warp_spends_every_frame_in_order(seed, n_frames, data):
     assert (centre.diff(dim=1) >= -1e-6).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 40), st.data())
 def test_merging_equals_its_definition_by_the_dense_matrix(seed, n_frames, data):
@@ -190,6 +191,7 @@ def test_a_budget_of_all_frames_is_the_identity():
 
 
 # 24 lower, energies are about the floor that is added to them.
+@pytest.mark.slow
 @pytest.mark.parametrize("lower", [0.0, 24.0])
 @pytest.mark.parametrize("rule", ["fill", "affine"])
 def test_gradients_pass_the_numerical_check(rule, lower):
@@ -240,6 +242,7 @@ def test_a_clip_whose_scores_are_nan_spoils_itself_only():
     torch.testing.assert_close(merged[[0, 2]], expected[[0, 2]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_frames", [1, 2, 50, 97])
 @pytest.mark.parametrize("n_mels", [1, 7, 64])
 @pytest.mark.parametrize("budget", [1, 0.1, 0.5, 1.0])
@@ -441,6 +444,7 @@ def test_empty_frames_cost_and_loud_ones_do_not():
     assert guide_loss(log_mel, torch.full((1, 10), 0.5), 0.5) == 1
 
 
+@pytest.mark.slow
 def test_the_guide_loss_moves_scores_away_from_silence():
     torch.manual_seed(0)
     module = DiffRes(8, 0.5)

@@ -21,6 +21,7 @@ def make_pico(n_mels=32, n_frames=96, **options):
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "millions"), [("base", 51.25), ("small", 34.59), ("tiny", 23.87), ("pico", 1.34)]
 )
@@ -30,6 +31,7 @@ def test_parameters_are_those_of_the_specification(size, millions):
     assert count == pytest.approx(millions, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_first_pooling_shortens_time_alone():
     network = build_mast("pico", 3, 1, 128, 1024).eval()
     with torch.no_grad():
@@ -38,6 +40,7 @@ def test_the_first_pooling_shortens_time_alone():
     assert grids == [(32, 256), (32, 256), (32, 64), (16, 32), (8, 16)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (13, 3), (40, 17), (64, 98), (7, 1001)])
 def test_any_number_of_bands_and_frames_is_classified(shape):
     with torch.no_grad():
@@ -46,6 +49,7 @@ def test_any_number_of_bands_and_frames_is_classified(shape):
     assert torch.isfinite(logits).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", ["patch", "conv"])
 @pytest.mark.parametrize("cls_token", [False, True])
 def test_padding_changes_no_logit(stem, cls_token):
@@ -136,6 +140,7 @@ def test_attention_is_that_of_the_formulas():
     torch.testing.assert_close(attention(x, grid)[0], expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [2, 4, 8, 16])
 def test_both_ways_through_a_block_have_one_length(stride):
     block = Block(4, 8, 2, (2, 70), (2, stride), (1, 1), n_extra=0, drop_path=0.0)
@@ -144,6 +149,7 @@ def test_both_ways_through_a_block_have_one_length(stride):
         assert x.shape[1] == grid.n_columns == -(-n // stride)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_perceptron_on_parts_of_the_tokens_gives_the_same():
     network, images = make_pico(), torch.randn(2, 1, 32, 96)
@@ -154,6 +160,7 @@ def test_a_perceptron_on_parts_of_the_tokens_gives_the_same():
     torch.testing.assert_close(network(images), expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_parameter():
     network = make_pico().train()
     network(torch.randn(4, 1, 32, 96)).square().sum().backward()
@@ -191,6 +198,7 @@ def test_noise_cannot_be_reconstructed():
     assert loss.item() == pytest.approx(1.0, abs=0.1)
 
 
+@pytest.mark.slow
 def test_what_is_hidden_does_not_enter_the_prediction(monkeypatch):
     task = MaskedReconstruction(make_pico()).eval()
     images = torch.randn(1, 1, 32, 96)
@@ -206,6 +214,7 @@ def test_what_is_hidden_does_not_enter_the_prediction(monkeypatch):
     torch.testing.assert_close(seen[0], seen[1])
 
 
+@pytest.mark.slow
 def test_half_precision_trains_without_nan():
     network = make_pico().train()
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)

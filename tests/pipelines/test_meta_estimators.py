@@ -97,6 +97,7 @@ def test_a_network_within_is_counted_and_exported(network, clips, tmp_path, name
     np.testing.assert_allclose(found, model.predict_proba(clips[0]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_report_on_a_tuned_threshold_counts_what_it_predicts(clips, tmp_path):
     pytest.importorskip("matplotlib").use("Agg")
     tuned = TunedThresholdClassifierCV(make_plain(), cv=2, scoring="recall_macro").fit(*clips)
@@ -215,6 +216,7 @@ def test_what_is_not_fitted_is_said_to_be_not_fitted(plain, clips):
             cost(model, clips[0])
 
 
+@pytest.mark.slow
 def test_a_threshold_is_no_search_over_budgets(plain, clips):
     tuned = TunedThresholdClassifierCV(plain, cv=2, store_cv_results=True).fit(*clips)
     with pytest.raises(ValueError, match="must be a search over a Pipeline, got TunedThreshold"):

@@ -210,6 +210,7 @@ def test_every_choice_of_every_parameter_comes_back(choice, clips, tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "labels",
     [
@@ -258,6 +259,7 @@ def test_equal_fits_give_equal_files_also_in_a_new_process(clips, pipe, good, tm
     assert (tmp_path / "new.skaudio").read_bytes() == good.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_is_kept_with_its_bits(clips, tmp_path):
     model = make_pipeline(make_mel(), make_cnn()).fit(*clips)
     skaudio.save(model.set_params(pretrainedcnn__n_threads=2), tmp_path / "m")
@@ -266,6 +268,7 @@ def test_the_number_of_threads_is_kept_with_its_bits(clips, tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(clips[0]), model.predict_proba(clips[0]))
 
 
+@pytest.mark.slow
 def test_of_a_search_the_best_is_saved(clips, tmp_path):
     search = GridSearchCV(
         make_pipeline(make_mel(), make_cnn()), {"pretrainedcnn__lr": [1e-3]}, cv=2
