@@ -16,11 +16,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import signal, sparse
 
 from skaudio._checks import (
-    need_choice,
-    need_flag,
-    need_int,
-    need_numbers,
-    need_real,
+    Either,
+    Flag,
+    Int,
+    ParameterError,
+    Real,
+    as_numbers,
     random_generator,
     reject,
 )
@@ -90,8 +91,8 @@ def hz_to_mel(freq: np.ndarray | float, *, mel_scale: str = "slaney") -> np.ndar
     .. [1] M. Slaney, "Auditory Toolbox", Interval Research TR 1998-010, 1998.
     .. [2] S. Young et al., "The HTK Book", Cambridge University, 2006.
     """
-    need_choice(mel_scale, "mel_scale", "hz_to_mel", SCALES)
-    freq = need_numbers(freq, "freq", "hz_to_mel", low=0.0, high=MAX_HZ)
+    Either(*SCALES).check("mel_scale", mel_scale, "hz_to_mel")
+    freq = as_numbers(freq, "freq", "hz_to_mel", low=0.0, high=MAX_HZ)
     if mel_scale == "htk":
         return 2595.0 * np.log10(1.0 + freq / 700.0)
     linear = freq * (SLANEY_KNEE_MEL / SLANEY_KNEE_HZ)
@@ -116,8 +117,8 @@ def mel_to_hz(mel: np.ndarray | float, *, mel_scale: str = "slaney") -> np.ndarr
     freq : ndarray of shape (...)
         Frequencies in Hz.
     """
-    need_choice(mel_scale, "mel_scale", "mel_to_hz", SCALES)
-    mel = need_numbers(mel, "mel", "mel_to_hz", low=0.0, high=MAX_MEL)
+    Either(*SCALES).check("mel_scale", mel_scale, "mel_to_hz")
+    mel = as_numbers(mel, "mel", "mel_to_hz", low=0.0, high=MAX_MEL)
     if mel_scale == "htk":
         return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
     linear = mel * (SLANEY_KNEE_HZ / SLANEY_KNEE_MEL)
@@ -186,8 +187,8 @@ def count_frames(n_samples: int, n_fft: int, hop_length: int, *, center: bool = 
         With `center` and an even `n_fft` this is ``1 + n_samples // hop_length``.
     """
     for name, value in (("n_samples", n_samples), ("n_fft", n_fft), ("hop_length", hop_length)):
-        need_int(value, name, "count_frames", low=1)
-    need_flag(center, "center", "count_frames")
+        Int(low=1).check(name, value, "count_frames")
+    Flag().check("center", center, "count_frames")
     length = n_samples + 2 * (n_fft // 2) if center else n_samples
     return 1 + max(0, length - n_fft) // hop_length
 
@@ -311,18 +312,20 @@ def invert_log_mel(
     """
     check_bands(locals(), "invert_log_mel")
     check_frames(locals(), "invert_log_mel")
-    need_int(n_samples, "n_samples", "invert_log_mel", low=1, high=MAX_SAMPLES)
-    need_int(n_iter, "n_iter", "invert_log_mel", low=1)
-    log_mel = need_numbers(log_mel, "log_mel", "invert_log_mel", low=-700.0, high=700.0)
+    Int(low=1, high=MAX_SAMPLES).check("n_samples", n_samples, "invert_log_mel")
+    Int(low=1).check("n_iter", n_iter, "invert_log_mel")
+    log_mel = as_numbers(log_mel, "log_mel", "invert_log_mel", low=-700.0, high=700.0)
     if log_mel.ndim != 2 or len(log_mel) != n_mels or log_mel.shape[1] == 0:
         rule = f"of shape (n_mels, n_frames), {n_mels} bands of at least one frame"
         raise reject("log_mel", "invert_log_mel", rule, log_mel.shape)
     floor = _floor(floor, "invert_log_mel")
     n_frames = count_frames(n_samples, n_fft, hop_length, center=center)
     if log_mel.shape[1] != n_frames:
-        raise ValueError(
+        raise ParameterError(
             f"log_mel of invert_log_mel must have {n_frames} frames for n_samples={n_samples}, "
-            f"n_fft={n_fft} and hop_length={hop_length}, got {log_mel.shape[1]}."
+            f"n_fft={n_fft} and hop_length={hop_length}, got {log_mel.shape[1]}.",
+            "log_mel",
+            "invert_log_mel",
         )
     rng = random_generator(random_state, "invert_log_mel")
     from librosa import griffinlim
@@ -358,7 +361,7 @@ def _floor(floor: float | None, owner: str) -> float:
     """The floor that is meant; None is the usual one."""
     if floor is None:
         return LOG_FLOOR
-    need_real(floor, "floor", owner, low=LEAST_FLOOR, high=1.0)
+    Real(low=LEAST_FLOOR, high=1.0).check("floor", floor, owner)
     return float(floor)
 
 
@@ -396,7 +399,7 @@ def resize_time(image: np.ndarray, n_frames: int) -> np.ndarray:
         raise reject("image", "resize_time", "an ndarray of numbers, frames last", image)
     if image.shape[-1] == 0:
         raise reject("image", "resize_time", "at least one frame long", image.shape)
-    need_int(n_frames, "n_frames", "resize_time", low=1, high=MAX_CELLS // image.shape[-1])
+    Int(low=1, high=MAX_CELLS // image.shape[-1]).check("n_frames", n_frames, "resize_time")
     if image.shape[-1] == n_frames:
         return image
     return image @ _triangle_weights(image.shape[-1], n_frames)
@@ -488,36 +491,34 @@ def check_filter_size(n_fft: int, n_mels: int, owner: str) -> None:
 
 def check_bands(given: dict[str, Any], owner: str) -> None:
     """Check what decides the mel filters, among the arguments of `owner`."""
-    need_int(given["sample_rate"], "sample_rate", owner, low=1, high=MAX_SAMPLE_RATE)
+    Int(low=1, high=MAX_SAMPLE_RATE).check("sample_rate", given["sample_rate"], owner)
     for name, high in (("n_fft", MAX_FFT), ("n_mels", MAX_BANDS)):
-        need_int(given[name], name, owner, low=1, high=high)
+        Int(low=1, high=high).check(name, given[name], owner)
     check_filter_size(given["n_fft"], given["n_mels"], owner)
     nyquist = given["sample_rate"] / 2
-    need_real(given["fmax"], "fmax", owner, low=0, high=nyquist, low_open=True, optional=True)
-    need_real(given["fmin"], "fmin", owner, low=0, high=nyquist)
+    Real(low=0, high=nyquist, low_open=True, optional=True).check("fmax", given["fmax"], owner)
+    Real(low=0, high=nyquist).check("fmin", given["fmin"], owner)
     if given["fmin"] >= (nyquist if given["fmax"] is None else given["fmax"]):
         raise reject("fmin", owner, f"below fmax={given['fmax']!r}", given["fmin"])
-    need_choice(given["mel_scale"], "mel_scale", owner, ("slaney", "htk"))
-    need_choice(given["norm"], "norm", owner, ("slaney", None))
+    Either("slaney", "htk").check("mel_scale", given["mel_scale"], owner)
+    Either("slaney", None).check("norm", given["norm"], owner)
 
 
 def check_frames(given: dict[str, Any], owner: str) -> None:
     """Check what decides the frames, among the arguments of `owner`."""
-    need_int(given["hop_length"], "hop_length", owner, low=1)
-    need_int(given["win_length"], "win_length", owner, low=1, high=given["n_fft"], optional=True)
-    need_real(given["power"], "power", owner, low=0, high=MAX_POWER, low_open=True)
-    need_flag(given["center"], "center", owner)
+    Int(low=1).check("hop_length", given["hop_length"], owner)
+    Int(low=1, high=given["n_fft"], optional=True).check("win_length", given["win_length"], owner)
+    Real(low=0, high=MAX_POWER, low_open=True).check("power", given["power"], owner)
+    Flag().check("center", given["center"], owner)
     if "center_pad_mode" in given:
-        need_choice(given["center_pad_mode"], "center_pad_mode", owner, ("constant", "reflect"))
+        Either("constant", "reflect").check("center_pad_mode", given["center_pad_mode"], owner)
     if given.get("out") is not None and not isinstance(given["out"], np.ndarray):
         raise reject("out", owner, "an ndarray or None", given["out"])
 
 
 def check_waves(waves: Any) -> np.ndarray:
     """Check the waveforms of `mel_power`, and give them in float32."""
-    waves = need_numbers(
-        waves, "waves", "mel_power", low=-MAX_WAVE, high=MAX_WAVE, dtype=np.float32
-    )
+    waves = as_numbers(waves, "waves", "mel_power", low=-MAX_WAVE, high=MAX_WAVE, dtype=np.float32)
     if waves.ndim not in (1, 2) or 0 in waves.shape:
         rule = "of shape (n_samples,) or (n_clips, n_samples), none of them 0"
         raise reject("waves", "mel_power", rule, waves.shape)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import soundfile
 
-from skaudio._checks import expand_home, need_path, reject
+from skaudio._checks import AboutParameter, as_path, expand_home, reject
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -199,9 +199,17 @@ def name_some(names: list[str]) -> str:
     return ", ".join(map(repr, names[:MAX_NAMED])) + more
 
 
+class MissingFolderError(AboutParameter, FileNotFoundError):
+    """A folder is not there."""
+
+
+class NoFolderError(AboutParameter, NotADirectoryError):
+    """A path is none of a folder."""
+
+
 def as_folder(folder: str | os.PathLike, owner: str) -> Path:
     """Check argument `folder` of `owner`, and give it as a path."""
-    name = need_path(folder, "folder", owner)
+    name = as_path(folder, "folder", owner)
     if "\0" in name:
         raise reject("folder", owner, "a name without NUL", folder)
     return Path(expand_home(name))
@@ -211,7 +219,11 @@ def existing_folder(folder: str | os.PathLike, owner: str) -> Path:
     """The same, of a folder that must exist."""
     root = as_folder(folder, owner)
     if not root.exists():
-        raise FileNotFoundError(f"folder of {owner} must exist, got {str(folder)!r}.")
+        raise MissingFolderError(
+            f"folder of {owner} must exist, got {str(folder)!r}.", "folder", owner
+        )
     if not root.is_dir():
-        raise NotADirectoryError(f"folder of {owner} must be a folder, got {str(folder)!r}.")
+        raise NoFolderError(
+            f"folder of {owner} must be a folder, got {str(folder)!r}.", "folder", owner
+        )
     return root

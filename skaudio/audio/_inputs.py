@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from skaudio._checks import abbreviate, is_path, is_real
+from skaudio._checks import ParameterError, abbreviate, is_path, is_real
 from skaudio.audio._decoding import OpenAudio, OpenWave
 from skaudio.audio._samples import check_waveform
 
@@ -248,7 +248,9 @@ def as_clip(item: Any, name: str, owner: str) -> Clip:
     """
     clip = _clip_of(item, name, owner)
     if clip is None:
-        raise ValueError(f"{name} of {owner} must be {FORMS}, got {type(item).__name__}.")
+        raise ParameterError(
+            f"{name} of {owner} must be {FORMS}, got {type(item).__name__}.", name, owner
+        )
     return clip
 
 
@@ -324,10 +326,12 @@ def refuse_clips(X: Any, owner: str) -> None:
     elif getattr(X, "ndim", 0) == 1 and hasattr(X, "__array__") and len(X):
         first = (X.iloc if hasattr(X, "iloc") else X)[0]
     if is_clip(first):
-        raise ValueError(
+        raise ParameterError(
             f"X of {owner} must be numbers, such as spectrograms, got clips "
             f"({type(first).__name__}): put a MelSpectrogram before it, "
-            f"make_pipeline(MelSpectrogram(), {owner}(...))."
+            f"make_pipeline(MelSpectrogram(), {owner}(...)).",
+            "X",
+            owner,
         )
 
 
@@ -475,10 +479,12 @@ def _all_clips(items: Sequence[Any], name: str, owner: str) -> list[Clip]:
         if clip is None:
             got = abbreviate(item)
             missing = ": drop rows without a clip" if got in MISSING else ""
-            raise ValueError(
+            raise ParameterError(
                 f"{name} of {owner} must hold only paths or other clips that bring their rate "
                 f"along, once it holds one, got {got} of type {type(item).__name__} at position "
-                f"{i}{missing}."
+                f"{i}{missing}.",
+                name,
+                owner,
             )
         clips.append(clip)
     return clips
@@ -564,9 +570,11 @@ def _sampled(name: str, array: Any, rate: Any, label: str) -> SampledClip:
 def _encoded(name: str, content: bytes | bytearray | memoryview, owner: str) -> EncodedClip:
     content = bytes(content)
     if len(content) < LONGEST_PATH and b"\0" not in content and os.path.exists(content):
-        raise ValueError(
+        raise ParameterError(
             f"{name} of {owner} must be a path as str, or the content of a file as bytes, got the "
-            f"path {abbreviate(os.fsdecode(content))} as bytes: pass os.fsdecode(path)."
+            f"path {abbreviate(os.fsdecode(content))} as bytes: pass os.fsdecode(path).",
+            name,
+            owner,
         )
     return EncodedClip(name, content)
 
@@ -610,14 +618,18 @@ def _from_file_object(item: Any, name: str, owner: str) -> EncodedClip:
     try:
         content = _content(item)
     except Exception as err:  # whatever the file system behind it raises
-        raise ValueError(
+        raise ParameterError(
             f"{name} of {owner} must be a file that can be read, got {type(item).__name__}: "
-            f"{type(err).__name__}: {abbreviate(str(err))}."
+            f"{type(err).__name__}: {abbreviate(str(err))}.",
+            name,
+            owner,
         ) from err
     if not isinstance(content, bytes | bytearray | memoryview):
-        raise ValueError(
+        raise ParameterError(
             f"{name} of {owner} must give bytes when it is read, got {type(content).__name__} from "
-            f"{type(item).__name__}: open files with mode 'rb', and pass no decoder."
+            f"{type(item).__name__}: open files with mode 'rb', and pass no decoder.",
+            name,
+            owner,
         )
     own = getattr(item, "name", None)
     called = f"{name} ({os.path.basename(own)})" if isinstance(own, str) and own else name

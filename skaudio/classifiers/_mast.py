@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skaudio._checks import MAX_RATE, check_bool, check_choice, check_int, check_pair, check_real
+from skaudio._checks import MAX_RATE, Choice, Flag, Int, Pairs, ParameterError, Real
 from skaudio._sklearn_compat import with_callbacks
 from skaudio._warning import warn
 from skaudio.classifiers._base import SpectrogramClassifier
@@ -172,6 +172,20 @@ default='auto', 1, 'fp32', False, None
     _shaping = (
         "size", "patch_stride", "q_strides", "kv_stride", "stem", "cls_token", "standardize",
     )  # fmt: skip
+    _rules = SpectrogramClassifier._rules | {
+        "size": Choice(tuple(SIZES)),
+        "patch_stride": Pairs(STRIDES[:3]),
+        "q_strides": Pairs(STRIDES, count=4, optional=True),
+        "kv_stride": Pairs(STRIDES, optional=True),
+        "stem": Choice(("patch", "conv", None)),
+        "cls_token": Flag(),
+        "drop_path": Real(low=0, high=1, high_open=True, optional=True),
+        "embedding": Choice(("last", "all")),
+        "pretrain": Choice(("masked", None)),
+        "pretrain_epochs": Int(low=1),
+        "pretrain_lr": Real(low=0, limit=MAX_RATE, low_open=True),
+        "layer_decay": Real(low=0, high=1, low_open=True),
+    }
     pretrain_history_: list[float]
     _augmentations = {"auto": {"mixup": 0.3, "time_mask": 0.2, "freq_mask": 0.2}}
 
@@ -317,9 +331,11 @@ default='auto', 1, 'fp32', False, None
             warn("MAST.fit leaves X_unlabeled aside: pretrain=None.")
             X_unlabeled = None
         if X_unlabeled is not None and self.warm_start and hasattr(self, "classes_"):
-            raise ValueError(
+            raise ParameterError(
                 "X_unlabeled of MAST.fit must be None where a warm start goes on, got "
-                f"{len(X_unlabeled)} clips: leave them out, or set warm_start=False."
+                f"{len(X_unlabeled)} clips: leave them out, or set warm_start=False.",
+                "X_unlabeled",
+                "MAST.fit",
             )
 
         start = None if self.pretrain is None else self._pretrain
@@ -368,7 +384,8 @@ default='auto', 1, 'fp32', False, None
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_mast_parameters(self)
+        check_weights(self)
+        _check_imagenet(self)
 
     def _pretrain(self, module: StagedClassifier, task: TrainingTask, rng: Any) -> dict[str, Any]:
         clips = [data for data in (task.data, task.unlabeled) if data is not None]
@@ -432,25 +449,14 @@ def _layers(module: ImageClassifier) -> list[list[list[str]]]:
     return module.backbone.layers()  # type: ignore[operator,union-attr]
 
 
-def check_mast_parameters(owner: Any) -> None:
-    """Check them; messages name owner, rule and value."""
-    check_choice(owner, "size", tuple(SIZES))
-    check_choice(owner, "stem", ("patch", "conv", None))
-    check_choice(owner, "embedding", ("last", "all"))
-    check_choice(owner, "pretrain", ("masked", None))
-    check_int(owner, "pretrain_epochs", low=1)
-    check_real(owner, "pretrain_lr", low=0, limit=MAX_RATE, low_open=True)
-    check_real(owner, "layer_decay", low=0, high=1, low_open=True)
-    check_real(owner, "drop_path", low=0, high=1, high_open=True, optional=True)
-    check_bool(owner, "cls_token")
-    check_pair(owner, "patch_stride", STRIDES[:3])
-    check_pair(owner, "kv_stride", STRIDES, optional=True)
-    check_pair(owner, "q_strides", STRIDES, count=4, optional=True)
-    check_weights(owner)
+def _check_imagenet(owner: MAST) -> None:
+    """Check that a network for ImageNet's weights has their shapes."""
     large = owner.size in ("tiny", "small", "base")
     if owner.weights == "imagenet" and (not large or owner.cls_token or owner.stem == "conv"):
-        raise ValueError(
+        raise ParameterError(
             "weights of MAST must be None or a file unless size is one of tiny, small, base, "
             "cls_token=False and stem None or 'patch', got 'imagenet' with "
-            f"{owner.size!r}, {owner.cls_token!r} and {owner.stem!r}."
+            f"{owner.size!r}, {owner.cls_token!r} and {owner.stem!r}.",
+            "weights",
+            "MAST",
         )

@@ -13,7 +13,7 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._checks import check_choice, random_generator
+from skaudio._checks import ParameterError, random_generator
 from skaudio._warning import warn
 from skaudio.classifiers._labels import MultiLabel
 from skaudio.classifiers.training._augmentation import Augmenter, as_augmentation
@@ -109,18 +109,22 @@ class TrainedNetwork(BaseEstimator):
         owner = type(self).__name__
         for name in ("freeze", "backbone_lr"):
             if getattr(self, name) is not None and module.head is None:
-                raise ValueError(
+                raise ParameterError(
                     f"{name} of {owner} must be None for a backbone without torch.nn.Linear as its "
-                    f"last layer, got {getattr(self, name)!r}."
+                    f"last layer, got {getattr(self, name)!r}.",
+                    name,
+                    owner,
                 )
         if self.freeze is None:
             return set()
         groups = self._stages(module)
         count = len(groups) if self.freeze == "backbone" else int(self.freeze)
         if count > len(groups):
-            raise ValueError(
+            raise ParameterError(
                 f"freeze of {owner} must be at most {len(groups)}, the number of stages of its "
-                f"network, got {self.freeze!r}."
+                f"network, got {self.freeze!r}.",
+                "freeze",
+                owner,
             )
         return {name for group in groups[:count] for name in group}
 
@@ -365,7 +369,7 @@ class TrainedNetwork(BaseEstimator):
         start its threads, and processes that are forked later would wait for them for ever.
         """
         device = device_of(self)
-        check_choice(self, "precision", tuple(AMP_DTYPES))
+        self._rules["precision"].check("precision", self.precision, type(self).__name__)
         parts = []
         with (
             memory_errors(self, "predict"),

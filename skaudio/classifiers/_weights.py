@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from skaudio._checks import expand_home, is_path
+from skaudio._checks import ParameterError, expand_home, is_path
 from skaudio.nn.cnn import fetch_imagenet
 from skaudio.nn.weights import load_weights, read_weights
 
@@ -19,9 +19,11 @@ Tensors = dict[str, Tensor]
 def check_weights(owner: Any) -> None:
     """Check that `owner.weights` may name weights; whether they fit is seen when they are read."""
     if owner.weights is not None and not is_path(owner.weights):
-        raise ValueError(
+        raise ParameterError(
             f"weights of {type(owner).__name__} must be 'imagenet', None or the path of a file, "
-            f"got {owner.weights!r}."
+            f"got {owner.weights!r}.",
+            "weights",
+            type(owner).__name__,
         )
 
 
@@ -75,16 +77,19 @@ def fill_network(
             tensors = convert(read_weights(expand_home(owner.weights)))
             return load_weights(network, tensors, head_names=head_names)
         except ValueError as err:
-            raise ValueError(
-                f"weights of {name} must be a file that fits {label}, got {owner.weights!r}: {err}."
+            raise ParameterError(
+                f"weights of {name} must be a file that fits {label}, got {owner.weights!r}: "
+                f"{err}.",
+                "weights",
+                name,
             ) from err
     try:
         tensors = convert(fetch_imagenet(timm_name, options))
         body = {name: tensor for name, tensor in tensors.items() if name not in head_names}
         return load_weights(network, body, head_names=head_names)
     except ValueError as err:
-        raise ValueError(
-            f"weights of {name} must be None or a file: {err}, got 'imagenet'."
+        raise ParameterError(
+            f"weights of {name} must be None or a file: {err}, got 'imagenet'.", "weights", name
         ) from err
     except OSError as err:
         raise OSError(

@@ -12,6 +12,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 from joblib.parallel import get_active_backend
 
 from skaudio import dsp
+from skaudio._checks import ParameterWarning
 from skaudio._optional import progress_bar
 from skaudio._warning import warn
 from skaudio.audio._inputs import Clip
@@ -258,12 +259,13 @@ def longest_clip(
     longest, name = max(lengths)
     median = float(np.median([length for length, _ in lengths]))
     if median < (1 - MAX_PADDING) * longest:
-        warn(
+        message = (
             "duration of MelSpectrogram needs a value where lengths differ so much: without one, "
             f"clips are filled to the longest, {name} of {longest / sample_rate:.3g} s, and half "
             f"of the {len(lengths)} clips have at most {median / sample_rate:.3g} s, so that "
             f"{1 - median / longest:.0%} of them is padding. Or leave long files out."
         )
+        warn(ParameterWarning(message, "duration", "MelSpectrogram"))
     return longest
 
 

@@ -9,16 +9,18 @@ from typing import Any
 
 from skaudio import dsp
 from skaudio._checks import (
-    check_bool,
-    check_choice,
-    check_int,
-    check_length,
-    check_n_jobs,
-    check_real,
-    check_verbose,
+    Choice,
+    Flag,
+    Int,
+    IntOrChoice,
+    Lengths,
+    NJobs,
+    ParameterError,
+    Real,
+    Rule,
+    Verbose,
+    check_parameters,
     expand_home,
-    is_among,
-    is_int,
     is_path,
 )
 from skaudio._files import check_folder
@@ -50,39 +52,39 @@ __all__ = [
 ]
 
 
+RULES: dict[str, Rule] = {
+    "sample_rate": Int(low=1, high=MAX_SAMPLE_RATE),
+    "duration": Real(low=0, low_open=True, optional=True),
+    "n_fft": Int(low=1, high=MAX_FFT),
+    "hop_length": Lengths(),
+    "win_length": Lengths(optional=True),
+    "n_mels": Int(low=1, high=MAX_BANDS),
+    "power": Real(low=0, limit=MAX_POWER, low_open=True),
+    "mel_scale": Choice(("slaney", "htk")),
+    "norm": Choice(("slaney", None)),
+    "center": Flag(),
+    "center_pad_mode": Choice(("constant", "reflect")),
+    "n_frames": Int(low=1, optional=True),
+    "channel": IntOrChoice(("mean", "all")),
+    "pad_mode": Choice(("constant", "repeat")),
+    "crop": Choice(("start", "center")),
+    "on_error": Choice(("raise", "warn")),
+    "cache_waveforms": Flag(),
+    "in_network": Flag(),
+    "n_jobs": NJobs(),
+    "verbose": Verbose(),
+}
 # Of models that do not say with which floor they were fitted.
 FIRST_FLOOR = 1e-6
 
 
 def check_mel_parameters(owner: Any) -> None:
     """Check them; messages name owner, rule and value."""
-    check_int(owner, "sample_rate", low=1, high=MAX_SAMPLE_RATE)
-    check_int(owner, "n_fft", low=1, high=MAX_FFT)
-    check_int(owner, "n_mels", low=1, high=MAX_BANDS)
-    check_int(owner, "n_frames", low=1, optional=True)
-    check_verbose(owner)
-    check_n_jobs(owner)
-    check_length(owner, "hop_length")
-    check_length(owner, "win_length", optional=True)
-    check_real(owner, "duration", low=0, low_open=True, optional=True)
-    check_real(owner, "power", low=0, limit=MAX_POWER, low_open=True)
-    nyquist = owner.sample_rate / 2
-    check_real(owner, "fmax", low=0, high=nyquist, low_open=True, optional=True)
-    check_real(owner, "fmin", low=0, high=nyquist, high_open=True)
-    check_choice(owner, "mel_scale", ("slaney", "htk"))
-    check_choice(owner, "norm", ("slaney", None))
-    check_choice(owner, "center_pad_mode", ("constant", "reflect"))
-    check_choice(owner, "pad_mode", ("constant", "repeat"))
-    check_choice(owner, "crop", ("start", "center"))
-    check_choice(owner, "on_error", ("raise", "warn"))
-    for name in ("center", "cache_waveforms", "in_network"):
-        check_bool(owner, name)
-    if not is_among(owner.channel, ("mean", "all")) and not is_int(owner.channel, 0):
-        raise ValueError(
-            "channel of MelSpectrogram must be 'mean', 'all' or an int >= 0, got "
-            f"{owner.channel!r}."
-        )
-    if not is_among(owner.device, ("cpu",)):
+    check_parameters(owner)
+    nyquist, kind = owner.sample_rate / 2, type(owner).__name__
+    Real(low=0, high=nyquist, low_open=True, optional=True).check("fmax", owner.fmax, kind)
+    Real(low=0, high=nyquist, high_open=True).check("fmin", owner.fmin, kind)
+    if not isinstance(owner.device, str) or owner.device != "cpu":
         from skaudio.nn._device import device_of  # only here, so that workers need no torch
 
         device_of(owner)
@@ -166,10 +168,12 @@ def check_image_size(owner: Any) -> None:
     """Check that the spectrogram of one clip, whose length `fit` has settled, fits into memory."""
     shape = image_shape(owner)
     if math.prod(shape) > MAX_CELLS:
-        raise ValueError(
+        raise ParameterError(
             f"hop_length of MelSpectrogram must give at most {MAX_CELLS} numbers per clip, got "
             f"{owner.hop_length!r} with n_mels={owner.n_mels!r} for clips of {owner.n_samples_} "
-            f"samples, shape {shape}: raise it, or set n_frames."
+            f"samples, shape {shape}: raise it, or set n_frames.",
+            "hop_length",
+            "MelSpectrogram",
         )
 
 
@@ -199,28 +203,36 @@ def floor_of(owner: Any) -> float:
 def _check_clip_length(owner: Any, n_samples: int) -> None:
     """Check that a clip and its spectrogram have lengths that memory can hold."""
     if n_samples > MAX_SAMPLES:
-        raise ValueError(
+        raise ParameterError(
             f"duration of MelSpectrogram must give at most {MAX_SAMPLES} samples, got "
-            f"{owner.duration!r} s at sample_rate={owner.sample_rate!r}, {n_samples} samples."
+            f"{owner.duration!r} s at sample_rate={owner.sample_rate!r}, {n_samples} samples.",
+            "duration",
+            "MelSpectrogram",
         )
 
 
 def _check_related(owner: Any) -> None:
     check_filter_size(owner.n_fft, owner.n_mels, "MelSpectrogram")
     if owner.n_frames is not None and owner.n_frames * owner.n_mels > MAX_CELLS:
-        raise ValueError(
+        raise ParameterError(
             f"n_frames of MelSpectrogram must be at most {MAX_CELLS // owner.n_mels} with "
-            f"n_mels={owner.n_mels!r}, got {owner.n_frames!r}."
+            f"n_mels={owner.n_mels!r}, got {owner.n_frames!r}.",
+            "n_frames",
+            "MelSpectrogram",
         )
     if owner.duration is not None:
         _check_clip_length(owner, math.ceil(owner.duration * owner.sample_rate))
     if owner.fmax is not None and owner.fmin >= owner.fmax:
-        raise ValueError(
-            f"fmin of MelSpectrogram must be below fmax={owner.fmax!r}, got {owner.fmin!r}."
+        raise ParameterError(
+            f"fmin of MelSpectrogram must be below fmax={owner.fmax!r}, got {owner.fmin!r}.",
+            "fmin",
+            "MelSpectrogram",
         )
     for _, win_length in windows_of(owner):
         if win_length is not None and win_length > owner.n_fft:
-            raise ValueError(
+            raise ParameterError(
                 f"win_length of MelSpectrogram must be at most n_fft={owner.n_fft}, "
-                f"got {owner.win_length!r}."
+                f"got {owner.win_length!r}.",
+                "win_length",
+                "MelSpectrogram",
             )

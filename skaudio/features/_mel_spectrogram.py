@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio import dsp
-from skaudio._checks import is_int, random_generator, reject
+from skaudio._checks import Int, ParameterError, ParameterWarning, random_generator, reject
 from skaudio._files import check_folder, new_features
 from skaudio._sklearn_compat import CallbackSupportMixin, one_step
 from skaudio._warning import warn
@@ -30,6 +30,7 @@ from skaudio.features._extraction import (
 )
 from skaudio.features._feature_store import FeatureStore
 from skaudio.features._mel_settings import (
+    RULES,
     check_image_size,
     check_mel_folders,
     check_mel_parameters,
@@ -161,6 +162,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     __module__ = "skaudio"
 
+    _rules = RULES
     # `predict_windows` turns it off in its copy: it warns of the recording, not of its windows.
     _warns_of_arrays = True
 
@@ -403,16 +405,24 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             If files cannot be read and `on_error` is 'raise'; all others are in the cache then.
         """
         if self.cache_dir is None:
-            raise ValueError("cache_dir of MelSpectrogram must be a folder for warm, got None.")
+            raise ParameterError(
+                "cache_dir of MelSpectrogram must be a folder for warm, got None.",
+                "cache_dir",
+                "MelSpectrogram",
+            )
         if self.in_network and not self.cache_waveforms:
-            raise ValueError(
+            raise ParameterError(
                 "cache_waveforms of MelSpectrogram must be True for warm with in_network=True, "
-                "where waveforms are all there is to keep, got False."
+                "where waveforms are all there is to keep, got False.",
+                "cache_waveforms",
+                "MelSpectrogram",
             )
         if self.duration is None and not hasattr(self, "n_samples_"):
-            raise ValueError(
+            raise ParameterError(
                 "duration of MelSpectrogram must be set for warm before fit, got None: the longest "
-                "clip of every fold would decide what the cache needs."
+                "clip of every fold would decide what the cache needs.",
+                "duration",
+                "MelSpectrogram",
             )
         if self.duration is None:
             check_mel_parameters(self)
@@ -437,11 +447,13 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             return clips
         refuse_other_things(X, f"X of {OWNER}")
         if self.channel == "all":
-            raise ValueError(
+            raise ParameterError(
                 "X of MelSpectrogram must be paths, a list of arrays (n_channels, n_samples) or an "
                 "array (n_clips, n_channels, n_samples) when channel='all', got "
                 f"{type(X).__name__} of shape {np.shape(X)}: add an axis of one channel to a table "
-                "of clips, or pass one clip as [X]."
+                "of clips, or pass one clip as [X].",
+                "X",
+                "MelSpectrogram",
             )
         # scikit-learn would name no row and recommend an imputer.
         waves = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite=False)
@@ -511,7 +523,8 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             return open_cache(self)
         except ValueError as err:
             # `fit` raises; here the model may have moved to a machine without that folder.
-            warn(f"Computing without the cache: {err}")
+            message = f"Computing without the cache: {err}"
+            warn(ParameterWarning(message, "cache_dir", OWNER))
             return None, False
 
 
@@ -536,10 +549,7 @@ def invert_mel(owner: Any, X: Any, *, n_iter: int, random_state: Any) -> np.ndar
         If `owner` has several windows, `n_iter` is out of range, or `X` has another shape than
         `owner` gives or is not finite.
     """
-    if not is_int(n_iter, 1):
-        raise ValueError(
-            f"n_iter of MelSpectrogram.inverse_transform must be an int >= 1, got {n_iter!r}."
-        )
+    Int(low=1).check("n_iter", n_iter, "MelSpectrogram.inverse_transform")
     log_mel = _check_log_mel(owner, X)
     settings = power_settings(owner)
     settings.pop("center_pad_mode")  # what stands beyond the ends of a clip is not part of it
@@ -577,17 +587,23 @@ def _check_log_mel(owner: Any, X: Any) -> np.ndarray:
         log_mel = log_mel[:, 0]
     if log_mel.ndim != 1 + len(shape) or log_mel.shape[1:] != shape or len(log_mel) == 0:
         wanted = ", ".join(map(str, ("n_clips", *shape)))
-        raise ValueError(
+        raise ParameterError(
             "X of MelSpectrogram.inverse_transform must have the shape that transform gives, "
-            f"({wanted}), got {log_mel.shape}."
+            f"({wanted}), got {log_mel.shape}.",
+            "X",
+            "MelSpectrogram.inverse_transform",
         )
     if not np.isfinite(log_mel).all():
-        raise ValueError(
-            "X of MelSpectrogram.inverse_transform must be finite, got NaN or infinity."
+        raise ParameterError(
+            "X of MelSpectrogram.inverse_transform must be finite, got NaN or infinity.",
+            "X",
+            "MelSpectrogram.inverse_transform",
         )
     if log_mel.max() > HIGHEST:
-        raise ValueError(
+        raise ParameterError(
             "X of MelSpectrogram.inverse_transform must be log-mel, which is at most "
-            f"{HIGHEST:g}, got {log_mel.max():.4g}."
+            f"{HIGHEST:g}, got {log_mel.max():.4g}.",
+            "X",
+            "MelSpectrogram.inverse_transform",
         )
     return log_mel

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from skaudio import dsp
+from skaudio._checks import ParameterError
 from skaudio.features._mel_settings import windows_of
 
 __all__ = [
@@ -229,5 +230,9 @@ def make_axes(
         rule = f"{name} of {type(owner).__name__} must be {n_panels} matplotlib.axes.Axes or None"
         raise ValueError(f"{rule}, got {type(axes[0]).__name__} in their place.")
     if len(axes) != n_panels:
-        raise ValueError(f"{name} of {type(owner).__name__} must be {n_panels}, got {len(axes)}.")
+        raise ParameterError(
+            f"{name} of {type(owner).__name__} must be {n_panels}, got {len(axes)}.",
+            name,
+            type(owner).__name__,
+        )
     return axes

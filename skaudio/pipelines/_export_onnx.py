@@ -20,6 +20,7 @@ from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from skaudio._checks import ParameterError
 from skaudio._files import atomic_file
 from skaudio.features._base import FrontEndTransformer
 from skaudio.features._diffres_resampler import DiffResResampler
@@ -157,8 +158,10 @@ def _network(
     try:
         _, own = classifier._check_X(last)
     except ValueError as err:
-        raise ValueError(
-            f"pipe of export_onnx must be as it was fitted: {err} Fit it again."
+        raise ParameterError(
+            f"pipe of export_onnx must be as it was fitted: {err} Fit it again.",
+            "pipe",
+            "export_onnx",
         ) from err
     # What the classifier has trained stands for the last modules, with their settings of now.
     parts = [*chain[: len(chain) - len(own)], *own.parts()]
@@ -277,15 +280,19 @@ def _check_steps(pipe: Pipeline, from_waveform: bool) -> MelSpectrogram | None:
     kinds = DiffResResampler if mel is None else DiffResResampler | FrontEndTransformer
     for step in steps if mel is None else steps[1:]:
         if not isinstance(step, kinds):
-            raise ValueError(
+            raise ParameterError(
                 "pipe of export_onnx must have no steps but MelSpectrogram, others of skaudio "
                 f"behind it, and a classifier of skaudio, got {type(step).__name__}, whose work "
-                "would be missing in the file."
+                "would be missing in the file.",
+                "pipe",
+                "export_onnx",
             )
     if from_waveform and mel is None:
-        raise ValueError(
+        raise ParameterError(
             "pipe of export_onnx must begin with MelSpectrogram for from_waveform=True, got "
-            f"{type(pipe[0]).__name__}."
+            f"{type(pipe[0]).__name__}.",
+            "pipe",
+            "export_onnx",
         )
     return mel
 

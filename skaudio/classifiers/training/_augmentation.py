@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from skaudio._checks import check_real
+from skaudio._checks import ParameterError, Real, check_parameters
 from skaudio.nn.augment import (
     add_noise,
     change_gain,
@@ -88,6 +88,14 @@ class Augmentation(BaseEstimator):
 
     __module__ = "skaudio"
 
+    _rules = {
+        "time_shift": Real(low=0, high=1),
+        "gain_db": Real(low=0, limit=MAX_DB),
+        "mixup": Real(low=0),
+        "time_mask": Real(low=0, high=1),
+        "freq_mask": Real(low=0, high=1),
+    }
+
     def __init__(
         self,
         *,
@@ -120,13 +128,12 @@ class Augmentation(BaseEstimator):
         ValueError
             If one is out of range; names rule and value.
         """
-        for name in ("time_shift", "time_mask", "freq_mask"):
-            check_real(self, name, low=0, high=1)
-        check_real(self, "gain_db", low=0, limit=MAX_DB)
-        check_real(self, "mixup", low=0)
+        check_parameters(self)
         if self.custom is not None and not callable(self.custom):
-            raise ValueError(
-                f"custom of Augmentation must be a callable or None, got {self.custom!r}."
+            raise ParameterError(
+                f"custom of Augmentation must be a callable or None, got {self.custom!r}.",
+                "custom",
+                "Augmentation",
             )
         ratios = self.noise_snr_db
         if ratios is None:
@@ -137,14 +144,18 @@ class Augmentation(BaseEstimator):
         except (TypeError, ValueError, OverflowError):
             good = False
         if good and not -MAX_DB <= low <= high <= MAX_DB:
-            raise ValueError(
+            raise ParameterError(
                 f"noise_snr_db of Augmentation must lie in [{-MAX_DB:g}, {MAX_DB:g}], got "
-                f"{ratios!r}."
+                f"{ratios!r}.",
+                "noise_snr_db",
+                "Augmentation",
             )
         if not good:
-            raise ValueError(
+            raise ParameterError(
                 "noise_snr_db of Augmentation must be two finite numbers, the lower one first, or "
-                f"None, got {ratios!r}."
+                f"None, got {ratios!r}.",
+                "noise_snr_db",
+                "Augmentation",
             )
 
 
@@ -168,9 +179,11 @@ def as_augmentation(owner: Any) -> Augmentation:
     if callable(augment) and not isinstance(augment, type):
         return Augmentation(custom=augment)
     names = "".join(f"{name!r}, " for name in owner._augmentations)
-    raise ValueError(
+    raise ParameterError(
         f"augment of {type(owner).__name__} must be {names}an Augmentation, a callable or None, "
-        f"got {augment!r}."
+        f"got {augment!r}.",
+        "augment",
+        type(owner).__name__,
     )
 
 
@@ -225,9 +238,11 @@ def _call(custom: Any, x: Tensor) -> Tensor:
         got = type(changed).__name__
         if isinstance(changed, Tensor):
             got = f"{tuple(changed.shape)} of {changed.dtype}"
-        raise ValueError(
+        raise ParameterError(
             "custom of Augmentation must give a torch.Tensor of shape "
             f"{tuple(clips.shape)} of {clips.dtype}, as it was given, got {got}; so must a "
-            "callable augment."
+            "callable augment.",
+            "custom",
+            "Augmentation",
         )
     return changed.reshape(x.shape)

@@ -11,7 +11,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
-from skaudio._checks import abbreviate
+from skaudio._checks import ParameterError, abbreviate
 from skaudio._label_values import entries_of, is_missing
 
 __all__ = ["clip_weights", "label_weights", "validation_weights"]
@@ -44,9 +44,11 @@ def clip_weights(owner: Any, y: np.ndarray, classes: np.ndarray, sample_weight: 
     weights = check_sample_weight(sample_weight, len(y), owner)
     weights = weights * _class_weights(owner, y, classes)[np.searchsorted(classes, y)]
     if not weights.any():
-        raise ValueError(
+        raise ParameterError(
             f"class_weight of {type(owner).__name__} must leave a weight above 0 to at least one "
-            f"clip, got {abbreviate(owner.class_weight)}."
+            f"clip, got {abbreviate(owner.class_weight)}.",
+            "class_weight",
+            type(owner).__name__,
         )
     return (weights / weights.mean()).astype(np.float32)
 
@@ -105,9 +107,11 @@ def label_weights(owner: Any, y: np.ndarray, names: np.ndarray) -> tuple[Tensor,
     else:
         given = {} if given is None else given
         if not set(given) <= set(names.tolist()):
-            raise ValueError(
+            raise ParameterError(
                 f"class_weight of {type(owner).__name__} must name labels of y, "
-                f"{abbreviate(names.tolist())}, got {abbreviate(given)}."
+                f"{abbreviate(names.tolist())}, got {abbreviate(given)}.",
+                "class_weight",
+                type(owner).__name__,
             )
         present, absent = [given.get(name, 1.0) for name in names.tolist()], np.ones(len(names))
     return tuple(torch.from_numpy(np.array(w, dtype=np.float32)) for w in (present, absent))  # type: ignore[return-value]
@@ -119,9 +123,11 @@ def _check_class_weight(owner: Any) -> dict[Any, float] | str | None:
     balanced = isinstance(given, str) and given == "balanced"
     numbers = all(isinstance(value, Real) and 0 <= float(value) < math.inf for value in values)
     if not numbers or not (balanced or given is None or isinstance(given, dict)):
-        raise ValueError(
+        raise ParameterError(
             f"class_weight of {type(owner).__name__} must be a dict of finite numbers >= 0, "
-            f"'balanced' or None, got {abbreviate(given)}."
+            f"'balanced' or None, got {abbreviate(given)}.",
+            "class_weight",
+            type(owner).__name__,
         )
     return given
 
@@ -131,9 +137,11 @@ def _class_weights(owner: Any, y: np.ndarray, classes: np.ndarray) -> np.ndarray
     try:
         return compute_class_weight(given, classes=classes, y=y)
     except ValueError as err:
-        raise ValueError(
+        raise ParameterError(
             f"class_weight of {type(owner).__name__} must name classes of y, "
-            f"{abbreviate(classes.tolist())}, got {abbreviate(given)}."
+            f"{abbreviate(classes.tolist())}, got {abbreviate(given)}.",
+            "class_weight",
+            type(owner).__name__,
         ) from err
 
 
@@ -189,15 +197,19 @@ def check_groups(groups: Any, n_clips: int, owner: object) -> np.ndarray | None:
     if entries is None:
         entries = np.asarray(groups).tolist()
     if np.shape(entries) != (n_clips,):
-        raise ValueError(
+        raise ParameterError(
             f"groups of {type(owner).__name__} must have shape ({n_clips},), got "
-            f"{np.shape(entries)}."
+            f"{np.shape(entries)}.",
+            "groups",
+            type(owner).__name__,
         )
     missing = sum(map(is_missing, entries))
     if missing:
-        raise ValueError(
+        raise ParameterError(
             f"groups of {type(owner).__name__} must name a group for every clip, got none for "
-            f"{missing}: give such clips groups of their own."
+            f"{missing}: give such clips groups of their own.",
+            "groups",
+            type(owner).__name__,
         )
     codes = {group: code for code, group in enumerate(dict.fromkeys(entries))}
     return np.array([codes[group] for group in entries])
