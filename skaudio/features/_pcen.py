@@ -141,7 +141,7 @@ class PCEN(FrontEndTransformer):
             check_parameters(self, self._rules_of_training)
 
     def _settle(self, shape: tuple[int, int, int], before: FrontEndChain) -> None:
-        floors = [part.floor for part in before.parts() if isinstance(part, LogMel)]
+        floors = [part.settings.floor for part in before.parts() if isinstance(part, LogMel)]
         self.log_floor_ = floors[0] if floors else dsp.LOG_FLOOR
         if self.b is not None:
             self.b_ = float(self.b)
@@ -160,13 +160,14 @@ class PCEN(FrontEndTransformer):
         for layer in before.parts():
             if not isinstance(layer, LogMel):
                 continue
-            theirs = {hop / layer.bands["sample_rate"] for hop, _ in layer.windows}
+            settings = layer.settings
+            theirs = {hop / settings.sample_rate for hop, _ in settings.windows}
             ours = self.hop_length / self.sample_rate
-            if layer.n_frames is not None or theirs != {ours}:
+            if settings.n_frames is not None or theirs != {ours}:
                 raise ValueError(
                     "hop_length and sample_rate of PCEN must be those of MelSpectrogram, whose "
                     f"frames are {', '.join(f'{1e3 * t:.3g}' for t in sorted(theirs))} ms apart"
-                    f"{' before resizing' if layer.n_frames is not None else ''}, got "
+                    f"{' before resizing' if settings.n_frames is not None else ''}, got "
                     f"{self.hop_length} and {self.sample_rate}, {1e3 * ours:.3g} ms: set them, or "
                     "give the duration of the clips instead."
                 )

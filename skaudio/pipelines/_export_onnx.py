@@ -24,7 +24,7 @@ from skaudio._checks import ParameterError
 from skaudio._files import atomic_file
 from skaudio.features._base import FrontEndTransformer
 from skaudio.features._diffres_resampler import DiffResResampler
-from skaudio.features._mel_settings import floor_of, image_shape, layer_settings
+from skaudio.features._mel_settings import channels_of, settings_of
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.nn._device import limited_threads
 from skaudio.nn._differentiable import DifferentiableArray
@@ -153,7 +153,9 @@ def _network(
 ) -> tuple[_Exported, tuple[int, ...]]:
     """The network on the CPU, in evaluation mode, and the shape of a clip that enters it."""
     classifier = copy.deepcopy(pipe[-1]).set_params(compile=False, device="cpu")
-    shape = classifier.input_shape_ if mel is None else image_shape(mel)
+    shape = classifier.input_shape_
+    if mel is not None:
+        shape = settings_of(mel).image_shape(mel.n_samples_, channels_of(mel))
     chain, last = _modules(pipe, mel, shape)
     try:
         _, own = classifier._check_X(last)
@@ -167,7 +169,7 @@ def _network(
     parts = [*chain[: len(chain) - len(own)], *own.parts()]
     parts = parts[len(FrontEndChain(parts).waveform_parts()) :]
     if from_waveform:
-        parts = [LogMel(**layer_settings(mel)), *parts]
+        parts = [LogMel(**settings_of(mel).layer()), *parts]
         shape = (*_channels(mel), mel.n_samples_)  # type: ignore[union-attr]
     elif mel is None and shape[0] == 1:
         shape = shape[1:]
@@ -268,7 +270,7 @@ def _metadata(classifier: Any, mel: MelSpectrogram | None) -> dict[str, Any]:
         "classes": classifier.label_names_.tolist(),
         "activation": classifier._labels.activation,
         "mel": arguments,
-        "log_floor": None if mel is None else floor_of(mel),
+        "log_floor": None if mel is None else settings_of(mel).floor,
         "version": version("skaudio"),
     }
 
