@@ -134,9 +134,11 @@ center_pad_mode, n_frames
 
     def __post_init__(self) -> None:
         for name, rule in MEL_RULES.items():
-            rule.check(name, getattr(self, name), self.owner)
-        self._refuse_bands()
-        self._refuse_sizes()
+            value = getattr(self, name)
+            if value is not getattr(MelSettings, name):  # the default
+                rule.check(name, value, self.owner)
+        self._check_bands()
+        self._check_sizes()
         plain: dict[str, Any] = {"windows": self._windows(), "floor": float(self.floor)}
         plain |= {"fmin": float(self.fmin), "power": float(self.power)}
         plain |= {"fmax": None if self.fmax is None else float(self.fmax)}
@@ -210,7 +212,7 @@ center_pad_mode, n_frames
         hops, wins = (one * (count if len(one) == 1 else 1) for one in (hops, wins))
         return tuple(zip(hops, wins, strict=True))
 
-    def _refuse_bands(self) -> None:
+    def _check_bands(self) -> None:
         nyquist = self.sample_rate / 2
         highest = Real(low=0, high=nyquist, low_open=True, optional=True)
         highest.check("fmax", self.fmax, self.owner)
@@ -218,7 +220,7 @@ center_pad_mode, n_frames
         if self.fmax is not None and self.fmin >= self.fmax:
             raise reject("fmin", self.owner, f"below fmax={self.fmax!r}", self.fmin)
 
-    def _refuse_sizes(self) -> None:
+    def _check_sizes(self) -> None:
         """Refuse filters and spectrograms that no memory holds."""
         if self.n_mels * (1 + self.n_fft // 2) > MAX_CELLS:
             raise ValueError(
@@ -400,7 +402,7 @@ center_pad_mode
     mel : ndarray of shape (n_mels, n_frames) or (n_clips, n_mels, n_frames), float32
         Magnitude to the `power` in every mel band.
     """
-    _one_window(hop_length, win_length, "mel_power")
+    _check_one_window(hop_length, win_length, "mel_power")
     settings = MelSettings(
         sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, win_length=win_length,
         n_mels=n_mels, fmin=fmin, fmax=fmax, power=power, mel_scale=mel_scale, norm=norm,
@@ -503,7 +505,7 @@ def invert_log_mel(
     ----------
     .. [1] N. Perraudin, P. Balazs, P. Soendergaard, "A Fast Griffin-Lim Algorithm", WASPAA 2013.
     """
-    _one_window(hop_length, win_length, "invert_log_mel")
+    _check_one_window(hop_length, win_length, "invert_log_mel")
     settings = MelSettings(
         sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, win_length=win_length,
         n_mels=n_mels, fmin=fmin, fmax=fmax, power=power, mel_scale=mel_scale, norm=norm,
@@ -672,7 +674,7 @@ def _triangle_weights(n_in: int, n_out: int) -> np.ndarray:
     return (weights / weights.sum(axis=0)).astype(np.float32)
 
 
-def _one_window(hop_length: Any, win_length: Any, owner: str) -> None:
+def _check_one_window(hop_length: Any, win_length: Any, owner: str) -> None:
     """Refuse tuples, which settings allow."""
     Int(low=1).check("hop_length", hop_length, owner)
     Int(low=1, optional=True).check("win_length", win_length, owner)

@@ -3,7 +3,17 @@ import pickle
 import numpy as np
 import pytest
 
-from skaudio import AudioLimits, Augmentation, MelSpectrogram, PretrainedCNN
+from skaudio import (
+    MAST,
+    MFCC,
+    PCEN,
+    AudioLimits,
+    Augmentation,
+    Deltas,
+    DiffResResampler,
+    MelSpectrogram,
+    PretrainedCNN,
+)
 from skaudio._checks import (
     Choice,
     Either,
@@ -21,6 +31,7 @@ from skaudio._checks import (
 )
 from skaudio._files import check_folder
 from skaudio.classifiers.training._weights import check_sample_weight
+from skaudio.dsp import MEL_RULES, MelSettings
 
 
 class Owner:
@@ -77,10 +88,30 @@ def test_a_rule_takes_what_it_says(rule, good, bad, text):
             rule.check("thing", value, "Owner")
 
 
-@pytest.mark.parametrize("kind", [AudioLimits, Augmentation, MelSpectrogram, PretrainedCNN])
+@pytest.mark.parametrize(
+    "kind",
+    [AudioLimits, Augmentation, DiffResResampler, Deltas, MAST, MFCC, MelSpectrogram, PCEN,
+     PretrainedCNN],
+)  # fmt: skip
 def test_rules_are_of_parameters_and_defaults_keep_them(kind):
-    assert set(kind._rules) <= set(kind().get_params(deep=False))
-    check_parameters(kind())
+    defaults = kind().get_params(deep=False)
+    for name, rule in kind._rules.items():
+        rule.check(name, defaults[name], kind.__name__)
+
+
+def test_settings_of_spectrograms_keep_their_rules_by_default():
+    for name, rule in MEL_RULES.items():
+        rule.check(name, getattr(MelSettings(), name), "MelSettings")
+
+
+def test_defaults_of_the_classes_of_users_are_checked():
+    class Mine(MelSpectrogram):
+        def __init__(self, *, duration=-1.0):
+            super().__init__(duration=duration)
+
+    Mine.__module__ = "mine"
+    with pytest.raises(ParameterError, match="duration of Mine must be a number > 0 or None"):
+        check_parameters(Mine())
 
 
 def test_an_error_knows_its_parameter_in_other_processes_too():

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import soundfile
 
-from skaudio._checks import AboutParameter, as_path, expand_home, reject
+from skaudio._checks import as_path, expand_home, reject
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -199,14 +199,6 @@ def name_some(names: list[str]) -> str:
     return ", ".join(map(repr, names[:MAX_NAMED])) + more
 
 
-class MissingFolderError(AboutParameter, FileNotFoundError):
-    """A folder is not there."""
-
-
-class NoFolderError(AboutParameter, NotADirectoryError):
-    """A path is none of a folder."""
-
-
 def as_folder(folder: str | os.PathLike, owner: str) -> Path:
     """Check argument `folder` of `owner`, and give it as a path."""
     name = as_path(folder, "folder", owner)
@@ -219,11 +211,15 @@ def existing_folder(folder: str | os.PathLike, owner: str) -> Path:
     """The same, of a folder that must exist."""
     root = as_folder(folder, owner)
     if not root.exists():
-        raise MissingFolderError(
-            f"folder of {owner} must exist, got {str(folder)!r}.", "folder", owner
-        )
+        missing = FileNotFoundError(f"folder of {owner} must exist, got {str(folder)!r}.")
+        raise _about_folder(missing, owner)
     if not root.is_dir():
-        raise NoFolderError(
-            f"folder of {owner} must be a folder, got {str(folder)!r}.", "folder", owner
-        )
+        other = NotADirectoryError(f"folder of {owner} must be a folder, got {str(folder)!r}.")
+        raise _about_folder(other, owner)
     return root
+
+
+def _about_folder(err: OSError, owner: str) -> OSError:
+    """An error that knows its parameter, as a `ParameterError` does."""
+    vars(err).update(parameter="folder", owner=owner)
+    return err

@@ -256,12 +256,12 @@ def as_clip(item: Any, name: str, owner: str) -> Clip:
 
 def _clip_of(item: Any, name: str, owner: str) -> Clip | None:
     """What `as_clip` gives; None if `is_clip` denies that it is one."""
-    if _is_plain_path(type(item)):  # the usual cases first, of which there may be many
+    if isinstance(item, Clip):  # the usual cases first, of which there may be many
+        return item
+    if _is_plain_path(type(item)):
         return FileClip(str(item))
     if isinstance(item, Mapping):
         return None if issparse(item) else _from_mapping(item, name, owner)
-    if isinstance(item, Clip):
-        return item
     if is_path(item) and not hasattr(item, "fs"):
         return FileClip(str(os.fsdecode(item)))
     if isinstance(item, bytes | bytearray | memoryview):

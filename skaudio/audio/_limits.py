@@ -108,7 +108,8 @@ class AudioLimits(BaseEstimator):
             raise self._beyond(rate, "min_sample_rate", "below")
         if sample_rate > self.max_sample_rate:
             raise self._beyond(rate, "max_sample_rate")
-        self.check_channels(n_channels)
+        if n_channels > self.max_channels:  # here too, because every file comes this way
+            self.check_channels(n_channels)
 
     def check_channels(self, n_channels: int) -> None:
         """Check a number of channels, of a file or of an array.

@@ -23,7 +23,10 @@ from skaudio.dsp import MAX_SAMPLE_RATE, MAX_SAMPLES
 __all__ = [
     "AudioError",
     "AudioWarning",
+    "channels_of",
+    "cut_or_fill",
     "fit_length",
+    "length_of",
     "load_clip",
     "probe_channels",
     "probe_length",
@@ -211,7 +214,7 @@ def read_clip(
     except DECODING_ERRORS as err:
         raise _unreadable(clip, err) from err
     if n_samples is not None:
-        wave = fit_length(wave, n_samples, pad_mode=pad_mode, crop=crop)
+        wave = cut_or_fill(wave, n_samples, pad_mode, crop)
     return wave, _joined(clip, remarks)
 
 
@@ -344,6 +347,11 @@ def fit_length(
     Int(low=1, high=MAX_SAMPLES).check("n_samples", n_samples, "fit_length")
     Either("constant", "repeat").check("pad_mode", pad_mode, "fit_length")
     Either("start", "center").check("crop", crop, "fit_length")
+    return cut_or_fill(wave, n_samples, pad_mode, crop)
+
+
+def cut_or_fill(wave: np.ndarray, n_samples: int, pad_mode: str, crop: str) -> np.ndarray:
+    """What `fit_length` gives, of arguments that are right."""
     length = wave.shape[-1]
     if length >= n_samples:
         start = (length - n_samples) // 2 if crop == "center" else 0
@@ -371,8 +379,13 @@ def probe_length(
     """
     Int(low=1, high=MAX_SAMPLE_RATE).check("sample_rate", sample_rate, "probe_length")
     clip = as_clip(path, "path", "probe_length")
+    return length_of(clip, sample_rate, as_limits(limits, "probe_length"))
+
+
+def length_of(clip: Clip, sample_rate: int, limits: AudioLimits) -> int:
+    """What `probe_length` gives, of arguments that are right."""
     try:
-        n_frames, rate = count_frames(clip, as_limits(limits, "probe_length"))
+        n_frames, rate = count_frames(clip, limits)
         return max(1, round(n_frames * sample_rate / rate))
     except DECODING_ERRORS as err:
         raise _unreadable(clip, err) from err
@@ -387,8 +400,13 @@ def probe_channels(path: Any, *, limits: AudioLimits | None = None) -> int:
         If the header cannot be read.
     """
     clip = as_clip(path, "path", "probe_channels")
+    return channels_of(clip, as_limits(limits, "probe_channels"))
+
+
+def channels_of(clip: Clip, limits: AudioLimits) -> int:
+    """What `probe_channels` gives, of arguments that are right."""
     try:
-        with clip.open(as_limits(limits, "probe_channels")) as audio:
+        with clip.open(limits) as audio:
             return audio.n_channels
     except DECODING_ERRORS as err:
         raise _unreadable(clip, err) from err
@@ -416,7 +434,7 @@ def _check_options(
 ) -> None:
     Int(low=1, high=MAX_SAMPLE_RATE).check("sample_rate", sample_rate, owner)
     longest = MAX_SAMPLES / sample_rate  # type: ignore[operator]
-    Real(low=0, high=longest, low_open=True, optional=True).check("duration", duration, owner)
+    Real(low=0, limit=longest, low_open=True, optional=True).check("duration", duration, owner)
     IntOrChoice(("mean", "all")).check("channel", channel, owner)
     Either("constant", "repeat").check("pad_mode", pad_mode, owner)
     Either("start", "center").check("crop", crop, owner)

@@ -20,9 +20,9 @@ from skaudio.audio._limits import AudioLimits
 from skaudio.audio._reading import (
     AudioError,
     AudioWarning,
-    fit_length,
-    probe_channels,
-    probe_length,
+    channels_of,
+    cut_or_fill,
+    length_of,
     read_clip,
 )
 from skaudio.audio._samples import describe_scale
@@ -212,7 +212,7 @@ class ClipExtractor:
                 raise AudioError([(clip.name, other_count(len(wave), self.n_channels))])
             return wave, remarks
         pad_mode, crop = self.loading["pad_mode"], self.loading["crop"]
-        return fit_length(clip, self.n_samples, pad_mode=pad_mode, crop=crop), []
+        return cut_or_fill(clip, self.n_samples, pad_mode, crop), []
 
 
 def scale_remarks(clips: Sequence[AnyClip] | np.ndarray) -> list[tuple[str, str]]:
@@ -250,7 +250,7 @@ def longest_clip(
             lengths.append((clip.shape[-1], f"X[{i}]"))
             continue
         try:
-            length = probe_length(clip, sample_rate=sample_rate, limits=limits)
+            length = length_of(clip, sample_rate, limits)
             limits.check_duration(length / sample_rate)
             lengths.append((length, repr(clip.name)))
         except AudioError as err:
@@ -288,7 +288,7 @@ def count_channels(clips: Sequence[AnyClip], *, strict: bool, limits: AudioLimit
             limits.check_channels(len(clip))
             return len(clip)
         try:
-            return probe_channels(clip, limits=limits)
+            return channels_of(clip, limits)
         except AudioError as err:
             failures += err.failures
             if strict:

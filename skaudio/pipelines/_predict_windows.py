@@ -19,8 +19,8 @@ from skaudio.audio._limits import AudioLimits, as_limits
 from skaudio.audio._reading import (
     AudioError,
     AudioWarning,
-    probe_channels,
-    probe_length,
+    channels_of,
+    length_of,
     read_stream,
 )
 from skaudio.features._extraction import other_count
@@ -237,8 +237,8 @@ def _probe(
     lengths, failures = [], []
     for clip in clips:
         try:
-            lengths.append((clip, probe_length(clip, sample_rate=mel.sample_rate, limits=limits)))
-            n_channels = probe_channels(clip, limits=limits) if mel.channel == "all" else None
+            lengths.append((clip, length_of(clip, mel.sample_rate, limits)))
+            n_channels = channels_of(clip, limits) if mel.channel == "all" else None
             if n_channels is not None and n_channels != mel.n_channels_:
                 lengths.pop()
                 failures.append((clip.name, other_count(n_channels, mel.n_channels_)))

@@ -90,7 +90,7 @@ def test_folders_stand_for_the_files_in_them_and_top_for_more_classes(run, model
 
 
 def test_bad_clips_are_named_and_all_others_classified(run, model, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(main, "CHUNK", 2)
+    monkeypatch.setattr("skaudio._cli.main.CHUNK", 2)
     (tmp_path / "a.wav").write_text("no sound")
     clips = [tmp_path / "a.wav", data / "low" / "1.wav", "missing.wav", tmp_path / "a.wav",
              data / "high" / "1.wav"]  # fmt: skip
@@ -505,7 +505,7 @@ def test_warnings_are_one_line_without_source(run, data, monkeypatch):
         warnings.warn("first\nsecond", stacklevel=1)
         return 0
 
-    monkeypatch.setattr(main, "_check", check)
+    monkeypatch.setattr("skaudio._cli.main._check", check)
     assert run("check", data)[2] == "skaudio: warning: first second\n"
 
 
