@@ -39,7 +39,6 @@ __all__ = [
     "Rule",
     "Verbose",
     "abbreviate",
-    "about",
     "as_numbers",
     "as_path",
     "check_parameters",
@@ -66,16 +65,24 @@ class AboutParameter:
 
     Parameters
     ----------
-    message : str
-        What is said, with `parameter` and " of `owner`" in it.
+    label : str
+        The parameter and what has it, "n_mels of MelSpectrogram".
+    problem : str
+        What is wrong, "must be an int >= 1, got 0.".
+
+    Attributes
+    ----------
     parameter, owner : str
         The parameter or argument, and the class or function that it belongs to.
     """
 
-    def __init__(self, message: str, parameter: str = "", owner: str = "") -> None:
-        super().__init__(message)  # type: ignore[call-arg]
-        self.parameter = parameter
-        self.owner = owner
+    def __init__(self, label: str, problem: str) -> None:
+        super().__init__(label, problem)  # type: ignore[call-arg]
+        name, _, self.owner = label.partition(" of ")
+        self.label, self.problem, self.parameter = label, problem, name.partition("=")[0]
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.problem}"
 
 
 class ParameterError(AboutParameter, ValueError):
@@ -88,14 +95,7 @@ class ParameterWarning(AboutParameter, UserWarning):
 
 def reject(name: str, owner: str, rule: str, value: object) -> ParameterError:
     """The error that says what argument `name` of `owner` must be."""
-    message = f"{name} of {owner} must be {rule}, got {abbreviate(value)}."
-    return ParameterError(message, name, owner)
-
-
-def about(label: str, problem: str) -> ParameterError:
-    """The error about what messages call `label`, such as "cache_dir of MelSpectrogram"."""
-    parameter, _, owner = label.partition(" of ")
-    return ParameterError(f"{label} {problem}", parameter, owner)
+    return ParameterError(f"{name} of {owner}", f"must be {rule}, got {abbreviate(value)}.")
 
 
 def abbreviate(value: object) -> str:

@@ -521,10 +521,9 @@ def invert_log_mel(
     n_frames = settings.natural_frames(n_samples)
     if log_mel.shape[1] != n_frames:
         raise ParameterError(
-            f"log_mel of invert_log_mel must have {n_frames} frames for n_samples={n_samples}, "
+            "log_mel of invert_log_mel",
+            f"must have {n_frames} frames for n_samples={n_samples}, "
             f"n_fft={n_fft} and hop_length={hop_length}, got {log_mel.shape[1]}.",
-            "log_mel",
-            "invert_log_mel",
         )
     rng = random_generator(random_state, "invert_log_mel")
     from librosa import griffinlim

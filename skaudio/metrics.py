@@ -61,10 +61,9 @@ def mean_average_precision(y_true: Any, y_score: Any, sample_weight: Any = None)
     known = present[counts > 0].any(axis=0)
     if not known.any():
         raise ParameterError(
-            "y_true of mean_average_precision must hold at least one label of a clip that has "
+            "y_true of mean_average_precision",
+            "must hold at least one label of a clip that has "
             f"weight, got none in {len(present)} clips.",
-            "y_true",
-            "mean_average_precision",
         )
     return float(
         average_precision_score(
@@ -132,16 +131,13 @@ def _check_labels(y_true: Any, y_score: Any, owner: str) -> tuple[np.ndarray, np
     scores = as_numbers(y_score, "y_score", owner, low=-high, high=high)
     if present.ndim != 2 or not np.isin(present, (0, 1)).all():
         raise ParameterError(
-            f"y_true of {owner} must be a matrix of zeros and ones, a row per clip, got shape "
+            f"y_true of {owner}",
+            f"must be a matrix of zeros and ones, a row per clip, got shape "
             f"{present.shape} of {present.dtype}.",
-            "y_true",
-            owner,
         )
     if scores.shape != present.shape:
         raise ParameterError(
-            f"y_score of {owner} must have the shape of y_true, {present.shape}, got "
-            f"{scores.shape}.",
-            "y_score",
-            owner,
+            f"y_score of {owner}",
+            f"must have the shape of y_true, {present.shape}, got {scores.shape}.",
         )
     return present.astype(bool), scores

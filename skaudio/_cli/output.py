@@ -78,16 +78,15 @@ def _empty(stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def in_options(problem: Exception) -> str:
+def in_options(problem: Any) -> str:
     """What an error or a warning says, on one line, with parameters called as options are."""
-    text = " ".join(str(problem).split())
-    parameter, owner = getattr(problem, "parameter", None), getattr(problem, "owner", "")
-    if parameter not in OPTIONS:
-        return text
-    text = text.replace(f" of {owner} ", " ", 1).replace(parameter, OPTIONS[parameter], 1)
-    for none in (", or None, got", " or None, got"):  # for which the command line has no word
-        text = text.replace(none, ", got")
-    return text
+    text, parameter = str(problem), getattr(problem, "parameter", None)
+    if parameter in OPTIONS:
+        name = problem.label.partition(" of ")[0].replace(parameter, OPTIONS[parameter], 1)
+        text = f"{name} {problem.problem}"
+        for none in (", or None, got", " or None, got"):  # for which there is no word here
+            text = text.replace(none, ", got")
+    return " ".join(text.split())
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str) -> None:

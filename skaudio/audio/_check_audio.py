@@ -210,10 +210,8 @@ def _as_clips(paths: Any) -> list[Clip]:
         paths = expand_home(paths)
         if os.path.exists(paths) and not os.path.isdir(paths):
             raise ParameterError(
-                f"paths of {OWNER} must be a list or a folder, got one file: pass "
-                f"[{abbreviate(paths)}].",
-                "paths",
-                OWNER,
+                f"paths of {OWNER}",
+                f"must be a list or a folder, got one file: pass [{abbreviate(paths)}].",
             )
         if not os.path.exists(paths):
             raise FileNotFoundError(f"paths of {OWNER} must exist, got {abbreviate(paths)}.")
@@ -227,9 +225,7 @@ def _as_clips(paths: Any) -> list[Clip]:
     clips = as_clips(paths, OWNER, name="paths")
     if clips is None or isinstance(clips[0], np.ndarray):
         raise ParameterError(
-            f"paths of {OWNER} must be a list of paths or a folder, got {abbreviate(paths)}.",
-            "paths",
-            OWNER,
+            f"paths of {OWNER}", f"must be a list of paths or a folder, got {abbreviate(paths)}."
         )
     return clips
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import soundfile
 
-from skaudio._checks import as_path, expand_home, reject
+from skaudio._checks import ParameterError, as_path, expand_home, reject
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -211,15 +211,15 @@ def existing_folder(folder: str | os.PathLike, owner: str) -> Path:
     """The same, of a folder that must exist."""
     root = as_folder(folder, owner)
     if not root.exists():
-        missing = FileNotFoundError(f"folder of {owner} must exist, got {str(folder)!r}.")
-        raise _about_folder(missing, owner)
+        raise _about_folder(FileNotFoundError, owner, f"must exist, got {str(folder)!r}.")
     if not root.is_dir():
-        other = NotADirectoryError(f"folder of {owner} must be a folder, got {str(folder)!r}.")
-        raise _about_folder(other, owner)
+        raise _about_folder(NotADirectoryError, owner, f"must be a folder, got {str(folder)!r}.")
     return root
 
 
-def _about_folder(err: OSError, owner: str) -> OSError:
-    """An error that knows its parameter, as a `ParameterError` does."""
-    vars(err).update(parameter="folder", owner=owner)
+def _about_folder(kind: type[OSError], owner: str, problem: str) -> OSError:
+    """An error of the system that knows its parameter, as a `ParameterError` does."""
+    known = ParameterError(f"folder of {owner}", problem)
+    err = kind(str(known))
+    vars(err).update(vars(known))
     return err

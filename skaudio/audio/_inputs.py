@@ -248,9 +248,7 @@ def as_clip(item: Any, name: str, owner: str) -> Clip:
     """
     clip = _clip_of(item, name, owner)
     if clip is None:
-        raise ParameterError(
-            f"{name} of {owner} must be {FORMS}, got {type(item).__name__}.", name, owner
-        )
+        raise ParameterError(f"{name} of {owner}", f"must be {FORMS}, got {type(item).__name__}.")
     return clip
 
 
@@ -327,11 +325,10 @@ def refuse_clips(X: Any, owner: str) -> None:
         first = (X.iloc if hasattr(X, "iloc") else X)[0]
     if is_clip(first):
         raise ParameterError(
-            f"X of {owner} must be numbers, such as spectrograms, got clips "
+            f"X of {owner}",
+            f"must be numbers, such as spectrograms, got clips "
             f"({type(first).__name__}): put a MelSpectrogram before it, "
             f"make_pipeline(MelSpectrogram(), {owner}(...)).",
-            "X",
-            owner,
         )
 
 
@@ -480,11 +477,10 @@ def _all_clips(items: Sequence[Any], name: str, owner: str) -> list[Clip]:
             got = abbreviate(item)
             missing = ": drop rows without a clip" if got in MISSING else ""
             raise ParameterError(
-                f"{name} of {owner} must hold only paths or other clips that bring their rate "
+                f"{name} of {owner}",
+                f"must hold only paths or other clips that bring their rate "
                 f"along, once it holds one, got {got} of type {type(item).__name__} at position "
                 f"{i}{missing}.",
-                name,
-                owner,
             )
         clips.append(clip)
     return clips
@@ -571,10 +567,9 @@ def _encoded(name: str, content: bytes | bytearray | memoryview, owner: str) -> 
     content = bytes(content)
     if len(content) < LONGEST_PATH and b"\0" not in content and os.path.exists(content):
         raise ParameterError(
-            f"{name} of {owner} must be a path as str, or the content of a file as bytes, got the "
+            f"{name} of {owner}",
+            f"must be a path as str, or the content of a file as bytes, got the "
             f"path {abbreviate(os.fsdecode(content))} as bytes: pass os.fsdecode(path).",
-            name,
-            owner,
         )
     return EncodedClip(name, content)
 
@@ -619,17 +614,15 @@ def _from_file_object(item: Any, name: str, owner: str) -> EncodedClip:
         content = _content(item)
     except Exception as err:  # whatever the file system behind it raises
         raise ParameterError(
-            f"{name} of {owner} must be a file that can be read, got {type(item).__name__}: "
+            f"{name} of {owner}",
+            f"must be a file that can be read, got {type(item).__name__}: "
             f"{type(err).__name__}: {abbreviate(str(err))}.",
-            name,
-            owner,
         ) from err
     if not isinstance(content, bytes | bytearray | memoryview):
         raise ParameterError(
-            f"{name} of {owner} must give bytes when it is read, got {type(content).__name__} from "
+            f"{name} of {owner}",
+            f"must give bytes when it is read, got {type(content).__name__} from "
             f"{type(item).__name__}: open files with mode 'rb', and pass no decoder.",
-            name,
-            owner,
         )
     own = getattr(item, "name", None)
     called = f"{name} ({os.path.basename(own)})" if isinstance(own, str) and own else name

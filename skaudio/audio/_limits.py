@@ -82,10 +82,9 @@ class AudioLimits(BaseEstimator):
         check_parameters(self)
         if self.max_sample_rate < self.min_sample_rate:
             raise ParameterError(
-                f"max_sample_rate of AudioLimits must be at least min_sample_rate="
+                "max_sample_rate of AudioLimits",
+                f"must be at least min_sample_rate="
                 f"{self.min_sample_rate!r}, got {self.max_sample_rate!r}.",
-                "max_sample_rate",
-                "AudioLimits",
             )
 
     def check_header(self, sample_rate: int, n_channels: int) -> None:
@@ -186,7 +185,7 @@ def as_limits(limits: Any, owner: str) -> AudioLimits:
         return DEFAULTS
     if not isinstance(limits, AudioLimits):
         raise ParameterError(
-            f"limits of {owner} must be an AudioLimits or None, got {limits!r}.", "limits", owner
+            f"limits of {owner}", f"must be an AudioLimits or None, got {limits!r}."
         )
     limits.check()
     return limits

@@ -159,10 +159,9 @@ class SpectrogramClassifier(
             images, y, labels, frontend = self._check_X_y(X, y, reset=not going_on)
             if going_on and not self._labels.match(labels):
                 raise ParameterError(
-                    f"y of {type(self).__name__} must have the classes of the earlier fit when "
+                    f"y of {type(self).__name__}",
+                    f"must have the classes of the earlier fit when "
                     f"warm_start=True, {self._labels.describe()}, got {labels.describe()}.",
-                    "y",
-                    type(self).__name__,
                 )
             labels = self._labels if going_on else labels
             labels.check(self, f"y of {type(self).__name__}")
@@ -220,37 +219,31 @@ class SpectrogramClassifier(
         first = not hasattr(self, "classes_")
         if isinstance(self.class_weight, str):
             raise ParameterError(
-                f"class_weight of {type(self).__name__} must be a dict or None in partial_fit, "
+                f"class_weight of {type(self).__name__}",
+                f"must be a dict or None in partial_fit, "
                 f"which does not see all clips, got {self.class_weight!r}.",
-                "class_weight",
-                type(self).__name__,
             )
         images, y, labels, frontend = self._check_X_y(X, y, reset=first)
         if isinstance(labels, SingleLabel):
             if first and classes is None:
                 raise ParameterError(
-                    f"classes of {owner} must list all classes in the first call, got None.",
-                    "classes",
-                    owner,
+                    f"classes of {owner}", "must list all classes in the first call, got None."
                 )
             names = self._labels.names if classes is None else names_of(classes, owner)
             labels = SingleLabel(names)
         if not first and not self._labels.match(labels):
             raise ParameterError(
-                f"classes of {owner} must be those of the first call, "
+                f"classes of {owner}",
+                f"must be those of the first call, "
                 f"{self._labels.describe()}, or None, got {labels.describe()}.",
-                "classes",
-                owner,
             )
         labels = labels if first else self._labels
         labels.check(self, f"classes of {owner}")
         unknown = labels.unknown(y)
         if unknown:
             raise ParameterError(
-                f"y of {owner} must hold only the classes {labels.describe()}, "
-                f"got {abbreviate(unknown)}.",
-                "y",
-                owner,
+                f"y of {owner}",
+                f"must hold only the classes {labels.describe()}, got {abbreviate(unknown)}.",
             )
         self._train(
             TrainingTask(
@@ -396,11 +389,10 @@ class SpectrogramClassifier(
             frontend.like(chain).output_shape(images.shape[1:])
         except (ValueError, TypeError) as err:
             raise ParameterError(
-                f"{name} of {type(self).__name__}.fit must be spectrograms as X is, through the "
+                f"{name} of {type(self).__name__}.fit",
+                f"must be spectrograms as X is, through the "
                 f"same steps: {str(err).rstrip('.')}. In a pipeline, name it in transform_input, "
                 "and the steps are done.",
-                name,
-                f"{type(self).__name__}.fit",
             ) from err
         return images
 
@@ -417,9 +409,7 @@ class SpectrogramClassifier(
             return None
         if X_val is None or y_val is None:
             given, missing = ("y_val", "X_val") if X_val is None else ("X_val", "y_val")
-            raise ParameterError(
-                f"{missing} of {owner} must be given with {given}, got None.", missing, owner
-            )
+            raise ParameterError(f"{missing} of {owner}", f"must be given with {given}, got None.")
         images = self._check_more(X_val, "X_val", frontend)
         names = getattr(y_val, "columns", None)
         y_val = plain_labels(y_val, f"y_val of {owner}")
@@ -429,17 +419,13 @@ class SpectrogramClassifier(
         y_val, theirs = labels_of(y_val, names, f"y_val of {owner}")
         if len(y_val) != len(images):
             raise ParameterError(
-                f"y_val of {owner} must have a label for every clip of X_val, {len(images)}, got "
-                f"{len(y_val)}.",
-                "y_val",
-                owner,
+                f"y_val of {owner}",
+                f"must have a label for every clip of X_val, {len(images)}, got {len(y_val)}.",
             )
         if not labels.cover(theirs):
             raise ParameterError(
-                f"y_val of {owner} must hold what y holds, {labels.describe()}, got "
-                f"{theirs.describe()}.",
-                "y_val",
-                owner,
+                f"y_val of {owner}",
+                f"must hold what y holds, {labels.describe()}, got {theirs.describe()}.",
             )
         weights = labels.validation_weights(self, y, y_val)
         return ClipDataset(images, labels.targets(y_val), weights)
@@ -467,19 +453,16 @@ class SpectrogramClassifier(
             return self.frontend_.like(frontend)
         except ValueError as err:
             raise ParameterError(
-                f"X of {type(self).__name__} must come from the step it came from in fit: {err}. "
-                "Fit the pipeline again.",
-                "X",
-                type(self).__name__,
+                f"X of {type(self).__name__}",
+                f"must come from the step it came from in fit: {err}. Fit the pipeline again.",
             ) from err
 
     def _as_images(self, X: np.ndarray) -> np.ndarray:
         if X.ndim > 4:
             raise ParameterError(
-                f"X of {type(self).__name__} must have 2, 3 or 4 axes (clips, channels, mel bands, "
+                f"X of {type(self).__name__}",
+                f"must have 2, 3 or 4 axes (clips, channels, mel bands, "
                 f"frames), got shape {X.shape}.",
-                "X",
-                type(self).__name__,
             )
         return X.reshape(len(X), *[1] * (4 - X.ndim), *X.shape[1:])
 
@@ -487,17 +470,14 @@ class SpectrogramClassifier(
         channels, n_mels, _ = self.input_shape_
         if 0 in images.shape:
             raise ParameterError(
-                f"{name} of {type(self).__name__} must have no empty axis, got shape "
-                f"{images.shape}.",
-                name,
-                type(self).__name__,
+                f"{name} of {type(self).__name__}",
+                f"must have no empty axis, got shape {images.shape}.",
             )
         if images.shape[1:3] != (channels, n_mels):
             raise ParameterError(
-                f"{name} of {type(self).__name__} must have {channels} channel(s) of {n_mels} mel "
+                f"{name} of {type(self).__name__}",
+                f"must have {channels} channel(s) of {n_mels} mel "
                 f"bands as in fit, got {images.shape[1]} of {images.shape[2]}.",
-                name,
-                type(self).__name__,
             )
 
     def _dataset(

@@ -232,10 +232,9 @@ def check_threshold(owner: Any, n_labels: int) -> np.ndarray:
         good = False
     if not good:
         raise ParameterError(
-            f"threshold of {type(owner).__name__} must be a number in [0, 1] or {n_labels} of "
+            f"threshold of {type(owner).__name__}",
+            f"must be a number in [0, 1] or {n_labels} of "
             f"them, one per label, got {abbreviate(owner.threshold)}.",
-            "threshold",
-            type(owner).__name__,
         )
     return threshold
 
@@ -243,11 +242,10 @@ def check_threshold(owner: Any, n_labels: int) -> np.ndarray:
 def _check_no_threshold(owner: Any) -> None:
     if not np.isscalar(owner.threshold) or owner.threshold != 0.5:
         raise ParameterError(
-            f"threshold of {type(owner).__name__} must be 0.5 unless y is an indicator matrix, got "
+            f"threshold of {type(owner).__name__}",
+            f"must be 0.5 unless y is an indicator matrix, got "
             f"{abbreviate(owner.threshold)}: for two classes there is scikit-learn's "
             "FixedThresholdClassifier.",
-            "threshold",
-            type(owner).__name__,
         )
 
 

@@ -381,10 +381,9 @@ class MAST(SpectrogramClassifier):
             X_unlabeled = None
         if X_unlabeled is not None and self.warm_start and hasattr(self, "classes_"):
             raise ParameterError(
-                "X_unlabeled of MAST.fit must be None where a warm start goes on, got "
+                "X_unlabeled of MAST.fit",
+                "must be None where a warm start goes on, got "
                 f"{len(X_unlabeled)} clips: leave them out, or set warm_start=False.",
-                "X_unlabeled",
-                "MAST.fit",
             )
 
         start = None if self.pretrain is None else self._pretrain
@@ -503,9 +502,8 @@ def _check_imagenet(owner: MAST) -> None:
     large = owner.size in ("tiny", "small", "base")
     if owner.weights == "imagenet" and (not large or owner.cls_token or owner.stem == "conv"):
         raise ParameterError(
-            "weights of MAST must be None or a file unless size is one of tiny, small, base, "
+            "weights of MAST",
+            "must be None or a file unless size is one of tiny, small, base, "
             "cls_token=False and stem None or 'patch', got 'imagenet' with "
             f"{owner.size!r}, {owner.cls_token!r} and {owner.stem!r}.",
-            "weights",
-            "MAST",
         )

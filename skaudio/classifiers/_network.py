@@ -110,10 +110,9 @@ class TrainedNetwork(BaseEstimator):
         for name in ("freeze", "backbone_lr"):
             if getattr(self, name) is not None and module.head is None:
                 raise ParameterError(
-                    f"{name} of {owner} must be None for a backbone without torch.nn.Linear as its "
+                    f"{name} of {owner}",
+                    f"must be None for a backbone without torch.nn.Linear as its "
                     f"last layer, got {getattr(self, name)!r}.",
-                    name,
-                    owner,
                 )
         if self.freeze is None:
             return set()
@@ -121,10 +120,9 @@ class TrainedNetwork(BaseEstimator):
         count = len(groups) if self.freeze == "backbone" else int(self.freeze)
         if count > len(groups):
             raise ParameterError(
-                f"freeze of {owner} must be at most {len(groups)}, the number of stages of its "
+                f"freeze of {owner}",
+                f"must be at most {len(groups)}, the number of stages of its "
                 f"network, got {self.freeze!r}.",
-                "freeze",
-                owner,
             )
         return {name for group in groups[:count] for name in group}
 

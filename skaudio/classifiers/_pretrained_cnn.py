@@ -270,10 +270,8 @@ class PretrainedCNN(SpectrogramClassifier):
         super()._check_parameters()
         if not isinstance(self.backbone, str) and not callable(self.backbone):
             raise ParameterError(
-                "backbone of PretrainedCNN must be the name of a timm model or a callable, got "
-                f"{self.backbone!r}.",
-                "backbone",
-                "PretrainedCNN",
+                "backbone of PretrainedCNN",
+                f"must be the name of a timm model or a callable, got {self.backbone!r}.",
             )
         check_weights(self)
         options = self.backbone_options
@@ -281,10 +279,8 @@ class PretrainedCNN(SpectrogramClassifier):
             not isinstance(options, dict) or any(name in options for name in RESERVED_OPTIONS)
         ):
             raise ParameterError(
-                "backbone_options of PretrainedCNN must be None or a dict without "
-                f"{', '.join(RESERVED_OPTIONS)}, got {options!r}.",
-                "backbone_options",
-                "PretrainedCNN",
+                "backbone_options of PretrainedCNN",
+                f"must be None or a dict without {', '.join(RESERVED_OPTIONS)}, got {options!r}.",
             )
         size = self.input_size
         if size is not None and not (
@@ -293,10 +289,8 @@ class PretrainedCNN(SpectrogramClassifier):
             and all(is_int(n, 1) and n <= MAX_INPUT for n in size)
         ):
             raise ParameterError(
-                f"input_size of PretrainedCNN must be two ints from 1 to {MAX_INPUT} or None, got "
-                f"{size!r}.",
-                "input_size",
-                "PretrainedCNN",
+                "input_size of PretrainedCNN",
+                f"must be two ints from 1 to {MAX_INPUT} or None, got {size!r}.",
             )
 
     def _build_module(
@@ -329,24 +323,19 @@ class PretrainedCNN(SpectrogramClassifier):
                 )
             except ValueError as err:
                 raise ParameterError(
-                    f"backbone of PretrainedCNN must be a timm model that fits its options: {err}.",
-                    "backbone",
-                    "PretrainedCNN",
+                    "backbone of PretrainedCNN",
+                    f"must be a timm model that fits its options: {err}.",
                 ) from err
         if self.backbone_options is not None:
             raise ParameterError(
-                "backbone_options of PretrainedCNN must be None when backbone is a callable, got "
-                f"{self.backbone_options!r}.",
-                "backbone_options",
-                "PretrainedCNN",
+                "backbone_options of PretrainedCNN",
+                f"must be None when backbone is a callable, got {self.backbone_options!r}.",
             )
         module = self.backbone(in_channels, n_classes)
         if not isinstance(module, nn.Module):
             raise ParameterError(
-                "backbone of PretrainedCNN must return a torch.nn.Module, got "
-                f"{type(module).__name__}.",
-                "backbone",
-                "PretrainedCNN",
+                "backbone of PretrainedCNN",
+                f"must return a torch.nn.Module, got {type(module).__name__}.",
             )
         return module
 
@@ -355,10 +344,8 @@ class PretrainedCNN(SpectrogramClassifier):
         named = isinstance(self.backbone, str)
         if self.weights == "imagenet" and not named:
             raise ParameterError(
-                "weights of PretrainedCNN must be None or a file when backbone is a callable, got "
-                "'imagenet'.",
-                "weights",
-                "PretrainedCNN",
+                "weights of PretrainedCNN",
+                "must be None or a file when backbone is a callable, got 'imagenet'.",
             )
         loaded = fill_network(
             self,

@@ -20,10 +20,8 @@ def check_weights(owner: Any) -> None:
     """Check that `owner.weights` may name weights; whether they fit is seen when they are read."""
     if owner.weights is not None and not is_path(owner.weights):
         raise ParameterError(
-            f"weights of {type(owner).__name__} must be 'imagenet', None or the path of a file, "
-            f"got {owner.weights!r}.",
-            "weights",
-            type(owner).__name__,
+            f"weights of {type(owner).__name__}",
+            f"must be 'imagenet', None or the path of a file, got {owner.weights!r}.",
         )
 
 
@@ -78,10 +76,8 @@ def fill_network(
             return load_weights(network, tensors, head_names=head_names)
         except ValueError as err:
             raise ParameterError(
-                f"weights of {name} must be a file that fits {label}, got {owner.weights!r}: "
-                f"{err}.",
-                "weights",
-                name,
+                f"weights of {name}",
+                f"must be a file that fits {label}, got {owner.weights!r}: {err}.",
             ) from err
     try:
         tensors = convert(fetch_imagenet(timm_name, options))
@@ -89,7 +85,7 @@ def fill_network(
         return load_weights(network, body, head_names=head_names)
     except ValueError as err:
         raise ParameterError(
-            f"weights of {name} must be None or a file: {err}, got 'imagenet'.", "weights", name
+            f"weights of {name}", f"must be None or a file: {err}, got 'imagenet'."
         ) from err
     except OSError as err:
         raise OSError(

@@ -96,26 +96,19 @@ def write_clips(
     count_items(folds, "folds", owner, what="fold")
     if waveforms.ndim != 2 or not len(waveforms) == len(labels) == len(folds):
         raise ParameterError(
-            f"waveforms of {owner} must be (n_clips, n_samples) with a label and a fold per clip, "
+            f"waveforms of {owner}",
+            f"must be (n_clips, n_samples) with a label and a fold per clip, "
             f"got shape {waveforms.shape}, {len(labels)} labels and {len(folds)} folds.",
-            "waveforms",
-            owner,
         )
     if not np.all(np.abs(waveforms) <= 1):  # False for NaN too
         raise ParameterError(
-            f"waveforms of {owner} must be finite and in [-1, 1]; scale them first.",
-            "waveforms",
-            owner,
+            f"waveforms of {owner}", "must be finite and in [-1, 1]; scale them first."
         )
     if not isinstance(subtype, str) or not soundfile.check_format("WAV", subtype):
         choices = ", ".join(soundfile.available_subtypes("WAV"))
-        raise ParameterError(
-            f"subtype of {owner} must be one of {choices}, got {subtype!r}.", "subtype", owner
-        )
+        raise ParameterError(f"subtype of {owner}", f"must be one of {choices}, got {subtype!r}.")
     if table.exists():
-        raise ParameterError(
-            f"folder of {owner} must be a new one, but {table} exists.", "folder", owner
-        )
+        raise ParameterError(f"folder of {owner}", f"must be a new one, but {table} exists.")
     (table.parent / "audio").mkdir(parents=True, exist_ok=True)
     paths = [table.parent / "audio" / f"clip_{row:04d}.wav" for row in range(len(waveforms))]
     with atomic_file(table, f"folder of {owner}") as part:
@@ -230,9 +223,7 @@ def read_folder(
         return _from_table(root, "meta.csv", group=group, say=warn)
     if group != "fold":
         raise ParameterError(
-            f"group={group!r} of load_folder needs a meta.csv, but {root} has none.",
-            "group",
-            "load_folder",
+            f"group={group!r} of load_folder", f"needs a meta.csv, but {root} has none."
         )
     _refuse_other_table(root)
     return *_from_class_folders(root, say=warn), None

@@ -99,10 +99,8 @@ def make_sound_events(
     Int(low=1).check("n_clips", n_clips, owner)
     if n_clips < n_classes:
         raise ParameterError(
-            f"n_clips of {owner} must be an int >= {n_classes}, got {n_clips!r}: as many as "
-            "n_classes.",
-            "n_clips",
-            owner,
+            f"n_clips of {owner}",
+            f"must be an int >= {n_classes}, got {n_clips!r}: as many as n_classes.",
         )
     Int(low=8000, high=1_000_000).check("sample_rate", sample_rate, owner)
     Int(low=1, high=2**31).check("n_folds", n_folds, owner)
@@ -112,10 +110,9 @@ def make_sound_events(
     needed = max(_RHYTHMS[rhythm][-1] for rhythm, _ in _CLASSES[:n_classes]) + 2 * _JITTER + length
     if not is_real(duration) or not needed <= duration:
         raise ParameterError(
-            f"duration of {owner} must be a float >= {needed:.3f} s to hold the longest of "
+            f"duration of {owner}",
+            f"must be a float >= {needed:.3f} s to hold the longest of "
             f"{n_classes} patterns at difficulty {difficulty}, got {duration!r}.",
-            "duration",
-            owner,
         )
     if n_clips * duration * sample_rate > MAX_SAMPLES:
         raise ValueError(

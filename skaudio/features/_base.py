@@ -94,10 +94,9 @@ class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator)
         shape = before.output_shape(images.shape[1:])
         if shape[:2] != self.image_shape_:
             raise ParameterError(
-                f"X of {type(self).__name__} must have {self.image_shape_[0]} channel(s) of "
+                f"X of {type(self).__name__}",
+                f"must have {self.image_shape_[0]} channel(s) of "
                 f"{self.image_shape_[1]} mel bands as in fit, got {shape[0]} of {shape[1]}.",
-                "X",
-                type(self).__name__,
             )
         module = self._module(shape)
         if isinstance(X, DifferentiableArray):
@@ -135,17 +134,15 @@ class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator)
         inputs = validate_data(self, inputs, reset=reset, dtype=np.float32, allow_nd=True)
         if inputs.ndim > 4:
             raise ParameterError(
-                f"X of {type(self).__name__} must have 2, 3 or 4 axes (clips, channels, mel bands, "
+                f"X of {type(self).__name__}",
+                f"must have 2, 3 or 4 axes (clips, channels, mel bands, "
                 f"frames), got shape {inputs.shape}.",
-                "X",
-                type(self).__name__,
             )
         if self._before_resampling and any(isinstance(m, TemporalResampler) for m in before):
             raise ParameterError(
-                f"X of {type(self).__name__} must be spectrograms with even frames, got what "
+                f"X of {type(self).__name__}",
+                "must be spectrograms with even frames, got what "
                 "DiffResResampler made of them: put this step before it.",
-                "X",
-                type(self).__name__,
             )
         images = inputs.reshape(len(inputs), *[1] * (4 - inputs.ndim), *inputs.shape[1:])
         return images, before, has_channels or inputs.ndim == 4

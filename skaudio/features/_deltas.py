@@ -75,22 +75,17 @@ class Deltas(FrontEndTransformer):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         if self.width % 2 == 0:
-            raise ParameterError(
-                f"width of Deltas must be odd, got {self.width!r}.", "width", "Deltas"
-            )
+            raise ParameterError("width of Deltas", f"must be odd, got {self.width!r}.")
         if self.order >= self.width:
             raise ParameterError(
-                f"order of Deltas must be below width={self.width!r}, got {self.order!r}.",
-                "order",
-                "Deltas",
+                "order of Deltas", f"must be below width={self.width!r}, got {self.order!r}."
             )
 
     def _module(self, shape: tuple[int, int, int]) -> TimeDerivatives:
         if self.mode == "interp" and shape[2] < self.width:
             raise ParameterError(
-                f"width of Deltas must be at most {shape[2]}, the number of frames of X, got "
+                "width of Deltas",
+                f"must be at most {shape[2]}, the number of frames of X, got "
                 f"{self.width!r}: lower it, or pass mode='nearest'.",
-                "width",
-                "Deltas",
             )
         return TimeDerivatives(order=int(self.order), width=int(self.width), mode=self.mode)

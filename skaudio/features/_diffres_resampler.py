@@ -262,11 +262,10 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         chain = X.frontend.parts() if isinstance(X, DifferentiableArray) else []
         if not chain or not isinstance(chain[-1], TemporalResampler):
             raise ParameterError(
-                "X of DiffResResampler.inverse_transform must be what transform gave, which knows "
+                "X of DiffResResampler.inverse_transform",
+                "must be what transform gave, which knows "
                 f"where frames come from, got {type(X).__name__}: pass it before it becomes an "
                 "ordinary array, and without steps in between.",
-                "X",
-                "DiffResResampler.inverse_transform",
             )
         return np.concatenate([*_put_back(X, FrontEndChain(chain[:-1]), chain[-1])])
 
@@ -308,26 +307,21 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         seen = before.output_shape(images.shape[1:]) if images.ndim == 4 else images.shape[1:]
         if len(seen) != 3 or seen[0] != 1:
             raise ParameterError(
-                "X of DiffResResampler must be spectrograms of one channel, (n_clips, n_mels, "
+                "X of DiffResResampler",
+                "must be spectrograms of one channel, (n_clips, n_mels, "
                 f"n_frames), got shape {(len(X), *seen)}: use a single window in MelSpectrogram, "
                 "no second 'diffres', and Deltas behind this step only.",
-                "X",
-                "DiffResResampler",
             )
         _, n_mels, n_frames = seen
         if is_int(self.budget, n_frames + 1):
             raise ParameterError(
-                f"budget of DiffResResampler must be at most {n_frames}, the number of frames of "
-                f"X, got {self.budget!r}.",
-                "budget",
-                "DiffResResampler",
+                "budget of DiffResResampler",
+                f"must be at most {n_frames}, the number of frames of X, got {self.budget!r}.",
             )
         if not reset and n_mels != self.module_.n_mels:
             raise ParameterError(
-                f"X of DiffResResampler must have {self.module_.n_mels} mel bands as in fit, got "
-                f"{n_mels}.",
-                "X",
-                "DiffResResampler",
+                "X of DiffResResampler",
+                f"must have {self.module_.n_mels} mel bands as in fit, got {n_mels}.",
             )
         if self.method == "diffres":
             _check_energies(images, before)
@@ -342,10 +336,8 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Train the module through a linear classifier, which is thrown away."""
         if y is None:
             raise ParameterError(
-                "y of DiffResResampler must be the labels when pretrain_epochs="
-                f"{self.pretrain_epochs}, got None.",
-                "y",
-                "DiffResResampler",
+                "y of DiffResResampler",
+                f"must be the labels when pretrain_epochs={self.pretrain_epochs}, got None.",
             )
         targets, criterion = _targets(y, len(images))
         data = ClipDataset(images, targets, np.ones(len(images), np.float32))
@@ -422,9 +414,8 @@ def _check_energies(images: np.ndarray, before: FrontEndChain) -> None:
     if cepstra or low < np.log(ENERGY_FLOOR):
         got = "cepstral coefficients" if cepstra else f"values down to {low:.4g}"
         raise ParameterError(
-            "X of DiffResResampler must hold logarithms of energies, such as log-mel, which are at "
+            "X of DiffResResampler",
+            "must hold logarithms of energies, such as log-mel, which are at "
             f"least {np.log(ENERGY_FLOOR):.3g}, for method='diffres', got {got}: put it behind "
             "MelSpectrogram, or choose method='average'.",
-            "X",
-            "DiffResResampler",
         )

@@ -262,13 +262,13 @@ def longest_clip(
     longest, name = max(lengths)
     median = float(np.median([length for length, _ in lengths]))
     if median < (1 - MAX_PADDING) * longest:
-        message = (
-            "duration of MelSpectrogram needs a value where lengths differ so much: without one, "
+        problem = (
+            "needs a value where lengths differ so much: without one, "
             f"clips are filled to the longest, {name} of {longest / sample_rate:.3g} s, and half "
             f"of the {len(lengths)} clips have at most {median / sample_rate:.3g} s, so that "
             f"{1 - median / longest:.0%} of them is padding. Or leave long files out."
         )
-        warn(ParameterWarning(message, "duration", "MelSpectrogram"))
+        warn(ParameterWarning("duration of MelSpectrogram", problem))
     return longest
 
 

@@ -253,10 +253,8 @@ class FeatureStore:
         features = np.ascontiguousarray(features, dtype=ENTRY_TYPE)
         if features.shape != self.shape:
             raise ParameterError(
-                f"compute of FeatureStore must give features of shape {self.shape}, "
-                f"got {features.shape}.",
-                "compute",
-                "FeatureStore",
+                "compute of FeatureStore",
+                f"must give features of shape {self.shape}, got {features.shape}.",
             )
         # numpy reads the file too: what follows the array's last byte does not disturb it.
         text = "\n".join(notes).encode(errors="replace")[:MAX_NOTE_BYTES]

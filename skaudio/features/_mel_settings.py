@@ -113,11 +113,10 @@ def check_image_size(owner: Any, settings: MelSettings) -> None:
     shape = settings.image_shape(owner.n_samples_, channels_of(owner))
     if math.prod(shape) > MAX_CELLS:
         raise ParameterError(
-            f"hop_length of MelSpectrogram must give at most {MAX_CELLS} numbers per clip, got "
+            "hop_length of MelSpectrogram",
+            f"must give at most {MAX_CELLS} numbers per clip, got "
             f"{owner.hop_length!r} with n_mels={owner.n_mels!r} for clips of {owner.n_samples_} "
             f"samples, shape {shape}: raise it, or set n_frames.",
-            "hop_length",
-            "MelSpectrogram",
         )
 
 
@@ -125,8 +124,7 @@ def _check_clip_length(owner: Any, n_samples: int) -> None:
     """Check that a clip and its spectrogram have lengths that memory can hold."""
     if n_samples > MAX_SAMPLES:
         raise ParameterError(
-            f"duration of MelSpectrogram must give at most {MAX_SAMPLES} samples, got "
+            "duration of MelSpectrogram",
+            f"must give at most {MAX_SAMPLES} samples, got "
             f"{owner.duration!r} s at sample_rate={owner.sample_rate!r}, {n_samples} samples.",
-            "duration",
-            "MelSpectrogram",
         )

@@ -19,7 +19,6 @@ from skaudio._checks import (
     IntOrChoice,
     NJobs,
     ParameterError,
-    ParameterWarning,
     Real,
     Verbose,
     random_generator,
@@ -425,23 +424,19 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """
         if self.cache_dir is None:
             raise ParameterError(
-                "cache_dir of MelSpectrogram must be a folder for warm, got None.",
-                "cache_dir",
-                "MelSpectrogram",
+                "cache_dir of MelSpectrogram", "must be a folder for warm, got None."
             )
         if self.in_network and not self.cache_waveforms:
             raise ParameterError(
-                "cache_waveforms of MelSpectrogram must be True for warm with in_network=True, "
+                "cache_waveforms of MelSpectrogram",
+                "must be True for warm with in_network=True, "
                 "where waveforms are all there is to keep, got False.",
-                "cache_waveforms",
-                "MelSpectrogram",
             )
         if self.duration is None and not hasattr(self, "n_samples_"):
             raise ParameterError(
-                "duration of MelSpectrogram must be set for warm before fit, got None: the longest "
+                "duration of MelSpectrogram",
+                "must be set for warm before fit, got None: the longest "
                 "clip of every fold would decide what the cache needs.",
-                "duration",
-                "MelSpectrogram",
             )
         if self.duration is None:
             settings_of(self)
@@ -467,12 +462,11 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         refuse_other_things(X, f"X of {OWNER}")
         if self.channel == "all":
             raise ParameterError(
-                "X of MelSpectrogram must be paths, a list of arrays (n_channels, n_samples) or an "
+                "X of MelSpectrogram",
+                "must be paths, a list of arrays (n_channels, n_samples) or an "
                 "array (n_clips, n_channels, n_samples) when channel='all', got "
                 f"{type(X).__name__} of shape {np.shape(X)}: add an axis of one channel to a table "
                 "of clips, or pass one clip as [X].",
-                "X",
-                "MelSpectrogram",
             )
         # scikit-learn would name no row and recommend an imputer.
         waves = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite=False)
@@ -531,8 +525,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             return open_cache(self)
         except ValueError as err:
             # `fit` raises; here the model may have moved to a machine without that folder.
-            message = f"Computing without the cache: {err}"
-            warn(ParameterWarning(message, "cache_dir", OWNER))
+            warn(f"Computing without the cache: {err}")
             return None, False
 
 
@@ -597,22 +590,16 @@ def _check_log_mel(owner: Any, settings: dsp.MelSettings, X: Any) -> np.ndarray:
     if log_mel.ndim != 1 + len(shape) or log_mel.shape[1:] != shape or len(log_mel) == 0:
         wanted = ", ".join(map(str, ("n_clips", *shape)))
         raise ParameterError(
-            "X of MelSpectrogram.inverse_transform must have the shape that transform gives, "
-            f"({wanted}), got {log_mel.shape}.",
-            "X",
-            "MelSpectrogram.inverse_transform",
+            "X of MelSpectrogram.inverse_transform",
+            f"must have the shape that transform gives, ({wanted}), got {log_mel.shape}.",
         )
     if not np.isfinite(log_mel).all():
         raise ParameterError(
-            "X of MelSpectrogram.inverse_transform must be finite, got NaN or infinity.",
-            "X",
-            "MelSpectrogram.inverse_transform",
+            "X of MelSpectrogram.inverse_transform", "must be finite, got NaN or infinity."
         )
     if log_mel.max() > HIGHEST:
         raise ParameterError(
-            "X of MelSpectrogram.inverse_transform must be log-mel, which is at most "
-            f"{HIGHEST:g}, got {log_mel.max():.4g}.",
-            "X",
-            "MelSpectrogram.inverse_transform",
+            "X of MelSpectrogram.inverse_transform",
+            f"must be log-mel, which is at most {HIGHEST:g}, got {log_mel.max():.4g}.",
         )
     return log_mel

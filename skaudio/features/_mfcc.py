@@ -68,9 +68,7 @@ class MFCC(FrontEndTransformer):
     def _module(self, shape: tuple[int, int, int]) -> Cepstrum:
         if self.n_mfcc > shape[1]:
             raise ParameterError(
-                f"n_mfcc of MFCC must be at most {shape[1]}, the number of mel bands of X, got "
-                f"{self.n_mfcc!r}.",
-                "n_mfcc",
-                "MFCC",
+                "n_mfcc of MFCC",
+                f"must be at most {shape[1]}, the number of mel bands of X, got {self.n_mfcc!r}.",
             )
         return Cepstrum(n_mels=shape[1], n_mfcc=int(self.n_mfcc), lifter=int(self.lifter))

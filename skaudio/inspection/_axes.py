@@ -231,8 +231,6 @@ def make_axes(
         raise ValueError(f"{rule}, got {type(axes[0]).__name__} in their place.")
     if len(axes) != n_panels:
         raise ParameterError(
-            f"{name} of {type(owner).__name__} must be {n_panels}, got {len(axes)}.",
-            name,
-            type(owner).__name__,
+            f"{name} of {type(owner).__name__}", f"must be {n_panels}, got {len(axes)}."
         )
     return axes

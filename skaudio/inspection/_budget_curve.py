@@ -113,9 +113,7 @@ class BudgetCurveDisplay:
         panels = known if against is None else _check_panels(against)
         if not set(panels) <= set(known):
             raise ParameterError(
-                f"against of BudgetCurveDisplay must be in {known}, got {against!r}.",
-                "against",
-                "BudgetCurveDisplay",
+                "against of BudgetCurveDisplay", f"must be in {known}, got {against!r}."
             )
         axes = make_axes(axes, (1, len(panels)), self, (3.8 * len(panels) + 1.6, 3.6))
         for ax, panel in zip(axes, panels, strict=True):

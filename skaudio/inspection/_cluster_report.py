@@ -90,19 +90,17 @@ def cluster_report(
     smallest = counts.argmin()
     if counts[smallest] < 2:
         raise ParameterError(
-            "y of cluster_report must have at least 2 clips per class, got 1 of "
+            "y of cluster_report",
+            "must have at least 2 clips per class, got 1 of "
             f"{classes.tolist()[smallest]!r}: add clips or drop the class.",
-            "y",
-            "cluster_report",
         )
     n_folds = min(MAX_FOLDS, int(counts[smallest]))
     most = len(table) - -(-len(table) // n_folds)
     if not is_int(n_neighbors, 1) or n_neighbors > most:
         raise ParameterError(
-            f"n_neighbors of cluster_report must be an int from 1 to {most}, the clips of the "
+            "n_neighbors of cluster_report",
+            f"must be an int from 1 to {most}, the clips of the "
             f"smallest of {n_folds} training parts, got {n_neighbors!r}.",
-            "n_neighbors",
-            "cluster_report",
         )
     table = normalize(table)
     clusters = KMeans(len(classes), n_init=10, random_state=random_state).fit_predict(table)
@@ -150,32 +148,28 @@ def check_embedding(embedding: Any, y: Any, owner: str) -> tuple[np.ndarray, np.
     table, labels = np.asarray(embedding), np.asarray(plain_labels(y, f"y of {owner}"))
     if table.ndim != 2 or table.dtype.kind not in "fiu" or 0 in table.shape:
         raise ParameterError(
-            f"embedding of {owner} must be numbers of shape (n_clips, n_embedding), got "
+            f"embedding of {owner}",
+            f"must be numbers of shape (n_clips, n_embedding), got "
             f"{table.dtype} of shape {table.shape}: pass what transform of a classifier gives.",
-            "embedding",
-            owner,
         )
     bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if len(bad):
         raise ParameterError(
-            f"embedding of {owner} must be finite, got NaN or infinity in {len(bad)} of "
+            f"embedding of {owner}",
+            f"must be finite, got NaN or infinity in {len(bad)} of "
             f"{len(table)} clips, first in clip {bad[0]}: drop these clips.",
-            "embedding",
-            owner,
         )
     if labels.shape != (len(table),):
         raise ParameterError(
-            f"y of {owner} must have shape ({len(table)},), one label per row of the embedding, "
+            f"y of {owner}",
+            f"must have shape ({len(table)},), one label per row of the embedding, "
             f"got {labels.shape}.",
-            "y",
-            owner,
         )
     classes = np.unique(labels)
     if len(classes) < 2:
         raise ParameterError(
-            f"y of {owner} must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}: "
+            f"y of {owner}",
+            f"must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}: "
             "add clips of another one.",
-            "y",
-            owner,
         )
     return table.astype(np.float64, copy=False), labels

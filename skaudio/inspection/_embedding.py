@@ -129,10 +129,9 @@ class EmbeddingDisplay:
         Flag().check("per_stage", per_stage, cls.__name__)
         if per_stage and not hasattr(last, "transform_stages"):
             raise ParameterError(
-                f"per_stage of {cls.__name__} must be False unless the classifier has "
+                f"per_stage of {cls.__name__}",
+                f"must be False unless the classifier has "
                 f"transform_stages, as MAST has; {type(last).__name__} has not, got {per_stage!r}.",
-                "per_stage",
-                cls.__name__,
             )
         features = run_transformers(pipe, X)
         transform = last.transform_stages if per_stage else last.transform
@@ -219,18 +218,15 @@ class EmbeddingDisplay:
         table, labels = check_embedding(stage, self.labels, owner)
         if table.shape[1] < 2:
             raise ParameterError(
-                f"embedding of {owner} must have at least 2 columns, got {table.shape[1]}: there "
-                "is nothing to project.",
-                "embedding",
-                owner,
+                f"embedding of {owner}",
+                f"must have at least 2 columns, got {table.shape[1]}: there is nothing to project.",
             )
         n_classes = len(np.unique(labels))
         if n_classes > most:
             raise ParameterError(
-                f"y of {owner} must have at most {most} classes to be told apart, got "
+                f"y of {owner}",
+                f"must have at most {most} classes to be told apart, got "
                 f"{n_classes}: draw some of them.",
-                "y",
-                owner,
             )
         table = normalize(table)
         if self.method == "tsne":

@@ -86,11 +86,7 @@ class LearningCurveDisplay:
         several = isinstance(estimator, list | tuple)
         classifiers = [_trained(item) for item in (estimator if several else [estimator])]
         if not classifiers:
-            raise ParameterError(
-                f"estimator of {cls.__name__} must hold at least one, got [].",
-                "estimator",
-                cls.__name__,
-            )
+            raise ParameterError(f"estimator of {cls.__name__}", "must hold at least one, got [].")
         histories = [classifier.history_ for classifier in classifiers]
         return cls(histories, best_epochs=[_best_epoch(c) for c in classifiers]).plot(ax)
 
@@ -167,10 +163,8 @@ class LearningCurveDisplay:
         if best_epoch is not None and watched:
             if not is_int(best_epoch, 0) or best_epoch not in epochs:
                 raise ParameterError(
-                    f"best_epoch of {type(self).__name__} must be one of the {len(epochs)} epochs "
-                    f"of the history, got {best_epoch!r}.",
-                    "best_epoch",
-                    type(self).__name__,
+                    f"best_epoch of {type(self).__name__}",
+                    f"must be one of the {len(epochs)} epochs of the history, got {best_epoch!r}.",
                 )
             place = int(np.flatnonzero(epochs == best_epoch)[0])
             ax.plot(epochs[place], values[place], "o", color=color, markersize=6, zorder=3)
@@ -237,8 +231,7 @@ def _check_history(history: Any) -> None:
     good = good and all(is_int(row["epoch"], 1) for row in history)
     if not good:
         raise ParameterError(
-            "history of LearningCurveDisplay must be a list of dicts with 'epoch' and "
+            "history of LearningCurveDisplay",
+            "must be a list of dicts with 'epoch' and "
             f"'train_loss', as history_ of a classifier, got {history!r:.60}.",
-            "history",
-            "LearningCurveDisplay",
         )

@@ -161,10 +161,8 @@ class SaliencyDisplay:
         pipe = check_pipeline(pipe, cls.__name__, network=True)
         if len(pipe) == 1 and is_clip(path):
             raise ParameterError(
-                f"path of {cls.__name__} must be a spectrogram where pipe has no MelSpectrogram, "
-                f"got {abbreviate(path)}.",
-                "path",
-                cls.__name__,
+                f"path of {cls.__name__}",
+                f"must be a spectrogram where pipe has no MelSpectrogram, got {abbreviate(path)}.",
             )
         classifier = pipe[-1]
         _check_numbers(baseline, n_steps)
@@ -248,9 +246,7 @@ def _check_numbers(baseline: Any, n_steps: Any) -> None:
     Int(low=1).check("n_steps", n_steps, "SaliencyDisplay")
     if baseline is not None and not is_real(baseline):
         raise ParameterError(
-            f"baseline of SaliencyDisplay must be a finite number or None, got {baseline!r}.",
-            "baseline",
-            "SaliencyDisplay",
+            "baseline of SaliencyDisplay", f"must be a finite number or None, got {baseline!r}."
         )
 
 
@@ -275,10 +271,8 @@ def _index(classes: np.ndarray, target: Any) -> int:
     found = [n for n, name in enumerate(classes.tolist()) if np.isscalar(target) and name == target]
     if len(found) != 1:
         raise ParameterError(
-            f"target of SaliencyDisplay must be None or one of "
-            f"{abbreviate(classes.tolist())}, got {abbreviate(target)}.",
-            "target",
-            "SaliencyDisplay",
+            "target of SaliencyDisplay",
+            f"must be None or one of {abbreviate(classes.tolist())}, got {abbreviate(target)}.",
         )
     return found[0]
 

@@ -121,9 +121,7 @@ class SpectrogramDisplay:
         if mel is not None and not isinstance(mel, MelSpectrogram):
             got = type(mel).__name__
             raise ParameterError(
-                f"mel of {cls.__name__} must be a MelSpectrogram or None, got {got}.",
-                "mel",
-                cls.__name__,
+                f"mel of {cls.__name__}", f"must be a MelSpectrogram or None, got {got}."
             )
         mel = MelSpectrogram() if mel is None else clone(mel).set_params(in_network=False)
         images = mel.fit_transform([clip])
@@ -165,16 +163,12 @@ class SpectrogramDisplay:
         if not sized or not 1 <= len(X) <= MAX_CLIPS:
             got = f"{len(X)} clips" if sized else abbreviate(X)
             raise ParameterError(
-                f"X of {cls.__name__} must be a list or array of 1 to {MAX_CLIPS} clips, got "
-                f"{got}.",
-                "X",
-                cls.__name__,
+                f"X of {cls.__name__}",
+                f"must be a list or array of 1 to {MAX_CLIPS} clips, got {got}.",
             )
         if y is not None and count_items(y, "y", cls.__name__, what="label") != len(X):
             raise ParameterError(
-                f"y of {cls.__name__} must have one label per clip, {len(X)}, got {len(y)}.",
-                "y",
-                cls.__name__,
+                f"y of {cls.__name__}", f"must have one label per clip, {len(X)}, got {len(y)}."
             )
         pipe = check_pipeline(pipe, cls.__name__)
         images = spectrograms(pipe, X, cls.__name__)

@@ -161,9 +161,7 @@ def device_of(owner: Any) -> torch.device:
         return pick_device(owner.device)
     except ValueError as err:
         raise ParameterError(
-            f"device of {type(owner).__name__} must be 'auto' or a device of torch: {err}.",
-            "device",
-            type(owner).__name__,
+            f"device of {type(owner).__name__}", f"must be 'auto' or a device of torch: {err}."
         ) from err
 
 

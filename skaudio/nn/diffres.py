@@ -74,9 +74,7 @@ def normalize_scores(
     """
     if rule not in ("fill", "affine"):
         raise ParameterError(
-            f"rule of normalize_scores must be 'fill' or 'affine', got {rule!r}.",
-            "rule",
-            "normalize_scores",
+            "rule of normalize_scores", f"must be 'fill' or 'affine', got {rule!r}."
         )
     positive = in_double(raw).clamp(min=SMALLEST_SCORE)
     if mask is not None:

@@ -389,9 +389,7 @@ def build_mast(
     """
     if size not in SIZES:
         raise ParameterError(
-            f"size of build_mast must be one of {', '.join(SIZES)}, got {size!r}.",
-            "size",
-            "build_mast",
+            "size of build_mast", f"must be one of {', '.join(SIZES)}, got {size!r}."
         )
     chosen = SIZES[size]
     settings = {
@@ -451,7 +449,7 @@ def _check_strides(name: str, values: Sequence[int], allowed: Sequence[int]) -> 
     bad = [value for value in values if value not in allowed]
     if bad:
         raise ParameterError(
-            f"{name} of MViT must be of {', '.join(map(str, allowed))}, got {bad[0]}.", name, "MViT"
+            f"{name} of MViT", f"must be of {', '.join(map(str, allowed))}, got {bad[0]}."
         )
 
 

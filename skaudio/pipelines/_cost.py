@@ -270,10 +270,9 @@ def candidate_costs(
             row["macs"] = macs_of(pipe, X, len(search.classes_))
     if not rows:
         raise ParameterError(
-            "search of BudgetCurveDisplay must have candidates with a score and a parameter that "
+            "search of BudgetCurveDisplay",
+            "must have candidates with a score and a parameter that "
             f"ends in '__budget', got {table['params']}.",
-            "search",
-            "BudgetCurveDisplay",
         )
     names = list(next(iter(rows.values())))
     kinds = dict.fromkeys(("budget", "hop_length", "sample_rate"), object)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skaudio._checks import Flag, ParameterError, about, is_real
+from skaudio._checks import Flag, ParameterError, is_real
 from skaudio._files import atomic_file
 
 if TYPE_CHECKING:
@@ -207,9 +207,7 @@ def write_raven_table(
     _check_number(fmin, f"fmin of {owner}")
     _check_number(fmax, f"fmax of {owner}")
     if fmin >= fmax:
-        raise ParameterError(
-            f"fmin of {owner} must be below fmax={fmax!r}, got {fmin!r}.", "fmin", owner
-        )
+        raise ParameterError(f"fmin of {owner}", f"must be below fmax={fmax!r}, got {fmin!r}.")
     place = () if recording is None else ("Begin Path", "File Offset (s)")
     lines: list[tuple[str, ...]] = [(*RAVEN_COLUMNS, *place, "Class", "Score")]
     band = (f"{fmin:.1f}", f"{fmax:.1f}")
@@ -235,9 +233,7 @@ def _above(table: DataFrame, threshold: Any, owner: str) -> np.ndarray:
     unknown = [name for name in threshold if name not in classes]
     if unknown and classes:
         raise ParameterError(
-            f"threshold of {owner} must name classes of the table, {classes}, got {unknown}.",
-            "threshold",
-            owner,
+            f"threshold of {owner}", f"must name classes of the table, {classes}, got {unknown}."
         )
     return probability >= [threshold.get(name, math.inf) for name in table["class"].tolist()]
 
@@ -256,19 +252,17 @@ def _check_columns(table: Any, owner: str, name: str) -> list[str]:
     columns = list(getattr(table, "columns", []))
     if not set(COLUMNS) <= set(columns):
         raise ParameterError(
-            f"{name} of {owner} must be a DataFrame with columns {', '.join(COLUMNS)}, got "
+            f"{name} of {owner}",
+            f"must be a DataFrame with columns {', '.join(COLUMNS)}, got "
             f"{type(table).__name__} with {columns}.",
-            name,
-            owner,
         )
     for column in ("start", "end", "probability"):
         values = table[column].to_numpy()
         if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
             raise ParameterError(
-                f"{name} of {owner} must hold finite numbers as {column!r}, got {values.dtype} "
+                f"{name} of {owner}",
+                f"must hold finite numbers as {column!r}, got {values.dtype} "
                 f"values such as {values[:3].tolist()}.",
-                name,
-                owner,
             )
     return ["path"] * ("path" in columns) + list(COLUMNS)
 
@@ -276,7 +270,7 @@ def _check_columns(table: Any, owner: str, name: str) -> list[str]:
 def _check_number(value: Any, label: str, *, high: float = math.inf) -> None:
     if not is_real(value) or not 0 <= float(value) <= high:
         rule = "a number >= 0" if high == math.inf else f"a number in [0, {high:g}]"
-        raise about(label, f"must be {rule}, got {value!r}.")
+        raise ParameterError(label, f"must be {rule}, got {value!r}.")
 
 
 def _recording_of(events: Any, owner: str) -> str | None:
@@ -286,10 +280,9 @@ def _recording_of(events: Any, owner: str) -> str | None:
     names = events["path"].unique().tolist()
     if len(names) > 1:
         raise ParameterError(
-            f"events of {owner} must be of one recording, got {len(names)}: write a file for each, "
+            f"events of {owner}",
+            f"must be of one recording, got {len(names)}: write a file for each, "
             "for name, part in events.groupby('path').",
-            "events",
-            owner,
         )
     return names[0] if names else None
 

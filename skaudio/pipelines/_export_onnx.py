@@ -161,9 +161,7 @@ def _network(
         _, own = classifier._check_X(last)
     except ValueError as err:
         raise ParameterError(
-            f"pipe of export_onnx must be as it was fitted: {err} Fit it again.",
-            "pipe",
-            "export_onnx",
+            "pipe of export_onnx", f"must be as it was fitted: {err} Fit it again."
         ) from err
     # What the classifier has trained stands for the last modules, with their settings of now.
     parts = [*chain[: len(chain) - len(own)], *own.parts()]
@@ -283,18 +281,15 @@ def _check_steps(pipe: Pipeline, from_waveform: bool) -> MelSpectrogram | None:
     for step in steps if mel is None else steps[1:]:
         if not isinstance(step, kinds):
             raise ParameterError(
-                "pipe of export_onnx must have no steps but MelSpectrogram, others of skaudio "
+                "pipe of export_onnx",
+                "must have no steps but MelSpectrogram, others of skaudio "
                 f"behind it, and a classifier of skaudio, got {type(step).__name__}, whose work "
                 "would be missing in the file.",
-                "pipe",
-                "export_onnx",
             )
     if from_waveform and mel is None:
         raise ParameterError(
-            "pipe of export_onnx must begin with MelSpectrogram for from_waveform=True, got "
-            f"{type(pipe[0]).__name__}.",
-            "pipe",
-            "export_onnx",
+            "pipe of export_onnx",
+            f"must begin with MelSpectrogram for from_waveform=True, got {type(pipe[0]).__name__}.",
         )
     return mel
 

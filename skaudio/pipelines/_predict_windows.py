@@ -179,16 +179,12 @@ def _check_pipe(pipe: Pipeline) -> MelSpectrogram:
     mel, last = pipe[0], pipe[-1]
     if not isinstance(mel, MelSpectrogram):
         raise ParameterError(
-            f"pipe of {OWNER} must start with a MelSpectrogram, got {type(mel).__name__}.",
-            "pipe",
-            OWNER,
+            f"pipe of {OWNER}", f"must start with a MelSpectrogram, got {type(mel).__name__}."
         )
     if not hasattr(last, "predict_proba"):
         raise ParameterError(
-            f"pipe of {OWNER} must end with a classifier that has predict_proba, got "
-            f"{type(last).__name__}.",
-            "pipe",
-            OWNER,
+            f"pipe of {OWNER}",
+            f"must end with a classifier that has predict_proba, got {type(last).__name__}.",
         )
     return mel
 
@@ -199,10 +195,9 @@ def _check_recordings(path: Any) -> list[Clip]:
     clips = None if isinstance(path, list) and not path else as_clips(path, OWNER, name="path")
     if clips is None or isinstance(clips[0], np.ndarray):
         raise ParameterError(
-            f"path of {OWNER} must be a str or PathLike, the content of a file, a pair (array, "
+            f"path of {OWNER}",
+            f"must be a str or PathLike, the content of a file, a pair (array, "
             f"rate), or a list of at least one of them, got {abbreviate(path)}.",
-            "path",
-            OWNER,
         )
     return clips
 
@@ -214,18 +209,16 @@ def _check_times(window: Any, hop: Any, mel: MelSpectrogram) -> tuple[int, float
     length = round(window * mel.sample_rate) if is_real(window) else 0
     if not 1 <= length <= mel.n_samples_:
         raise ParameterError(
-            f"window of {OWNER} must be a number of seconds, > 0 and at most {longest:g}, the "
+            f"window of {OWNER}",
+            f"must be a number of seconds, > 0 and at most {longest:g}, the "
             f"length of the clips that pipe takes (it would cut off the rest), got {window!r}.",
-            "window",
-            OWNER,
         )
     hop = window if hop is None else hop
     if not is_real(hop) or hop * mel.sample_rate < 1:
         raise ParameterError(
-            f"hop of {OWNER} must be a number of seconds, at least one sample "
+            f"hop of {OWNER}",
+            f"must be a number of seconds, at least one sample "
             f"(1 / {mel.sample_rate}), or None, got {hop!r}.",
-            "hop",
-            OWNER,
         )
     return length, float(hop) * mel.sample_rate
 
@@ -260,11 +253,10 @@ def _predictor(pipe: Pipeline) -> Callable[[list[np.ndarray]], np.ndarray]:
         proba = pipe[-1].predict_proba(transform(waves))
         if np.shape(proba) != (len(waves), n_classes):
             raise ParameterError(
-                f"pipe of {OWNER} must give one probability per clip and class, "
+                f"pipe of {OWNER}",
+                f"must give one probability per clip and class, "
                 f"{(len(waves), n_classes)}, got {type(proba).__name__} of shape "
                 f"{np.shape(proba)} from {type(pipe[-1]).__name__}.",
-                "pipe",
-                OWNER,
             )
         return np.asarray(proba)
 

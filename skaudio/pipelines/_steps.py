@@ -72,18 +72,15 @@ def trained_resampler(pipe: Any, X: Any, owner: str) -> tuple[np.ndarray, FrontE
     found = [n for n, module in enumerate(chain) if isinstance(module, TemporalResampler)]
     if not found:
         steps = ", ".join(type(step).__name__ for _, step in pipe.steps)
-        raise ParameterError(
-            f"pipe of {owner} must have a DiffResResampler step, got {steps}.", "pipe", owner
-        )
+        raise ParameterError(f"pipe of {owner}", f"must have a DiffResResampler step, got {steps}.")
     with limited_threads(1):
         chain = copy.deepcopy(chain).cpu().eval()
     resampler = chain[found[0]]
     if not isinstance(resampler, DiffRes):
         raise ParameterError(
-            f"pipe of {owner} must have a DiffResResampler with method='diffres', got "
+            f"pipe of {owner}",
+            f"must have a DiffResResampler with method='diffres', got "
             f"{type(resampler).__name__}, to which all frames matter alike.",
-            "pipe",
-            owner,
         )
     return images, FrontEndChain(chain[: found[0]]), resampler
 
@@ -170,10 +167,8 @@ def spectrograms(pipe: Any, X: Any, owner: str) -> np.ndarray:
     if images is None:
         names = ", ".join(type(step).__name__ for _, step in pipe.steps)
         raise ParameterError(
-            f"pipe of {owner} must have a step that makes spectrograms, such as MelSpectrogram, "
-            f"got {names}.",
-            "pipe",
-            owner,
+            f"pipe of {owner}",
+            f"must have a step that makes spectrograms, such as MelSpectrogram, got {names}.",
         )
     return images
 
@@ -219,10 +214,9 @@ def check_pipeline(pipe: Any, owner: str, *, network: bool = False) -> Pipeline:
     found = unwrap(pipe, f"pipe of {owner}")
     if not isinstance(found, Pipeline):
         raise ParameterError(
-            f"pipe of {owner} must be a scikit-learn Pipeline, or a search over one, got "
+            f"pipe of {owner}",
+            f"must be a scikit-learn Pipeline, or a search over one, got "
             f"{type(found).__name__}{_way_out(found, network)}.",
-            "pipe",
-            owner,
         )
     if network:
         check_classifier(found, owner)
@@ -247,10 +241,9 @@ def check_classifier(pipe: Pipeline, owner: str) -> None:
     networks = [n for n, one in held_estimators(pipe[-1]) if isinstance(one, SpectrogramClassifier)]
     hint = f": pass make_pipeline(*pipe[:-1], pipe[-1].{networks[0]})" if networks else ""
     raise ParameterError(
-        f"pipe of {owner} must end with a classifier of skaudio, such as PretrainedCNN, got "
+        f"pipe of {owner}",
+        f"must end with a classifier of skaudio, such as PretrainedCNN, got "
         f"{type(pipe[-1]).__name__}{hint}.",
-        "pipe",
-        owner,
     )
 
 

@@ -131,9 +131,7 @@ class Augmentation(BaseEstimator):
         check_parameters(self)
         if self.custom is not None and not callable(self.custom):
             raise ParameterError(
-                f"custom of Augmentation must be a callable or None, got {self.custom!r}.",
-                "custom",
-                "Augmentation",
+                "custom of Augmentation", f"must be a callable or None, got {self.custom!r}."
             )
         ratios = self.noise_snr_db
         if ratios is None:
@@ -145,17 +143,13 @@ class Augmentation(BaseEstimator):
             good = False
         if good and not -MAX_DB <= low <= high <= MAX_DB:
             raise ParameterError(
-                f"noise_snr_db of Augmentation must lie in [{-MAX_DB:g}, {MAX_DB:g}], got "
-                f"{ratios!r}.",
-                "noise_snr_db",
-                "Augmentation",
+                "noise_snr_db of Augmentation",
+                f"must lie in [{-MAX_DB:g}, {MAX_DB:g}], got {ratios!r}.",
             )
         if not good:
             raise ParameterError(
-                "noise_snr_db of Augmentation must be two finite numbers, the lower one first, or "
-                f"None, got {ratios!r}.",
-                "noise_snr_db",
-                "Augmentation",
+                "noise_snr_db of Augmentation",
+                f"must be two finite numbers, the lower one first, or None, got {ratios!r}.",
             )
 
 
@@ -180,10 +174,8 @@ def as_augmentation(owner: Any) -> Augmentation:
         return Augmentation(custom=augment)
     names = "".join(f"{name!r}, " for name in owner._augmentations)
     raise ParameterError(
-        f"augment of {type(owner).__name__} must be {names}an Augmentation, a callable or None, "
-        f"got {augment!r}.",
-        "augment",
-        type(owner).__name__,
+        f"augment of {type(owner).__name__}",
+        f"must be {names}an Augmentation, a callable or None, got {augment!r}.",
     )
 
 
@@ -239,10 +231,9 @@ def _call(custom: Any, x: Tensor) -> Tensor:
         if isinstance(changed, Tensor):
             got = f"{tuple(changed.shape)} of {changed.dtype}"
         raise ParameterError(
-            "custom of Augmentation must give a torch.Tensor of shape "
+            "custom of Augmentation",
+            "must give a torch.Tensor of shape "
             f"{tuple(clips.shape)} of {clips.dtype}, as it was given, got {got}; so must a "
             "callable augment.",
-            "custom",
-            "Augmentation",
         )
     return changed.reshape(x.shape)

@@ -232,21 +232,19 @@ def check_callbacks(owner: Any) -> None:
         return
     if not isinstance(given, list | tuple) or not all(isinstance(c, Callback) for c in given):
         raise ParameterError(
-            f"callbacks of {type(owner).__name__} must be a list of skorch.callbacks.Callback "
+            f"callbacks of {type(owner).__name__}",
+            f"must be a list of skorch.callbacks.Callback "
             f"objects or None, got {given!r}: those of scikit-learn go through set_callbacks.",
-            "callbacks",
-            type(owner).__name__,
         )
     for callback in given:
         by_epoch = isinstance(callback, EpochScoring)
         alone = by_epoch and callable(callback.scoring) and not callback.use_caching
         if isinstance(callback, BatchScoring) or (by_epoch and not alone):
             raise ParameterError(
-                f"callbacks of {type(owner).__name__} must not score targets, which are "
+                f"callbacks of {type(owner).__name__}",
+                f"must not score targets, which are "
                 f"probabilities and weights here, got {type(callback).__name__}: take "
                 "scikit-learn's ScoringMonitor through set_callbacks, or X_val and history_.",
-                "callbacks",
-                type(owner).__name__,
             )
 
 

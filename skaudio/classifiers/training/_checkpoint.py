@@ -150,18 +150,16 @@ def check_checkpoints(owner: Any) -> None:
     check_folder(owner.checkpoint_dir, f"checkpoint_dir of {name}")
     if not is_int(owner.random_state, 0):
         raise ParameterError(
-            f"random_state of {name} must be an int where checkpoint_dir is set, got "
+            f"random_state of {name}",
+            f"must be an int where checkpoint_dir is set, got "
             f"{owner.random_state!r}: only the same seed makes the same fit again.",
-            "random_state",
-            name,
         )
     if owner.callbacks:
         raise ParameterError(
-            f"callbacks of {name} must be None where checkpoint_dir is set, got "
+            f"callbacks of {name}",
+            f"must be None where checkpoint_dir is set, got "
             f"{owner.callbacks!r}: a file cannot hold their state. Those of scikit-learn, through "
             "set_callbacks, hear of the epochs that are still to come.",
-            "callbacks",
-            name,
         )
 
 

@@ -244,10 +244,9 @@ def compile_errors(owner: Any) -> Iterator[None]:
             raise
         name, reason = type(owner).__name__, " ".join(str(err).split("\n\n")[0].split())
         raise ParameterError(
-            f"compile of {name} must be False where torch.compile fails: {reason}. Call "
+            f"compile of {name}",
+            f"must be False where torch.compile fails: {reason}. Call "
             f"set_params(compile=False); a fitted {name} needs no new fit for that.",
-            "compile",
-            name,
         ) from err
 
 

@@ -100,20 +100,16 @@ def check_targets(y: Any, n_clips: int) -> tuple[np.ndarray, list[str] | None]:
     targets = np.asarray(y)
     if targets.ndim == 0:
         raise ParameterError(
-            f"y of report must have one entry per clip of X, {n_clips}, got {abbreviate(y)}.",
-            "y",
-            "report",
+            "y of report", f"must have one entry per clip of X, {n_clips}, got {abbreviate(y)}."
         )
     if len(targets) != n_clips:
         raise ParameterError(
-            f"y of report must have one entry per clip of X, {n_clips}, got {len(targets)}.",
-            "y",
-            "report",
+            "y of report", f"must have one entry per clip of X, {n_clips}, got {len(targets)}."
         )
     kind = type_of_target(targets, input_name="y")
     if kind not in ("binary", "multiclass", "multilabel-indicator"):
         raise ParameterError(
-            f"y of report must be labels or an indicator matrix, got {kind} values.", "y", "report"
+            "y of report", f"must be labels or an indicator matrix, got {kind} values."
         )
     return (targets if kind.startswith("multilabel") else targets.ravel()), names
 
@@ -135,15 +131,11 @@ def _splits(cv: Any, X: Any, targets: np.ndarray) -> list[tuple[np.ndarray, np.n
         splits = [(rows[np.asarray(train)], rows[np.asarray(test)]) for train, test in folds]
     except (TypeError, ValueError, IndexError, OverflowError) as err:
         raise ParameterError(
-            f"cv of report must be an int, splitter or iterable of splits, got "
-            f"{abbreviate(cv)}: {err}.",
-            "cv",
-            "report",
+            "cv of report",
+            f"must be an int, splitter or iterable of splits, got {abbreviate(cv)}: {err}.",
         ) from err
     if not splits or any(train.ndim != 1 or test.ndim != 1 for train, test in splits):
-        raise ParameterError(
-            f"cv of report must give at least one split, got {abbreviate(cv)}.", "cv", "report"
-        )
+        raise ParameterError("cv of report", f"must give at least one split, got {abbreviate(cv)}.")
     return splits
 
 
@@ -217,10 +209,9 @@ def _unknown_labels(pipe: Pipeline, targets: np.ndarray) -> list[str]:
     unknown = [label for label in given if label not in known]
     if len(unknown) == len(given):
         raise ParameterError(
-            f"y of report must have labels that the model knows, {join_names(known)}, got "
+            "y of report",
+            f"must have labels that the model knows, {join_names(known)}, got "
             f"{join_names(unknown)}.",
-            "y",
-            "report",
         )
     if unknown:
         warn(

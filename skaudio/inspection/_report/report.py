@@ -169,9 +169,7 @@ def _check_estimator(estimator: Any, *, fitted: bool) -> tuple[Any, Pipeline]:
     """The search, if it is one, and the pipeline to report on."""
     if not hasattr(estimator, "__sklearn_tags__") or not is_classifier(estimator):
         name = type(estimator).__name__
-        raise ParameterError(
-            f"estimator of report must be a classifier, got {name}.", "estimator", "report"
-        )
+        raise ParameterError("estimator of report", f"must be a classifier, got {name}.")
     search = estimator if is_search(estimator) else None
     estimator = threshold_last(best_estimator(estimator, "estimator of report"))
     if fitted:
@@ -182,16 +180,14 @@ def _check_estimator(estimator: Any, *, fitted: bool) -> tuple[Any, Pipeline]:
 def _check_target(path: Any) -> Path:
     if not is_path(path):
         raise ParameterError(
-            f"path of report must be a str or PathLike, got {abbreviate(path)}.", "path", "report"
+            "path of report", f"must be a str or PathLike, got {abbreviate(path)}."
         )
     target = Path(expand_home(path))
     folder = target.parent
     if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise ParameterError(
-            f"path of report must be a file in a folder that can be written to, got "
-            f"{abbreviate(path)}.",
-            "path",
-            "report",
+            "path of report",
+            f"must be a file in a folder that can be written to, got {abbreviate(path)}.",
         )
     return target
 

@@ -121,10 +121,9 @@ def encode_clip(wave: np.ndarray, *, sample_rate: int) -> bytes:
     wave = np.asarray(wave)
     if wave.ndim not in (1, 2) or (wave.ndim == 2 and not 1 <= len(wave) <= MAX_FLAC_CHANNELS):
         raise ParameterError(
-            "wave of encode_clip must have shape (n_samples,) or (n_channels, n_samples) with at "
+            "wave of encode_clip",
+            "must have shape (n_samples,) or (n_channels, n_samples) with at "
             f"most {MAX_FLAC_CHANNELS} channels, got {wave.shape}.",
-            "wave",
-            "encode_clip",
         )
     wave = check_waveform(wave, "wave of encode_clip")
     rate = int(np.clip(sample_rate, MIN_PLAYER_RATE, MAX_PLAYER_RATE))
