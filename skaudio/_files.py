@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from filelock import FileLock
 
-from skaudio._checks import abbreviate, expand_home, is_path
+from skaudio._checks import ParameterError, abbreviate, expand_home, is_path
 from skaudio._warning import warn
 
 __all__ = [
@@ -81,9 +81,9 @@ def atomic_file(path: str | os.PathLike, label: str) -> Iterator[Path]:
     except OSError as err:
         if err.errno in FULL:
             raise _no_room(err, path, label) from err
-        raise ValueError(
-            f"{label} must be in a folder that can be written to, got {os.fspath(path)!r}: "
-            f"{err.strerror}."
+        raise ParameterError(
+            label,
+            f"must be in a folder that can be written to, got {os.fspath(path)!r}: {err.strerror}.",
         ) from err
     part = Path(os.fsdecode(owned.name))
     try:
@@ -112,13 +112,13 @@ def flush_file(path: Path) -> None:
 
 def _check_target(path: str | os.PathLike, label: str) -> Path:
     if not is_path(path):
-        raise ValueError(f"{label} must be a str or PathLike, got {abbreviate(path)}.")
+        raise ParameterError(label, f"must be a str or PathLike, got {abbreviate(path)}.")
     if "\0" in os.fsdecode(path):
-        raise ValueError(f"{label} must not hold a NUL, got {abbreviate(path)}.")
+        raise ParameterError(label, f"must not hold a NUL, got {abbreviate(path)}.")
     target = Path(os.path.realpath(expand_home(path)))  # through a link, not in its place
     if target.exists() and not target.is_file():
         kind = "folder" if target.is_dir() else "device, pipe or socket"
-        raise ValueError(f"{label} must be a file, got the {kind} {os.fspath(path)!r}.")
+        raise ParameterError(label, f"must be a file, got the {kind} {os.fspath(path)!r}.")
     return target
 
 
@@ -141,20 +141,21 @@ def check_folder(path: str | os.PathLike, label: str) -> Path:
         If `path` is no path, is a file, cannot be made, or cannot be written to.
     """
     if not is_path(path):
-        raise ValueError(f"{label} must be a str or PathLike, got {abbreviate(path)}.")
+        raise ParameterError(label, f"must be a str or PathLike, got {abbreviate(path)}.")
     if not os.fspath(path):  # which would be the current folder
-        raise ValueError(f"{label} must be the path of a folder, got {abbreviate(path)}.")
+        raise ParameterError(label, f"must be the path of a folder, got {abbreviate(path)}.")
     folder = Path(expand_home(path))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as err:  # ValueError: a NUL in the name
-        raise ValueError(
-            f"{label} must be a folder that can be made, got {abbreviate(path)}: {err}."
+        raise ParameterError(
+            label, f"must be a folder that can be made, got {abbreviate(path)}: {err}."
         ) from err
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise ValueError(
-            f"{label} must be a folder that can be written to, got {abbreviate(path)}: "
-            "change its permissions or choose another one."
+        raise ParameterError(
+            label,
+            f"must be a folder that can be written to, got {abbreviate(path)}: "
+            "change its permissions or choose another one.",
         )
     return folder
 

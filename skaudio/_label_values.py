@@ -37,7 +37,8 @@ def plain_labels(values: Any, label: str) -> Any:
     entries = entries_of(values)
     if entries is None:
         return values
-    missing = [n for n, one in enumerate(entries) if is_missing(one)]
+    plain = (str, int, bool)  # of these no value says that there is none
+    missing = [n for n, one in enumerate(entries) if type(one) not in plain and is_missing(one)]
     if missing:
         raise ValueError(
             f"{label} must miss no label, got none for {len(missing)} of {len(entries)} clips, the "

@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -16,11 +17,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import signal, sparse
 
 from skaudio._checks import (
-    need_choice,
-    need_flag,
-    need_int,
-    need_numbers,
-    need_real,
+    Choice,
+    Either,
+    Flag,
+    Int,
+    Lengths,
+    ParameterError,
+    Real,
+    Rule,
+    as_numbers,
     random_generator,
     reject,
 )
@@ -69,6 +74,164 @@ KEPT_BYTES = 3_000_000
 _ARRAYS = threading.local()
 
 
+MEL_RULES: dict[str, Rule] = {
+    "sample_rate": Int(low=1, high=MAX_SAMPLE_RATE),
+    "n_fft": Int(low=1, high=MAX_FFT),
+    "hop_length": Lengths(),
+    "win_length": Lengths(optional=True),
+    "n_mels": Int(low=1, high=MAX_BANDS),
+    "power": Real(low=0, limit=MAX_POWER, low_open=True),
+    "mel_scale": Choice(SCALES),
+    "norm": Choice(("slaney", None)),
+    "center": Flag(),
+    "center_pad_mode": Choice(("constant", "reflect")),
+    "n_frames": Int(low=1, optional=True),
+    "floor": Real(low=LEAST_FLOOR, high=1.0),
+}
+
+
+@dataclass(frozen=True)
+class MelSettings:
+    """Everything that decides a log-mel spectrogram besides the waveform, checked once.
+
+    Parameters
+    ----------
+    sample_rate, n_fft, hop_length, win_length, n_mels, fmin, fmax, power, mel_scale, norm, center,\
+center_pad_mode, n_frames
+        See `skaudio.MelSpectrogram`.
+    floor : float, default=1e-6
+        Added to mel power before the logarithm.
+    owner : str, default='MelSpectrogram'
+        Whose parameters messages speak of.
+
+    Attributes
+    ----------
+    windows : tuple of (int, int or None)
+        Lengths of hop and window of every image channel of a waveform.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter is out of range; names owner, rule and value.
+    """
+
+    sample_rate: int = 22_050
+    n_fft: int = 2048
+    hop_length: Any = 512
+    win_length: Any = None
+    n_mels: int = 128
+    fmin: float = 0.0
+    fmax: float | None = None
+    power: float = 2.0
+    mel_scale: str = "slaney"
+    norm: str | None = "slaney"
+    center: bool = True
+    center_pad_mode: str = "constant"
+    n_frames: int | None = None
+    floor: float = LOG_FLOOR
+    owner: str = field(default="MelSpectrogram", compare=False)
+    windows: tuple[tuple[int, int | None], ...] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, rule in MEL_RULES.items():
+            value = getattr(self, name)
+            if value is not getattr(MelSettings, name):  # the default
+                rule.check(name, value, self.owner)
+        self._check_bands()
+        self._check_sizes()
+        plain: dict[str, Any] = {"windows": self._windows(), "floor": float(self.floor)}
+        plain |= {"fmin": float(self.fmin), "power": float(self.power)}
+        plain |= {"fmax": None if self.fmax is None else float(self.fmax)}
+        for name, value in plain.items():  # a frozen dataclass has no other way
+            object.__setattr__(self, name, value)
+
+    @property
+    def several(self) -> bool:
+        """Whether every window has an image channel of its own, be it the only one."""
+        return isinstance(self.hop_length, list | tuple) or isinstance(
+            self.win_length, list | tuple
+        )
+
+    @property
+    def bands(self) -> tuple[Any, ...]:
+        """Arguments of `mel_filterbank`, in order."""
+        lengths = self.sample_rate, self.n_fft, self.n_mels
+        return (*lengths, self.fmin, self.fmax, self.mel_scale, self.norm)
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of `mel_power` by name, besides the lengths of hop and window."""
+        names = ("sample_rate", "n_fft", "n_mels", "center", "center_pad_mode", "fmin", "fmax",
+                 "mel_scale", "norm", "power")  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+    def key(self) -> dict[str, Any]:
+        """What the keys of a cache hold of these settings."""
+        return {**self.arguments(), "floor": self.floor, "windows": self.windows}
+
+    def layer(self) -> dict[str, Any]:
+        """Arguments of `skaudio.nn.logmel.LogMel`."""
+        return {**self.key(), "windows": list(self.windows), "n_frames": self.n_frames}
+
+    def natural_frames(self, n_samples: int, window: int = 0) -> int:
+        """Number of frames of a clip before they are brought to `n_frames`."""
+        return _n_frames(n_samples, self.n_fft, self.windows[window][0], self.center)
+
+    def image_shape(self, n_samples: int, n_channels: int | None = None) -> tuple[int, ...]:
+        """Shape of a clip's spectrogram, with an axis of channels if there may be several.
+
+        Parameters
+        ----------
+        n_samples : int
+            Length of the clip.
+        n_channels : int or None, default=None
+            Number of channels of the clip; None: it has no axis for them.
+
+        Returns
+        -------
+        shape : tuple of int
+            ``([n_channels * n_windows,] n_mels, n_frames)``.
+        """
+        n_images = (n_channels or 1) * len(self.windows)
+        lead = (n_images,) if self.several or n_channels is not None else ()
+        return (*lead, self.n_mels, self.n_frames or self.natural_frames(n_samples))
+
+    def _windows(self) -> tuple[tuple[int, int | None], ...]:
+        hops, wins = (
+            list(given) if isinstance(given, list | tuple) else [given]
+            for given in (self.hop_length, self.win_length)
+        )
+        count = max(len(hops), len(wins))
+        if len({len(hops), len(wins)} - {1, count}):
+            raise ValueError(
+                f"hop_length and win_length of {self.owner} must have the same number of "
+                f"entries, got {self.hop_length!r} and {self.win_length!r}."
+            )
+        if any(win is not None and win > self.n_fft for win in wins):
+            rule = f"at most n_fft={self.n_fft}"
+            raise reject("win_length", self.owner, rule, self.win_length)
+        hops, wins = (one * (count if len(one) == 1 else 1) for one in (hops, wins))
+        return tuple(zip(hops, wins, strict=True))
+
+    def _check_bands(self) -> None:
+        nyquist = self.sample_rate / 2
+        highest = Real(low=0, high=nyquist, low_open=True, optional=True)
+        highest.check("fmax", self.fmax, self.owner)
+        Real(low=0, high=nyquist, high_open=True).check("fmin", self.fmin, self.owner)
+        if self.fmax is not None and self.fmin >= self.fmax:
+            raise reject("fmin", self.owner, f"below fmax={self.fmax!r}", self.fmin)
+
+    def _check_sizes(self) -> None:
+        """Refuse filters and spectrograms that no memory holds."""
+        if self.n_mels * (1 + self.n_fft // 2) > MAX_CELLS:
+            raise ValueError(
+                f"n_fft and n_mels of {self.owner} must give at most {MAX_CELLS} filter weights, "
+                f"n_mels * (1 + n_fft // 2), got n_fft={self.n_fft!r} and n_mels={self.n_mels!r}."
+            )
+        if self.n_frames is not None and self.n_frames * self.n_mels > MAX_CELLS:
+            rule = f"at most {MAX_CELLS // self.n_mels} with n_mels={self.n_mels!r}"
+            raise reject("n_frames", self.owner, rule, self.n_frames)
+
+
 def hz_to_mel(freq: np.ndarray | float, *, mel_scale: str = "slaney") -> np.ndarray:
     """Convert frequencies to mel.
 
@@ -90,8 +253,8 @@ def hz_to_mel(freq: np.ndarray | float, *, mel_scale: str = "slaney") -> np.ndar
     .. [1] M. Slaney, "Auditory Toolbox", Interval Research TR 1998-010, 1998.
     .. [2] S. Young et al., "The HTK Book", Cambridge University, 2006.
     """
-    need_choice(mel_scale, "mel_scale", "hz_to_mel", SCALES)
-    freq = need_numbers(freq, "freq", "hz_to_mel", low=0.0, high=MAX_HZ)
+    Either(*SCALES).check("mel_scale", mel_scale, "hz_to_mel")
+    freq = as_numbers(freq, "freq", "hz_to_mel", low=0.0, high=MAX_HZ)
     if mel_scale == "htk":
         return 2595.0 * np.log10(1.0 + freq / 700.0)
     linear = freq * (SLANEY_KNEE_MEL / SLANEY_KNEE_HZ)
@@ -116,8 +279,8 @@ def mel_to_hz(mel: np.ndarray | float, *, mel_scale: str = "slaney") -> np.ndarr
     freq : ndarray of shape (...)
         Frequencies in Hz.
     """
-    need_choice(mel_scale, "mel_scale", "mel_to_hz", SCALES)
-    mel = need_numbers(mel, "mel", "mel_to_hz", low=0.0, high=MAX_MEL)
+    Either(*SCALES).check("mel_scale", mel_scale, "mel_to_hz")
+    mel = as_numbers(mel, "mel", "mel_to_hz", low=0.0, high=MAX_MEL)
     if mel_scale == "htk":
         return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
     linear = mel * (SLANEY_KNEE_HZ / SLANEY_KNEE_MEL)
@@ -157,7 +320,16 @@ def mel_filterbank(
     filters : ndarray of shape (n_mels, 1 + n_fft // 2), float64
         Weight of every Fourier bin in every band.
     """
-    check_bands(locals(), "mel_filterbank")
+    settings = MelSettings(
+        sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax,
+        mel_scale=mel_scale, norm=norm, owner="mel_filterbank",
+    )  # fmt: skip
+    return filterbank_of(settings.bands)
+
+
+def filterbank_of(bands: tuple[Any, ...]) -> np.ndarray:
+    """What `mel_filterbank` gives, of the `bands` of settings."""
+    sample_rate, n_fft, n_mels, fmin, fmax, mel_scale, norm = bands
     fmax = sample_rate / 2 if fmax is None else fmax
     low, high = hz_to_mel(np.array([fmin, fmax]), mel_scale=mel_scale)
     corners = mel_to_hz(np.linspace(low, high, n_mels + 2), mel_scale=mel_scale)[:, None]
@@ -186,8 +358,12 @@ def count_frames(n_samples: int, n_fft: int, hop_length: int, *, center: bool = 
         With `center` and an even `n_fft` this is ``1 + n_samples // hop_length``.
     """
     for name, value in (("n_samples", n_samples), ("n_fft", n_fft), ("hop_length", hop_length)):
-        need_int(value, name, "count_frames", low=1)
-    need_flag(center, "center", "count_frames")
+        Int(low=1).check(name, value, "count_frames")
+    Flag().check("center", center, "count_frames")
+    return _n_frames(n_samples, n_fft, hop_length, center)
+
+
+def _n_frames(n_samples: int, n_fft: int, hop_length: int, center: bool) -> int:
     length = n_samples + 2 * (n_fft // 2) if center else n_samples
     return 1 + max(0, length - n_fft) // hop_length
 
@@ -226,16 +402,31 @@ center_pad_mode
     mel : ndarray of shape (n_mels, n_frames) or (n_clips, n_mels, n_frames), float32
         Magnitude to the `power` in every mel band.
     """
-    check_bands(locals(), "mel_power")
+    _check_one_window(hop_length, win_length, "mel_power")
+    settings = MelSettings(
+        sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, win_length=win_length,
+        n_mels=n_mels, fmin=fmin, fmax=fmax, power=power, mel_scale=mel_scale, norm=norm,
+        center=center, center_pad_mode=center_pad_mode, owner="mel_power",
+    )  # fmt: skip
+    if out is not None and not isinstance(out, np.ndarray):
+        raise reject("out", "mel_power", "an ndarray or None", out)
+    return mel_power_of(waves, settings, out=out)
+
+
+def mel_power_of(
+    waves: np.ndarray, settings: MelSettings, window: int = 0, *, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Mel spectrogram of waveforms with one of the windows of settings, see `mel_power`."""
     waves = check_waves(waves)
-    check_frames(locals(), "mel_power")
+    n_fft, (hop_length, win_length) = settings.n_fft, settings.windows[window]
     frames = _frames(
-        np.atleast_2d(waves), n_fft, hop_length, win_length or n_fft, center, center_pad_mode
-    )
-    filters = _sparse_filters(sample_rate, n_fft, n_mels, fmin, fmax, mel_scale, norm)
+        np.atleast_2d(waves), n_fft, hop_length, win_length or n_fft, settings.center,
+        settings.center_pad_mode,
+    )  # fmt: skip
     if out is None:
-        out = np.empty((*waves.shape[:-1], n_mels, frames.shape[1]), dtype=np.float32)
-    _project(frames, n_fft, power, filters, out if waves.ndim == 2 else out[None])
+        out = np.empty((*waves.shape[:-1], settings.n_mels, frames.shape[1]), dtype=np.float32)
+    filters = _sparse_filters(settings.bands)
+    _project(frames, n_fft, settings.power, filters, out if waves.ndim == 2 else out[None])
     return out
 
 
@@ -256,8 +447,13 @@ def log_mel(power: np.ndarray, *, floor: float | None = None) -> np.ndarray:
     """
     if not isinstance(power, np.ndarray) or power.dtype != np.float32:
         raise reject("power", "log_mel", "an ndarray of float32", power)
+    return log_in_place(power, _floor(floor, "log_mel"))
+
+
+def log_in_place(power: np.ndarray, floor: float) -> np.ndarray:
+    """What `log_mel` gives, of arguments that are right."""
     # Natural log, not dB: DiffRes merges frames as exp(log_mel).
-    power += np.float32(_floor(floor, "log_mel"))
+    power += np.float32(floor)
     return np.log(power, out=power)
 
 
@@ -309,28 +505,31 @@ def invert_log_mel(
     ----------
     .. [1] N. Perraudin, P. Balazs, P. Soendergaard, "A Fast Griffin-Lim Algorithm", WASPAA 2013.
     """
-    check_bands(locals(), "invert_log_mel")
-    check_frames(locals(), "invert_log_mel")
-    need_int(n_samples, "n_samples", "invert_log_mel", low=1, high=MAX_SAMPLES)
-    need_int(n_iter, "n_iter", "invert_log_mel", low=1)
-    log_mel = need_numbers(log_mel, "log_mel", "invert_log_mel", low=-700.0, high=700.0)
+    _check_one_window(hop_length, win_length, "invert_log_mel")
+    settings = MelSettings(
+        sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, win_length=win_length,
+        n_mels=n_mels, fmin=fmin, fmax=fmax, power=power, mel_scale=mel_scale, norm=norm,
+        center=center, owner="invert_log_mel",
+    )  # fmt: skip
+    Int(low=1, high=MAX_SAMPLES).check("n_samples", n_samples, "invert_log_mel")
+    Int(low=1).check("n_iter", n_iter, "invert_log_mel")
+    log_mel = as_numbers(log_mel, "log_mel", "invert_log_mel", low=-700.0, high=700.0)
     if log_mel.ndim != 2 or len(log_mel) != n_mels or log_mel.shape[1] == 0:
         rule = f"of shape (n_mels, n_frames), {n_mels} bands of at least one frame"
         raise reject("log_mel", "invert_log_mel", rule, log_mel.shape)
     floor = _floor(floor, "invert_log_mel")
-    n_frames = count_frames(n_samples, n_fft, hop_length, center=center)
+    n_frames = settings.natural_frames(n_samples)
     if log_mel.shape[1] != n_frames:
-        raise ValueError(
-            f"log_mel of invert_log_mel must have {n_frames} frames for n_samples={n_samples}, "
-            f"n_fft={n_fft} and hop_length={hop_length}, got {log_mel.shape[1]}."
+        raise ParameterError(
+            "log_mel of invert_log_mel",
+            f"must have {n_frames} frames for n_samples={n_samples}, "
+            f"n_fft={n_fft} and hop_length={hop_length}, got {log_mel.shape[1]}.",
         )
     rng = random_generator(random_state, "invert_log_mel")
     from librosa import griffinlim
     from librosa.util import nnls
 
-    filters = mel_filterbank(
-        sample_rate, n_fft, n_mels, fmin=fmin, fmax=fmax, mel_scale=mel_scale, norm=norm
-    )
+    filters = filterbank_of(settings.bands)
     energy = np.maximum(np.exp(log_mel.astype(np.float64)) - floor, 0.0)
     with np.errstate(over="ignore"):
         magnitude = nnls(filters, energy) ** (1.0 / power)
@@ -358,7 +557,7 @@ def _floor(floor: float | None, owner: str) -> float:
     """The floor that is meant; None is the usual one."""
     if floor is None:
         return LOG_FLOOR
-    need_real(floor, "floor", owner, low=LEAST_FLOOR, high=1.0)
+    Real(low=LEAST_FLOOR, high=1.0).check("floor", floor, owner)
     return float(floor)
 
 
@@ -396,7 +595,7 @@ def resize_time(image: np.ndarray, n_frames: int) -> np.ndarray:
         raise reject("image", "resize_time", "an ndarray of numbers, frames last", image)
     if image.shape[-1] == 0:
         raise reject("image", "resize_time", "at least one frame long", image.shape)
-    need_int(n_frames, "n_frames", "resize_time", low=1, high=MAX_CELLS // image.shape[-1])
+    Int(low=1, high=MAX_CELLS // image.shape[-1]).check("n_frames", n_frames, "resize_time")
     if image.shape[-1] == n_frames:
         return image
     return image @ _triangle_weights(image.shape[-1], n_frames)
@@ -460,12 +659,9 @@ def _hann(length: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=16)
-def _sparse_filters(sample_rate, n_fft, n_mels, fmin, fmax, mel_scale, norm) -> sparse.csr_matrix:
+def _sparse_filters(bands: tuple[Any, ...]) -> sparse.csr_matrix:
     # A Fourier bin lies in at most two triangles: stored sparse, the projection is nearly free.
-    filters = mel_filterbank(
-        sample_rate, n_fft, n_mels, fmin=fmin, fmax=fmax, mel_scale=mel_scale, norm=norm
-    )
-    return sparse.csr_matrix(filters)
+    return sparse.csr_matrix(filterbank_of(bands))
 
 
 @functools.lru_cache(maxsize=16)
@@ -477,47 +673,15 @@ def _triangle_weights(n_in: int, n_out: int) -> np.ndarray:
     return (weights / weights.sum(axis=0)).astype(np.float32)
 
 
-def check_filter_size(n_fft: int, n_mels: int, owner: str) -> None:
-    """Check that the matrix of mel filters has a size that memory can hold."""
-    if n_mels * (1 + n_fft // 2) > MAX_CELLS:
-        raise ValueError(
-            f"n_fft and n_mels of {owner} must give at most {MAX_CELLS} filter weights, "
-            f"n_mels * (1 + n_fft // 2), got n_fft={n_fft!r} and n_mels={n_mels!r}."
-        )
-
-
-def check_bands(given: dict[str, Any], owner: str) -> None:
-    """Check what decides the mel filters, among the arguments of `owner`."""
-    need_int(given["sample_rate"], "sample_rate", owner, low=1, high=MAX_SAMPLE_RATE)
-    for name, high in (("n_fft", MAX_FFT), ("n_mels", MAX_BANDS)):
-        need_int(given[name], name, owner, low=1, high=high)
-    check_filter_size(given["n_fft"], given["n_mels"], owner)
-    nyquist = given["sample_rate"] / 2
-    need_real(given["fmax"], "fmax", owner, low=0, high=nyquist, low_open=True, optional=True)
-    need_real(given["fmin"], "fmin", owner, low=0, high=nyquist)
-    if given["fmin"] >= (nyquist if given["fmax"] is None else given["fmax"]):
-        raise reject("fmin", owner, f"below fmax={given['fmax']!r}", given["fmin"])
-    need_choice(given["mel_scale"], "mel_scale", owner, ("slaney", "htk"))
-    need_choice(given["norm"], "norm", owner, ("slaney", None))
-
-
-def check_frames(given: dict[str, Any], owner: str) -> None:
-    """Check what decides the frames, among the arguments of `owner`."""
-    need_int(given["hop_length"], "hop_length", owner, low=1)
-    need_int(given["win_length"], "win_length", owner, low=1, high=given["n_fft"], optional=True)
-    need_real(given["power"], "power", owner, low=0, high=MAX_POWER, low_open=True)
-    need_flag(given["center"], "center", owner)
-    if "center_pad_mode" in given:
-        need_choice(given["center_pad_mode"], "center_pad_mode", owner, ("constant", "reflect"))
-    if given.get("out") is not None and not isinstance(given["out"], np.ndarray):
-        raise reject("out", owner, "an ndarray or None", given["out"])
+def _check_one_window(hop_length: Any, win_length: Any, owner: str) -> None:
+    """Refuse tuples, which settings allow."""
+    Int(low=1).check("hop_length", hop_length, owner)
+    Int(low=1, optional=True).check("win_length", win_length, owner)
 
 
 def check_waves(waves: Any) -> np.ndarray:
     """Check the waveforms of `mel_power`, and give them in float32."""
-    waves = need_numbers(
-        waves, "waves", "mel_power", low=-MAX_WAVE, high=MAX_WAVE, dtype=np.float32
-    )
+    waves = as_numbers(waves, "waves", "mel_power", low=-MAX_WAVE, high=MAX_WAVE, dtype=np.float32)
     if waves.ndim not in (1, 2) or 0 in waves.shape:
         rule = "of shape (n_samples,) or (n_clips, n_samples), none of them 0"
         raise reject("waves", "mel_power", rule, waves.shape)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score, make_scorer, precision_recall_curve
 
-from skaudio._checks import need_numbers, reject
+from skaudio._checks import ParameterError, as_numbers, reject
 
 __all__ = ["f1_thresholds", "mean_average_precision", "mean_average_precision_scorer"]
 
@@ -54,15 +54,16 @@ def mean_average_precision(y_true: Any, y_score: Any, sample_weight: Any = None)
     if sample_weight is not None:
         high = np.finfo(float).max
         owner = "mean_average_precision"
-        counts = need_numbers(sample_weight, "sample_weight", owner, low=0, high=high)
+        counts = as_numbers(sample_weight, "sample_weight", owner, low=0, high=high)
         if counts.shape != (len(present),) or not counts.any():
             rule = f"a weight >= 0 for each of {len(present)} clips, not all of them 0"
             raise reject("sample_weight", owner, rule, sample_weight)
     known = present[counts > 0].any(axis=0)
     if not known.any():
-        raise ValueError(
-            "y_true of mean_average_precision must hold at least one label of a clip that has "
-            f"weight, got none in {len(present)} clips."
+        raise ParameterError(
+            "y_true of mean_average_precision",
+            "must hold at least one label of a clip that has "
+            f"weight, got none in {len(present)} clips.",
         )
     return float(
         average_precision_score(
@@ -127,15 +128,16 @@ def _f1_threshold(present: np.ndarray, score: np.ndarray) -> float:
 def _check_labels(y_true: Any, y_score: Any, owner: str) -> tuple[np.ndarray, np.ndarray]:
     present = y_true.toarray() if hasattr(y_true, "toarray") else np.asarray(y_true)
     high = np.finfo(float).max
-    scores = need_numbers(y_score, "y_score", owner, low=-high, high=high)
+    scores = as_numbers(y_score, "y_score", owner, low=-high, high=high)
     if present.ndim != 2 or not np.isin(present, (0, 1)).all():
-        raise ValueError(
-            f"y_true of {owner} must be a matrix of zeros and ones, a row per clip, got shape "
-            f"{present.shape} of {present.dtype}."
+        raise ParameterError(
+            f"y_true of {owner}",
+            f"must be a matrix of zeros and ones, a row per clip, got shape "
+            f"{present.shape} of {present.dtype}.",
         )
     if scores.shape != present.shape:
-        raise ValueError(
-            f"y_score of {owner} must have the shape of y_true, {present.shape}, got "
-            f"{scores.shape}."
+        raise ParameterError(
+            f"y_score of {owner}",
+            f"must have the shape of y_true, {present.shape}, got {scores.shape}.",
         )
     return present.astype(bool), scores

@@ -84,7 +84,7 @@ def _run(args: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except (ValueError, OSError, ImportError) as err:
-        say(f"error: {in_options(str(err))}")
+        say(f"error: {in_options(err)}")
         return WRONG_USAGE
     return status
 

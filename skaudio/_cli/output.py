@@ -6,7 +6,6 @@ import argparse
 import csv
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -79,14 +78,15 @@ def _empty(stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def in_options(message: str) -> str:
-    """A message on one line, in which parameters are called as the command line calls them."""
-    text = re.sub(
-        r"\b(\w+)(=\S+)? of \w+(?= (?:must|needs) )",
-        lambda found: OPTIONS[found[1]] + (found[2] or "") if found[1] in OPTIONS else found[0],
-        " ".join(message.split()),
-    )
-    return re.sub(r",? or None(?=, got)", "", text)
+def in_options(problem: Any) -> str:
+    """What an error or a warning says, on one line, with parameters called as options are."""
+    text, parameter = str(problem), getattr(problem, "parameter", None)
+    if parameter in OPTIONS:
+        name = problem.label.partition(" of ")[0].replace(parameter, OPTIONS[parameter], 1)
+        text = f"{name} {problem.problem}"
+        for none in (", or None, got", " or None, got"):  # for which there is no word here
+            text = text.replace(none, ", got")
+    return " ".join(text.split())
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str) -> None:
@@ -151,7 +151,7 @@ def warning_printer() -> Callable[..., None]:
     said: set[str] = set()
 
     def show_warning(
-        message: Warning | str,
+        message: Any,
         category: type[Warning],
         filename: str,
         lineno: int,
@@ -159,7 +159,7 @@ def warning_printer() -> Callable[..., None]:
         line: str | None = None,
     ) -> None:
         remarks = getattr(message, "remarks", None)  # of an AudioWarning
-        texts = [in_options(str(message))] if remarks is None else map(": ".join, remarks)
+        texts = [in_options(message)] if remarks is None else map(": ".join, remarks)
         for text in (" ".join(text.split()) for text in texts):
             if text not in said:
                 said.add(text)

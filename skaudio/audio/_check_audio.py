@@ -11,12 +11,13 @@ import xxhash
 from joblib import Parallel, delayed
 
 from skaudio._checks import (
+    NJobs,
+    ParameterError,
+    Verbose,
     abbreviate,
     expand_home,
     is_path,
     is_real,
-    need_n_jobs,
-    need_verbose,
     reject,
 )
 from skaudio._optional import import_pandas, progress_bar
@@ -186,8 +187,8 @@ def report_files(
     limits = as_limits(limits, OWNER)
     if not is_real(silence_db) or silence_db > 0:
         raise reject("silence_db", OWNER, "a number <= 0", silence_db)
-    need_n_jobs(n_jobs, OWNER)
-    need_verbose(verbose, OWNER)
+    NJobs().check("n_jobs", n_jobs, OWNER)
+    Verbose().check("verbose", verbose, OWNER)
     return _rows(_as_clips(paths), (channel, limits, float(silence_db)), n_jobs, verbose)
 
 
@@ -208,9 +209,9 @@ def _as_clips(paths: Any) -> list[Clip]:
     if is_path(paths):
         paths = expand_home(paths)
         if os.path.exists(paths) and not os.path.isdir(paths):
-            raise ValueError(
-                f"paths of {OWNER} must be a list or a folder, got one file: pass "
-                f"[{abbreviate(paths)}]."
+            raise ParameterError(
+                f"paths of {OWNER}",
+                f"must be a list or a folder, got one file: pass [{abbreviate(paths)}].",
             )
         if not os.path.exists(paths):
             raise FileNotFoundError(f"paths of {OWNER} must exist, got {abbreviate(paths)}.")
@@ -223,8 +224,8 @@ def _as_clips(paths: Any) -> list[Clip]:
         return []
     clips = as_clips(paths, OWNER, name="paths")
     if clips is None or isinstance(clips[0], np.ndarray):
-        raise ValueError(
-            f"paths of {OWNER} must be a list of paths or a folder, got {abbreviate(paths)}."
+        raise ParameterError(
+            f"paths of {OWNER}", f"must be a list of paths or a folder, got {abbreviate(paths)}."
         )
     return clips
 

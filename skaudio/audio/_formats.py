@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import soundfile
 
-from skaudio._checks import expand_home, need_path, reject
+from skaudio._checks import ParameterError, as_path, expand_home, reject
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -201,7 +201,7 @@ def name_some(names: list[str]) -> str:
 
 def as_folder(folder: str | os.PathLike, owner: str) -> Path:
     """Check argument `folder` of `owner`, and give it as a path."""
-    name = need_path(folder, "folder", owner)
+    name = as_path(folder, "folder", owner)
     if "\0" in name:
         raise reject("folder", owner, "a name without NUL", folder)
     return Path(expand_home(name))
@@ -211,7 +211,15 @@ def existing_folder(folder: str | os.PathLike, owner: str) -> Path:
     """The same, of a folder that must exist."""
     root = as_folder(folder, owner)
     if not root.exists():
-        raise FileNotFoundError(f"folder of {owner} must exist, got {str(folder)!r}.")
+        raise _about_folder(FileNotFoundError, owner, f"must exist, got {str(folder)!r}.")
     if not root.is_dir():
-        raise NotADirectoryError(f"folder of {owner} must be a folder, got {str(folder)!r}.")
+        raise _about_folder(NotADirectoryError, owner, f"must be a folder, got {str(folder)!r}.")
     return root
+
+
+def _about_folder(kind: type[OSError], owner: str, problem: str) -> OSError:
+    """An error of the system that knows its parameter, as a `ParameterError` does."""
+    known = ParameterError(f"folder of {owner}", problem)
+    err = kind(str(known))
+    vars(err).update(vars(known))
+    return err

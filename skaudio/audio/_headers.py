@@ -317,7 +317,9 @@ def walk_chunks(
                 found, counted = struct.unpack(form.header, header)
                 start = place + shift + form.width
                 inside = counted - form.counted
-                likely = found in (b"data", b"SSND") or _is_chunk(found, inside, size - start)
+                # Where nothing was filled up, there is no choice.
+                likely = not pad or found in (b"data", b"SSND")
+                likely = likely or _is_chunk(found, inside, size - start)
                 if likely or not name:
                     name, first, length = found, start, inside
                 if likely:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from skaudio._checks import abbreviate, is_path, is_real
+from skaudio._checks import ParameterError, abbreviate, is_path, is_real
 from skaudio.audio._decoder import ArrayDecoder, Decoder
 from skaudio.audio._decoding import open_decoder
 from skaudio.audio._samples import check_waveform
@@ -249,18 +249,18 @@ def as_clip(item: Any, name: str, owner: str) -> Clip:
     """
     clip = _clip_of(item, name, owner)
     if clip is None:
-        raise ValueError(f"{name} of {owner} must be {FORMS}, got {type(item).__name__}.")
+        raise ParameterError(f"{name} of {owner}", f"must be {FORMS}, got {type(item).__name__}.")
     return clip
 
 
 def _clip_of(item: Any, name: str, owner: str) -> Clip | None:
     """What `as_clip` gives; None if `is_clip` denies that it is one."""
-    if _is_plain_path(type(item)):  # the usual cases first, of which there may be many
+    if isinstance(item, Clip):  # the usual cases first, of which there may be many
+        return item
+    if _is_plain_path(type(item)):
         return FileClip(str(item))
     if isinstance(item, Mapping):
         return None if issparse(item) else _from_mapping(item, name, owner)
-    if isinstance(item, Clip):
-        return item
     if is_path(item) and not hasattr(item, "fs"):
         return FileClip(str(os.fsdecode(item)))
     if isinstance(item, bytes | bytearray | memoryview):
@@ -325,10 +325,11 @@ def refuse_clips(X: Any, owner: str) -> None:
     elif getattr(X, "ndim", 0) == 1 and hasattr(X, "__array__") and len(X):
         first = (X.iloc if hasattr(X, "iloc") else X)[0]
     if is_clip(first):
-        raise ValueError(
-            f"X of {owner} must be numbers, such as spectrograms, got clips "
+        raise ParameterError(
+            f"X of {owner}",
+            f"must be numbers, such as spectrograms, got clips "
             f"({type(first).__name__}): put a MelSpectrogram before it, "
-            f"make_pipeline(MelSpectrogram(), {owner}(...))."
+            f"make_pipeline(MelSpectrogram(), {owner}(...)).",
         )
 
 
@@ -476,10 +477,11 @@ def _all_clips(items: Sequence[Any], name: str, owner: str) -> list[Clip]:
         if clip is None:
             got = abbreviate(item)
             missing = ": drop rows without a clip" if got in MISSING else ""
-            raise ValueError(
-                f"{name} of {owner} must hold only paths or other clips that bring their rate "
+            raise ParameterError(
+                f"{name} of {owner}",
+                f"must hold only paths or other clips that bring their rate "
                 f"along, once it holds one, got {got} of type {type(item).__name__} at position "
-                f"{i}{missing}."
+                f"{i}{missing}.",
             )
         clips.append(clip)
     return clips
@@ -565,9 +567,10 @@ def _sampled(name: str, array: Any, rate: Any, label: str) -> SampledClip:
 def _encoded(name: str, content: bytes | bytearray | memoryview, owner: str) -> EncodedClip:
     content = bytes(content)
     if len(content) < LONGEST_PATH and b"\0" not in content and os.path.exists(content):
-        raise ValueError(
-            f"{name} of {owner} must be a path as str, or the content of a file as bytes, got the "
-            f"path {abbreviate(os.fsdecode(content))} as bytes: pass os.fsdecode(path)."
+        raise ParameterError(
+            f"{name} of {owner}",
+            f"must be a path as str, or the content of a file as bytes, got the "
+            f"path {abbreviate(os.fsdecode(content))} as bytes: pass os.fsdecode(path).",
         )
     return EncodedClip(name, content)
 
@@ -611,14 +614,16 @@ def _from_file_object(item: Any, name: str, owner: str) -> EncodedClip:
     try:
         content = _content(item)
     except Exception as err:  # whatever the file system behind it raises
-        raise ValueError(
-            f"{name} of {owner} must be a file that can be read, got {type(item).__name__}: "
-            f"{type(err).__name__}: {abbreviate(str(err))}."
+        raise ParameterError(
+            f"{name} of {owner}",
+            f"must be a file that can be read, got {type(item).__name__}: "
+            f"{type(err).__name__}: {abbreviate(str(err))}.",
         ) from err
     if not isinstance(content, bytes | bytearray | memoryview):
-        raise ValueError(
-            f"{name} of {owner} must give bytes when it is read, got {type(content).__name__} from "
-            f"{type(item).__name__}: open files with mode 'rb', and pass no decoder."
+        raise ParameterError(
+            f"{name} of {owner}",
+            f"must give bytes when it is read, got {type(content).__name__} from "
+            f"{type(item).__name__}: open files with mode 'rb', and pass no decoder.",
         )
     own = getattr(item, "name", None)
     called = f"{name} ({os.path.basename(own)})" if isinstance(own, str) and own else name

@@ -7,7 +7,7 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 
-from skaudio._checks import check_int, check_real
+from skaudio._checks import Int, ParameterError, Real, check_parameters
 from skaudio.audio._samples import MAX_AMPLITUDE, MAX_OVERSHOOT, likely_scale
 
 __all__ = ["AudioLimits", "as_limits", "store_key"]
@@ -48,6 +48,14 @@ class AudioLimits(BaseEstimator):
 
     __module__ = "skaudio"
 
+    _rules = {
+        "min_sample_rate": Int(low=1),
+        "max_sample_rate": Int(low=1),
+        "max_channels": Int(low=1),
+        "max_duration": Real(low=0, low_open=True, optional=True),
+        "max_amplitude": Real(low=0, low_open=True),
+    }
+
     def __init__(
         self,
         *,
@@ -71,14 +79,12 @@ class AudioLimits(BaseEstimator):
         ValueError
             If one is out of range; names rule and value.
         """
-        for name in ("min_sample_rate", "max_sample_rate", "max_channels"):
-            check_int(self, name, low=1)
-        check_real(self, "max_duration", low=0, low_open=True, optional=True)
-        check_real(self, "max_amplitude", low=0, low_open=True)
+        check_parameters(self)
         if self.max_sample_rate < self.min_sample_rate:
-            raise ValueError(
-                f"max_sample_rate of AudioLimits must be at least min_sample_rate="
-                f"{self.min_sample_rate!r}, got {self.max_sample_rate!r}."
+            raise ParameterError(
+                "max_sample_rate of AudioLimits",
+                f"must be at least min_sample_rate="
+                f"{self.min_sample_rate!r}, got {self.max_sample_rate!r}.",
             )
 
     def check_header(self, sample_rate: int, n_channels: int) -> None:
@@ -101,7 +107,8 @@ class AudioLimits(BaseEstimator):
             raise self._beyond(rate, "min_sample_rate", "below")
         if sample_rate > self.max_sample_rate:
             raise self._beyond(rate, "max_sample_rate")
-        self.check_channels(n_channels)
+        if n_channels > self.max_channels:  # here too, because every file comes this way
+            self.check_channels(n_channels)
 
     def check_channels(self, n_channels: int) -> None:
         """Check a number of channels, of a file or of an array.
@@ -177,7 +184,9 @@ def as_limits(limits: Any, owner: str) -> AudioLimits:
     if limits is None:
         return DEFAULTS
     if not isinstance(limits, AudioLimits):
-        raise ValueError(f"limits of {owner} must be an AudioLimits or None, got {limits!r}.")
+        raise ParameterError(
+            f"limits of {owner}", f"must be an AudioLimits or None, got {limits!r}."
+        )
     limits.check()
     return limits
 

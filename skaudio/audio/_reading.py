@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skaudio._checks import is_among, is_int, need_choice, need_int, need_real, reject
+from skaudio._checks import Either, Int, IntOrChoice, Real, reject
 from skaudio._warning import warn
 from skaudio.audio._decoding import (
     DECODING_ERRORS,
@@ -23,7 +23,10 @@ from skaudio.dsp import MAX_SAMPLE_RATE, MAX_SAMPLES
 __all__ = [
     "AudioError",
     "AudioWarning",
+    "channels_of",
+    "cut_or_fill",
     "fit_length",
+    "length_of",
     "load_clip",
     "probe_channels",
     "probe_length",
@@ -211,7 +214,7 @@ def read_clip(
     except DECODING_ERRORS as err:
         raise _unreadable(clip, err) from err
     if n_samples is not None:
-        wave = fit_length(wave, n_samples, pad_mode=pad_mode, crop=crop)
+        wave = cut_or_fill(wave, n_samples, pad_mode, crop)
     return wave, _joined(clip, remarks)
 
 
@@ -341,9 +344,14 @@ def fit_length(
     """
     if not isinstance(wave, np.ndarray) or wave.ndim == 0 or wave.shape[-1] == 0:
         raise reject("wave", "fit_length", "an ndarray of at least one sample, time last", wave)
-    need_int(n_samples, "n_samples", "fit_length", low=1, high=MAX_SAMPLES)
-    need_choice(pad_mode, "pad_mode", "fit_length", ("constant", "repeat"))
-    need_choice(crop, "crop", "fit_length", ("start", "center"))
+    Int(low=1, high=MAX_SAMPLES).check("n_samples", n_samples, "fit_length")
+    Either("constant", "repeat").check("pad_mode", pad_mode, "fit_length")
+    Either("start", "center").check("crop", crop, "fit_length")
+    return cut_or_fill(wave, n_samples, pad_mode, crop)
+
+
+def cut_or_fill(wave: np.ndarray, n_samples: int, pad_mode: str, crop: str) -> np.ndarray:
+    """What `fit_length` gives, of arguments that are right."""
     length = wave.shape[-1]
     if length >= n_samples:
         start = (length - n_samples) // 2 if crop == "center" else 0
@@ -369,10 +377,15 @@ def probe_length(
     AudioError
         If the header cannot be read.
     """
-    need_int(sample_rate, "sample_rate", "probe_length", low=1, high=MAX_SAMPLE_RATE)
+    Int(low=1, high=MAX_SAMPLE_RATE).check("sample_rate", sample_rate, "probe_length")
     clip = as_clip(path, "path", "probe_length")
+    return length_of(clip, sample_rate, as_limits(limits, "probe_length"))
+
+
+def length_of(clip: Clip, sample_rate: int, limits: AudioLimits) -> int:
+    """What `probe_length` gives, of arguments that are right."""
     try:
-        n_frames, rate = count_frames(clip, as_limits(limits, "probe_length"))
+        n_frames, rate = count_frames(clip, limits)
         return max(1, round(n_frames * sample_rate / rate))
     except DECODING_ERRORS as err:
         raise _unreadable(clip, err) from err
@@ -387,8 +400,13 @@ def probe_channels(path: Any, *, limits: AudioLimits | None = None) -> int:
         If the header cannot be read.
     """
     clip = as_clip(path, "path", "probe_channels")
+    return channels_of(clip, as_limits(limits, "probe_channels"))
+
+
+def channels_of(clip: Clip, limits: AudioLimits) -> int:
+    """What `probe_channels` gives, of arguments that are right."""
     try:
-        with clip.open(as_limits(limits, "probe_channels")) as audio:
+        with clip.open(limits) as audio:
             return audio.n_channels
     except DECODING_ERRORS as err:
         raise _unreadable(clip, err) from err
@@ -414,13 +432,12 @@ def _check_options(
     *,
     owner: str = "load_clip",
 ) -> None:
-    need_int(sample_rate, "sample_rate", owner, low=1, high=MAX_SAMPLE_RATE)
+    Int(low=1, high=MAX_SAMPLE_RATE).check("sample_rate", sample_rate, owner)
     longest = MAX_SAMPLES / sample_rate  # type: ignore[operator]
-    need_real(duration, "duration", owner, low=0, high=longest, low_open=True, optional=True)
-    if not is_among(channel, ("mean", "all")) and not is_int(channel, 0):
-        raise reject("channel", owner, "'mean', 'all' or an int >= 0", channel)
-    need_choice(pad_mode, "pad_mode", owner, ("constant", "repeat"))
-    need_choice(crop, "crop", owner, ("start", "center"))
+    Real(low=0, limit=longest, low_open=True, optional=True).check("duration", duration, owner)
+    IntOrChoice(("mean", "all")).check("channel", channel, owner)
+    Either("constant", "repeat").check("pad_mode", pad_mode, owner)
+    Either("start", "center").check("crop", crop, owner)
 
 
 def _unreadable(clip: Clip, err: Exception) -> AudioError:

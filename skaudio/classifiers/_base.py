@@ -14,14 +14,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skaudio._checks import (
     MAX_RATE,
     MAX_WORKERS,
+    Choice,
+    Flag,
+    Int,
+    IntOrChoice,
+    ParameterError,
+    Real,
+    Rule,
+    Verbose,
     abbreviate,
-    check_bool,
-    check_choice,
-    check_int,
-    check_real,
-    check_verbose,
-    is_among,
-    is_int,
+    check_parameters,
 )
 from skaudio._label_values import plain_labels
 from skaudio._sklearn_compat import CallbackSupportMixin, FitProgress, with_callbacks
@@ -47,6 +49,36 @@ class SpectrogramClassifier(
     TrainedNetwork,
 ):
     """Base class of the classifiers; a subclass adds `__init__` and `_build_module`."""
+
+    _rules: dict[str, Rule] = {
+        "standardize": Flag(),
+        "freeze": IntOrChoice((None, "backbone")),
+        "optimizer": Choice(("adamw", "adam")),
+        "lr": Real(low=0, limit=MAX_RATE, low_open=True),
+        "backbone_lr": Real(low=0, limit=MAX_RATE, low_open=True, optional=True),
+        "frontend_lr": Real(low=0, limit=MAX_RATE, low_open=True, optional=True),
+        "weight_decay": Real(low=0, limit=MAX_RATE),
+        "schedule": Choice(("cosine", "step", None)),
+        "warmup": Real(low=0, high=1),
+        "lr_step_size": Int(low=1),
+        "lr_gamma": Real(low=0, high=1, low_open=True),
+        "max_epochs": Int(low=1),
+        "batch_size": Int(low=1),
+        "label_smoothing": Real(low=0, high=1, high_open=True),
+        "sampling": Choice((None, "balanced")),
+        "gradient_clip_value": Real(low=0, limit=MAX_RATE, low_open=True, optional=True),
+        "ema_decay": Real(low=0, high=1, low_open=True, high_open=True, optional=True),
+        "early_stopping": Flag(),
+        "validation_fraction": Real(low=0, high=1, low_open=True, high_open=True, optional=True),
+        "n_iter_no_change": Int(low=1),
+        "tol": Real(low=0, limit=MAX_RATE),
+        "warm_start": Flag(),
+        "n_threads": Int(low=1, high=MAX_WORKERS, optional=True),
+        "precision": Choice(tuple(AMP_DTYPES)),
+        "compile": Flag(),
+        "checkpoint_every": Int(low=1),
+        "verbose": Verbose(),
+    }
 
     @with_callbacks
     def fit(
@@ -126,9 +158,10 @@ class SpectrogramClassifier(
             going_on = self.warm_start and hasattr(self, "classes_")
             images, y, labels, frontend = self._check_X_y(X, y, reset=not going_on)
             if going_on and not self._labels.match(labels):
-                raise ValueError(
-                    f"y of {type(self).__name__} must have the classes of the earlier fit when "
-                    f"warm_start=True, {self._labels.describe()}, got {labels.describe()}."
+                raise ParameterError(
+                    f"y of {type(self).__name__}",
+                    f"must have the classes of the earlier fit when "
+                    f"warm_start=True, {self._labels.describe()}, got {labels.describe()}.",
                 )
             labels = self._labels if going_on else labels
             labels.check(self, f"y of {type(self).__name__}")
@@ -185,30 +218,32 @@ class SpectrogramClassifier(
         owner = f"{type(self).__name__}.partial_fit"
         first = not hasattr(self, "classes_")
         if isinstance(self.class_weight, str):
-            raise ValueError(
-                f"class_weight of {type(self).__name__} must be a dict or None in partial_fit, "
-                f"which does not see all clips, got {self.class_weight!r}."
+            raise ParameterError(
+                f"class_weight of {type(self).__name__}",
+                f"must be a dict or None in partial_fit, "
+                f"which does not see all clips, got {self.class_weight!r}.",
             )
         images, y, labels, frontend = self._check_X_y(X, y, reset=first)
         if not labels.multi_label:
             if first and classes is None:
-                raise ValueError(
-                    f"classes of {owner} must list all classes in the first call, got None."
+                raise ParameterError(
+                    f"classes of {owner}", "must list all classes in the first call, got None."
                 )
             names = self._labels.names if classes is None else names_of(classes, owner)
             labels = SingleLabel(names)
         if not first and not self._labels.match(labels):
-            raise ValueError(
-                f"classes of {owner} must be those of the first call, "
-                f"{self._labels.describe()}, or None, got {labels.describe()}."
+            raise ParameterError(
+                f"classes of {owner}",
+                f"must be those of the first call, "
+                f"{self._labels.describe()}, or None, got {labels.describe()}.",
             )
         labels = labels if first else self._labels
         labels.check(self, f"classes of {owner}")
         unknown = labels.unknown(y)
         if unknown:
-            raise ValueError(
-                f"y of {owner} must hold only the classes {labels.describe()}, "
-                f"got {abbreviate(unknown)}."
+            raise ParameterError(
+                f"y of {owner}",
+                f"must hold only the classes {labels.describe()}, got {abbreviate(unknown)}.",
             )
         self._train(
             TrainingTask(
@@ -314,7 +349,7 @@ class SpectrogramClassifier(
         return hasattr(self, "classes_")
 
     def _check_parameters(self) -> None:
-        check_training_parameters(self)
+        check_parameters(self)
         check_callbacks(self)
         check_checkpoints(self)
         as_augmentation(self)
@@ -353,10 +388,11 @@ class SpectrogramClassifier(
                 raise ValueError(f"tables must have {self.n_features_in_} columns")
             frontend.like(chain).output_shape(images.shape[1:])
         except (ValueError, TypeError) as err:
-            raise ValueError(
-                f"{name} of {type(self).__name__}.fit must be spectrograms as X is, through the "
+            raise ParameterError(
+                f"{name} of {type(self).__name__}.fit",
+                f"must be spectrograms as X is, through the "
                 f"same steps: {str(err).rstrip('.')}. In a pipeline, name it in transform_input, "
-                "and the steps are done."
+                "and the steps are done.",
             ) from err
         return images
 
@@ -373,7 +409,7 @@ class SpectrogramClassifier(
             return None
         if X_val is None or y_val is None:
             given, missing = ("y_val", "X_val") if X_val is None else ("X_val", "y_val")
-            raise ValueError(f"{missing} of {owner} must be given with {given}, got None.")
+            raise ParameterError(f"{missing} of {owner}", f"must be given with {given}, got None.")
         images = self._check_more(X_val, "X_val", frontend)
         names = getattr(y_val, "columns", None)
         y_val = plain_labels(y_val, f"y_val of {owner}")
@@ -382,14 +418,14 @@ class SpectrogramClassifier(
         )
         y_val, theirs = task_of(y_val, names, f"y_val of {owner}")
         if len(y_val) != len(images):
-            raise ValueError(
-                f"y_val of {owner} must have a label for every clip of X_val, {len(images)}, got "
-                f"{len(y_val)}."
+            raise ParameterError(
+                f"y_val of {owner}",
+                f"must have a label for every clip of X_val, {len(images)}, got {len(y_val)}.",
             )
         if not labels.cover(theirs):
-            raise ValueError(
-                f"y_val of {owner} must hold what y holds, {labels.describe()}, got "
-                f"{theirs.describe()}."
+            raise ParameterError(
+                f"y_val of {owner}",
+                f"must hold what y holds, {labels.describe()}, got {theirs.describe()}.",
             )
         weights = labels.validation_weights(self, y, y_val)
         return ClipDataset(images, labels.targets(y_val), weights)
@@ -416,30 +452,32 @@ class SpectrogramClassifier(
         try:
             return self.frontend_.like(frontend)
         except ValueError as err:
-            raise ValueError(
-                f"X of {type(self).__name__} must come from the step it came from in fit: {err}. "
-                "Fit the pipeline again."
+            raise ParameterError(
+                f"X of {type(self).__name__}",
+                f"must come from the step it came from in fit: {err}. Fit the pipeline again.",
             ) from err
 
     def _as_images(self, X: np.ndarray) -> np.ndarray:
         if X.ndim > 4:
-            raise ValueError(
-                f"X of {type(self).__name__} must have 2, 3 or 4 axes (clips, channels, mel bands, "
-                f"frames), got shape {X.shape}."
+            raise ParameterError(
+                f"X of {type(self).__name__}",
+                f"must have 2, 3 or 4 axes (clips, channels, mel bands, "
+                f"frames), got shape {X.shape}.",
             )
         return X.reshape(len(X), *[1] * (4 - X.ndim), *X.shape[1:])
 
     def _check_image_shape(self, images: np.ndarray, name: str = "X") -> None:
         channels, n_mels, _ = self.input_shape_
         if 0 in images.shape:
-            raise ValueError(
-                f"{name} of {type(self).__name__} must have no empty axis, got shape "
-                f"{images.shape}."
+            raise ParameterError(
+                f"{name} of {type(self).__name__}",
+                f"must have no empty axis, got shape {images.shape}.",
             )
         if images.shape[1:3] != (channels, n_mels):
-            raise ValueError(
-                f"{name} of {type(self).__name__} must have {channels} channel(s) of {n_mels} mel "
-                f"bands as in fit, got {images.shape[1]} of {images.shape[2]}."
+            raise ParameterError(
+                f"{name} of {type(self).__name__}",
+                f"must have {channels} channel(s) of {n_mels} mel "
+                f"bands as in fit, got {images.shape[1]} of {images.shape[2]}.",
             )
 
     def _dataset(self, images: np.ndarray, y: np.ndarray, labels: Task, weight: Any) -> ClipDataset:
@@ -460,33 +498,3 @@ def unchanged_on_error(estimator: Any) -> Iterator[None]:
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
-
-
-def check_training_parameters(owner: Any) -> None:
-    """Check them; messages name owner, rule and value."""
-    for name in ("max_epochs", "batch_size", "n_iter_no_change", "lr_step_size"):
-        check_int(owner, name, low=1)
-    check_int(owner, "n_threads", low=1, high=MAX_WORKERS, optional=True)
-    check_verbose(owner)
-    check_real(owner, "lr", low=0, limit=MAX_RATE, low_open=True)
-    for name in ("backbone_lr", "frontend_lr", "gradient_clip_value"):
-        check_real(owner, name, low=0, limit=MAX_RATE, low_open=True, optional=True)
-    for name in ("weight_decay", "tol"):
-        check_real(owner, name, low=0, limit=MAX_RATE)
-    check_real(owner, "warmup", low=0, high=1)
-    check_real(owner, "ema_decay", low=0, high=1, low_open=True, high_open=True, optional=True)
-    check_real(owner, "lr_gamma", low=0, high=1, low_open=True)
-    check_real(owner, "label_smoothing", low=0, high=1, high_open=True)
-    check_real(owner, "validation_fraction", low=0, high=1, low_open=True, high_open=True,
-               optional=True)  # fmt: skip
-    if not is_among(owner.freeze, (None, "backbone")) and not is_int(owner.freeze, 0):
-        raise ValueError(
-            f"freeze of {type(owner).__name__} must be None, 'backbone' or an int >= 0, got "
-            f"{owner.freeze!r}."
-        )
-    check_choice(owner, "optimizer", ("adamw", "adam"))
-    check_choice(owner, "schedule", ("cosine", "step", None))
-    check_choice(owner, "sampling", (None, "balanced"))
-    check_choice(owner, "precision", tuple(AMP_DTYPES))
-    for name in ("standardize", "early_stopping", "warm_start", "compile"):
-        check_bool(owner, name)

@@ -13,7 +13,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor, nn
 
-from skaudio._checks import abbreviate, reject
+from skaudio._checks import ParameterError, abbreviate, reject
 from skaudio._label_values import plain_labels
 from skaudio.classifiers.training._weights import (
     check_sample_weight,
@@ -309,19 +309,21 @@ def check_threshold(owner: Any, n_labels: int) -> np.ndarray:
     except (TypeError, ValueError):
         good = False
     if not good:
-        raise ValueError(
-            f"threshold of {type(owner).__name__} must be a number in [0, 1] or {n_labels} of "
-            f"them, one per label, got {abbreviate(owner.threshold)}."
+        raise ParameterError(
+            f"threshold of {type(owner).__name__}",
+            f"must be a number in [0, 1] or {n_labels} of "
+            f"them, one per label, got {abbreviate(owner.threshold)}.",
         )
     return threshold
 
 
 def _check_no_threshold(owner: Any) -> None:
     if not np.isscalar(owner.threshold) or owner.threshold != 0.5:
-        raise ValueError(
-            f"threshold of {type(owner).__name__} must be 0.5 unless y is an indicator matrix, got "
+        raise ParameterError(
+            f"threshold of {type(owner).__name__}",
+            f"must be 0.5 unless y is an indicator matrix, got "
             f"{abbreviate(owner.threshold)}: for two classes there is scikit-learn's "
-            "FixedThresholdClassifier."
+            "FixedThresholdClassifier.",
         )
 
 

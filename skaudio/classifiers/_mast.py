@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skaudio._checks import MAX_RATE, check_bool, check_choice, check_int, check_pair, check_real
+from skaudio._checks import MAX_RATE, Choice, Flag, Int, Pairs, ParameterError, Real
 from skaudio._sklearn_compat import with_callbacks
 from skaudio._warning import warn
 from skaudio.classifiers._base import SpectrogramClassifier
@@ -72,18 +72,25 @@ class MAST(SpectrogramClassifier):
     lr : float, default=1e-3
         Learning rate, > 0. With ImageNet's weights 1e-4 is better, and 1e-3 for the last layer:
         ``backbone_lr=1e-4``.
-    backbone_lr, frontend_lr : float or None, default=None
-        Learning rates of all layers but the last, and of modules that are trained together with
-        the network, such as `DiffResResampler`'s, > 0; None means `lr`.
+    backbone_lr : float or None, default=None
+        Learning rate of all layers but the last, > 0; None means `lr`.
+    frontend_lr : float or None, default=None
+        Learning rate of modules that are trained together with the network, such as
+        `DiffResResampler`'s, > 0; None means `lr`.
     layer_decay : float, default=1.0
         Factor on the learning rate from each block to the one before it, in (0, 1]. Below 1 it
         protects pretrained layers, the more the closer they are to the input.
     weight_decay : float, default=0.05
         Weight decay, >= 0; not of biases, normalisation, positions and class token.
-    schedule, lr_step_size, lr_gamma : str or None, int, float, default='cosine', 30, 0.1
-        See `PretrainedCNN`.
+    schedule : {'cosine', 'step', None}, default='cosine'
+        How the rate falls after the warm-up: to zero along half a cosine, by `lr_gamma` every
+        `lr_step_size` epochs, or not at all.
     warmup : float, default=0.1
         Share of `max_epochs` in which the rate rises to its full value, in [0, 1].
+    lr_step_size : int, default=30
+        Epochs between two drops, >= 1; for `schedule='step'`.
+    lr_gamma : float, default=0.1
+        Factor of a drop, in (0, 1]; for `schedule='step'`.
     max_epochs : int, default=60
         Number of passes over the training clips, >= 1.
     batch_size : int, default=16
@@ -94,33 +101,75 @@ class MAST(SpectrogramClassifier):
         Random changes to the clips of every training batch. 'auto' is
         ``Augmentation(mixup=0.3, time_mask=0.2, freq_mask=0.2)``; pretraining only shifts.
     sampling : {'balanced', None}, default=None
-        See `PretrainedCNN`.
+        'balanced' draws the clips of an epoch at random, those of rare classes or labels as often
+        as those of others; None takes every clip once.
     gradient_clip_value : float or None, default=1.0
         Longest gradient, over all parameters together, > 0; longer ones are scaled down.
     ema_decay : float or None, default=None
         Predict with the exponential moving average of the weights over the steps, with this share
         of the average so far, in (0, 1), instead of with the last weights; the share rises to this
         value. 0.99 suits some hundred steps, 0.999 some thousand. Not in `partial_fit`.
-    class_weight, threshold : dict, 'balanced' or None, float or array-like, default=None, 0.5
-        See `PretrainedCNN`.
-    early_stopping, warm_start : bool, default=False
-        See `PretrainedCNN`.
-    validation_fraction, n_iter_no_change, tol : float or None, int, float, default=0.1, 10, 1e-4
-        See `PretrainedCNN`.
+    class_weight : dict, 'balanced' or None, default=None
+        Weights of classes in the loss, as in scikit-learn. Of an indicator matrix: factors for
+        clips that have a label, by its name; 'balanced' gives clips with and without a label the
+        same weight in total.
+    threshold : float or array-like of shape (n_labels,), default=0.5
+        Probability from which `predict` says that a clip has a label, in [0, 1]; for `y` as
+        indicator matrix only. May be changed after `fit`, see `skaudio.metrics.f1_thresholds`.
+    early_stopping : bool, default=False
+        Stop when the loss on clips set aside has not improved by `tol` for `n_iter_no_change`
+        epochs, and go back to the best weights.
+    validation_fraction : float or None, default=0.1
+        Share of the training clips set aside, in (0, 1), by class where the classes are large
+        enough, unless `fit` is given `X_val`. None watches the training loss instead.
+    n_iter_no_change : int, default=10
+        Patience in epochs, >= 1.
+    tol : float, default=1e-4
+        Smallest improvement of the loss that counts, >= 0.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the present weights.
     random_state : int, RandomState instance or None, default=None
         Decides initial weights, order of clips, augmentation, hidden parts and drop path. Same
         seed, same bits, whatever runs in parallel.
-    device, n_threads, precision, compile, callbacks : str, int or None, str, bool, list or None, \
-default='auto', 1, 'fp32', False, None
-        See `PretrainedCNN`.
-    checkpoint_dir, checkpoint_every, verbose : str, PathLike or None, int, int, default=None, 1, 0
-        See `PretrainedCNN`. With `pretrain='masked'` there is a checkpoint after the pretraining,
-        too; pretraining that is interrupted starts anew.
+    device : str, default='auto'
+        'auto' takes CUDA, then MPS, then the CPU, whenever `fit` or `predict` runs; otherwise a
+        name of torch, such as 'cuda:1'.
+    n_threads : int or None, default=1
+        Threads of the CPU that torch may use, >= 1; None leaves its own setting alone. Another
+        number rounds differently, so only a fixed one makes the result independent of the
+        machine and of a search's `n_jobs`. Raise it for single fits of large networks on a CPU.
+    precision : {'fp32', 'bf16', 'fp16'}, default='fp32'
+        Type in which the backbone multiplies, in `fit` and `predict`; weights, front end and loss
+        stay in float32. 'bf16' is for recent processors and GPUs; 'fp16' is for GPUs, and scales
+        the loss in training. See docs/benchmarks.md for what they gain.
+    compile : bool, default=False
+        Whether the backbone is compiled by `torch.compile`, for long runs: the first batch takes
+        from seconds to minutes. Needs a C++ compiler, results differ by rounding. `transform`,
+        and `MAST`'s masked pretraining, run it as it is. May be changed after `fit`.
+    callbacks : list of skorch.callbacks.Callback or None, default=None
+        Told of every batch and epoch; each fit works with copies, which are then in
+        ``net_.callbacks_``. For callbacks of scikit-learn (1.9 or newer) there is `set_callbacks`.
+    checkpoint_dir : str, PathLike or None, default=None
+        Folder in which `fit` keeps its state, so that an equal fit goes on where one was
+        interrupted, in whatever way, and gives the same bits. Any number of fits share it, and a
+        finished one leaves its weights there: asked for again, it is read. Needs an int as
+        `random_state`, and goes without `callbacks`. Not in `partial_fit`. See the user guide. With
+        `pretrain='masked'` there is one after the pretraining, too; pretraining that is
+        interrupted starts anew.
+    checkpoint_every : int, default=1
+        Epochs between two checkpoints, >= 1.
+    verbose : int, default=0
+        Above 0, print a line per epoch.
 
     Attributes
     ----------
-    classes_, label_names_, history_ : ndarray, ndarray, list of dict
-        See `PretrainedCNN`.
+    classes_ : ndarray of shape (n_classes,) or (n_labels, 2)
+        The labels, sorted. Of an indicator matrix, zero and one for every label.
+    label_names_ : ndarray of shape (n_classes,)
+        Names of the columns of `predict_proba`.
+    history_ : list of dict
+        Epoch, training loss and, where there are validation clips, their loss and accuracy, of
+        every epoch; of an indicator matrix the accuracy is the share of labels that are right.
     pretrain_history_ : list of float
         Loss of every epoch of the pretraining: mean squared error, with `standardize` in units of
         the variance of the spectrograms; empty without.
@@ -172,6 +221,20 @@ default='auto', 1, 'fp32', False, None
     _shaping = (
         "size", "patch_stride", "q_strides", "kv_stride", "stem", "cls_token", "standardize",
     )  # fmt: skip
+    _rules = SpectrogramClassifier._rules | {
+        "size": Choice(tuple(SIZES)),
+        "patch_stride": Pairs(STRIDES[:3]),
+        "q_strides": Pairs(STRIDES, count=4, optional=True),
+        "kv_stride": Pairs(STRIDES, optional=True),
+        "stem": Choice(("patch", "conv", None)),
+        "cls_token": Flag(),
+        "drop_path": Real(low=0, high=1, high_open=True, optional=True),
+        "embedding": Choice(("last", "all")),
+        "pretrain": Choice(("masked", None)),
+        "pretrain_epochs": Int(low=1),
+        "pretrain_lr": Real(low=0, limit=MAX_RATE, low_open=True),
+        "layer_decay": Real(low=0, high=1, low_open=True),
+    }
     pretrain_history_: list[float]
     _augmentations = {"auto": {"mixup": 0.3, "time_mask": 0.2, "freq_mask": 0.2}}
 
@@ -199,9 +262,9 @@ default='auto', 1, 'fp32', False, None
         layer_decay=1.0,
         weight_decay=0.05,
         schedule="cosine",
+        warmup=0.1,
         lr_step_size=30,
         lr_gamma=0.1,
-        warmup=0.1,
         max_epochs=60,
         batch_size=16,
         label_smoothing=0.1,
@@ -212,10 +275,10 @@ default='auto', 1, 'fp32', False, None
         class_weight=None,
         threshold=0.5,
         early_stopping=False,
-        warm_start=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
         tol=1e-4,
+        warm_start=False,
         random_state=None,
         device="auto",
         n_threads=1,
@@ -247,9 +310,9 @@ default='auto', 1, 'fp32', False, None
         self.layer_decay = layer_decay
         self.weight_decay = weight_decay
         self.schedule = schedule
+        self.warmup = warmup
         self.lr_step_size = lr_step_size
         self.lr_gamma = lr_gamma
-        self.warmup = warmup
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.label_smoothing = label_smoothing
@@ -260,10 +323,10 @@ default='auto', 1, 'fp32', False, None
         self.class_weight = class_weight
         self.threshold = threshold
         self.early_stopping = early_stopping
-        self.warm_start = warm_start
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
+        self.warm_start = warm_start
         self.random_state = random_state
         self.device = device
         self.n_threads = n_threads
@@ -317,9 +380,10 @@ default='auto', 1, 'fp32', False, None
             warn("MAST.fit leaves X_unlabeled aside: pretrain=None.")
             X_unlabeled = None
         if X_unlabeled is not None and self.warm_start and hasattr(self, "classes_"):
-            raise ValueError(
-                "X_unlabeled of MAST.fit must be None where a warm start goes on, got "
-                f"{len(X_unlabeled)} clips: leave them out, or set warm_start=False."
+            raise ParameterError(
+                "X_unlabeled of MAST.fit",
+                "must be None where a warm start goes on, got "
+                f"{len(X_unlabeled)} clips: leave them out, or set warm_start=False.",
             )
 
         start = None if self.pretrain is None else self._pretrain
@@ -368,7 +432,8 @@ default='auto', 1, 'fp32', False, None
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_mast_parameters(self)
+        check_weights(self)
+        _check_imagenet(self)
 
     def _pretrain(self, module: StagedClassifier, task: TrainingTask, rng: Any) -> dict[str, Any]:
         clips = [data for data in (task.data, task.unlabeled) if data is not None]
@@ -432,25 +497,13 @@ def _layers(module: ImageClassifier) -> list[list[list[str]]]:
     return module.backbone.layers()  # type: ignore[operator,union-attr]
 
 
-def check_mast_parameters(owner: Any) -> None:
-    """Check them; messages name owner, rule and value."""
-    check_choice(owner, "size", tuple(SIZES))
-    check_choice(owner, "stem", ("patch", "conv", None))
-    check_choice(owner, "embedding", ("last", "all"))
-    check_choice(owner, "pretrain", ("masked", None))
-    check_int(owner, "pretrain_epochs", low=1)
-    check_real(owner, "pretrain_lr", low=0, limit=MAX_RATE, low_open=True)
-    check_real(owner, "layer_decay", low=0, high=1, low_open=True)
-    check_real(owner, "drop_path", low=0, high=1, high_open=True, optional=True)
-    check_bool(owner, "cls_token")
-    check_pair(owner, "patch_stride", STRIDES[:3])
-    check_pair(owner, "kv_stride", STRIDES, optional=True)
-    check_pair(owner, "q_strides", STRIDES, count=4, optional=True)
-    check_weights(owner)
+def _check_imagenet(owner: MAST) -> None:
+    """Check that a network for ImageNet's weights has their shapes."""
     large = owner.size in ("tiny", "small", "base")
     if owner.weights == "imagenet" and (not large or owner.cls_token or owner.stem == "conv"):
-        raise ValueError(
-            "weights of MAST must be None or a file unless size is one of tiny, small, base, "
+        raise ParameterError(
+            "weights of MAST",
+            "must be None or a file unless size is one of tiny, small, base, "
             "cls_token=False and stem None or 'patch', got 'imagenet' with "
-            f"{owner.size!r}, {owner.cls_token!r} and {owner.stem!r}."
+            f"{owner.size!r}, {owner.cls_token!r} and {owner.stem!r}.",
         )

@@ -14,7 +14,7 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._checks import abbreviate, check_choice, random_generator
+from skaudio._checks import ParameterError, abbreviate, random_generator
 from skaudio._warning import warn
 from skaudio.classifiers._labels import task_named
 from skaudio.classifiers.training._augmentation import Augmenter, as_augmentation
@@ -217,18 +217,20 @@ class TrainedNetwork(BaseEstimator):
         owner = type(self).__name__
         for name in ("freeze", "backbone_lr"):
             if getattr(self, name) is not None and module.head is None:
-                raise ValueError(
-                    f"{name} of {owner} must be None for a backbone without torch.nn.Linear as its "
-                    f"last layer, got {getattr(self, name)!r}."
+                raise ParameterError(
+                    f"{name} of {owner}",
+                    f"must be None for a backbone without torch.nn.Linear as its "
+                    f"last layer, got {getattr(self, name)!r}.",
                 )
         if self.freeze is None:
             return set()
         groups = self._stages(module)
         count = len(groups) if self.freeze == "backbone" else int(self.freeze)
         if count > len(groups):
-            raise ValueError(
-                f"freeze of {owner} must be at most {len(groups)}, the number of stages of its "
-                f"network, got {self.freeze!r}."
+            raise ParameterError(
+                f"freeze of {owner}",
+                f"must be at most {len(groups)}, the number of stages of its "
+                f"network, got {self.freeze!r}.",
             )
         return {name for group in groups[:count] for name in group}
 
@@ -484,7 +486,7 @@ class TrainedNetwork(BaseEstimator):
         start its threads, and processes that are forked later would wait for them for ever.
         """
         device = device_of(self)
-        check_choice(self, "precision", tuple(AMP_DTYPES))
+        self._rules["precision"].check("precision", self.precision, type(self).__name__)
         parts = []
         with (
             memory_errors(self, "predict"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from skaudio._checks import is_int
+from skaudio._checks import ParameterError, is_int
 from skaudio.classifiers._base import SpectrogramClassifier
 from skaudio.classifiers._weights import check_weights, fill_network
 from skaudio.nn.cnn import build_cnn, find_head
@@ -269,18 +269,18 @@ class PretrainedCNN(SpectrogramClassifier):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         if not isinstance(self.backbone, str) and not callable(self.backbone):
-            raise ValueError(
-                "backbone of PretrainedCNN must be the name of a timm model or a callable, got "
-                f"{self.backbone!r}."
+            raise ParameterError(
+                "backbone of PretrainedCNN",
+                f"must be the name of a timm model or a callable, got {self.backbone!r}.",
             )
         check_weights(self)
         options = self.backbone_options
         if options is not None and (
             not isinstance(options, dict) or any(name in options for name in RESERVED_OPTIONS)
         ):
-            raise ValueError(
-                "backbone_options of PretrainedCNN must be None or a dict without "
-                f"{', '.join(RESERVED_OPTIONS)}, got {options!r}."
+            raise ParameterError(
+                "backbone_options of PretrainedCNN",
+                f"must be None or a dict without {', '.join(RESERVED_OPTIONS)}, got {options!r}.",
             )
         size = self.input_size
         if size is not None and not (
@@ -288,9 +288,9 @@ class PretrainedCNN(SpectrogramClassifier):
             and len(size) == 2
             and all(is_int(n, 1) and n <= MAX_INPUT for n in size)
         ):
-            raise ValueError(
-                f"input_size of PretrainedCNN must be two ints from 1 to {MAX_INPUT} or None, got "
-                f"{size!r}."
+            raise ParameterError(
+                "input_size of PretrainedCNN",
+                f"must be two ints from 1 to {MAX_INPUT} or None, got {size!r}.",
             )
 
     def _build_module(
@@ -322,19 +322,20 @@ class PretrainedCNN(SpectrogramClassifier):
                     options=self.backbone_options,
                 )
             except ValueError as err:
-                raise ValueError(
-                    f"backbone of PretrainedCNN must be a timm model that fits its options: {err}."
+                raise ParameterError(
+                    "backbone of PretrainedCNN",
+                    f"must be a timm model that fits its options: {err}.",
                 ) from err
         if self.backbone_options is not None:
-            raise ValueError(
-                "backbone_options of PretrainedCNN must be None when backbone is a callable, got "
-                f"{self.backbone_options!r}."
+            raise ParameterError(
+                "backbone_options of PretrainedCNN",
+                f"must be None when backbone is a callable, got {self.backbone_options!r}.",
             )
         module = self.backbone(in_channels, n_classes)
         if not isinstance(module, nn.Module):
-            raise ValueError(
-                "backbone of PretrainedCNN must return a torch.nn.Module, got "
-                f"{type(module).__name__}."
+            raise ParameterError(
+                "backbone of PretrainedCNN",
+                f"must return a torch.nn.Module, got {type(module).__name__}.",
             )
         return module
 
@@ -342,9 +343,9 @@ class PretrainedCNN(SpectrogramClassifier):
         """Load the pretrained weights; a head that stays fresh starts small."""
         named = isinstance(self.backbone, str)
         if self.weights == "imagenet" and not named:
-            raise ValueError(
-                "weights of PretrainedCNN must be None or a file when backbone is a callable, got "
-                "'imagenet'."
+            raise ParameterError(
+                "weights of PretrainedCNN",
+                "must be None or a file when backbone is a callable, got 'imagenet'.",
             )
         loaded = fill_network(
             self,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skaudio._checks import expand_home, is_path
+from skaudio._checks import ParameterError, expand_home, is_path
 from skaudio._optional import some_stderr
 from skaudio.nn.cnn import import_timm
 from skaudio.nn.weights import load_weights, read_weights
@@ -30,9 +30,9 @@ HUB_TIMEOUT = 8.0
 def check_weights(owner: Any) -> None:
     """Check that `owner.weights` may name weights; whether they fit is seen when they are read."""
     if owner.weights is not None and not is_path(owner.weights):
-        raise ValueError(
-            f"weights of {type(owner).__name__} must be 'imagenet', None or the path of a file, "
-            f"got {owner.weights!r}."
+        raise ParameterError(
+            f"weights of {type(owner).__name__}",
+            f"must be 'imagenet', None or the path of a file, got {owner.weights!r}.",
         )
 
 
@@ -86,16 +86,17 @@ def fill_network(
             tensors = convert(read_weights(expand_home(owner.weights)))
             return load_weights(network, tensors, head_names=head_names)
         except ValueError as err:
-            raise ValueError(
-                f"weights of {name} must be a file that fits {label}, got {owner.weights!r}: {err}."
+            raise ParameterError(
+                f"weights of {name}",
+                f"must be a file that fits {label}, got {owner.weights!r}: {err}.",
             ) from err
     try:
         tensors = convert(fetch_imagenet(timm_name, options))
         body = {name: tensor for name, tensor in tensors.items() if name not in head_names}
         return load_weights(network, body, head_names=head_names)
     except ValueError as err:
-        raise ValueError(
-            f"weights of {name} must be None or a file: {err}, got 'imagenet'."
+        raise ParameterError(
+            f"weights of {name}", f"must be None or a file: {err}, got 'imagenet'."
         ) from err
     except OSError as err:
         raise OSError(

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from skaudio._checks import expand_home, need_path, reject
+from skaudio._checks import as_path, expand_home, reject
 from skaudio._files import NoLocksError, acquire_lock, check_folder
 from skaudio._warning import warn
 from skaudio.datasets._archive import unpack_archive
@@ -93,7 +93,7 @@ def fetch(
     owner = f"fetch_{source.name}"
     _check_texts(owner, url=url, known_hash=known_hash)
     if folder is not None:
-        folder = expand_home(need_path(folder, "folder", owner))
+        folder = expand_home(as_path(folder, "folder", owner))
     folder = Path(pooch.os_cache("skaudio") if folder is None else folder)
     url, checksum = url or source.url, known_hash or source.known_hash
     _check_origin(source.name, url, checksum)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skaudio._checks import need_choice
+from skaudio._checks import Either
 from skaudio.datasets._download import Source, fetch
 from skaudio.datasets._folder import NOISE, _from_class_folders, _from_table
 
@@ -82,7 +82,7 @@ def fetch_esc50(
     ----------
     .. [1] K. J. Piczak, "ESC: Dataset for Environmental Sound Classification", ACM MM 2015.
     """
-    need_choice(subset, "subset", "fetch_esc50", (None, "esc10"))
+    Either(None, "esc10").check("subset", subset, "fetch_esc50")
     root = fetch(_ESC50, folder, url=url, known_hash=known_hash, progress=progress)
     return _from_table(root, "meta/esc50.csv", only=subset)
 

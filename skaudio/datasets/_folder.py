@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from skaudio._checks import need_count, need_int, reject
+from skaudio._checks import Int, ParameterError, count_items, reject
 from skaudio._files import atomic_file, flush_file
 from skaudio._label_values import plain_labels
 from skaudio._warning import warn
@@ -87,25 +87,28 @@ def write_clips(
     """
     owner = "write_clips"
     table = as_folder(folder, owner) / "meta.csv"
-    need_int(sample_rate, "sample_rate", owner, low=1, high=2**31 - 1)
+    Int(low=1, high=2**31 - 1).check("sample_rate", sample_rate, owner)
     waveforms = np.asarray(waveforms)
     if waveforms.dtype.kind not in "fiu":
         raise reject("waveforms", owner, "an array of numbers", waveforms)
-    need_count(labels, "labels", owner, what="label")
+    count_items(labels, "labels", owner, what="label")
     plain_labels(labels, f"labels of {owner}")
-    need_count(folds, "folds", owner, what="fold")
+    count_items(folds, "folds", owner, what="fold")
     if waveforms.ndim != 2 or not len(waveforms) == len(labels) == len(folds):
-        raise ValueError(
-            f"waveforms of {owner} must be (n_clips, n_samples) with a label and a fold per clip, "
-            f"got shape {waveforms.shape}, {len(labels)} labels and {len(folds)} folds."
+        raise ParameterError(
+            f"waveforms of {owner}",
+            f"must be (n_clips, n_samples) with a label and a fold per clip, "
+            f"got shape {waveforms.shape}, {len(labels)} labels and {len(folds)} folds.",
         )
     if not np.all(np.abs(waveforms) <= 1):  # False for NaN too
-        raise ValueError(f"waveforms of {owner} must be finite and in [-1, 1]; scale them first.")
+        raise ParameterError(
+            f"waveforms of {owner}", "must be finite and in [-1, 1]; scale them first."
+        )
     if not isinstance(subtype, str) or not soundfile.check_format("WAV", subtype):
         choices = ", ".join(soundfile.available_subtypes("WAV"))
-        raise ValueError(f"subtype of {owner} must be one of {choices}, got {subtype!r}.")
+        raise ParameterError(f"subtype of {owner}", f"must be one of {choices}, got {subtype!r}.")
     if table.exists():
-        raise ValueError(f"folder of {owner} must be a new one, but {table} exists.")
+        raise ParameterError(f"folder of {owner}", f"must be a new one, but {table} exists.")
     (table.parent / "audio").mkdir(parents=True, exist_ok=True)
     paths = [table.parent / "audio" / f"clip_{row:04d}.wav" for row in range(len(waveforms))]
     with atomic_file(table, f"folder of {owner}") as part:
@@ -219,7 +222,9 @@ def read_folder(
     if os.path.lexists(root / "meta.csv"):
         return _from_table(root, "meta.csv", group=group, say=warn)
     if group != "fold":
-        raise ValueError(f"group={group!r} of load_folder needs a meta.csv, but {root} has none.")
+        raise ParameterError(
+            f"group={group!r} of load_folder", f"needs a meta.csv, but {root} has none."
+        )
     _refuse_other_table(root)
     return *_from_class_folders(root, say=warn), None
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from numbers import Real
-
 import numpy as np
 
-from skaudio._checks import is_int, need_flag, need_int, random_generator
+from skaudio._checks import (
+    Flag,
+    Int,
+    ParameterError,
+    Real,
+    is_int,
+    is_real,
+    random_generator,
+    reject,
+)
 
 __all__ = ["make_sound_events"]
 
@@ -87,24 +94,25 @@ def make_sound_events(
         If a parameter is out of range, or `duration` too short for the longest rhythm.
     """
     owner = "make_sound_events"
-    _check_int("n_classes", n_classes, low=2, high=len(_CLASSES))
-    _check_int("n_clips", n_clips, low=1)
+    if not is_int(n_classes, 2) or n_classes > len(_CLASSES):
+        raise reject("n_classes", owner, f"an int in [2, {len(_CLASSES)}]", n_classes)
+    Int(low=1).check("n_clips", n_clips, owner)
     if n_clips < n_classes:
-        raise ValueError(
-            f"n_clips of {owner} must be an int >= {n_classes}, got {n_clips!r}: as many as "
-            "n_classes."
+        raise ParameterError(
+            f"n_clips of {owner}",
+            f"must be an int >= {n_classes}, got {n_clips!r}: as many as n_classes.",
         )
-    need_int(sample_rate, "sample_rate", owner, low=8000, high=1_000_000)
-    need_int(n_folds, "n_folds", owner, low=1, high=2**31)
-    need_flag(return_events, "return_events", owner)
-    if not _is_real(difficulty) or not 0 <= difficulty <= 1:
-        raise ValueError(f"difficulty of {owner} must be a float in [0, 1], got {difficulty!r}.")
+    Int(low=8000, high=1_000_000).check("sample_rate", sample_rate, owner)
+    Int(low=1, high=2**31).check("n_folds", n_folds, owner)
+    Flag().check("return_events", return_events, owner)
+    Real(low=0, high=1).check("difficulty", difficulty, owner)
     length = 0.12 * 8.0**-difficulty
     needed = max(_RHYTHMS[rhythm][-1] for rhythm, _ in _CLASSES[:n_classes]) + 2 * _JITTER + length
-    if not _is_real(duration) or not needed <= duration < np.inf:
-        raise ValueError(
-            f"duration of {owner} must be a float >= {needed:.3f} s to hold the longest of "
-            f"{n_classes} patterns at difficulty {difficulty}, got {duration!r}."
+    if not is_real(duration) or not needed <= duration:
+        raise ParameterError(
+            f"duration of {owner}",
+            f"must be a float >= {needed:.3f} s to hold the longest of "
+            f"{n_classes} patterns at difficulty {difficulty}, got {duration!r}.",
         )
     if n_clips * duration * sample_rate > MAX_SAMPLES:
         raise ValueError(
@@ -132,16 +140,6 @@ def make_sound_events(
     labels = np.array([" ".join(_CLASSES[number]) for number in order % n_classes])
     folds = order // n_classes % n_folds + 1
     return (waveforms, labels, folds, events) if return_events else (waveforms, labels, folds)
-
-
-def _check_int(name, value, *, low, high=np.inf):
-    if not is_int(value, low) or value > high:
-        allowed = f">= {low}" if high == np.inf else f"in [{low}, {high}]"
-        raise ValueError(f"{name} of make_sound_events must be an int {allowed}, got {value!r}.")
-
-
-def _is_real(value):
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _sweep(n_samples, n_sweeps, *, carrier, sample_rate):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skaudio._checks import ParameterError, Rule, check_parameters
 from skaudio._files import check_folder, new_features
 from skaudio._sklearn_compat import CallbackSupportMixin, one_step
 from skaudio.audio._inputs import refuse_clips
@@ -22,7 +24,7 @@ CELLS = 262_144
 
 
 class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
-    """Base class; a subclass adds `__init__`, `_check_parameters` and `_module`.
+    """Base class; a subclass adds `__init__`, `_rules` and `_module`.
 
     Arrays are computed, clip by clip, and arrays come out. What is yet to be computed, a
     `DifferentiableArray`, is handed on with one more module, so that a network which starts from
@@ -30,6 +32,7 @@ class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator)
     """
 
     memmap_dir: Any
+    _rules: Mapping[str, Rule]
     _before_resampling = True  # whether frames must still be even
 
     @one_step
@@ -90,9 +93,10 @@ class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator)
         images, before, has_channels = self._check_X(X, reset=False)
         shape = before.output_shape(images.shape[1:])
         if shape[:2] != self.image_shape_:
-            raise ValueError(
-                f"X of {type(self).__name__} must have {self.image_shape_[0]} channel(s) of "
-                f"{self.image_shape_[1]} mel bands as in fit, got {shape[0]} of {shape[1]}."
+            raise ParameterError(
+                f"X of {type(self).__name__}",
+                f"must have {self.image_shape_[0]} channel(s) of "
+                f"{self.image_shape_[1]} mel bands as in fit, got {shape[0]} of {shape[1]}.",
             )
         module = self._module(shape)
         if isinstance(X, DifferentiableArray):
@@ -107,9 +111,9 @@ class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator)
         tags.transformer_tags.preserves_dtype = []
         return tags
 
-    @abstractmethod
     def _check_parameters(self) -> None:
-        """Check them; messages name owner, rule and value."""
+        """Check them; a subclass adds what depends on several."""
+        check_parameters(self)
 
     @abstractmethod
     def _module(self, shape: tuple[int, int, int]) -> FrontEnd:
@@ -129,14 +133,16 @@ class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator)
         inputs, before = take_apart(X)
         inputs = validate_data(self, inputs, reset=reset, dtype=np.float32, allow_nd=True)
         if inputs.ndim > 4:
-            raise ValueError(
-                f"X of {type(self).__name__} must have 2, 3 or 4 axes (clips, channels, mel bands, "
-                f"frames), got shape {inputs.shape}."
+            raise ParameterError(
+                f"X of {type(self).__name__}",
+                f"must have 2, 3 or 4 axes (clips, channels, mel bands, "
+                f"frames), got shape {inputs.shape}.",
             )
         if self._before_resampling and any(isinstance(m, TemporalResampler) for m in before):
-            raise ValueError(
-                f"X of {type(self).__name__} must be spectrograms with even frames, got what "
-                "DiffResResampler made of them: put this step before it."
+            raise ParameterError(
+                f"X of {type(self).__name__}",
+                "must be spectrograms with even frames, got what "
+                "DiffResResampler made of them: put this step before it.",
             )
         images = inputs.reshape(len(inputs), *[1] * (4 - inputs.ndim), *inputs.shape[1:])
         return images, before, has_channels or inputs.ndim == 4

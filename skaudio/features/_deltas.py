@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skaudio._checks import check_choice, check_int
+from skaudio._checks import Choice, Int, ParameterError
 from skaudio.features._base import FrontEndTransformer
 from skaudio.nn.derivatives import MAX_ORDER, MAX_WIDTH, TimeDerivatives
 
@@ -60,6 +60,11 @@ class Deltas(FrontEndTransformer):
     __module__ = "skaudio"
 
     _before_resampling = False
+    _rules = {
+        "order": Int(low=1, high=MAX_ORDER),
+        "width": Int(low=3, high=MAX_WIDTH),
+        "mode": Choice(("interp", "nearest")),
+    }
 
     def __init__(self, order=2, *, width=9, mode="interp", memmap_dir=None):
         self.order = order
@@ -68,20 +73,19 @@ class Deltas(FrontEndTransformer):
         self.memmap_dir = memmap_dir
 
     def _check_parameters(self) -> None:
-        check_int(self, "width", low=3, high=MAX_WIDTH)
-        check_int(self, "order", low=1, high=MAX_ORDER)
-        check_choice(self, "mode", ("interp", "nearest"))
+        super()._check_parameters()
         if self.width % 2 == 0:
-            raise ValueError(f"width of Deltas must be odd, got {self.width!r}.")
+            raise ParameterError("width of Deltas", f"must be odd, got {self.width!r}.")
         if self.order >= self.width:
-            raise ValueError(
-                f"order of Deltas must be below width={self.width!r}, got {self.order!r}."
+            raise ParameterError(
+                "order of Deltas", f"must be below width={self.width!r}, got {self.order!r}."
             )
 
     def _module(self, shape: tuple[int, int, int]) -> TimeDerivatives:
         if self.mode == "interp" and shape[2] < self.width:
-            raise ValueError(
-                f"width of Deltas must be at most {shape[2]}, the number of frames of X, got "
-                f"{self.width!r}: lower it, or pass mode='nearest'."
+            raise ParameterError(
+                "width of Deltas",
+                f"must be at most {shape[2]}, the number of frames of X, got "
+                f"{self.width!r}: lower it, or pass mode='nearest'.",
             )
         return TimeDerivatives(order=int(self.order), width=int(self.width), mode=self.mode)

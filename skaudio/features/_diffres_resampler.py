@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from skaudio._checks import (
     MAX_RATE,
     MAX_WORKERS,
-    check_choice,
-    check_int,
-    check_real,
-    check_verbose,
+    Choice,
+    Int,
+    ParameterError,
+    Real,
+    Verbose,
+    check_parameters,
     is_int,
     random_generator,
 )
@@ -138,6 +140,16 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     __module__ = "skaudio"
 
+    _rules = {
+        "method": Choice(tuple(METHODS)),
+        "guide_weight": Real(low=0),
+        "pretrain_epochs": Int(low=0),
+        "lr": Real(low=0, limit=MAX_RATE, low_open=True),
+        "batch_size": Int(low=1),
+        "n_threads": Int(low=1, high=MAX_WORKERS, optional=True),
+        "verbose": Verbose(),
+    }
+
     def __init__(
         self,
         budget=0.5,
@@ -249,10 +261,11 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self, "module_")
         chain = X.frontend.parts() if isinstance(X, DifferentiableArray) else []
         if not chain or not isinstance(chain[-1], TemporalResampler):
-            raise ValueError(
-                "X of DiffResResampler.inverse_transform must be what transform gave, which knows "
+            raise ParameterError(
+                "X of DiffResResampler.inverse_transform",
+                "must be what transform gave, which knows "
                 f"where frames come from, got {type(X).__name__}: pass it before it becomes an "
-                "ordinary array, and without steps in between."
+                "ordinary array, and without steps in between.",
             )
         return np.concatenate([*_put_back(X, FrontEndChain(chain[:-1]), chain[-1])])
 
@@ -275,13 +288,7 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         self._plain_budget()
-        check_choice(self, "method", tuple(METHODS))
-        check_real(self, "guide_weight", low=0)
-        check_int(self, "pretrain_epochs", low=0)
-        check_real(self, "lr", low=0, limit=MAX_RATE, low_open=True)
-        check_int(self, "batch_size", low=1)
-        check_int(self, "n_threads", low=1, high=MAX_WORKERS, optional=True)
-        check_verbose(self)
+        check_parameters(self)
         device_of(self)
 
     def _plain_budget(self) -> int | float:
@@ -299,21 +306,22 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         images = X.reshape(len(X), *[1] * (4 - X.ndim), *X.shape[1:]) if X.ndim <= 4 else X
         seen = before.output_shape(images.shape[1:]) if images.ndim == 4 else images.shape[1:]
         if len(seen) != 3 or seen[0] != 1:
-            raise ValueError(
-                "X of DiffResResampler must be spectrograms of one channel, (n_clips, n_mels, "
+            raise ParameterError(
+                "X of DiffResResampler",
+                "must be spectrograms of one channel, (n_clips, n_mels, "
                 f"n_frames), got shape {(len(X), *seen)}: use a single window in MelSpectrogram, "
-                "no second 'diffres', and Deltas behind this step only."
+                "no second 'diffres', and Deltas behind this step only.",
             )
         _, n_mels, n_frames = seen
         if is_int(self.budget, n_frames + 1):
-            raise ValueError(
-                f"budget of DiffResResampler must be at most {n_frames}, the number of frames of "
-                f"X, got {self.budget!r}."
+            raise ParameterError(
+                "budget of DiffResResampler",
+                f"must be at most {n_frames}, the number of frames of X, got {self.budget!r}.",
             )
         if not reset and n_mels != self.module_.n_mels:
-            raise ValueError(
-                f"X of DiffResResampler must have {self.module_.n_mels} mel bands as in fit, got "
-                f"{n_mels}."
+            raise ParameterError(
+                "X of DiffResResampler",
+                f"must have {self.module_.n_mels} mel bands as in fit, got {n_mels}.",
             )
         if self.method == "diffres":
             _check_energies(images, before)
@@ -327,9 +335,9 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     ) -> None:
         """Train the module through a linear classifier, which is thrown away."""
         if y is None:
-            raise ValueError(
-                "y of DiffResResampler must be the labels when pretrain_epochs="
-                f"{self.pretrain_epochs}, got None."
+            raise ParameterError(
+                "y of DiffResResampler",
+                f"must be the labels when pretrain_epochs={self.pretrain_epochs}, got None.",
             )
         device, seed = device_of(self), int(rng.randint(SEED_LIMIT))
         with seeded(seed, device), limited_threads(self.n_threads), memory_errors(self, "fit"):
@@ -405,8 +413,9 @@ def _check_energies(images: np.ndarray, before: FrontEndChain) -> None:
     low = 0.0 if len(before) else float(images.min())
     if cepstra or low < np.log(ENERGY_FLOOR):
         got = "cepstral coefficients" if cepstra else f"values down to {low:.4g}"
-        raise ValueError(
-            "X of DiffResResampler must hold logarithms of energies, such as log-mel, which are at "
+        raise ParameterError(
+            "X of DiffResResampler",
+            "must hold logarithms of energies, such as log-mel, which are at "
             f"least {np.log(ENERGY_FLOOR):.3g}, for method='diffres', got {got}: put it behind "
-            "MelSpectrogram, or choose method='average'."
+            "MelSpectrogram, or choose method='average'.",
         )

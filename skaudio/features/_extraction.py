@@ -12,6 +12,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 from joblib.parallel import get_active_backend
 
 from skaudio import dsp
+from skaudio._checks import ParameterWarning
 from skaudio._optional import progress_bar
 from skaudio._warning import warn
 from skaudio.audio._inputs import Clip
@@ -19,9 +20,9 @@ from skaudio.audio._limits import AudioLimits
 from skaudio.audio._reading import (
     AudioError,
     AudioWarning,
-    fit_length,
-    probe_channels,
-    probe_length,
+    channels_of,
+    cut_or_fill,
+    length_of,
     read_clip,
 )
 from skaudio.audio._samples import describe_scale
@@ -103,6 +104,8 @@ class ClipExtractor:
         Where waveforms of files and features are looked up first.
     n_channels : int or None
         How many channels every clip must have; None: it is mixed to one, without an axis for it.
+    settings : MelSettings
+        What decides the spectrograms, be they made here or in a network.
     """
 
     n_samples: int
@@ -112,6 +115,7 @@ class ClipExtractor:
     waveform_store: FeatureStore | None = None
     feature_store: FeatureStore | None = None
     n_channels: int | None = None
+    settings: dsp.MelSettings = dsp.MelSettings()
 
     @property
     def wave_shape(self) -> tuple[int, ...]:
@@ -208,7 +212,7 @@ class ClipExtractor:
                 raise AudioError([(clip.name, other_count(len(wave), self.n_channels))])
             return wave, remarks
         pad_mode, crop = self.loading["pad_mode"], self.loading["crop"]
-        return fit_length(clip, self.n_samples, pad_mode=pad_mode, crop=crop), []
+        return cut_or_fill(clip, self.n_samples, pad_mode, crop), []
 
 
 def scale_remarks(clips: Sequence[AnyClip] | np.ndarray) -> list[tuple[str, str]]:
@@ -246,7 +250,7 @@ def longest_clip(
             lengths.append((clip.shape[-1], f"X[{i}]"))
             continue
         try:
-            length = probe_length(clip, sample_rate=sample_rate, limits=limits)
+            length = length_of(clip, sample_rate, limits)
             limits.check_duration(length / sample_rate)
             lengths.append((length, repr(clip.name)))
         except AudioError as err:
@@ -258,12 +262,13 @@ def longest_clip(
     longest, name = max(lengths)
     median = float(np.median([length for length, _ in lengths]))
     if median < (1 - MAX_PADDING) * longest:
-        warn(
-            "duration of MelSpectrogram needs a value where lengths differ so much: without one, "
+        problem = (
+            "needs a value where lengths differ so much: without one, "
             f"clips are filled to the longest, {name} of {longest / sample_rate:.3g} s, and half "
             f"of the {len(lengths)} clips have at most {median / sample_rate:.3g} s, so that "
             f"{1 - median / longest:.0%} of them is padding. Or leave long files out."
         )
+        warn(ParameterWarning("duration of MelSpectrogram", problem))
     return longest
 
 
@@ -283,7 +288,7 @@ def count_channels(clips: Sequence[AnyClip], *, strict: bool, limits: AudioLimit
             limits.check_channels(len(clip))
             return len(clip)
         try:
-            return probe_channels(clip, limits=limits)
+            return channels_of(clip, limits)
         except AudioError as err:
             failures += err.failures
             if strict:
@@ -310,9 +315,7 @@ def log_mel_images(
     waves: np.ndarray,
     images: np.ndarray,
     *,
-    mel: dict[str, Any],
-    windows: Sequence[tuple[int, int | None]],
-    floor: float,
+    settings: dsp.MelSettings,
 ) -> None:
     """Log-mel images of waveforms.
 
@@ -324,31 +327,24 @@ def log_mel_images(
 n_mels, n_frames), float32
         Overwritten: all windows of the first audio channel, then those of the second, and so on.
         Every one is brought to the number of frames.
-    mel : dict
-        Arguments of `skaudio.dsp.mel_power` besides the lengths of hop and window.
-    windows : sequence of (int, int or None)
-        Lengths of hop and window of every channel.
-    floor : float
-        Added to mel power before the logarithm.
+    settings : MelSettings
+        What decides the spectrograms.
     """
     waves = waves.reshape(-1, waves.shape[-1])
-    channels = images.reshape(len(waves), len(windows), *images.shape[-2:])
-    natural = {"n_fft": mel["n_fft"], "center": mel["center"]}
-    for k, (hop, win) in enumerate(windows):
+    channels = images.reshape(len(waves), len(settings.windows), *images.shape[-2:])
+    for k in range(len(settings.windows)):
         place = channels[:, k]
-        right = dsp.count_frames(waves.shape[1], hop_length=hop, **natural) == place.shape[-1]
-        power = dsp.mel_power(
-            waves, hop_length=hop, win_length=win, out=place if right else None, **mel
-        )
-        log_mel = dsp.log_mel(power, floor=floor)
+        right = settings.natural_frames(waves.shape[1], k) == place.shape[-1]
+        power = dsp.mel_power_of(waves, settings, k, out=place if right else None)
+        log_mel = dsp.log_in_place(power, settings.floor)
         if not right:
             place[:] = dsp.resize_time(log_mel, place.shape[-1])
 
 
 def log_mel_images_on_device(
-    waves: np.ndarray, images: np.ndarray, *, config: dict[str, Any], device: str
+    waves: np.ndarray, images: np.ndarray, *, settings: dsp.MelSettings, device: str
 ) -> None:
-    """The same on a device of torch; `config` makes a `skaudio.nn.logmel.LogMel`."""
+    """The same on a device of torch."""
     import torch
 
     from skaudio.nn._device import limited_threads, pick_device
@@ -356,7 +352,7 @@ def log_mel_images_on_device(
 
     with torch.inference_mode(), limited_threads(1):  # on a CPU, the same bits for any n_jobs
         inputs = torch.from_numpy(waves).to(pick_device(device))
-        result, _ = LogMel(**config)(inputs.view(len(waves), -1, 1, waves.shape[-1]))
+        result, _ = LogMel(**settings.layer())(inputs.view(len(waves), -1, 1, waves.shape[-1]))
         images.reshape(result.shape)[:] = result.cpu().numpy()
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import xxhash
 from filelock import FileLock, Timeout
 
+from skaudio._checks import ParameterError
 from skaudio._files import NoLocksError, acquire_lock
 from skaudio.audio._inputs import FileClip
 
@@ -251,9 +252,9 @@ class FeatureStore:
         features, notes = found if isinstance(found, NotedFeatures) else (found, [])
         features = np.ascontiguousarray(features, dtype=ENTRY_TYPE)
         if features.shape != self.shape:
-            raise ValueError(
-                f"compute of FeatureStore must give features of shape {self.shape}, "
-                f"got {features.shape}."
+            raise ParameterError(
+                "compute of FeatureStore",
+                f"must give features of shape {self.shape}, got {features.shape}.",
             )
         # numpy reads the file too: what follows the array's last byte does not disturb it.
         text = "\n".join(notes).encode(errors="replace")[:MAX_NOTE_BYTES]

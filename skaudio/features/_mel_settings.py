@@ -1,4 +1,4 @@
-"""Checks of the parameters of MelSpectrogram, and what follows from them."""
+"""Parameters of MelSpectrogram: their checks, their settings, and folders they name."""
 
 from __future__ import annotations
 
@@ -8,85 +8,67 @@ from pathlib import Path
 from typing import Any
 
 from skaudio import dsp
-from skaudio._checks import (
-    check_bool,
-    check_choice,
-    check_int,
-    check_length,
-    check_n_jobs,
-    check_real,
-    check_verbose,
-    expand_home,
-    is_among,
-    is_int,
-    is_path,
-)
+from skaudio._checks import ParameterError, check_parameters, expand_home, is_path
 from skaudio._files import check_folder
 from skaudio._warning import warn
-from skaudio.dsp import (
-    MAX_BANDS,
-    MAX_CELLS,
-    MAX_FFT,
-    MAX_POWER,
-    MAX_SAMPLE_RATE,
-    MAX_SAMPLES,
-    check_filter_size,
-)
+from skaudio.dsp import MAX_CELLS, MAX_SAMPLES, MelSettings
 from skaudio.features._feature_store import holds_features
 
 __all__ = [
-    "bands_of",
+    "channels_of",
     "check_image_size",
     "check_mel_folders",
-    "check_mel_parameters",
-    "floor_of",
-    "has_several_windows",
-    "image_shape",
-    "layer_settings",
     "open_cache",
-    "power_settings",
+    "settings_of",
     "warn_of_empty_bands",
-    "windows_of",
 ]
 
-
+# Parameters that are settings of the spectrogram.
+NAMES = (
+    "sample_rate", "n_fft", "hop_length", "win_length", "n_mels", "fmin", "fmax", "power",
+    "mel_scale", "norm", "center", "center_pad_mode", "n_frames",
+)  # fmt: skip
 # Of models that do not say with which floor they were fitted.
 FIRST_FLOOR = 1e-6
 
 
-def check_mel_parameters(owner: Any) -> None:
-    """Check them; messages name owner, rule and value."""
-    check_int(owner, "sample_rate", low=1, high=MAX_SAMPLE_RATE)
-    check_int(owner, "n_fft", low=1, high=MAX_FFT)
-    check_int(owner, "n_mels", low=1, high=MAX_BANDS)
-    check_int(owner, "n_frames", low=1, optional=True)
-    check_verbose(owner)
-    check_n_jobs(owner)
-    check_length(owner, "hop_length")
-    check_length(owner, "win_length", optional=True)
-    check_real(owner, "duration", low=0, low_open=True, optional=True)
-    check_real(owner, "power", low=0, limit=MAX_POWER, low_open=True)
-    nyquist = owner.sample_rate / 2
-    check_real(owner, "fmax", low=0, high=nyquist, low_open=True, optional=True)
-    check_real(owner, "fmin", low=0, high=nyquist, high_open=True)
-    check_choice(owner, "mel_scale", ("slaney", "htk"))
-    check_choice(owner, "norm", ("slaney", None))
-    check_choice(owner, "center_pad_mode", ("constant", "reflect"))
-    check_choice(owner, "pad_mode", ("constant", "repeat"))
-    check_choice(owner, "crop", ("start", "center"))
-    check_choice(owner, "on_error", ("raise", "warn"))
-    for name in ("center", "cache_waveforms", "in_network"):
-        check_bool(owner, name)
-    if not is_among(owner.channel, ("mean", "all")) and not is_int(owner.channel, 0):
-        raise ValueError(
-            "channel of MelSpectrogram must be 'mean', 'all' or an int >= 0, got "
-            f"{owner.channel!r}."
-        )
-    if not is_among(owner.device, ("cpu",)):
+def settings_of(owner: Any, *, floor: float | None = None) -> MelSettings:
+    """Check all parameters of a `MelSpectrogram` but folders, and give what decides its results.
+
+    Parameters
+    ----------
+    owner : MelSpectrogram
+        What has the parameters.
+    floor : float or None, default=None
+        Added to mel power; None: what was added in `fit`. Models from before it was kept have the
+        first floor that there was.
+
+    Returns
+    -------
+    settings : MelSettings
+        Of the parameters as they are now.
+
+    Raises
+    ------
+    ParameterError
+        If one is out of range; names rule and value.
+    """
+    check_parameters(owner)
+    given = {name: getattr(owner, name) for name in NAMES}
+    floor = getattr(owner, "log_floor_", FIRST_FLOOR) if floor is None else floor
+    settings = MelSettings(**given, floor=floor)
+    if owner.duration is not None:
+        _check_clip_length(owner, math.ceil(owner.duration * owner.sample_rate))
+    if not isinstance(owner.device, str) or owner.device != "cpu":
         from skaudio.nn._device import device_of  # only here, so that workers need no torch
 
         device_of(owner)
-    _check_related(owner)
+    return settings
+
+
+def channels_of(owner: Any) -> int | None:
+    """Number of channels that clips have, None where they have no axis for them."""
+    return owner.n_channels_ if owner.channel == "all" else None
 
 
 def check_mel_folders(owner: Any) -> None:
@@ -116,111 +98,33 @@ def open_cache(owner: Any) -> tuple[Path, bool]:
         return folder, False
 
 
-def warn_of_empty_bands(owner: Any) -> None:
+def warn_of_empty_bands(settings: MelSettings) -> None:
     """Warn of bands so narrow that no Fourier bin lies in them."""
-    filters = dsp.mel_filterbank(owner.sample_rate, owner.n_fft, owner.n_mels, **bands_of(owner))
-    empty = int((filters.max(axis=1) == 0).sum())
+    empty = int((dsp.filterbank_of(settings.bands).max(axis=1) == 0).sum())
     if empty:
         warn(
-            f"{empty} of {owner.n_mels} mel bands lie between two Fourier bins and are always "
-            f"silent: raise n_fft={owner.n_fft} or lower n_mels."
+            f"{empty} of {settings.n_mels} mel bands lie between two Fourier bins and are always "
+            f"silent: raise n_fft={settings.n_fft} or lower n_mels."
         )
 
 
-def windows_of(owner: Any) -> list[tuple[int, int | None]]:
-    """Hop and window length of every image channel."""
-    hops = owner.hop_length if isinstance(owner.hop_length, list | tuple) else [owner.hop_length]
-    wins = owner.win_length if isinstance(owner.win_length, list | tuple) else [owner.win_length]
-    count = max(len(hops), len(wins))
-    if len({len(hops), len(wins)} - {1, count}):
-        raise ValueError(
-            "hop_length and win_length of MelSpectrogram must have the same number of "
-            f"entries, got {owner.hop_length!r} and {owner.win_length!r}."
-        )
-    hops, wins = (list(v) * (count if len(v) == 1 else 1) for v in (hops, wins))
-    return list(zip(hops, wins, strict=True))
-
-
-def bands_of(owner: Any) -> dict[str, Any]:
-    """What decides the mel filters, besides rate and counts."""
-    return {
-        "fmin": float(owner.fmin),
-        "fmax": None if owner.fmax is None else float(owner.fmax),
-        "mel_scale": owner.mel_scale,
-        "norm": owner.norm,
-    }
-
-
-def image_shape(owner: Any) -> tuple[int, ...]:
-    """Shape of a clip's spectrogram, with an axis of channels if there may be several."""
-    windows = windows_of(owner)
-    n_frames = owner.n_frames or dsp.count_frames(
-        owner.n_samples_, owner.n_fft, windows[0][0], center=owner.center
-    )
-    n_channels = owner.n_channels_ if owner.channel == "all" else 1
-    several = owner.channel == "all" or has_several_windows(owner)
-    return (*([n_channels * len(windows)] if several else []), owner.n_mels, n_frames)
-
-
-def check_image_size(owner: Any) -> None:
+def check_image_size(owner: Any, settings: MelSettings) -> None:
     """Check that the spectrogram of one clip, whose length `fit` has settled, fits into memory."""
-    shape = image_shape(owner)
+    shape = settings.image_shape(owner.n_samples_, channels_of(owner))
     if math.prod(shape) > MAX_CELLS:
-        raise ValueError(
-            f"hop_length of MelSpectrogram must give at most {MAX_CELLS} numbers per clip, got "
+        raise ParameterError(
+            "hop_length of MelSpectrogram",
+            f"must give at most {MAX_CELLS} numbers per clip, got "
             f"{owner.hop_length!r} with n_mels={owner.n_mels!r} for clips of {owner.n_samples_} "
-            f"samples, shape {shape}: raise it, or set n_frames."
+            f"samples, shape {shape}: raise it, or set n_frames.",
         )
-
-
-def has_several_windows(owner: Any) -> bool:
-    """Whether every window has an image channel of its own, be it the only one."""
-    return isinstance(owner.hop_length, list | tuple) or isinstance(owner.win_length, list | tuple)
-
-
-def power_settings(owner: Any) -> dict[str, Any]:
-    """Arguments of `skaudio.dsp.mel_power` besides the lengths of hop and window."""
-    names = ("sample_rate", "n_fft", "n_mels", "center", "center_pad_mode")
-    settings = {name: getattr(owner, name) for name in names}
-    return {**settings, **bands_of(owner), "power": float(owner.power)}
-
-
-def layer_settings(owner: Any) -> dict[str, Any]:
-    """Arguments of `skaudio.nn.logmel.LogMel`."""
-    rest = {"windows": windows_of(owner), "n_frames": owner.n_frames, "floor": floor_of(owner)}
-    return {**power_settings(owner), **rest}
-
-
-def floor_of(owner: Any) -> float:
-    """What a fitted estimator adds to mel power; models from before it was kept have the first."""
-    return getattr(owner, "log_floor_", FIRST_FLOOR)
 
 
 def _check_clip_length(owner: Any, n_samples: int) -> None:
     """Check that a clip and its spectrogram have lengths that memory can hold."""
     if n_samples > MAX_SAMPLES:
-        raise ValueError(
-            f"duration of MelSpectrogram must give at most {MAX_SAMPLES} samples, got "
-            f"{owner.duration!r} s at sample_rate={owner.sample_rate!r}, {n_samples} samples."
+        raise ParameterError(
+            "duration of MelSpectrogram",
+            f"must give at most {MAX_SAMPLES} samples, got "
+            f"{owner.duration!r} s at sample_rate={owner.sample_rate!r}, {n_samples} samples.",
         )
-
-
-def _check_related(owner: Any) -> None:
-    check_filter_size(owner.n_fft, owner.n_mels, "MelSpectrogram")
-    if owner.n_frames is not None and owner.n_frames * owner.n_mels > MAX_CELLS:
-        raise ValueError(
-            f"n_frames of MelSpectrogram must be at most {MAX_CELLS // owner.n_mels} with "
-            f"n_mels={owner.n_mels!r}, got {owner.n_frames!r}."
-        )
-    if owner.duration is not None:
-        _check_clip_length(owner, math.ceil(owner.duration * owner.sample_rate))
-    if owner.fmax is not None and owner.fmin >= owner.fmax:
-        raise ValueError(
-            f"fmin of MelSpectrogram must be below fmax={owner.fmax!r}, got {owner.fmin!r}."
-        )
-    for _, win_length in windows_of(owner):
-        if win_length is not None and win_length > owner.n_fft:
-            raise ValueError(
-                f"win_length of MelSpectrogram must be at most n_fft={owner.n_fft}, "
-                f"got {owner.win_length!r}."
-            )

@@ -12,7 +12,18 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skaudio import dsp
-from skaudio._checks import is_int, random_generator, reject
+from skaudio._checks import (
+    Choice,
+    Flag,
+    Int,
+    IntOrChoice,
+    NJobs,
+    ParameterError,
+    Real,
+    Verbose,
+    random_generator,
+    reject,
+)
 from skaudio._files import check_folder, new_features
 from skaudio._sklearn_compat import CallbackSupportMixin, one_step
 from skaudio._warning import warn
@@ -30,17 +41,12 @@ from skaudio.features._extraction import (
 )
 from skaudio.features._feature_store import FeatureStore
 from skaudio.features._mel_settings import (
+    channels_of,
     check_image_size,
     check_mel_folders,
-    check_mel_parameters,
-    floor_of,
-    has_several_windows,
-    image_shape,
-    layer_settings,
     open_cache,
-    power_settings,
+    settings_of,
     warn_of_empty_bands,
-    windows_of,
 )
 
 OWNER = "MelSpectrogram"
@@ -161,6 +167,18 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     __module__ = "skaudio"
 
+    # Those of spectrograms are in `dsp.MelSettings`.
+    _rules = {
+        "duration": Real(low=0, low_open=True, optional=True),
+        "channel": IntOrChoice(("mean", "all")),
+        "pad_mode": Choice(("constant", "repeat")),
+        "crop": Choice(("start", "center")),
+        "on_error": Choice(("raise", "warn")),
+        "cache_waveforms": Flag(),
+        "in_network": Flag(),
+        "n_jobs": NJobs(),
+        "verbose": Verbose(),
+    }
     # `predict_windows` turns it off in its copy: it warns of the recording, not of its windows.
     _warns_of_arrays = True
 
@@ -275,14 +293,15 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         log_mel : as from `transform`
             The spectrograms.
         """
-        return self._transform(self._fit(X))
+        clips = self._fit(X)
+        return self._transform(clips, self._extractor())
 
     def _fit(self, X: Any) -> Any:
         """Settle what `fit` settles; give the clips."""
-        check_mel_parameters(self)
+        settings = settings_of(self, floor=dsp.LOG_FLOOR)
         check_mel_folders(self)
-        warn_of_empty_bands(self)
-        self.log_floor_ = dsp.LOG_FLOOR
+        warn_of_empty_bands(settings)
+        self.log_floor_ = settings.floor
         clips = self._check_clips(X, reset=True)
         how = {"strict": self.on_error == "raise", "limits": as_limits(self.limits, OWNER)}
         if self.channel == "all":
@@ -292,7 +311,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             self.n_samples_ = max(1, round(self.duration * self.sample_rate))
         else:
             self.n_samples_ = longest_clip(clips, sample_rate=self.sample_rate, **how)
-        check_image_size(self)
+        check_image_size(self, settings)
         return clips
 
     def transform(self, X: Any) -> Any:
@@ -333,20 +352,22 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             the result is in memory.
         """
         check_is_fitted(self)
-        check_mel_parameters(self)
-        return self._transform(self._check_clips(X, reset=False))
+        extractor = self._extractor()
+        return self._transform(self._check_clips(X, reset=False), extractor)
 
-    def _transform(self, clips: Any) -> Any:
+    def _transform(self, clips: Any, extractor: ClipExtractor) -> Any:
         if self.channel == "all":
             check_channels(clips, self.n_channels_)
-        features = self._run(clips, self._extractor())
+        features = self._run(clips, extractor)
         if not self.in_network:
             return features
         from skaudio.nn._differentiable import DifferentiableArray
         from skaudio.nn.logmel import LogMel
 
         waves = features.reshape(len(features), -1, 1, features.shape[-1])
-        return DifferentiableArray(waves, [LogMel(**layer_settings(self))], device=self.device)
+        return DifferentiableArray(
+            waves, [LogMel(**extractor.settings.layer())], device=self.device
+        )
 
     def inverse_transform(self, X: Any, *, n_iter: int = 32, random_state: Any = 0) -> np.ndarray:
         """Waveforms whose log-mel is close to `X`, to listen to; see `skaudio.dsp.invert_log_mel`.
@@ -371,7 +392,6 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             If there are several windows, or `X` is not of the shape that `transform` gives.
         """
         check_is_fitted(self)
-        check_mel_parameters(self)
         return invert_mel(self, X, n_iter=n_iter, random_state=random_state)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -403,19 +423,23 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             If files cannot be read and `on_error` is 'raise'; all others are in the cache then.
         """
         if self.cache_dir is None:
-            raise ValueError("cache_dir of MelSpectrogram must be a folder for warm, got None.")
+            raise ParameterError(
+                "cache_dir of MelSpectrogram", "must be a folder for warm, got None."
+            )
         if self.in_network and not self.cache_waveforms:
-            raise ValueError(
-                "cache_waveforms of MelSpectrogram must be True for warm with in_network=True, "
-                "where waveforms are all there is to keep, got False."
+            raise ParameterError(
+                "cache_waveforms of MelSpectrogram",
+                "must be True for warm with in_network=True, "
+                "where waveforms are all there is to keep, got False.",
             )
         if self.duration is None and not hasattr(self, "n_samples_"):
-            raise ValueError(
-                "duration of MelSpectrogram must be set for warm before fit, got None: the longest "
-                "clip of every fold would decide what the cache needs."
+            raise ParameterError(
+                "duration of MelSpectrogram",
+                "must be set for warm before fit, got None: the longest "
+                "clip of every fold would decide what the cache needs.",
             )
         if self.duration is None:
-            check_mel_parameters(self)
+            settings_of(self)
             check_mel_folders(self)
             mel, clips = self, self._check_clips(X, reset=False)
         else:
@@ -437,11 +461,12 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             return clips
         refuse_other_things(X, f"X of {OWNER}")
         if self.channel == "all":
-            raise ValueError(
-                "X of MelSpectrogram must be paths, a list of arrays (n_channels, n_samples) or an "
+            raise ParameterError(
+                "X of MelSpectrogram",
+                "must be paths, a list of arrays (n_channels, n_samples) or an "
                 "array (n_clips, n_channels, n_samples) when channel='all', got "
                 f"{type(X).__name__} of shape {np.shape(X)}: add an axis of one channel to a table "
-                "of clips, or pass one clip as [X]."
+                "of clips, or pass one clip as [X].",
             )
         # scikit-learn would name no row and recommend an imputer.
         waves = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite=False)
@@ -457,10 +482,10 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _extractor(self) -> ClipExtractor:
         """What turns clips into spectrograms, or into waveforms if the network does the rest."""
         cut = {name: getattr(self, name) for name in ("sample_rate", "channel", "pad_mode", "crop")}
-        n_channels = self.n_channels_ if self.channel == "all" else None
+        settings, n_channels = settings_of(self), channels_of(self)
         lead = () if n_channels is None else (n_channels,)
         wave_shape = (*lead, self.n_samples_)
-        shape = wave_shape if self.in_network else image_shape(self)
+        shape = wave_shape if self.in_network else settings.image_shape(self.n_samples_, n_channels)
         limits = as_limits(self.limits, OWNER)
         folder, writable = self._open_cache()
         stores: dict[str, FeatureStore] = {}
@@ -469,9 +494,9 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             count = {} if n_channels is None else {"n_channels": n_channels}
             waveforms = {**cut, "n_samples": self.n_samples_, **count, **store_key(limits)}
             if not self.in_network:
-                stores["feature_store"] = FeatureStore(
-                    folder, self._key(waveforms), shape, read_only=not writable
-                )
+                arithmetic = "float64" if self.device == "cpu" else "float32"
+                key = {**waveforms, **settings.key(), "shape": shape, "arithmetic": arithmetic}
+                stores["feature_store"] = FeatureStore(folder, key, shape, read_only=not writable)
             if self.cache_waveforms:
                 key = {"waveforms": waveforms}
                 stores["waveform_store"] = FeatureStore(
@@ -481,27 +506,16 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             n_samples=self.n_samples_,
             loading={**cut, "duration": self.n_samples_ / self.sample_rate, "limits": limits},
             shape=shape,
-            compute=None if self.in_network else self._arithmetic(),
+            compute=None if self.in_network else self._arithmetic(settings),
+            settings=settings,
             n_channels=n_channels,
             **stores,
         )
 
-    def _key(self, waveforms: dict[str, Any]) -> dict[str, Any]:
-        """Everything that decides the spectrogram of a clip."""
-        return {
-            **waveforms,
-            **power_settings(self),
-            "floor": floor_of(self),
-            "windows": windows_of(self),
-            "shape": image_shape(self),
-            "arithmetic": "float64" if self.device == "cpu" else "float32",
-        }
-
-    def _arithmetic(self) -> Any:
+    def _arithmetic(self, settings: dsp.MelSettings) -> Any:
         if self.device == "cpu":
-            how: dict[str, Any] = {"windows": windows_of(self), "floor": floor_of(self)}
-            return partial(log_mel_images, mel=power_settings(self), **how)
-        return partial(log_mel_images_on_device, config=layer_settings(self), device=self.device)
+            return partial(log_mel_images, settings=settings)
+        return partial(log_mel_images_on_device, settings=settings, device=self.device)
 
     def _open_cache(self) -> tuple[Path | None, bool]:
         """The folder of the cache, if there is one, and whether it can be written to."""
@@ -536,19 +550,17 @@ def invert_mel(owner: Any, X: Any, *, n_iter: int, random_state: Any) -> np.ndar
         If `owner` has several windows, `n_iter` is out of range, or `X` has another shape than
         `owner` gives or is not finite.
     """
-    if not is_int(n_iter, 1):
-        raise ValueError(
-            f"n_iter of MelSpectrogram.inverse_transform must be an int >= 1, got {n_iter!r}."
-        )
-    log_mel = _check_log_mel(owner, X)
-    settings = power_settings(owner)
-    settings.pop("center_pad_mode")  # what stands beyond the ends of a clip is not part of it
-    (hop, win), n_samples = windows_of(owner)[0], owner.n_samples_
-    natural = dsp.count_frames(n_samples, owner.n_fft, hop, center=owner.center)
+    Int(low=1).check("n_iter", n_iter, "MelSpectrogram.inverse_transform")
+    settings = settings_of(owner)
+    log_mel = _check_log_mel(owner, settings, X)
+    arguments = settings.arguments()
+    arguments.pop("center_pad_mode")  # what stands beyond the ends of a clip is not part of it
+    (hop, win), n_samples = settings.windows[0], owner.n_samples_
+    natural = settings.natural_frames(n_samples)
     images = dsp.resize_time(log_mel, natural).reshape(-1, owner.n_mels, natural)
     invert = partial(
         dsp.invert_log_mel, n_samples=n_samples, hop_length=hop, win_length=win,
-        n_iter=int(n_iter), floor=floor_of(owner), **settings,
+        n_iter=int(n_iter), floor=settings.floor, **arguments,
     )  # fmt: skip
     seeds = random_generator(random_state, "MelSpectrogram.inverse_transform").randint(
         np.iinfo(np.int32).max, size=len(images)
@@ -560,14 +572,14 @@ def invert_mel(owner: Any, X: Any, *, n_iter: int, random_state: Any) -> np.ndar
     return np.reshape(waves, (*log_mel.shape[:-2], n_samples))
 
 
-def _check_log_mel(owner: Any, X: Any) -> np.ndarray:
+def _check_log_mel(owner: Any, settings: dsp.MelSettings, X: Any) -> np.ndarray:
     """What `transform` gives, with an axis of channels for ``channel='all'`` only."""
-    if has_several_windows(owner):
+    if settings.several:
         raise ValueError(
             "MelSpectrogram must have a single window for inverse_transform, got hop_length="
             f"{owner.hop_length!r} and win_length={owner.win_length!r}."
         )
-    shape = image_shape(owner)
+    shape = settings.image_shape(owner.n_samples_, channels_of(owner))
     try:
         with np.errstate(over="ignore"):  # infinity is refused below
             log_mel = np.asarray(X).astype(np.float32)
@@ -577,17 +589,17 @@ def _check_log_mel(owner: Any, X: Any) -> np.ndarray:
         log_mel = log_mel[:, 0]
     if log_mel.ndim != 1 + len(shape) or log_mel.shape[1:] != shape or len(log_mel) == 0:
         wanted = ", ".join(map(str, ("n_clips", *shape)))
-        raise ValueError(
-            "X of MelSpectrogram.inverse_transform must have the shape that transform gives, "
-            f"({wanted}), got {log_mel.shape}."
+        raise ParameterError(
+            "X of MelSpectrogram.inverse_transform",
+            f"must have the shape that transform gives, ({wanted}), got {log_mel.shape}.",
         )
     if not np.isfinite(log_mel).all():
-        raise ValueError(
-            "X of MelSpectrogram.inverse_transform must be finite, got NaN or infinity."
+        raise ParameterError(
+            "X of MelSpectrogram.inverse_transform", "must be finite, got NaN or infinity."
         )
     if log_mel.max() > HIGHEST:
-        raise ValueError(
-            "X of MelSpectrogram.inverse_transform must be log-mel, which is at most "
-            f"{HIGHEST:g}, got {log_mel.max():.4g}."
+        raise ParameterError(
+            "X of MelSpectrogram.inverse_transform",
+            f"must be log-mel, which is at most {HIGHEST:g}, got {log_mel.max():.4g}.",
         )
     return log_mel

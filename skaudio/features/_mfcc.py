@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skaudio._checks import check_int
+from skaudio._checks import Int, ParameterError
 from skaudio.dsp import MAX_BANDS
 from skaudio.features._base import FrontEndTransformer
 from skaudio.nn.cepstrum import Cepstrum
@@ -58,19 +58,17 @@ class MFCC(FrontEndTransformer):
 
     __module__ = "skaudio"
 
+    _rules = {"n_mfcc": Int(low=1, high=MAX_BANDS), "lifter": Int(low=0)}
+
     def __init__(self, n_mfcc=20, *, lifter=0, memmap_dir=None):
         self.n_mfcc = n_mfcc
         self.lifter = lifter
         self.memmap_dir = memmap_dir
 
-    def _check_parameters(self) -> None:
-        check_int(self, "n_mfcc", low=1, high=MAX_BANDS)
-        check_int(self, "lifter", low=0)
-
     def _module(self, shape: tuple[int, int, int]) -> Cepstrum:
         if self.n_mfcc > shape[1]:
-            raise ValueError(
-                f"n_mfcc of MFCC must be at most {shape[1]}, the number of mel bands of X, got "
-                f"{self.n_mfcc!r}."
+            raise ParameterError(
+                "n_mfcc of MFCC",
+                f"must be at most {shape[1]}, the number of mel bands of X, got {self.n_mfcc!r}.",
             )
         return Cepstrum(n_mels=shape[1], n_mfcc=int(self.n_mfcc), lifter=int(self.lifter))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from skaudio import dsp
-from skaudio._checks import check_bool, check_int, check_real
+from skaudio._checks import Flag, Int, Real, check_parameters
 from skaudio.features._base import FrontEndTransformer
 from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.logmel import LogMel
@@ -89,6 +89,25 @@ class PCEN(FrontEndTransformer):
 
     __module__ = "skaudio"
 
+    _rules = {
+        "gain": Real(low=0),
+        "bias": Real(low=0),
+        "power": Real(low=0, low_open=True),
+        "time_constant": Real(low=0, low_open=True),
+        "b": Real(low=0, high=1, low_open=True, optional=True),
+        "eps": Real(low=0, low_open=True),
+        "sample_rate": Int(low=1),
+        "hop_length": Int(low=1),
+        "duration": Real(low=0, low_open=True, optional=True),
+        "trainable": Flag(),
+    }
+    # What is multiplied by a factor could never leave zero.
+    _rules_of_training = {
+        "gain": Real(low=0, low_open=True),
+        "bias": Real(low=0, low_open=True),
+        "b": Real(low=0, high=1, low_open=True, high_open=True, optional=True),
+    }
+
     def __init__(
         self,
         *,
@@ -117,19 +136,12 @@ class PCEN(FrontEndTransformer):
         self.memmap_dir = memmap_dir
 
     def _check_parameters(self) -> None:
-        check_bool(self, "trainable")
-        trained = bool(self.trainable)  # what is multiplied by a factor could never leave zero
-        check_real(self, "gain", low=0, low_open=trained)
-        check_real(self, "bias", low=0, low_open=trained)
-        for name in ("power", "time_constant", "eps"):
-            check_real(self, name, low=0, low_open=True)
-        check_real(self, "b", low=0, high=1, low_open=True, high_open=trained, optional=True)
-        check_real(self, "duration", low=0, low_open=True, optional=True)
-        check_int(self, "sample_rate", low=1)
-        check_int(self, "hop_length", low=1)
+        super()._check_parameters()
+        if self.trainable:
+            check_parameters(self, self._rules_of_training)
 
     def _settle(self, shape: tuple[int, int, int], before: FrontEndChain) -> None:
-        floors = [part.floor for part in before.parts() if isinstance(part, LogMel)]
+        floors = [part.settings.floor for part in before.parts() if isinstance(part, LogMel)]
         self.log_floor_ = floors[0] if floors else dsp.LOG_FLOOR
         if self.b is not None:
             self.b_ = float(self.b)
@@ -148,13 +160,14 @@ class PCEN(FrontEndTransformer):
         for layer in before.parts():
             if not isinstance(layer, LogMel):
                 continue
-            theirs = {hop / layer.bands["sample_rate"] for hop, _ in layer.windows}
+            settings = layer.settings
+            theirs = {hop / settings.sample_rate for hop, _ in settings.windows}
             ours = self.hop_length / self.sample_rate
-            if layer.n_frames is not None or theirs != {ours}:
+            if settings.n_frames is not None or theirs != {ours}:
                 raise ValueError(
                     "hop_length and sample_rate of PCEN must be those of MelSpectrogram, whose "
                     f"frames are {', '.join(f'{1e3 * t:.3g}' for t in sorted(theirs))} ms apart"
-                    f"{' before resizing' if layer.n_frames is not None else ''}, got "
+                    f"{' before resizing' if settings.n_frames is not None else ''}, got "
                     f"{self.hop_length} and {self.sample_rate}, {1e3 * ours:.3g} ms: set them, or "
                     "give the duration of the clips instead."
                 )

@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from skaudio import dsp
-from skaudio.features._mel_settings import windows_of
+from skaudio._checks import ParameterError
+from skaudio.features._mel_settings import settings_of
 
 __all__ = [
     "COLORS",
@@ -70,7 +71,7 @@ def units_of_mel(mel: Any, n_frames: int) -> dict[str, Any]:
     """
     # Frame i of `n_frames` stands for a stretch of the natural ones; these are centred on samples.
     centre = 0.0 if mel.center else mel.n_fft / 2
-    hop = windows_of(mel)[0][0]
+    hop = settings_of(mel).windows[0][0]
     edges = hop * (np.arange(n_frames + 1) * _n_natural(mel) / n_frames - 0.5) + centre
     fmax = mel.sample_rate / 2 if mel.fmax is None else mel.fmax
     low, high = dsp.hz_to_mel(np.array([mel.fmin, fmax]), mel_scale=mel.mel_scale)
@@ -85,7 +86,7 @@ def units_of_mel(mel: Any, n_frames: int) -> dict[str, Any]:
 
 def channel_names(mel: Any) -> list[str]:
     """What tells the channels of a `MelSpectrogram` apart: window and hop in milliseconds."""
-    windows = windows_of(mel)
+    windows = settings_of(mel).windows
     milliseconds = 1e3 / mel.sample_rate
     return [
         f"window {milliseconds * (win or mel.n_fft):.3g} ms, hop {milliseconds * hop:.3g} ms"
@@ -157,7 +158,7 @@ def label_bands(ax: Any, frequencies: np.ndarray | None) -> None:
 
 
 def _n_natural(mel: Any) -> int:
-    return dsp.count_frames(mel.n_samples_, mel.n_fft, windows_of(mel)[0][0], center=mel.center)
+    return settings_of(mel).natural_frames(mel.n_samples_)
 
 
 def _frequency_ticks(frequencies: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -229,5 +230,7 @@ def make_axes(
         rule = f"{name} of {type(owner).__name__} must be {n_panels} matplotlib.axes.Axes or None"
         raise ValueError(f"{rule}, got {type(axes[0]).__name__} in their place.")
     if len(axes) != n_panels:
-        raise ValueError(f"{name} of {type(owner).__name__} must be {n_panels}, got {len(axes)}.")
+        raise ParameterError(
+            f"{name} of {type(owner).__name__}", f"must be {n_panels}, got {len(axes)}."
+        )
     return axes

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from skaudio._checks import ParameterError
 from skaudio.inspection._axes import COLORS, make_axes
 from skaudio.pipelines._cost import candidate_costs
 
@@ -111,7 +112,9 @@ class BudgetCurveDisplay:
         known = tuple(panel for panel in PANELS if panel in self.results)
         panels = known if against is None else _check_panels(against)
         if not set(panels) <= set(known):
-            raise ValueError(f"against of BudgetCurveDisplay must be in {known}, got {against!r}.")
+            raise ParameterError(
+                "against of BudgetCurveDisplay", f"must be in {known}, got {against!r}."
+            )
         axes = make_axes(axes, (1, len(panels)), self, (3.8 * len(panels) + 1.6, 3.6))
         for ax, panel in zip(axes, panels, strict=True):
             self._draw_panel(ax, panel)

@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import normalize
 
-from skaudio._checks import is_int
+from skaudio._checks import ParameterError, is_int
 from skaudio._label_values import plain_labels
 
 __all__ = ["cluster_report"]
@@ -89,16 +89,18 @@ def cluster_report(
     classes, counts = np.unique(labels, return_counts=True)
     smallest = counts.argmin()
     if counts[smallest] < 2:
-        raise ValueError(
-            "y of cluster_report must have at least 2 clips per class, got 1 of "
-            f"{classes.tolist()[smallest]!r}: add clips or drop the class."
+        raise ParameterError(
+            "y of cluster_report",
+            "must have at least 2 clips per class, got 1 of "
+            f"{classes.tolist()[smallest]!r}: add clips or drop the class.",
         )
     n_folds = min(MAX_FOLDS, int(counts[smallest]))
     most = len(table) - -(-len(table) // n_folds)
     if not is_int(n_neighbors, 1) or n_neighbors > most:
-        raise ValueError(
-            f"n_neighbors of cluster_report must be an int from 1 to {most}, the clips of the "
-            f"smallest of {n_folds} training parts, got {n_neighbors!r}."
+        raise ParameterError(
+            "n_neighbors of cluster_report",
+            f"must be an int from 1 to {most}, the clips of the "
+            f"smallest of {n_folds} training parts, got {n_neighbors!r}.",
         )
     table = normalize(table)
     clusters = KMeans(len(classes), n_init=10, random_state=random_state).fit_predict(table)
@@ -145,25 +147,29 @@ def check_embedding(embedding: Any, y: Any, owner: str) -> tuple[np.ndarray, np.
     """
     table, labels = np.asarray(embedding), np.asarray(plain_labels(y, f"y of {owner}"))
     if table.ndim != 2 or table.dtype.kind not in "fiu" or 0 in table.shape:
-        raise ValueError(
-            f"embedding of {owner} must be numbers of shape (n_clips, n_embedding), got "
-            f"{table.dtype} of shape {table.shape}: pass what transform of a classifier gives."
+        raise ParameterError(
+            f"embedding of {owner}",
+            f"must be numbers of shape (n_clips, n_embedding), got "
+            f"{table.dtype} of shape {table.shape}: pass what transform of a classifier gives.",
         )
     bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if len(bad):
-        raise ValueError(
-            f"embedding of {owner} must be finite, got NaN or infinity in {len(bad)} of "
-            f"{len(table)} clips, first in clip {bad[0]}: drop these clips."
+        raise ParameterError(
+            f"embedding of {owner}",
+            f"must be finite, got NaN or infinity in {len(bad)} of "
+            f"{len(table)} clips, first in clip {bad[0]}: drop these clips.",
         )
     if labels.shape != (len(table),):
-        raise ValueError(
-            f"y of {owner} must have shape ({len(table)},), one label per row of the embedding, "
-            f"got {labels.shape}."
+        raise ParameterError(
+            f"y of {owner}",
+            f"must have shape ({len(table)},), one label per row of the embedding, "
+            f"got {labels.shape}.",
         )
     classes = np.unique(labels)
     if len(classes) < 2:
-        raise ValueError(
-            f"y of {owner} must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}: "
-            "add clips of another one."
+        raise ParameterError(
+            f"y of {owner}",
+            f"must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}: "
+            "add clips of another one.",
         )
     return table.astype(np.float64, copy=False), labels

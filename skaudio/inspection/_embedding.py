@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
 
-from skaudio._checks import check_choice, need_flag
+from skaudio._checks import Choice, Flag, ParameterError
 from skaudio.inspection._axes import COLORS, make_axes
 from skaudio.inspection._cluster_report import check_embedding
 from skaudio.pipelines._steps import check_pipeline, run_transformers
@@ -124,12 +124,14 @@ class EmbeddingDisplay:
         pipe = check_pipeline(pipe, cls.__name__, network=True)
         last = pipe[-1]
         display = cls(None, y, method=method, random_state=random_state)
-        check_choice(display, "method", METHODS)  # before the network runs, which may take long
-        need_flag(per_stage, "per_stage", cls.__name__)
+        # Before the network runs, which may take long.
+        Choice(METHODS).check("method", display.method, cls.__name__)
+        Flag().check("per_stage", per_stage, cls.__name__)
         if per_stage and not hasattr(last, "transform_stages"):
-            raise ValueError(
-                f"per_stage of {cls.__name__} must be False unless the classifier has "
-                f"transform_stages, as MAST has; {type(last).__name__} has not, got {per_stage!r}."
+            raise ParameterError(
+                f"per_stage of {cls.__name__}",
+                f"must be False unless the classifier has "
+                f"transform_stages, as MAST has; {type(last).__name__} has not, got {per_stage!r}.",
             )
         features = run_transformers(pipe, X)
         transform = last.transform_stages if per_stage else last.transform
@@ -187,7 +189,7 @@ class EmbeddingDisplay:
         display : EmbeddingDisplay
             This display, with the figure as `figure_`.
         """
-        check_choice(self, "method", METHODS)
+        Choice(METHODS).check("method", self.method, type(self).__name__)
         several = _is_list_of_tables(self.embedding)
         if not hasattr(self, "points_"):
             stages = self.embedding if several else [self.embedding]
@@ -215,15 +217,16 @@ class EmbeddingDisplay:
         owner, most = type(self).__name__, len(COLORS) * len(SHAPES)
         table, labels = check_embedding(stage, self.labels, owner)
         if table.shape[1] < 2:
-            raise ValueError(
-                f"embedding of {owner} must have at least 2 columns, got {table.shape[1]}: there "
-                "is nothing to project."
+            raise ParameterError(
+                f"embedding of {owner}",
+                f"must have at least 2 columns, got {table.shape[1]}: there is nothing to project.",
             )
         n_classes = len(np.unique(labels))
         if n_classes > most:
-            raise ValueError(
-                f"y of {owner} must have at most {most} classes to be told apart, got "
-                f"{n_classes}: draw some of them."
+            raise ParameterError(
+                f"y of {owner}",
+                f"must have at most {most} classes to be told apart, got "
+                f"{n_classes}: draw some of them.",
             )
         table = normalize(table)
         if self.method == "tsne":

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._checks import is_int
+from skaudio._checks import ParameterError, is_int
 from skaudio.inspection._axes import COLORS, make_axes
 from skaudio.pipelines._meta_estimators import unwrap
 
@@ -86,7 +86,7 @@ class LearningCurveDisplay:
         several = isinstance(estimator, list | tuple)
         classifiers = [_trained(item) for item in (estimator if several else [estimator])]
         if not classifiers:
-            raise ValueError(f"estimator of {cls.__name__} must hold at least one, got [].")
+            raise ParameterError(f"estimator of {cls.__name__}", "must hold at least one, got [].")
         histories = [classifier.history_ for classifier in classifiers]
         return cls(histories, best_epochs=[_best_epoch(c) for c in classifiers]).plot(ax)
 
@@ -162,9 +162,9 @@ class LearningCurveDisplay:
         watched = valid or not any("valid_loss" in row for row in history)
         if best_epoch is not None and watched:
             if not is_int(best_epoch, 0) or best_epoch not in epochs:
-                raise ValueError(
-                    f"best_epoch of {type(self).__name__} must be one of the {len(epochs)} epochs "
-                    f"of the history, got {best_epoch!r}."
+                raise ParameterError(
+                    f"best_epoch of {type(self).__name__}",
+                    f"must be one of the {len(epochs)} epochs of the history, got {best_epoch!r}.",
                 )
             place = int(np.flatnonzero(epochs == best_epoch)[0])
             ax.plot(epochs[place], values[place], "o", color=color, markersize=6, zorder=3)
@@ -230,7 +230,8 @@ def _check_history(history: Any) -> None:
     )
     good = good and all(is_int(row["epoch"], 1) for row in history)
     if not good:
-        raise ValueError(
-            "history of LearningCurveDisplay must be a list of dicts with 'epoch' and "
-            f"'train_loss', as history_ of a classifier, got {history!r:.60}."
+        raise ParameterError(
+            "history of LearningCurveDisplay",
+            "must be a list of dicts with 'epoch' and "
+            f"'train_loss', as history_ of a classifier, got {history!r:.60}.",
         )

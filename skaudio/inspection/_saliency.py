@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skaudio._checks import abbreviate, is_int, is_real
+from skaudio._checks import Int, ParameterError, abbreviate, is_real
 from skaudio.audio._inputs import check_one_clip, is_clip
 from skaudio.inspection._axes import (
     COLORS,
@@ -160,9 +160,9 @@ class SaliencyDisplay:
         check_one_clip(path, f"path of {cls.__name__}")
         pipe = check_pipeline(pipe, cls.__name__, network=True)
         if len(pipe) == 1 and is_clip(path):
-            raise ValueError(
-                f"path of {cls.__name__} must be a spectrogram where pipe has no MelSpectrogram, "
-                f"got {abbreviate(path)}."
+            raise ParameterError(
+                f"path of {cls.__name__}",
+                f"must be a spectrogram where pipe has no MelSpectrogram, got {abbreviate(path)}.",
             )
         classifier = pipe[-1]
         _check_numbers(baseline, n_steps)
@@ -243,11 +243,10 @@ class SaliencyDisplay:
 
 
 def _check_numbers(baseline: Any, n_steps: Any) -> None:
-    if not is_int(n_steps, 1):
-        raise ValueError(f"n_steps of SaliencyDisplay must be an int >= 1, got {n_steps!r}.")
+    Int(low=1).check("n_steps", n_steps, "SaliencyDisplay")
     if baseline is not None and not is_real(baseline):
-        raise ValueError(
-            f"baseline of SaliencyDisplay must be a finite number or None, got {baseline!r}."
+        raise ParameterError(
+            "baseline of SaliencyDisplay", f"must be a finite number or None, got {baseline!r}."
         )
 
 
@@ -271,9 +270,9 @@ def _one(clip: Any) -> Any:
 def _index(classes: np.ndarray, target: Any) -> int:
     found = [n for n, name in enumerate(classes.tolist()) if np.isscalar(target) and name == target]
     if len(found) != 1:
-        raise ValueError(
-            f"target of SaliencyDisplay must be None or one of "
-            f"{abbreviate(classes.tolist())}, got {abbreviate(target)}."
+        raise ParameterError(
+            "target of SaliencyDisplay",
+            f"must be None or one of {abbreviate(classes.tolist())}, got {abbreviate(target)}.",
         )
     return found[0]
 

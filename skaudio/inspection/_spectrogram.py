@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from skaudio._checks import abbreviate, need_count
+from skaudio._checks import ParameterError, abbreviate, count_items
 from skaudio.audio._inputs import as_rows, check_one_clip, file_names, is_clip
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.inspection._axes import (
@@ -120,7 +120,9 @@ class SpectrogramDisplay:
         check_one_clip(clip, f"clip of {cls.__name__}")
         if mel is not None and not isinstance(mel, MelSpectrogram):
             got = type(mel).__name__
-            raise ValueError(f"mel of {cls.__name__} must be a MelSpectrogram or None, got {got}.")
+            raise ParameterError(
+                f"mel of {cls.__name__}", f"must be a MelSpectrogram or None, got {got}."
+            )
         mel = MelSpectrogram() if mel is None else clone(mel).set_params(in_network=False)
         images = mel.fit_transform([clip])
         images = images.reshape(1, -1, *images.shape[-2:])
@@ -160,12 +162,13 @@ class SpectrogramDisplay:
         sized = not is_clip(X) and hasattr(X, "__len__") and getattr(X, "shape", None) != ()
         if not sized or not 1 <= len(X) <= MAX_CLIPS:
             got = f"{len(X)} clips" if sized else abbreviate(X)
-            raise ValueError(
-                f"X of {cls.__name__} must be a list or array of 1 to {MAX_CLIPS} clips, got {got}."
+            raise ParameterError(
+                f"X of {cls.__name__}",
+                f"must be a list or array of 1 to {MAX_CLIPS} clips, got {got}.",
             )
-        if y is not None and need_count(y, "y", cls.__name__, what="label") != len(X):
-            raise ValueError(
-                f"y of {cls.__name__} must have one label per clip, {len(X)}, got {len(y)}."
+        if y is not None and count_items(y, "y", cls.__name__, what="label") != len(X):
+            raise ParameterError(
+                f"y of {cls.__name__}", f"must have one label per clip, {len(X)}, got {len(y)}."
             )
         pipe = check_pipeline(pipe, cls.__name__)
         images = spectrograms(pipe, X, cls.__name__)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from skaudio._checks import ParameterError
 from skaudio._warning import warn
 
 __all__ = [
@@ -159,8 +160,8 @@ def device_of(owner: Any) -> torch.device:
     try:
         return pick_device(owner.device)
     except ValueError as err:
-        raise ValueError(
-            f"device of {type(owner).__name__} must be 'auto' or a device of torch: {err}."
+        raise ParameterError(
+            f"device of {type(owner).__name__}", f"must be 'auto' or a device of torch: {err}."
         ) from err
 
 

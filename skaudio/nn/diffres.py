@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from skaudio._checks import ParameterError
 from skaudio.nn.frontend import FrontEnd, TemporalResampler
 from skaudio.nn.layers import MaskedBatchNorm, ResidualBlock
 from skaudio.nn.merging import ENERGY_FLOOR, extents, in_double, merge
@@ -72,7 +73,9 @@ def normalize_scores(
        AAAI 2024, arXiv:2210.01719.
     """
     if rule not in ("fill", "affine"):
-        raise ValueError(f"rule of normalize_scores must be 'fill' or 'affine', got {rule!r}.")
+        raise ParameterError(
+            "rule of normalize_scores", f"must be 'fill' or 'affine', got {rule!r}."
+        )
     positive = in_double(raw).clamp(min=SMALLEST_SCORE)
     if mask is not None:
         positive = positive * mask.to(positive.device)

@@ -63,48 +63,37 @@ class LogMel(FixedFrontEnd):
         floor: float | None = None,
     ) -> None:
         super().__init__()
-        self.windows = list(windows)
-        self.n_frames = n_frames
-        self.n_fft = n_fft
-        self.power = power
-        self.center = center
-        self.center_pad_mode = center_pad_mode
-        self.n_mels = n_mels
-        self.floor = dsp.LOG_FLOOR if floor is None else floor
-        self.bands: dict[str, Any] = {
-            "sample_rate": sample_rate,
-            "fmin": fmin,
-            "fmax": fmax,
-            "mel_scale": mel_scale,
-            "norm": norm,
-        }
+        hops, wins = zip(*windows, strict=True)
+        self.settings = dsp.MelSettings(
+            sample_rate=sample_rate, n_fft=n_fft, hop_length=hops,
+            win_length=None if set(wins) == {None} else tuple(win or n_fft for win in wins),
+            n_mels=n_mels, fmin=fmin, fmax=fmax, power=power, mel_scale=mel_scale, norm=norm,
+            center=center, center_pad_mode=center_pad_mode, n_frames=n_frames,
+            floor=dsp.LOG_FLOOR if floor is None else floor, owner="LogMel",
+        )  # fmt: skip
 
     def config(self) -> dict[str, Any]:
         """What the constructor needs to make this module again."""
-        names = ("windows", "n_frames", "n_fft", "n_mels", "power", "center", "center_pad_mode",
-                 "floor")  # fmt: skip
-        return {name: getattr(self, name) for name in names} | self.bands
+        return self.settings.layer()
 
     def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """Channels, mel bands and frames that waveforms (n_channels, 1, n_samples) become."""
-        n_frames = self.n_frames or dsp.count_frames(
-            shape[-1], self.n_fft, self.windows[0][0], center=self.center
-        )
-        return shape[0] * len(self.windows), self.n_mels, n_frames
+        return self.settings.image_shape(shape[-1], shape[0])  # type: ignore[return-value]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms to log-mel spectrograms; there is no penalty."""
         waves = images.flatten(0, -2)  # (batch * n_channels, n_samples)
-        side = self.n_fft // 2 if self.center else 0
-        if side and self.center_pad_mode == "reflect":
+        how = self.settings
+        side = how.n_fft // 2 if how.center else 0
+        if side and how.center_pad_mode == "reflect":
             waves = waves[:, _mirrored(waves.shape[-1], side, waves.device)]
         elif side:
             waves = pad(waves, (side, side))
-        if waves.shape[-1] < self.n_fft:
-            waves = pad(waves, (0, self.n_fft - waves.shape[-1]))
-        filters = _filters(self.n_fft, self.n_mels, tuple(self.bands.items()), waves.device)
+        if waves.shape[-1] < how.n_fft:
+            waves = pad(waves, (0, how.n_fft - waves.shape[-1]))
+        filters = _filters(how.bands, waves.device)
         n_frames = self.output_shape(tuple(images.shape[1:]))[-1]  # type: ignore[arg-type]
-        channels = [self._channel(waves, hop, win, filters, n_frames) for hop, win in self.windows]
+        channels = [self._channel(waves, hop, win, filters, n_frames) for hop, win in how.windows]
         log_mel = torch.stack(channels, dim=1)  # (batch * n_channels, n_windows, n_mels, n_frames)
         # Not by the number of clips, which exporters would take for a constant.
         log_mel = log_mel.unflatten(0, (-1, images.shape[1])).flatten(1, 2)
@@ -113,16 +102,17 @@ class LogMel(FixedFrontEnd):
     def _channel(
         self, waves: Tensor, hop: int, win: int | None, filters: Tensor, n_frames: int
     ) -> Tensor:
-        win = self.n_fft if win is None else win
+        how = self.settings
+        win = how.n_fft if win is None else win
         window = _hann(win, waves.device)
         spectrum = torch.stft(
-            waves, self.n_fft, hop, win, window, center=False, return_complex=True
+            waves, how.n_fft, hop, win, window, center=False, return_complex=True
         )  # (batch, n_bins, n_frames)
         energy = spectrum.real.square() + spectrum.imag.square()
-        if self.power != 2.0:
+        if how.power != 2.0:
             # Not zero, where the slope of a root is infinite.
-            energy = energy.clamp_min(torch.finfo(energy.dtype).tiny) ** (self.power / 2.0)
-        log_mel = (filters @ energy + self.floor).log()
+            energy = energy.clamp_min(torch.finfo(energy.dtype).tiny) ** (how.power / 2.0)
+        log_mel = (filters @ energy + how.floor).log()
         if log_mel.shape[-1] == n_frames:
             return log_mel
         return log_mel @ _resizing(log_mel.shape[-1], n_frames, waves.device)
@@ -134,11 +124,8 @@ def _constant(array: np.ndarray, device: torch.device) -> Tensor:
 
 
 @functools.lru_cache(maxsize=16)
-def _filters(
-    n_fft: int, n_mels: int, bands: tuple[tuple[str, Any], ...], device: torch.device
-) -> Tensor:
-    filters = dsp.mel_filterbank(n_fft=n_fft, n_mels=n_mels, **dict(bands))
-    return _constant(filters.astype(np.float32), device)
+def _filters(bands: tuple[Any, ...], device: torch.device) -> Tensor:
+    return _constant(dsp.filterbank_of(bands).astype(np.float32), device)
 
 
 @functools.lru_cache(maxsize=16)

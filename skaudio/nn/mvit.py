@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import interpolate
 
+from skaudio._checks import ParameterError
 from skaudio.nn.attention import NORM_EPS, Grid, PoolingAttention, as_tokens
 from skaudio.nn.layers import ImageClassifier
 
@@ -387,7 +388,9 @@ def build_mast(
     .. [1] W. Zhu, M. Omar, arXiv:2303.10757.
     """
     if size not in SIZES:
-        raise ValueError(f"size of build_mast must be one of {', '.join(SIZES)}, got {size!r}.")
+        raise ParameterError(
+            "size of build_mast", f"must be one of {', '.join(SIZES)}, got {size!r}."
+        )
     chosen = SIZES[size]
     settings = {
         "q_strides": Q_STRIDES,
@@ -445,7 +448,9 @@ def _check_strides(name: str, values: Sequence[int], allowed: Sequence[int]) -> 
     # Other strides would give the two ways through a block grids of different sizes.
     bad = [value for value in values if value not in allowed]
     if bad:
-        raise ValueError(f"{name} of MViT must be of {', '.join(map(str, allowed))}, got {bad[0]}.")
+        raise ParameterError(
+            f"{name} of MViT", f"must be of {', '.join(map(str, allowed))}, got {bad[0]}."
+        )
 
 
 def _init_linear(module: nn.Module) -> None:

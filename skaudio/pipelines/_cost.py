@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from skaudio._checks import is_int, need_count
+from skaudio._checks import Int, ParameterError, count_items
 from skaudio.audio._inputs import as_rows
 from skaudio.nn._device import limited_threads, seeded
 from skaudio.nn._differentiable import DifferentiableArray
@@ -153,10 +153,9 @@ def cost(pipe: Any, X: Any, *, n_repeats: int = 10) -> Cost:
     """
     pipe = check_pipeline(pipe, "cost", network=True)
     classifier = pipe[-1]
-    if not is_int(n_repeats, 1):
-        raise ValueError(f"n_repeats of cost must be an int >= 1, got {n_repeats!r}.")
+    Int(low=1).check("n_repeats", n_repeats, "cost")
     X = as_rows(X)
-    need_count(X, "X", "cost")
+    count_items(X, "X", "cost")
     prepare = uncached_transform(pipe)
     runs = [(n % len(X)) for n in range(n_repeats + 1)]
     clips = {n: X[n : n + 1] for n in set(runs)}
@@ -275,9 +274,10 @@ def candidate_costs(
         if count_macs:
             row["macs"] = macs_of(pipe, X, len(search.classes_))
     if not rows:
-        raise ValueError(
-            "search of BudgetCurveDisplay must have candidates with a score and a parameter that "
-            f"ends in '__budget', got {table['params']}."
+        raise ParameterError(
+            "search of BudgetCurveDisplay",
+            "must have candidates with a score and a parameter that "
+            f"ends in '__budget', got {table['params']}.",
         )
     names = list(next(iter(rows.values())))
     kinds = dict.fromkeys(("budget", "hop_length", "sample_rate"), object)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skaudio._checks import is_real, need_flag
+from skaudio._checks import Flag, ParameterError, is_real
 from skaudio._files import atomic_file
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def write_audacity_labels(
     <BLANKLINE>
     """
     owner = "write_audacity_labels"
-    need_flag(with_probability, "with_probability", owner)
+    Flag().check("with_probability", with_probability, owner)
     _recording_of(events, owner)
     lines = []
     for start, end, name, probability in _rows(events):
@@ -207,7 +207,7 @@ def write_raven_table(
     _check_number(fmin, f"fmin of {owner}")
     _check_number(fmax, f"fmax of {owner}")
     if fmin >= fmax:
-        raise ValueError(f"fmin of {owner} must be below fmax={fmax!r}, got {fmin!r}.")
+        raise ParameterError(f"fmin of {owner}", f"must be below fmax={fmax!r}, got {fmin!r}.")
     place = () if recording is None else ("Begin Path", "File Offset (s)")
     lines: list[tuple[str, ...]] = [(*RAVEN_COLUMNS, *place, "Class", "Score")]
     band = (f"{fmin:.1f}", f"{fmax:.1f}")
@@ -232,8 +232,8 @@ def _above(table: DataFrame, threshold: Any, owner: str) -> np.ndarray:
     classes = table["class"].unique().tolist()
     unknown = [name for name in threshold if name not in classes]
     if unknown and classes:
-        raise ValueError(
-            f"threshold of {owner} must name classes of the table, {classes}, got {unknown}."
+        raise ParameterError(
+            f"threshold of {owner}", f"must name classes of the table, {classes}, got {unknown}."
         )
     return probability >= [threshold.get(name, math.inf) for name in table["class"].tolist()]
 
@@ -251,16 +251,18 @@ def _codes(values: Any) -> np.ndarray:
 def _check_columns(table: Any, owner: str, name: str) -> list[str]:
     columns = list(getattr(table, "columns", []))
     if not set(COLUMNS) <= set(columns):
-        raise ValueError(
-            f"{name} of {owner} must be a DataFrame with columns {', '.join(COLUMNS)}, got "
-            f"{type(table).__name__} with {columns}."
+        raise ParameterError(
+            f"{name} of {owner}",
+            f"must be a DataFrame with columns {', '.join(COLUMNS)}, got "
+            f"{type(table).__name__} with {columns}.",
         )
     for column in ("start", "end", "probability"):
         values = table[column].to_numpy()
         if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
-            raise ValueError(
-                f"{name} of {owner} must hold finite numbers as {column!r}, got {values.dtype} "
-                f"values such as {values[:3].tolist()}."
+            raise ParameterError(
+                f"{name} of {owner}",
+                f"must hold finite numbers as {column!r}, got {values.dtype} "
+                f"values such as {values[:3].tolist()}.",
             )
     return ["path"] * ("path" in columns) + list(COLUMNS)
 
@@ -268,7 +270,7 @@ def _check_columns(table: Any, owner: str, name: str) -> list[str]:
 def _check_number(value: Any, label: str, *, high: float = math.inf) -> None:
     if not is_real(value) or not 0 <= float(value) <= high:
         rule = "a number >= 0" if high == math.inf else f"a number in [0, {high:g}]"
-        raise ValueError(f"{label} must be {rule}, got {value!r}.")
+        raise ParameterError(label, f"must be {rule}, got {value!r}.")
 
 
 def _recording_of(events: Any, owner: str) -> str | None:
@@ -277,9 +279,10 @@ def _recording_of(events: Any, owner: str) -> str | None:
         return None
     names = events["path"].unique().tolist()
     if len(names) > 1:
-        raise ValueError(
-            f"events of {owner} must be of one recording, got {len(names)}: write a file for each, "
-            "for name, part in events.groupby('path')."
+        raise ParameterError(
+            f"events of {owner}",
+            f"must be of one recording, got {len(names)}: write a file for each, "
+            "for name, part in events.groupby('path').",
         )
     return names[0] if names else None
 

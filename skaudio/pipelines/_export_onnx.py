@@ -20,10 +20,11 @@ from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from skaudio._checks import ParameterError
 from skaudio._files import atomic_file
 from skaudio.features._base import FrontEndTransformer
 from skaudio.features._diffres_resampler import DiffResResampler
-from skaudio.features._mel_settings import floor_of, image_shape, layer_settings
+from skaudio.features._mel_settings import channels_of, settings_of
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.nn._device import limited_threads
 from skaudio.nn._differentiable import DifferentiableArray
@@ -152,19 +153,21 @@ def _network(
 ) -> tuple[_Exported, tuple[int, ...]]:
     """The network on the CPU, in evaluation mode, and the shape of a clip that enters it."""
     classifier = copy.deepcopy(pipe[-1]).set_params(compile=False, device="cpu")
-    shape = classifier.input_shape_ if mel is None else image_shape(mel)
+    shape = classifier.input_shape_
+    if mel is not None:
+        shape = settings_of(mel).image_shape(mel.n_samples_, channels_of(mel))
     chain, last = _modules(pipe, mel, shape)
     try:
         _, own = classifier._check_X(last)
     except ValueError as err:
-        raise ValueError(
-            f"pipe of export_onnx must be as it was fitted: {err} Fit it again."
+        raise ParameterError(
+            "pipe of export_onnx", f"must be as it was fitted: {err} Fit it again."
         ) from err
     # What the classifier has trained stands for the last modules, with their settings of now.
     parts = [*chain[: len(chain) - len(own)], *own.parts()]
     parts = parts[len(FrontEndChain(parts).waveform_parts()) :]
     if from_waveform:
-        parts = [LogMel(**layer_settings(mel)), *parts]
+        parts = [LogMel(**settings_of(mel).layer()), *parts]
         shape = (*_channels(mel), mel.n_samples_)  # type: ignore[union-attr]
     elif mel is None and shape[0] == 1:
         shape = shape[1:]
@@ -265,7 +268,7 @@ def _metadata(classifier: Any, mel: MelSpectrogram | None) -> dict[str, Any]:
         "classes": classifier.label_names_.tolist(),
         "activation": classifier._labels.activation,
         "mel": arguments,
-        "log_floor": None if mel is None else floor_of(mel),
+        "log_floor": None if mel is None else settings_of(mel).floor,
         "version": version("skaudio"),
     }
 
@@ -277,15 +280,16 @@ def _check_steps(pipe: Pipeline, from_waveform: bool) -> MelSpectrogram | None:
     kinds = DiffResResampler if mel is None else DiffResResampler | FrontEndTransformer
     for step in steps if mel is None else steps[1:]:
         if not isinstance(step, kinds):
-            raise ValueError(
-                "pipe of export_onnx must have no steps but MelSpectrogram, others of skaudio "
+            raise ParameterError(
+                "pipe of export_onnx",
+                "must have no steps but MelSpectrogram, others of skaudio "
                 f"behind it, and a classifier of skaudio, got {type(step).__name__}, whose work "
-                "would be missing in the file."
+                "would be missing in the file.",
             )
     if from_waveform and mel is None:
-        raise ValueError(
-            "pipe of export_onnx must begin with MelSpectrogram for from_waveform=True, got "
-            f"{type(pipe[0]).__name__}."
+        raise ParameterError(
+            "pipe of export_onnx",
+            f"must begin with MelSpectrogram for from_waveform=True, got {type(pipe[0]).__name__}.",
         )
     return mel
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from skaudio._checks import abbreviate, is_real, need_choice, need_int, need_verbose
+from skaudio._checks import Either, Int, ParameterError, Real, Verbose, abbreviate, is_real
 from skaudio._optional import import_pandas, progress_bar
 from skaudio._warning import warn
 from skaudio.audio._inputs import Clip, as_clip, as_clips, is_clip
@@ -19,8 +19,8 @@ from skaudio.audio._limits import AudioLimits, as_limits
 from skaudio.audio._reading import (
     AudioError,
     AudioWarning,
-    probe_channels,
-    probe_length,
+    channels_of,
+    length_of,
     read_stream,
 )
 from skaudio.features._extraction import other_count
@@ -141,11 +141,10 @@ def predict_windows(
     mel = _check_pipe(pipe)
     recordings = _check_recordings(path)
     length, step = _check_times(window, hop, mel)
-    if not is_real(min_last) or not 0 <= min_last <= 1:
-        raise ValueError(f"min_last of {OWNER} must be a number in [0, 1], got {min_last!r}.")
-    need_int(batch_size, "batch_size", OWNER, low=1, high=sys.maxsize)
-    need_choice(on_error, "on_error", OWNER, ("raise", "warn"))
-    need_verbose(verbose, OWNER)
+    Real(low=0, high=1).check("min_last", min_last, OWNER)
+    Int(low=1, high=sys.maxsize).check("batch_size", batch_size, OWNER)
+    Either("raise", "warn").check("on_error", on_error, OWNER)
+    Verbose().check("verbose", verbose, OWNER)
     limits = as_limits(mel.limits, "MelSpectrogram")
     lengths, failures = _probe(recordings, mel, limits)
     if failures and on_error == "raise":
@@ -179,13 +178,13 @@ def _check_pipe(pipe: Pipeline) -> MelSpectrogram:
     """The first step of a pipeline that can do this."""
     mel, last = pipe[0], pipe[-1]
     if not isinstance(mel, MelSpectrogram):
-        raise ValueError(
-            f"pipe of {OWNER} must start with a MelSpectrogram, got {type(mel).__name__}."
+        raise ParameterError(
+            f"pipe of {OWNER}", f"must start with a MelSpectrogram, got {type(mel).__name__}."
         )
     if not hasattr(last, "predict_proba"):
-        raise ValueError(
-            f"pipe of {OWNER} must end with a classifier that has predict_proba, got "
-            f"{type(last).__name__}."
+        raise ParameterError(
+            f"pipe of {OWNER}",
+            f"must end with a classifier that has predict_proba, got {type(last).__name__}.",
         )
     return mel
 
@@ -195,9 +194,10 @@ def _check_recordings(path: Any) -> list[Clip]:
         return [as_clip(path, "path", OWNER)]
     clips = None if isinstance(path, list) and not path else as_clips(path, OWNER, name="path")
     if clips is None or isinstance(clips[0], np.ndarray):
-        raise ValueError(
-            f"path of {OWNER} must be a str or PathLike, the content of a file, a pair (array, "
-            f"rate), or a list of at least one of them, got {abbreviate(path)}."
+        raise ParameterError(
+            f"path of {OWNER}",
+            f"must be a str or PathLike, the content of a file, a pair (array, "
+            f"rate), or a list of at least one of them, got {abbreviate(path)}.",
         )
     return clips
 
@@ -208,15 +208,17 @@ def _check_times(window: Any, hop: Any, mel: MelSpectrogram) -> tuple[int, float
     window = longest if window is None else window
     length = round(window * mel.sample_rate) if is_real(window) else 0
     if not 1 <= length <= mel.n_samples_:
-        raise ValueError(
-            f"window of {OWNER} must be a number of seconds, > 0 and at most {longest:g}, the "
-            f"length of the clips that pipe takes (it would cut off the rest), got {window!r}."
+        raise ParameterError(
+            f"window of {OWNER}",
+            f"must be a number of seconds, > 0 and at most {longest:g}, the "
+            f"length of the clips that pipe takes (it would cut off the rest), got {window!r}.",
         )
     hop = window if hop is None else hop
     if not is_real(hop) or hop * mel.sample_rate < 1:
-        raise ValueError(
-            f"hop of {OWNER} must be a number of seconds, at least one sample "
-            f"(1 / {mel.sample_rate}), or None, got {hop!r}."
+        raise ParameterError(
+            f"hop of {OWNER}",
+            f"must be a number of seconds, at least one sample "
+            f"(1 / {mel.sample_rate}), or None, got {hop!r}.",
         )
     return length, float(hop) * mel.sample_rate
 
@@ -228,8 +230,8 @@ def _probe(
     lengths, failures = [], []
     for clip in clips:
         try:
-            lengths.append((clip, probe_length(clip, sample_rate=mel.sample_rate, limits=limits)))
-            n_channels = probe_channels(clip, limits=limits) if mel.channel == "all" else None
+            lengths.append((clip, length_of(clip, mel.sample_rate, limits)))
+            n_channels = channels_of(clip, limits) if mel.channel == "all" else None
             if n_channels is not None and n_channels != mel.n_channels_:
                 lengths.pop()
                 failures.append((clip.name, other_count(n_channels, mel.n_channels_)))
@@ -250,10 +252,11 @@ def _predictor(pipe: Pipeline) -> Callable[[list[np.ndarray]], np.ndarray]:
     def predict(waves: list[np.ndarray]) -> np.ndarray:
         proba = pipe[-1].predict_proba(transform(waves))
         if np.shape(proba) != (len(waves), n_classes):
-            raise ValueError(
-                f"pipe of {OWNER} must give one probability per clip and class, "
+            raise ParameterError(
+                f"pipe of {OWNER}",
+                f"must give one probability per clip and class, "
                 f"{(len(waves), n_classes)}, got {type(proba).__name__} of shape "
-                f"{np.shape(proba)} from {type(pipe[-1]).__name__}."
+                f"{np.shape(proba)} from {type(pipe[-1]).__name__}.",
             )
         return np.asarray(proba)
 

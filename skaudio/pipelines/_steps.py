@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skaudio._checks import ParameterError
 from skaudio.classifiers._base import SpectrogramClassifier
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.nn._device import limited_threads
@@ -71,14 +72,15 @@ def trained_resampler(pipe: Any, X: Any, owner: str) -> tuple[np.ndarray, FrontE
     found = [n for n, module in enumerate(chain) if isinstance(module, TemporalResampler)]
     if not found:
         steps = ", ".join(type(step).__name__ for _, step in pipe.steps)
-        raise ValueError(f"pipe of {owner} must have a DiffResResampler step, got {steps}.")
+        raise ParameterError(f"pipe of {owner}", f"must have a DiffResResampler step, got {steps}.")
     with limited_threads(1):
         chain = copy.deepcopy(chain).cpu().eval()
     resampler = chain[found[0]]
     if not isinstance(resampler, DiffRes):
-        raise ValueError(
-            f"pipe of {owner} must have a DiffResResampler with method='diffres', got "
-            f"{type(resampler).__name__}, to which all frames matter alike."
+        raise ParameterError(
+            f"pipe of {owner}",
+            f"must have a DiffResResampler with method='diffres', got "
+            f"{type(resampler).__name__}, to which all frames matter alike.",
         )
     return images, FrontEndChain(chain[: found[0]]), resampler
 
@@ -164,9 +166,9 @@ def spectrograms(pipe: Any, X: Any, owner: str) -> np.ndarray:
     images = first_images(pipe, X)
     if images is None:
         names = ", ".join(type(step).__name__ for _, step in pipe.steps)
-        raise ValueError(
-            f"pipe of {owner} must have a step that makes spectrograms, such as MelSpectrogram, "
-            f"got {names}."
+        raise ParameterError(
+            f"pipe of {owner}",
+            f"must have a step that makes spectrograms, such as MelSpectrogram, got {names}.",
         )
     return images
 
@@ -211,9 +213,10 @@ def check_pipeline(pipe: Any, owner: str, *, network: bool = False) -> Pipeline:
         check_is_fitted(pipe)
     found = unwrap(pipe, f"pipe of {owner}")
     if not isinstance(found, Pipeline):
-        raise ValueError(
-            f"pipe of {owner} must be a scikit-learn Pipeline, or a search over one, got "
-            f"{type(found).__name__}{_way_out(found, network)}."
+        raise ParameterError(
+            f"pipe of {owner}",
+            f"must be a scikit-learn Pipeline, or a search over one, got "
+            f"{type(found).__name__}{_way_out(found, network)}.",
         )
     if network:
         check_classifier(found, owner)
@@ -237,9 +240,10 @@ def check_classifier(pipe: Pipeline, owner: str) -> None:
         return
     networks = [n for n, one in held_estimators(pipe[-1]) if isinstance(one, SpectrogramClassifier)]
     hint = f": pass make_pipeline(*pipe[:-1], pipe[-1].{networks[0]})" if networks else ""
-    raise ValueError(
-        f"pipe of {owner} must end with a classifier of skaudio, such as PretrainedCNN, got "
-        f"{type(pipe[-1]).__name__}{hint}."
+    raise ParameterError(
+        f"pipe of {owner}",
+        f"must end with a classifier of skaudio, such as PretrainedCNN, got "
+        f"{type(pipe[-1]).__name__}{hint}.",
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from skaudio._checks import check_real
+from skaudio._checks import ParameterError, Real, check_parameters
 from skaudio.nn.augment import (
     add_noise,
     change_gain,
@@ -88,6 +88,14 @@ class Augmentation(BaseEstimator):
 
     __module__ = "skaudio"
 
+    _rules = {
+        "time_shift": Real(low=0, high=1),
+        "gain_db": Real(low=0, limit=MAX_DB),
+        "mixup": Real(low=0),
+        "time_mask": Real(low=0, high=1),
+        "freq_mask": Real(low=0, high=1),
+    }
+
     def __init__(
         self,
         *,
@@ -120,13 +128,10 @@ class Augmentation(BaseEstimator):
         ValueError
             If one is out of range; names rule and value.
         """
-        for name in ("time_shift", "time_mask", "freq_mask"):
-            check_real(self, name, low=0, high=1)
-        check_real(self, "gain_db", low=0, limit=MAX_DB)
-        check_real(self, "mixup", low=0)
+        check_parameters(self)
         if self.custom is not None and not callable(self.custom):
-            raise ValueError(
-                f"custom of Augmentation must be a callable or None, got {self.custom!r}."
+            raise ParameterError(
+                "custom of Augmentation", f"must be a callable or None, got {self.custom!r}."
             )
         ratios = self.noise_snr_db
         if ratios is None:
@@ -137,14 +142,14 @@ class Augmentation(BaseEstimator):
         except (TypeError, ValueError, OverflowError):
             good = False
         if good and not -MAX_DB <= low <= high <= MAX_DB:
-            raise ValueError(
-                f"noise_snr_db of Augmentation must lie in [{-MAX_DB:g}, {MAX_DB:g}], got "
-                f"{ratios!r}."
+            raise ParameterError(
+                "noise_snr_db of Augmentation",
+                f"must lie in [{-MAX_DB:g}, {MAX_DB:g}], got {ratios!r}.",
             )
         if not good:
-            raise ValueError(
-                "noise_snr_db of Augmentation must be two finite numbers, the lower one first, or "
-                f"None, got {ratios!r}."
+            raise ParameterError(
+                "noise_snr_db of Augmentation",
+                f"must be two finite numbers, the lower one first, or None, got {ratios!r}.",
             )
 
 
@@ -168,9 +173,9 @@ def as_augmentation(owner: Any) -> Augmentation:
     if callable(augment) and not isinstance(augment, type):
         return Augmentation(custom=augment)
     names = "".join(f"{name!r}, " for name in owner._augmentations)
-    raise ValueError(
-        f"augment of {type(owner).__name__} must be {names}an Augmentation, a callable or None, "
-        f"got {augment!r}."
+    raise ParameterError(
+        f"augment of {type(owner).__name__}",
+        f"must be {names}an Augmentation, a callable or None, got {augment!r}.",
     )
 
 
@@ -225,9 +230,10 @@ def _call(custom: Any, x: Tensor) -> Tensor:
         got = type(changed).__name__
         if isinstance(changed, Tensor):
             got = f"{tuple(changed.shape)} of {changed.dtype}"
-        raise ValueError(
-            "custom of Augmentation must give a torch.Tensor of shape "
+        raise ParameterError(
+            "custom of Augmentation",
+            "must give a torch.Tensor of shape "
             f"{tuple(clips.shape)} of {clips.dtype}, as it was given, got {got}; so must a "
-            "callable augment."
+            "callable augment.",
         )
     return changed.reshape(x.shape)

@@ -19,6 +19,7 @@ from skorch.callbacks import (
 )
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from skaudio._checks import ParameterError
 from skaudio.classifiers.training._state import FinishedEpoch
 from skaudio.classifiers.training._task import TrainingTask
 from skaudio.nn.pretraining import Schedule
@@ -230,18 +231,20 @@ def check_callbacks(owner: Any) -> None:
     if given is None:
         return
     if not isinstance(given, list | tuple) or not all(isinstance(c, Callback) for c in given):
-        raise ValueError(
-            f"callbacks of {type(owner).__name__} must be a list of skorch.callbacks.Callback "
-            f"objects or None, got {given!r}: those of scikit-learn go through set_callbacks."
+        raise ParameterError(
+            f"callbacks of {type(owner).__name__}",
+            f"must be a list of skorch.callbacks.Callback "
+            f"objects or None, got {given!r}: those of scikit-learn go through set_callbacks.",
         )
     for callback in given:
         by_epoch = isinstance(callback, EpochScoring)
         alone = by_epoch and callable(callback.scoring) and not callback.use_caching
         if isinstance(callback, BatchScoring) or (by_epoch and not alone):
-            raise ValueError(
-                f"callbacks of {type(owner).__name__} must not score targets, which are "
+            raise ParameterError(
+                f"callbacks of {type(owner).__name__}",
+                f"must not score targets, which are "
                 f"probabilities and weights here, got {type(callback).__name__}: take "
-                "scikit-learn's ScoringMonitor through set_callbacks, or X_val and history_."
+                "scikit-learn's ScoringMonitor through set_callbacks, or X_val and history_.",
             )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import xxhash
 
-from skaudio._checks import check_int, is_int
+from skaudio._checks import ParameterError, is_int
 from skaudio._files import atomic_file, check_folder
 from skaudio._optional import print_line
 from skaudio._warning import warn
@@ -143,22 +143,23 @@ class Checkpoint:
 
 
 def check_checkpoints(owner: Any) -> None:
-    """Check `checkpoint_dir` and `checkpoint_every` of `owner`, and what they ask of others."""
-    check_int(owner, "checkpoint_every", low=1)
+    """Check `checkpoint_dir` of `owner`, and what it asks of other parameters."""
     if owner.checkpoint_dir is None:
         return
     name = type(owner).__name__
     check_folder(owner.checkpoint_dir, f"checkpoint_dir of {name}")
     if not is_int(owner.random_state, 0):
-        raise ValueError(
-            f"random_state of {name} must be an int where checkpoint_dir is set, got "
-            f"{owner.random_state!r}: only the same seed makes the same fit again."
+        raise ParameterError(
+            f"random_state of {name}",
+            f"must be an int where checkpoint_dir is set, got "
+            f"{owner.random_state!r}: only the same seed makes the same fit again.",
         )
     if owner.callbacks:
-        raise ValueError(
-            f"callbacks of {name} must be None where checkpoint_dir is set, got "
+        raise ParameterError(
+            f"callbacks of {name}",
+            f"must be None where checkpoint_dir is set, got "
             f"{owner.callbacks!r}: a file cannot hold their state. Those of scikit-learn, through "
-            "set_callbacks, hear of the epochs that are still to come."
+            "set_callbacks, hear of the epochs that are still to come.",
         )
 
 

@@ -16,6 +16,7 @@ from skorch.helper import predefined_split
 from skorch.utils import TeeGenerator
 from torch import nn
 
+from skaudio._checks import ParameterError
 from skaudio._optional import print_line
 from skaudio.classifiers.training._augmentation import Augmenter
 from skaudio.classifiers.training._callbacks import (
@@ -242,9 +243,10 @@ def compile_errors(owner: Any) -> Iterator[None]:
         if not isinstance(err, TorchDynamoException):
             raise
         name, reason = type(owner).__name__, " ".join(str(err).split("\n\n")[0].split())
-        raise ValueError(
-            f"compile of {name} must be False where torch.compile fails: {reason}. Call "
-            f"set_params(compile=False); a fitted {name} needs no new fit for that."
+        raise ParameterError(
+            f"compile of {name}",
+            f"must be False where torch.compile fails: {reason}. Call "
+            f"set_params(compile=False); a fitted {name} needs no new fit for that.",
         ) from err
 
 

@@ -11,7 +11,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
-from skaudio._checks import abbreviate
+from skaudio._checks import ParameterError, abbreviate
 from skaudio._label_values import entries_of, is_missing
 
 __all__ = ["clip_weights", "label_weights", "validation_weights"]
@@ -44,9 +44,10 @@ def clip_weights(owner: Any, y: np.ndarray, classes: np.ndarray, sample_weight: 
     weights = check_sample_weight(sample_weight, len(y), owner)
     weights = weights * _class_weights(owner, y, classes)[np.searchsorted(classes, y)]
     if not weights.any():
-        raise ValueError(
-            f"class_weight of {type(owner).__name__} must leave a weight above 0 to at least one "
-            f"clip, got {abbreviate(owner.class_weight)}."
+        raise ParameterError(
+            f"class_weight of {type(owner).__name__}",
+            f"must leave a weight above 0 to at least one "
+            f"clip, got {abbreviate(owner.class_weight)}.",
         )
     return (weights / weights.mean()).astype(np.float32)
 
@@ -105,9 +106,9 @@ def label_weights(owner: Any, y: np.ndarray, names: np.ndarray) -> tuple[Tensor,
     else:
         given = {} if given is None else given
         if not set(given) <= set(names.tolist()):
-            raise ValueError(
-                f"class_weight of {type(owner).__name__} must name labels of y, "
-                f"{abbreviate(names.tolist())}, got {abbreviate(given)}."
+            raise ParameterError(
+                f"class_weight of {type(owner).__name__}",
+                f"must name labels of y, {abbreviate(names.tolist())}, got {abbreviate(given)}.",
             )
         present, absent = [given.get(name, 1.0) for name in names.tolist()], np.ones(len(names))
     return tuple(torch.from_numpy(np.array(w, dtype=np.float32)) for w in (present, absent))  # type: ignore[return-value]
@@ -119,9 +120,9 @@ def _check_class_weight(owner: Any) -> dict[Any, float] | str | None:
     balanced = isinstance(given, str) and given == "balanced"
     numbers = all(isinstance(value, Real) and 0 <= float(value) < math.inf for value in values)
     if not numbers or not (balanced or given is None or isinstance(given, dict)):
-        raise ValueError(
-            f"class_weight of {type(owner).__name__} must be a dict of finite numbers >= 0, "
-            f"'balanced' or None, got {abbreviate(given)}."
+        raise ParameterError(
+            f"class_weight of {type(owner).__name__}",
+            f"must be a dict of finite numbers >= 0, 'balanced' or None, got {abbreviate(given)}.",
         )
     return given
 
@@ -131,9 +132,9 @@ def _class_weights(owner: Any, y: np.ndarray, classes: np.ndarray) -> np.ndarray
     try:
         return compute_class_weight(given, classes=classes, y=y)
     except ValueError as err:
-        raise ValueError(
-            f"class_weight of {type(owner).__name__} must name classes of y, "
-            f"{abbreviate(classes.tolist())}, got {abbreviate(given)}."
+        raise ParameterError(
+            f"class_weight of {type(owner).__name__}",
+            f"must name classes of y, {abbreviate(classes.tolist())}, got {abbreviate(given)}.",
         ) from err
 
 
@@ -189,15 +190,16 @@ def check_groups(groups: Any, n_clips: int, owner: object) -> np.ndarray | None:
     if entries is None:
         entries = np.asarray(groups).tolist()
     if np.shape(entries) != (n_clips,):
-        raise ValueError(
-            f"groups of {type(owner).__name__} must have shape ({n_clips},), got "
-            f"{np.shape(entries)}."
+        raise ParameterError(
+            f"groups of {type(owner).__name__}",
+            f"must have shape ({n_clips},), got {np.shape(entries)}.",
         )
     missing = sum(map(is_missing, entries))
     if missing:
-        raise ValueError(
-            f"groups of {type(owner).__name__} must name a group for every clip, got none for "
-            f"{missing}: give such clips groups of their own."
+        raise ParameterError(
+            f"groups of {type(owner).__name__}",
+            f"must name a group for every clip, got none for "
+            f"{missing}: give such clips groups of their own.",
         )
     codes = {group: code for code, group in enumerate(dict.fromkeys(entries))}
     return np.array([codes[group] for group in entries])

@@ -14,7 +14,7 @@ from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
 
-from skaudio._checks import abbreviate
+from skaudio._checks import ParameterError, abbreviate
 from skaudio._warning import warn
 
 __all__ = ["Evaluation", "check_targets", "evaluate", "join_names", "take"]
@@ -99,16 +99,18 @@ def check_targets(y: Any, n_clips: int) -> tuple[np.ndarray, list[str] | None]:
     names = None if columns is None else [str(name) for name in columns]
     targets = np.asarray(y)
     if targets.ndim == 0:
-        raise ValueError(
-            f"y of report must have one entry per clip of X, {n_clips}, got {abbreviate(y)}."
+        raise ParameterError(
+            "y of report", f"must have one entry per clip of X, {n_clips}, got {abbreviate(y)}."
         )
     if len(targets) != n_clips:
-        raise ValueError(
-            f"y of report must have one entry per clip of X, {n_clips}, got {len(targets)}."
+        raise ParameterError(
+            "y of report", f"must have one entry per clip of X, {n_clips}, got {len(targets)}."
         )
     kind = type_of_target(targets, input_name="y")
     if kind not in ("binary", "multiclass", "multilabel-indicator"):
-        raise ValueError(f"y of report must be labels or an indicator matrix, got {kind} values.")
+        raise ParameterError(
+            "y of report", f"must be labels or an indicator matrix, got {kind} values."
+        )
     return (targets if kind.startswith("multilabel") else targets.ravel()), names
 
 
@@ -128,12 +130,12 @@ def _splits(cv: Any, X: Any, targets: np.ndarray) -> list[tuple[np.ndarray, np.n
         folds = check_cv(cv, targets, classifier=True).split(X, targets)
         splits = [(rows[np.asarray(train)], rows[np.asarray(test)]) for train, test in folds]
     except (TypeError, ValueError, IndexError, OverflowError) as err:
-        raise ValueError(
-            f"cv of report must be an int, splitter or iterable of splits, got "
-            f"{abbreviate(cv)}: {err}."
+        raise ParameterError(
+            "cv of report",
+            f"must be an int, splitter or iterable of splits, got {abbreviate(cv)}: {err}.",
         ) from err
     if not splits or any(train.ndim != 1 or test.ndim != 1 for train, test in splits):
-        raise ValueError(f"cv of report must give at least one split, got {abbreviate(cv)}.")
+        raise ParameterError("cv of report", f"must give at least one split, got {abbreviate(cv)}.")
     return splits
 
 
@@ -206,9 +208,10 @@ def _unknown_labels(pipe: Pipeline, targets: np.ndarray) -> list[str]:
     known, given = np.unique(pipe.classes_).tolist(), np.unique(targets).tolist()
     unknown = [label for label in given if label not in known]
     if len(unknown) == len(given):
-        raise ValueError(
-            f"y of report must have labels that the model knows, {join_names(known)}, got "
-            f"{join_names(unknown)}."
+        raise ParameterError(
+            "y of report",
+            f"must have labels that the model knows, {join_names(known)}, got "
+            f"{join_names(unknown)}.",
         )
     if unknown:
         warn(

@@ -12,7 +12,16 @@ from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._checks import abbreviate, expand_home, is_int, is_path, need_count, need_flag, reject
+from skaudio._checks import (
+    Flag,
+    Int,
+    ParameterError,
+    abbreviate,
+    count_items,
+    expand_home,
+    is_path,
+    reject,
+)
 from skaudio._files import atomic_file
 from skaudio._label_values import plain_labels
 from skaudio.audio._inputs import as_clips, as_rows, is_clip
@@ -125,15 +134,14 @@ def report(
     """
     target = _check_target(path)
     search, pipe = _check_estimator(estimator, fitted=cv is None)
-    if not is_int(n_mistakes, 0):
-        raise ValueError(f"n_mistakes of report must be an int >= 0, got {n_mistakes!r}.")
+    Int(low=0).check("n_mistakes", n_mistakes, "report")
     if is_clip(X):
         as_clips(X, "report")  # says what to pass instead of a single clip
     X = as_rows(X)
-    need_flag(held_out, "held_out", "report")
+    Flag().check("held_out", held_out, "report")
     if not isinstance(title, str):
         raise reject("title", "report", "a str", title)
-    n_clips = need_count(X, "X", "report")
+    n_clips = count_items(X, "X", "report")
     _check_matplotlib()
     targets, names = check_targets(plain_labels(y, "y of report"), n_clips)
     evaluation = evaluate(pipe, X, targets, names, cv)
@@ -161,7 +169,7 @@ def _check_estimator(estimator: Any, *, fitted: bool) -> tuple[Any, Pipeline]:
     """The search, if it is one, and the pipeline to report on."""
     if not hasattr(estimator, "__sklearn_tags__") or not is_classifier(estimator):
         name = type(estimator).__name__
-        raise ValueError(f"estimator of report must be a classifier, got {name}.")
+        raise ParameterError("estimator of report", f"must be a classifier, got {name}.")
     search = estimator if is_search(estimator) else None
     estimator = threshold_last(best_estimator(estimator, "estimator of report"))
     if fitted:
@@ -171,13 +179,15 @@ def _check_estimator(estimator: Any, *, fitted: bool) -> tuple[Any, Pipeline]:
 
 def _check_target(path: Any) -> Path:
     if not is_path(path):
-        raise ValueError(f"path of report must be a str or PathLike, got {abbreviate(path)}.")
+        raise ParameterError(
+            "path of report", f"must be a str or PathLike, got {abbreviate(path)}."
+        )
     target = Path(expand_home(path))
     folder = target.parent
     if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise ValueError(
-            f"path of report must be a file in a folder that can be written to, got "
-            f"{abbreviate(path)}."
+        raise ParameterError(
+            "path of report",
+            f"must be a file in a folder that can be written to, got {abbreviate(path)}.",
         )
     return target
 

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 from sklearn.pipeline import Pipeline
 
-from skaudio._checks import is_int
+from skaudio._checks import Int, ParameterError
 from skaudio.audio._decoding import resample
 from skaudio.audio._inputs import as_clips, file_names
 from skaudio.audio._reading import AudioError, load_clip
@@ -117,13 +117,13 @@ def encode_clip(wave: np.ndarray, *, sample_rate: int) -> bytes:
     >>> encode_clip(np.zeros(800), sample_rate=8000)[:4]
     b'fLaC'
     """
-    if not is_int(sample_rate, 1):
-        raise ValueError(f"sample_rate of encode_clip must be an int >= 1, got {sample_rate!r}.")
+    Int(low=1).check("sample_rate", sample_rate, "encode_clip")
     wave = np.asarray(wave)
     if wave.ndim not in (1, 2) or (wave.ndim == 2 and not 1 <= len(wave) <= MAX_FLAC_CHANNELS):
-        raise ValueError(
-            "wave of encode_clip must have shape (n_samples,) or (n_channels, n_samples) with at "
-            f"most {MAX_FLAC_CHANNELS} channels, got {wave.shape}."
+        raise ParameterError(
+            "wave of encode_clip",
+            "must have shape (n_samples,) or (n_channels, n_samples) with at "
+            f"most {MAX_FLAC_CHANNELS} channels, got {wave.shape}.",
         )
     wave = check_waveform(wave, "wave of encode_clip")
     rate = int(np.clip(sample_rate, MIN_PLAYER_RATE, MAX_PLAYER_RATE))
