@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -687,7 +688,7 @@ def _check_sizes(values: dict[str, Any], owner: str) -> None:
     for name, most in LIMITS.items():
         value = values.get(name)
         numbers = value if isinstance(value, list | tuple) else [0 if value is None else value]
-        if not all(isinstance(n, int | float) and abs(n) <= most for n in numbers):
+        if not all(isinstance(n, Real) and abs(float(n)) <= most for n in numbers):
             raise ValueError(
                 f"{name} of {owner} must be at most {most} in a model file, got {value!r}"
             )

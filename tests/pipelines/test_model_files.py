@@ -263,6 +263,15 @@ def test_the_number_of_threads_is_kept_with_its_bits(clips, tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(clips[0]), model.predict_proba(clips[0]))
 
 
+def test_parameters_may_be_numbers_of_numpy(clips, tmp_path):
+    mel = MelSpectrogram(sample_rate=RATE, n_mels=np.int64(16))
+    model = make_pipeline(mel, make_cnn(n_threads=np.int32(1), lr=np.float32(1e-3))).fit(*clips)
+    skaudio.save(model, tmp_path / "m")
+    loaded = skaudio.load(tmp_path / "m")
+    assert type(loaded[0].n_mels) is np.int64
+    np.testing.assert_array_equal(loaded.predict_proba(clips[0]), model.predict_proba(clips[0]))
+
+
 def test_of_a_search_the_best_is_saved(clips, tmp_path):
     search = GridSearchCV(
         make_pipeline(make_mel(), make_cnn()), {"pretrainedcnn__lr": [1e-3]}, cv=2
