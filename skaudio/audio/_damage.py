@@ -19,6 +19,8 @@ __all__ = [
 
 # Bytes that are looked at at a time, several times the longest page of ogg.
 WINDOW = 1 << 18
+# Bytes of four frames of MPEG audio at most: layer II, 384 kbit/s at 32 kHz.
+FOUR_FRAMES = 4 * 1728
 MAX_PAGE = 65_307
 # Bytes of mp3 that tell whether its bit rate varies: some seconds.
 SAMPLE = 1 << 16
@@ -254,7 +256,7 @@ def find_lost_sync(raw: BinaryIO, share: float, n_samples: float) -> tuple[str |
         here = place - offset
         length, samples = _frame(window[here : here + 3])
         if not length:
-            found = None if window.startswith(TAGS, here) else _next_sync(raw, place)
+            found = None if window.startswith(TAGS, here) else _next_sync(raw, place, far=True)
             if found is None:
                 return None, count
             lost = f"{found - place} bytes at byte {place} are no frames of MPEG audio"
@@ -279,20 +281,23 @@ def _first_frame(raw: BinaryIO) -> int:
     return place
 
 
-def _next_sync(raw: BinaryIO, place: int) -> int | None:
-    """Where the next frame begins that three others follow; None if there is none near."""
-    raw.seek(place)
-    window = raw.read(WINDOW)
-    here = window.find(b"\xff")
-    while here >= 0:
-        there = here
-        for _ in range(4):
-            length, _samples = _frame(window[there : there + 3])
-            there += length or len(window) + 1
-        if there <= len(window):
-            return place + here
-        here = window.find(b"\xff", here + 1)
-    return None
+def _next_sync(raw: BinaryIO, place: int, *, far: bool = False) -> int | None:
+    """Where the next frame begins that three others follow; None if none is near."""
+    while True:
+        raw.seek(place)
+        window = raw.read(WINDOW)
+        here = window.find(b"\xff")
+        while here >= 0:
+            there = here
+            for _ in range(4):
+                length, _samples = _frame(window[there : there + 3])
+                there += length or len(window) + 1
+            if there <= len(window):
+                return place + here
+            here = window.find(b"\xff", here + 1)
+        if len(window) < WINDOW or not far:
+            return None
+        place += WINDOW - FOUR_FRAMES  # they may lie across the end of the window
 
 
 @functools.lru_cache(maxsize=256)

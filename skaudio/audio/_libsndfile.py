@@ -128,8 +128,7 @@ class LibsndfileDecoder(Decoder):
             lead = self._go_to(start, size) if start else 0
         while left is None or left > 0:
             wanted = lead + (size if left is None else min(size, left))
-            with _plain_errors():
-                frames = self._file.read(wanted, dtype="float32", always_2d=True)
+            frames = self._read(wanted)
             short, frames, lead = len(frames) < wanted, frames[lead:], 0
             got, left = got + len(frames), None if left is None else left - len(frames)
             if len(frames):
@@ -141,6 +140,17 @@ class LibsndfileDecoder(Decoder):
                 "ends before the middle that its header claims" if start else "holds no samples"
             )
         self._note(self._find_damage(start, count, got))
+
+    def _read(self, count: int) -> np.ndarray:
+        """The next frames; an error in damaged mp3 says which bytes are damaged."""
+        try:
+            with _plain_errors():
+                return self._file.read(count, dtype="float32", always_2d=True)
+        except ValueError as err:
+            lost = find_lost_sync(self._raw, 0, math.inf)[0] if self._format == "MP3" else None
+            if lost is None:
+                raise
+            raise ValueError(f"{lost}, and libsndfile reads no further") from err
 
     def _go_to(self, start: int, size: int) -> int:
         """Move to frame `start`, or to so many frames before it; `size` frames may be decoded."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
+from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -103,6 +104,8 @@ KINDS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
 }
 # Of this machine, or for it: `save` and `load` set them to None.
 LOCAL = {"cache_dir", "checkpoint_dir", "memmap_dir", "memory", "n_jobs"}
+# What only `fit` needs, metadata requests and callbacks; and what is said of the whole file.
+NOT_KEPT = {"_metadata_request", "_skl_callbacks", "_sklearn_version"}
 # More than these no model needs; a file could ask for all the memory or processes there are.
 LIMITS = {
     "n_threads": 256, "n_fft": MAX_FFT, "n_mels": MAX_BANDS, "n_mfcc": MAX_BANDS,
@@ -461,8 +464,8 @@ class _Writer:
         name = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
         if _find_class(name) is not kind:
             raise _stranger(value, where)
-        state = _without_machine({**value.__getstate__()})
-        state.pop("_sklearn_version", None)
+        kept = {k: v for k, v in value.__getstate__().items() if k not in NOT_KEPT}
+        state = _without_machine(kept)
         nodes = {
             key: self.node(state[key], f"{key} of {kind.__name__}", (*path, key))
             for key in sorted(state, key=lambda key: (key.startswith("_"), key))
@@ -697,7 +700,7 @@ def _check_sizes(values: dict[str, Any], owner: str) -> None:
     for name, most in LIMITS.items():
         value = values.get(name)
         numbers = value if isinstance(value, list | tuple) else [0 if value is None else value]
-        if not all(isinstance(n, int | float) and abs(n) <= most for n in numbers):
+        if not all(isinstance(n, Real) and abs(float(n)) <= most for n in numbers):
             raise ValueError(
                 f"{name} of {owner} must be at most {most} in a model file, got {value!r}"
             )

@@ -397,6 +397,23 @@ def test_tags_behind_mp3_are_no_damage(tmp_path):
         np.testing.assert_array_equal(load_clip(path), whole)
 
 
+@pytest.mark.parametrize("hole", [300, 5000, 262_144, 700_000])
+@pytest.mark.parametrize("filled", ["zeros", "noise"])
+def test_a_hole_in_the_middle_of_mp3_is_named_however_long_it_is(tmp_path, hole, filled):
+    path = write_tone(tmp_path / "a.mp3", seconds=4.0)
+    content = path.read_bytes()
+    middle, noise = len(content) // 2, np.random.default_rng(0).integers(0, 255, hole, np.uint8)
+    junk = bytes(hole) if filled == "zeros" else noise.tobytes()
+    path.write_bytes(content[:middle] + junk + content[middle:])
+    named = rf"is damaged: {hole} bytes at byte \d+ are no frames of MPEG audio"
+    if hole < 1024:  # libmpg123 looks for the next frame that far
+        with pytest.warns(AudioWarning, match=named):
+            assert len(load_clip(path, sample_rate=RATE)) > RATE
+    else:
+        with pytest.raises(AudioError, match=f"{named}, and libsndfile reads no further"):
+            load_clip(path, sample_rate=RATE)
+
+
 def test_zeros_between_tags_and_mp3_are_no_damage(tmp_path):
     path = write_tone(tmp_path / "a.mp3")
     whole, content = load_clip(path), path.read_bytes()

@@ -32,6 +32,7 @@ from forged_models import (
 )
 from networks import tiny_cnn
 from signals import tone
+from sklearn import config_context
 from sklearn.base import BaseEstimator
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
@@ -265,6 +266,15 @@ def test_the_number_of_threads_is_kept_with_its_bits(clips, tmp_path):
     skaudio.save(model.set_params(pretrainedcnn__n_threads=2), tmp_path / "m")
     loaded = skaudio.load(tmp_path / "m")
     assert loaded[-1].n_threads == 2
+    np.testing.assert_array_equal(loaded.predict_proba(clips[0]), model.predict_proba(clips[0]))
+
+
+def test_parameters_may_be_numbers_of_numpy(clips, tmp_path):
+    mel = MelSpectrogram(sample_rate=RATE, n_mels=np.int64(16))
+    model = make_pipeline(mel, make_cnn(n_threads=np.int32(1), lr=np.float32(1e-3))).fit(*clips)
+    skaudio.save(model, tmp_path / "m")
+    loaded = skaudio.load(tmp_path / "m")
+    assert type(loaded[0].n_mels) is np.int64
     np.testing.assert_array_equal(loaded.predict_proba(clips[0]), model.predict_proba(clips[0]))
 
 
@@ -1011,6 +1021,24 @@ def test_what_belongs_to_a_strangers_machine_is_not_used(good, bad, tmp_path, cl
     assert loaded[1].checkpoint_dir is None
     loaded.predict([tmp_path / "a.wav"])
     assert not (tmp_path / "evil").exists()
+
+
+# What only training needs
+
+
+def test_a_model_is_saved_whatever_only_its_training_needed(clips, tmp_path):
+    X, y = clips
+    with config_context(enable_metadata_routing=True):
+        cnn = make_cnn().set_fit_request(sample_weight=True)
+        model = make_pipeline(make_mel(), cnn).fit(X, y, sample_weight=np.ones(len(X)))
+    monitor = getattr(cnn, "set_callbacks", None)
+    if monitor is not None:
+        from sklearn.callback import ScoringMonitor
+
+        model[-1].set_callbacks(ScoringMonitor(scoring="accuracy"))
+    skaudio.save(model, tmp_path / "m")
+    loaded = skaudio.load(tmp_path / "m")
+    np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
 
 
 # Files that live long
