@@ -34,7 +34,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import MelSpectrogram, check_audio, predict_windows, report
-from skaudio.audio._inputs import as_clips
+from skaudio.audio._clips import as_clips
 from skaudio.inspection import SpectrogramDisplay
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

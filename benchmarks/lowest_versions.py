@@ -8,7 +8,7 @@ are really there, and runs the tests. What the dependencies depend on comes as n
 so a warning of an old release that something is deprecated does not count as an error, as it does
 elsewhere. Needs Python >= 3.11 itself; what the tests run with is chosen by `--python`.
 
-    python benchmarks/lowest_versions.py --environment FOLDER tests/audio/test_reading.py
+    python benchmarks/lowest_versions.py --environment FOLDER tests/audio/test_load.py
 
 keeps the environment in FOLDER, uses one that is there, and runs only some tests; the page is
 written after a run of all of them.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from skaudio._show_versions import show_versions
     from skaudio.audio._check_audio import check_audio
     from skaudio.audio._limits import AudioLimits
-    from skaudio.audio._reading import AudioError, AudioWarning
+    from skaudio.audio._load import AudioError, AudioWarning
     from skaudio.classifiers._mast import MAST
     from skaudio.classifiers._pretrained_cnn import PretrainedCNN
     from skaudio.classifiers.training._augmentation import Augmentation

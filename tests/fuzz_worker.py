@@ -17,7 +17,7 @@ from mutants import SAMPLE_RATE, mutate, read_seeds
 
 import skaudio.audio
 from skaudio.audio import AudioError, load_clip, probe_length, stream_blocks
-from skaudio.audio._inputs import EncodedClip
+from skaudio.audio._clips import EncodedClip
 
 # Seconds; most seeds last a quarter of one: they are cut to the one and filled to the other.
 SHORT, LONG = 0.1, 0.5

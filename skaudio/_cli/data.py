@@ -22,7 +22,7 @@ Data = tuple[list[str], np.ndarray, Any]  # paths, labels, and groups or None
 
 def list_clips(clips: Sequence[str]) -> list[str]:
     """Files as they are, folders as the audio files in them."""
-    from skaudio.audio._formats import list_media, say_left_out
+    from skaudio.audio._listing import list_media, say_left_out
 
     paths: list[str] = []
     for clip in clips:

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     """Do what a command says, and say what is wrong with it."""
-    from skaudio.audio._reading import AudioError  # only here: `--help` needs no decoder
+    from skaudio.audio._load import AudioError  # only here: `--help` needs no decoder
 
     run = {"check": _check, "fit": _fit, "predict": _predict, "report": _report}
     try:
@@ -221,7 +221,7 @@ def _clip_rows(
 
 def _probabilities(pipe: Pipeline, paths: list[str]) -> tuple[Any, list[tuple[str, str]]]:
     """Those of the clips that can be read, and why the others cannot."""
-    from skaudio.audio._reading import AudioError
+    from skaudio.audio._load import AudioError
 
     try:
         return pipe.predict_proba(paths), []
@@ -235,7 +235,7 @@ def _window_rows(
 ) -> Iterator[tuple[Any, ...]]:
     """Path, start, end, class and probability, in rows, recording by recording."""
     from skaudio import predict_windows
-    from skaudio.audio._reading import AudioError
+    from skaudio.audio._load import AudioError
     from skaudio.pipelines._steps import label_names
 
     alone = len(paths) == 1  # then its own windows are worth a bar

@@ -1,6 +1,6 @@
 """From files to waveforms."""
 
-from skaudio.audio._reading import (
+from skaudio.audio._load import (
     AudioError,
     AudioWarning,
     fit_length,

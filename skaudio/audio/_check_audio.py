@@ -22,12 +22,12 @@ from skaudio._checks import (
 )
 from skaudio._optional import import_pandas, progress_bar
 from skaudio._warning import warn
-from skaudio.audio._decoding import DECODING_ERRORS, reason_of
-from skaudio.audio._formats import existing_folder, list_media, say_left_out
-from skaudio.audio._inputs import Clip, as_clips
+from skaudio.audio._clips import Clip, as_clips
 from skaudio.audio._limits import AudioLimits, as_limits
-from skaudio.audio._reading import check_channel
-from skaudio.audio._samples import ClipChecks
+from skaudio.audio._listing import existing_folder, list_media, say_left_out
+from skaudio.audio._load import check_channel
+from skaudio.audio._sample_checks import ClipChecks
+from skaudio.audio._waveforms import DECODING_ERRORS, reason_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -23,7 +23,7 @@ WINDOW = 1 << 18
 FOUR_FRAMES = 4 * 1728
 MAX_PAGE = 65_307
 # Bytes of mp3 that tell whether its bit rate varies: some seconds.
-SAMPLE = 1 << 16
+START_BYTES = 1 << 16
 # Bytes of mp3 whose frames are counted at most: hours.
 MAX_COUNTED = 1 << 28
 # Bytes before the estimated place of a part in the middle of a file.
@@ -158,12 +158,12 @@ def find_first_frame(raw: BinaryIO) -> int | None:
     place : int or None
         The first byte of a frame that three others follow; None if there is none near the start.
     """
-    return _next_sync(raw, _first_frame(raw))
+    return _next_sync(raw, _behind_tags(raw))
 
 
 def has_frame_count(raw: BinaryIO) -> bool:
     """Whether an mp3 file says how many frames it has; otherwise decoders estimate."""
-    raw.seek(_first_frame(raw))
+    raw.seek(_behind_tags(raw))
     head = raw.read(200)
     return any(name in head for name in (b"Xing", b"Info", b"VBRI"))
 
@@ -189,9 +189,9 @@ def make_frame_count(raw: BinaryIO) -> tuple[bytes, int] | None:
     raw.seek(0)
     if raw.read(1) not in (b"\xff", b"I"):
         return None
-    first = _first_frame(raw)
+    first = _behind_tags(raw)
     raw.seek(first)
-    sample = raw.read(SAMPLE)
+    sample = raw.read(START_BYTES)
     head = sample[:4]
     length, n_samples = _frame(head[:3])
     if not length or head[1] >> 1 & 3 != 1 or has_frame_count(raw):
@@ -244,7 +244,7 @@ def find_lost_sync(raw: BinaryIO, share: float, n_samples: float) -> tuple[str |
         Samples in the frames that were looked at.
     """
     size = raw.seek(0, io.SEEK_END)
-    first = _first_frame(raw)
+    first = _behind_tags(raw)
     place: int | None = first + int((size - first) * share)
     place = _next_sync(raw, place or 0) if share else place
     place = size if place is None else place
@@ -265,7 +265,7 @@ def find_lost_sync(raw: BinaryIO, share: float, n_samples: float) -> tuple[str |
     return "is cut short: its last frame is not whole" if place > size else None, count
 
 
-def _first_frame(raw: BinaryIO) -> int:
+def _behind_tags(raw: BinaryIO) -> int:
     """Place after the tags of ID3 at the start of a file, and the zeros that fill them up."""
     place, head = 0, b""
     for _ in range(MAX_TAGS):

@@ -14,7 +14,7 @@ __all__ = ["ArrayDecoder", "Decoder"]
 class Decoder(ABC):
     """An open clip whose header is sound; to be closed by `with`.
 
-    A new way to decode files is a class like this and a line in `skaudio.audio._decoding`. What
+    A new way to decode files is a class like this and a line in `skaudio.audio._waveforms`. What
     cannot be decoded raises `OSError`, or a `ValueError` that says what is wrong.
 
     Attributes

@@ -23,7 +23,7 @@ from skaudio.audio._damage import (
 )
 from skaudio.audio._decoder import Decoder
 from skaudio.audio._headers import PatchedHead, read_claim
-from skaudio.audio._unread_formats import explain_unread
+from skaudio.audio._unsupported import explain_unread
 
 __all__ = ["LibsndfileDecoder"]
 
@@ -172,20 +172,20 @@ class LibsndfileDecoder(Decoder):
             scale = OPUS_RATE / self.sample_rate if self.subtype == "OPUS" else 1
             stop = math.ceil((start + got) * scale) + OPUS_SKIP
             lost = find_lost_pages(self._raw, start / claimed, stop)
-            return lost or self._find_gap(wanted, got)
+            return lost or self._find_shortfall(wanted, got)
         if self._format != "MP3":
-            return self._find_gap(wanted, got)
+            return self._find_shortfall(wanted, got)
         counted = has_frame_count(self._raw)
-        gap = self._find_gap(wanted, got) if counted else None
-        if gap is not None:
-            return gap
+        short = self._find_shortfall(wanted, got) if counted else None
+        if short is not None:
+            return short
         limit = math.inf if count is None else count
         lost, found = find_lost_sync(self._raw, start / claimed, limit)
         if lost is not None:
             return f"{lost}; {got / self.sample_rate:.4g} s could be decoded"
-        return None if counted else self._find_gap(int(min(limit, found)), got)
+        return None if counted else self._find_shortfall(int(min(limit, found)), got)
 
-    def _find_gap(self, wanted: int, got: int) -> str | None:
+    def _find_shortfall(self, wanted: int, got: int) -> str | None:
         if got >= wanted or (self._is_mpeg() and got >= wanted - MPEG_ENDS):
             return None
         rate = self.sample_rate

@@ -8,7 +8,7 @@ from typing import Any
 from sklearn.base import BaseEstimator
 
 from skaudio._checks import Int, ParameterError, Real, check_parameters
-from skaudio.audio._samples import MAX_AMPLITUDE, MAX_OVERSHOOT, likely_scale
+from skaudio.audio._sample_checks import MAX_AMPLITUDE, MAX_OVERSHOOT, likely_scale
 
 __all__ = ["AudioLimits", "as_limits", "store_key"]
 

@@ -27,7 +27,7 @@ from skaudio._checks import (
 )
 from skaudio._label_values import plain_labels
 from skaudio._sklearn_compat import CallbackSupportMixin, FitProgress, with_callbacks
-from skaudio.audio._inputs import refuse_clips
+from skaudio.audio._clips import refuse_clips
 from skaudio.classifiers._labels import SingleLabel, Task, names_of, task_named, task_of
 from skaudio.classifiers._network import TrainedNetwork
 from skaudio.classifiers.training._augmentation import as_augmentation

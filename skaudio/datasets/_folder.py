@@ -17,7 +17,7 @@ from skaudio._checks import Int, ParameterError, count_items, reject
 from skaudio._files import atomic_file, flush_file
 from skaudio._label_values import plain_labels
 from skaudio._warning import warn
-from skaudio.audio._formats import (
+from skaudio.audio._listing import (
     Listing,
     as_folder,
     existing_folder,

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skaudio._checks import ParameterError, Rule, check_parameters
 from skaudio._files import check_folder, new_features
 from skaudio._sklearn_compat import CallbackSupportMixin, one_step
-from skaudio.audio._inputs import refuse_clips
+from skaudio.audio._clips import refuse_clips
 from skaudio.nn._differentiable import DifferentiableArray, take_apart
 from skaudio.nn.frontend import FrontEnd, FrontEndChain, TemporalResampler
 

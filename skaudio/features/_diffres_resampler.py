@@ -29,7 +29,7 @@ from skaudio._checks import (
 )
 from skaudio._label_values import plain_labels
 from skaudio._sklearn_compat import CallbackSupportMixin, one_step
-from skaudio.audio._inputs import refuse_clips
+from skaudio.audio._clips import refuse_clips
 from skaudio.nn._data import Batches, ClipDataset, channel_statistics
 from skaudio.nn._device import (
     device_of,
@@ -83,8 +83,9 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Share of the frames that is kept, in (0, 1], or their number, >= 1. May be changed after
         `fit`: `pipe.set_params(diffres__budget=0.25).predict(paths)` needs no new training.
     method : {'diffres', 'average', 'average-max', 'conv-average'}, default='diffres'
-        'diffres' learns; the others are what it is compared with: the average over even stretches
-        of time, its mean with the maximum, and the average after three trained convolutions.
+        'diffres' learns which frames matter. The others shorten evenly, for comparison: 'average'
+        is the mean of log-mel over stretches of equal length, 'average-max' the mean of that and
+        of the maximum, 'conv-average' the mean after three trained convolutions.
     guide_weight : float, default=0.3
         Factor on the guide loss, which keeps frames without energy from using up the budget, >= 0.
         For 'diffres' only. The authors use 1; a third of it found short events more surely and
@@ -121,8 +122,9 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    `X` must be natural logarithms of power, as from `MelSpectrogram`: frames are merged in power.
-    Scores start equal, so an untrained resampler merges evenly.
+    'diffres' merges frames in power, so `X` must be natural logarithms of power, as from
+    `MelSpectrogram`; the other methods take any spectrograms. Scores start equal, so before
+    training 'diffres' merges evenly.
 
     References
     ----------

@@ -15,9 +15,9 @@ from skaudio import dsp
 from skaudio._checks import ParameterWarning
 from skaudio._optional import progress_bar
 from skaudio._warning import warn
-from skaudio.audio._inputs import Clip
+from skaudio.audio._clips import Clip
 from skaudio.audio._limits import AudioLimits
-from skaudio.audio._reading import (
+from skaudio.audio._load import (
     AudioError,
     AudioWarning,
     channels_of,
@@ -25,7 +25,7 @@ from skaudio.audio._reading import (
     length_of,
     read_clip,
 )
-from skaudio.audio._samples import describe_scale
+from skaudio.audio._sample_checks import describe_scale
 from skaudio.dsp import scratch
 from skaudio.features._feature_store import FeatureStore, NotedFeatures
 
@@ -94,7 +94,7 @@ class ClipExtractor:
     n_samples : int
         Length of every clip.
     loading : dict
-        Arguments of `skaudio.audio._reading.read_clip` besides the path.
+        Arguments of `skaudio.audio._load.read_clip` besides the path.
     shape : tuple of int
         Shape of a clip's features.
     compute : callable or None

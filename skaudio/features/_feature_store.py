@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from skaudio._checks import ParameterError
 from skaudio._files import NoLocksError, acquire_lock
-from skaudio.audio._inputs import FileClip
+from skaudio.audio._clips import FileClip
 
 __all__ = ["FeatureStore", "NotedFeatures"]
 

@@ -27,9 +27,9 @@ from skaudio._checks import (
 from skaudio._files import check_folder, new_features
 from skaudio._sklearn_compat import CallbackSupportMixin, one_step
 from skaudio._warning import warn
-from skaudio.audio._inputs import as_clips, check_table, refuse_other_things
+from skaudio.audio._clips import as_clips, check_table, refuse_other_things
 from skaudio.audio._limits import as_limits, store_key
-from skaudio.audio._samples import check_waveform_table
+from skaudio.audio._sample_checks import check_waveform_table
 from skaudio.features._extraction import (
     ClipExtractor,
     check_channels,

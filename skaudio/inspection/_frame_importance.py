@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skaudio.audio._inputs import check_one_clip
+from skaudio.audio._clips import check_one_clip
 from skaudio.inspection._axes import (
     COLORS,
     draw_level_bar,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skaudio._checks import Int, ParameterError, abbreviate, is_real
-from skaudio.audio._inputs import check_one_clip, is_clip
+from skaudio.audio._clips import check_one_clip, is_clip
 from skaudio.inspection._axes import (
     COLORS,
     draw_level_bar,

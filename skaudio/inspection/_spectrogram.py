@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import clone
 
 from skaudio._checks import ParameterError, abbreviate, count_items
-from skaudio.audio._inputs import as_rows, check_one_clip, file_names, is_clip
+from skaudio.audio._clips import as_rows, check_one_clip, file_names, is_clip
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.inspection._axes import (
     channel_names,

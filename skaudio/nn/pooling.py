@@ -1,4 +1,4 @@
-"""Ways to shorten time that DiffRes is compared with."""
+"""Even ways to shorten time, to compare DiffRes with."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from skaudio._checks import Int, ParameterError, count_items
-from skaudio.audio._inputs import as_rows
+from skaudio.audio._clips import as_rows
 from skaudio.nn._device import limited_threads, seeded
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.frontend import FrontEndChain

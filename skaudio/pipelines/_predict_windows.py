@@ -14,15 +14,9 @@ from sklearn.pipeline import Pipeline
 from skaudio._checks import Either, Int, ParameterError, Real, Verbose, abbreviate, is_real
 from skaudio._optional import import_pandas, progress_bar
 from skaudio._warning import warn
-from skaudio.audio._inputs import Clip, as_clip, as_clips, is_clip
+from skaudio.audio._clips import Clip, as_clip, as_clips, is_clip
 from skaudio.audio._limits import AudioLimits, as_limits
-from skaudio.audio._reading import (
-    AudioError,
-    AudioWarning,
-    channels_of,
-    length_of,
-    read_stream,
-)
+from skaudio.audio._load import AudioError, AudioWarning, channels_of, length_of, read_stream
 from skaudio.features._extraction import other_count
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.pipelines._steps import check_pipeline, label_names, uncached_transform

@@ -16,8 +16,8 @@ from conftest import shared_folder
 from factories import make_tar, make_zip
 
 from skaudio import AudioError, MelSpectrogram
-from skaudio.audio import _formats, load_clip
-from skaudio.audio._formats import AUDIO_SUFFIXES, UNREAD_SUFFIXES
+from skaudio.audio import _listing, load_clip
+from skaudio.audio._listing import AUDIO_SUFFIXES, UNREAD_SUFFIXES
 from skaudio.datasets import (
     _fetch,
     fetch_esc50,
@@ -245,8 +245,8 @@ def test_every_format_that_libsndfile_writes_is_read_in_folders(tmp_path):
         subtype = soundfile.default_subtype(name)
         if name in unnamed:
             continue
-        assert _formats._SUFFIXES[name], name
-        for suffix in _formats._SUFFIXES[name]:
+        assert _listing._SUFFIXES[name], name
+        for suffix in _listing._SUFFIXES[name]:
             rate = {"WVE": 8000, "XI": 44_100}.get(name, 16_000)
             soundfile.write(tmp_path / f"clip{suffix}", wave, rate, subtype, format=name)
             assert len(load_clip(tmp_path / f"clip{suffix}", sample_rate=rate)) >= 4000
@@ -257,9 +257,9 @@ def test_every_format_that_libsndfile_writes_is_read_in_folders(tmp_path):
 def test_formats_that_an_old_libsndfile_lacks_are_named_as_unread(monkeypatch):
     known = {name: "" for name in soundfile.available_formats() if name != "MP3"}
     monkeypatch.setattr(soundfile, "available_formats", lambda: known)
-    monkeypatch.setattr(_formats, "AUDIO_SUFFIXES", _formats._read_suffixes())
-    assert ".mp3" not in _formats.AUDIO_SUFFIXES
-    assert {".mp3", ".mp2"} <= _formats._unread_suffixes()
+    monkeypatch.setattr(_listing, "AUDIO_SUFFIXES", _listing._read_suffixes())
+    assert ".mp3" not in _listing.AUDIO_SUFFIXES
+    assert {".mp3", ".mp2"} <= _listing._unread_suffixes()
 
 
 @pytest.mark.parametrize(

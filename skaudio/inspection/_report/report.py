@@ -24,7 +24,7 @@ from skaudio._checks import (
 )
 from skaudio._files import atomic_file
 from skaudio._label_values import plain_labels
-from skaudio.audio._inputs import as_clips, as_rows, is_clip
+from skaudio.audio._clips import as_clips, as_rows, is_clip
 from skaudio.inspection._report.evaluation import check_targets, evaluate
 from skaudio.inspection._report.page import page
 from skaudio.inspection._report.sections import (

@@ -11,10 +11,10 @@ import soundfile
 from sklearn.pipeline import Pipeline
 
 from skaudio._checks import Int, ParameterError
-from skaudio.audio._decoding import resample
-from skaudio.audio._inputs import as_clips, file_names
-from skaudio.audio._reading import AudioError, load_clip
-from skaudio.audio._samples import check_waveform
+from skaudio.audio._clips import as_clips, file_names
+from skaudio.audio._load import AudioError, load_clip
+from skaudio.audio._sample_checks import check_waveform
+from skaudio.audio._waveforms import resample
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.inspection._report.evaluation import take
 

@@ -14,7 +14,7 @@ import soxr
 
 from skaudio.audio._decoder import Decoder
 from skaudio.audio._libsndfile import LibsndfileDecoder
-from skaudio.audio._samples import ClipChecks
+from skaudio.audio._sample_checks import ClipChecks
 
 __all__ = [
     "DECODING_ERRORS",

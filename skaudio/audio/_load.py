@@ -9,15 +9,15 @@ import numpy as np
 
 from skaudio._checks import Either, Int, IntOrChoice, Real, reject
 from skaudio._warning import warn
-from skaudio.audio._decoding import (
+from skaudio.audio._clips import Clip, as_clip
+from skaudio.audio._limits import AudioLimits, as_limits
+from skaudio.audio._waveforms import (
     DECODING_ERRORS,
     count_frames,
     read_blocks,
     read_waveform,
     reason_of,
 )
-from skaudio.audio._inputs import Clip, as_clip
-from skaudio.audio._limits import AudioLimits, as_limits
 from skaudio.dsp import MAX_SAMPLE_RATE, MAX_SAMPLES
 
 __all__ = [

@@ -161,7 +161,7 @@ def check_waveform(wave: np.ndarray, label: str) -> np.ndarray:
     """Check waveforms: floats, not empty, finite, not beyond all sound.
 
     Samples that look like integers stored as floats are let through: whoever the user calls warns
-    of them, see `skaudio.audio._samples.describe_scale`.
+    of them, see `skaudio.audio._sample_checks.describe_scale`.
 
     Parameters
     ----------

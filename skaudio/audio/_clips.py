@@ -16,8 +16,8 @@ from scipy.sparse import issparse
 
 from skaudio._checks import ParameterError, abbreviate, is_path, is_real
 from skaudio.audio._decoder import ArrayDecoder, Decoder
-from skaudio.audio._decoding import open_decoder
-from skaudio.audio._samples import check_waveform
+from skaudio.audio._sample_checks import check_waveform
+from skaudio.audio._waveforms import open_decoder
 
 __all__ = [
     "Clip",

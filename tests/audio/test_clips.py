@@ -39,8 +39,8 @@ from skaudio import (
     report,
 )
 from skaudio._checks import abbreviate
-from skaudio.audio import _inputs, load_clip, probe_channels, probe_length, stream_blocks
-from skaudio.audio._inputs import EncodedClip, FileClip, SampledClip, as_clip, as_clips, as_rows
+from skaudio.audio import _clips, load_clip, probe_channels, probe_length, stream_blocks
+from skaudio.audio._clips import EncodedClip, FileClip, SampledClip, as_clip, as_clips, as_rows
 from skaudio.inspection import SpectrogramDisplay
 
 make_mel = partial(factories.make_mel, n_mels=8)
@@ -283,8 +283,8 @@ def test_tables_and_other_things_are_left_to_scikit_learn(X):
 def test_a_long_list_of_paths_is_looked_at_by_its_types(monkeypatch):
     names = [f"{i}.wav" for i in range(500)]
     calls = []
-    monkeypatch.setattr(_inputs, "is_clip", lambda item: bool(calls.append(item)))
-    monkeypatch.setattr(_inputs, "_clip_of", lambda *args: calls.append(args))
+    monkeypatch.setattr(_clips, "is_clip", lambda item: bool(calls.append(item)))
+    monkeypatch.setattr(_clips, "_clip_of", lambda *args: calls.append(args))
     for X in (names, [Path(name) for name in names], pd.Series(names), [names[0], Path(names[1])]):
         assert as_clips(X, "Owner")[:2] == [FileClip("0.wav"), FileClip("1.wav")]
     assert len(calls) < 10  # of X itself

@@ -11,7 +11,7 @@ from hostile import chunk, ogg_checksum, wav_bytes, wav_format
 
 from skaudio import AudioError, check_audio
 from skaudio.audio import load_clip, stream_blocks
-from skaudio.audio._unread_formats import explain_unread
+from skaudio.audio._unsupported import explain_unread
 
 CONVERT = r", which libsndfile does not decode: convert it to flac or wav, as by ffmpeg -i IN OUT"
 GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
