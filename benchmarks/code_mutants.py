@@ -170,7 +170,7 @@ MUTANTS = (
         "classifiers/test_training.py",
     ),
     Mutant(
-        "nn/pretraining",
+        "nn/_pretraining",
         "math.ceil(n_clips / batch_size)",
         "max(1, n_clips // batch_size)",
         "classifiers/test_training.py",

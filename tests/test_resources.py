@@ -195,7 +195,7 @@ def test_too_little_memory_in_pretraining_names_the_resampler(images, monkeypatc
     def fail(*args):
         raise OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("skaudio.nn.pretraining._TimeStatistics.forward", fail)
+    monkeypatch.setattr("skaudio.nn._pretraining._TimeStatistics.forward", fail)
     with pytest.raises(OutOfMemoryError, match="batch_size of DiffResResampler .* got 32"):
         DiffResResampler(pretrain_epochs=1).fit(X, y)
 

@@ -11,10 +11,10 @@ import torch
 
 from skaudio.classifiers.training._augmentation import as_augmentation
 from skaudio.nn._device import AMP_DTYPES, make_scaler
+from skaudio.nn._pretraining import finite_losses, random_batches, train
 from skaudio.nn.augment import shift_time
 from skaudio.nn.masked import MaskedReconstruction
 from skaudio.nn.mvit import StagedClassifier, decays
-from skaudio.nn.pretraining import finite_losses, random_batches, train
 
 __all__ = ["pretrain_masked"]
 

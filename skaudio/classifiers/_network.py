@@ -145,7 +145,7 @@ class TrainedNetwork(BaseEstimator):
             module.get_submodule(name).eps = eps
         return module
 
-    def check_state(self, *, build: bool = True) -> None:
+    def _check_state(self, *, build: bool = True) -> None:
         """Check what a network consists of that was read from a file, and build it.
 
         Parameters

@@ -47,6 +47,7 @@ from skaudio.nn._differentiable import (
     as_plain,
     take_apart,
 )
+from skaudio.nn._pretraining import LinearClassifier, finite_losses, train
 from skaudio.nn._running_statistics import RunningStatistics
 from skaudio.nn.cepstrum import Cepstrum
 from skaudio.nn.diffres import DiffRes
@@ -55,7 +56,6 @@ from skaudio.nn.layers import Standardize
 from skaudio.nn.losses import SigmoidLoss, SoftmaxLoss
 from skaudio.nn.merging import ENERGY_FLOOR, spread
 from skaudio.nn.pooling import AverageMaxPooling, AveragePooling, ConvAveragePooling
-from skaudio.nn.pretraining import LinearClassifier, finite_losses, train
 
 METHODS: dict[str, type[TemporalResampler]] = {
     "diffres": DiffRes,

@@ -264,7 +264,7 @@ def _load(file: Path, *, build: bool = True) -> Any:
                 _check_sizes(vars(one), type(one).__name__)
             # One that was never fitted may be a part too, as the `estimator` of a calibration.
             if isinstance(one, TrainedNetwork) and {"classes_", "_arrays"} & set(vars(one)):
-                one.check_state(build=build)
+                one._check_state(build=build)
         if arrays:
             raise ValueError(f"its array {next(iter(arrays))!r} is no part of its model")
         told = describe(model)

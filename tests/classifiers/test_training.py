@@ -8,7 +8,7 @@ from skaudio.classifiers.training._task import draw_validation
 from skaudio.classifiers.training._weights import label_weights, validation_weights
 from skaudio.nn._data import Batches, ClipDataset, channel_statistics
 from skaudio.nn._device import limited_threads, seeded
-from skaudio.nn.pretraining import random_batches
+from skaudio.nn._pretraining import random_batches
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])

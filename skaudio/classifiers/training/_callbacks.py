@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from skaudio._checks import ParameterError
 from skaudio.classifiers.training._state import FinishedEpoch
 from skaudio.classifiers.training._task import TrainingTask
-from skaudio.nn.pretraining import Schedule
+from skaudio.nn._pretraining import Schedule
 
 __all__ = [
     "KEEPER",
