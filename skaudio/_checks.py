@@ -1,12 +1,12 @@
-"""Checks of parameters and arguments: rules, declared as data, and errors that name the parameter.
+"""Check parameters and arguments with rules declared as data; errors name the parameter.
 
 An estimator declares its rules beside `__init__`, and `check_parameters` applies them::
 
     _rules = {"n_mels": Int(low=1, high=2048), "fmax": Real(low=0, low_open=True, optional=True)}
 
 A function applies a rule to an argument: ``Int(low=1).check("n_fft", n_fft, "mel_power")``. Every
-message names parameter, owner, rule and value. Rules test in one call, without helpers, because
-they are a large share of what a `fit` on short clips calls.
+message names the parameter, owner, rule and value. Rules test in one call, without helpers, because
+they account for a large share of the function calls of a `fit` on short clips.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ MAX_RATE = 1e30
 
 
 class AboutParameter:
-    """What errors and warnings about one parameter have in common.
+    """Mixin of errors and warnings about one parameter.
 
     Parameters
     ----------
@@ -86,20 +86,20 @@ class AboutParameter:
 
 
 class ParameterError(AboutParameter, ValueError):
-    """A parameter or argument breaks its rule."""
+    """Error raised if a parameter or argument violates its rule."""
 
 
 class ParameterWarning(AboutParameter, UserWarning):
-    """A parameter or argument is better set to another value."""
+    """Warning issued if a parameter or argument should have another value."""
 
 
 def reject(name: str, owner: str, rule: str, value: object) -> ParameterError:
-    """The error that says what argument `name` of `owner` must be."""
+    """Return the error that states what argument `name` of `owner` must be."""
     return ParameterError(f"{name} of {owner}", f"must be {rule}, got {abbreviate(value)}.")
 
 
 def abbreviate(value: object) -> str:
-    """`repr(value)`, but of long values and of the content of files only as much as tells."""
+    """Return `repr(value)`, shortened for long values and for file contents."""
     if isinstance(value, bytes | bytearray | memoryview) and len(value) > 40:
         return f"{type(value).__name__} of length {len(value):,}"
     short = reprlib.Repr()
@@ -111,12 +111,12 @@ def abbreviate(value: object) -> str:
 
 
 def is_int(value: object, low: int) -> bool:
-    """Tell whether `value` is an integer >= `low`; booleans do not count."""
+    """Return whether `value` is an integer >= `low`; booleans do not count."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= low
 
 
 def is_real(value: object) -> bool:
-    """Tell whether `value` is a number that is finite in float64; booleans do not count."""
+    """Return whether `value` is a number that is finite in float64; booleans do not count."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         return False
     try:
@@ -126,12 +126,12 @@ def is_real(value: object) -> bool:
 
 
 def is_path(value: object) -> bool:
-    """Tell whether `value` is a path: `str` or `os.PathLike`."""
+    """Return whether `value` is a path: `str` or `os.PathLike`."""
     return isinstance(value, str | os.PathLike)
 
 
 def expand_home(path: str | bytes | os.PathLike) -> str:
-    """The path as text; a leading ``~`` is the home of the user, as in a shell."""
+    """Return the path as a string, with a leading ``~`` replaced by the home folder."""
     name = os.fsdecode(path)
     try:
         return os.path.expanduser(name)
@@ -140,14 +140,14 @@ def expand_home(path: str | bytes | os.PathLike) -> str:
 
 
 class Rule(Protocol):
-    """What a value must be."""
+    """Constraint on the value of a parameter or argument."""
 
     def check(self, name: str, value: Any, owner: str) -> None:
         """Check `value` of parameter or argument `name` of `owner`."""
 
 
 def check_parameters(owner: Any, rules: Mapping[str, Rule] | None = None) -> None:
-    """Check parameters of an estimator.
+    """Check the parameters of an estimator.
 
     Parameters
     ----------
@@ -173,14 +173,14 @@ def check_parameters(owner: Any, rules: Mapping[str, Rule] | None = None) -> Non
 
 @dataclass(frozen=True)
 class Int:
-    """An int from `low` to `high`, or None if `optional`; booleans are none."""
+    """An int from `low` to `high`, or None if `optional`; booleans are not allowed."""
 
     low: int
     high: int | None = None
     optional: bool = False
 
     def check(self, name: str, value: Any, owner: str) -> None:
-        """Raise for another value."""
+        """Raise an error for any other value."""
         if value is None and self.optional:
             return
         good = isinstance(value, numbers.Integral) and not isinstance(value, bool)
@@ -193,7 +193,7 @@ class Int:
 
 @dataclass(frozen=True)
 class Real:
-    """A finite number between `low` and `high`, or None if `optional`; booleans are none.
+    """A finite number between `low` and `high`, or None if `optional`; booleans are not allowed.
 
     `limit` is no rule of the parameter, but where arithmetic ends; only messages about it name it.
     """
@@ -206,7 +206,7 @@ class Real:
     optional: bool = False
 
     def check(self, name: str, value: Any, owner: str) -> None:
-        """Raise for another value."""
+        """Raise an error for any other value."""
         if value is None and self.optional:
             return
         number = math.nan
@@ -232,38 +232,38 @@ class Real:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some strings and None."""
+    """One of `choices`, which are strings or None."""
 
     choices: Collection[str | None]
 
     def check(self, name: str, value: Any, owner: str) -> None:
-        """Raise for another value."""
+        """Raise an error for any other value."""
         if not isinstance(value, str | None) or value not in self.choices:
             raise reject(name, owner, f"one of {', '.join(map(repr, self.choices))}", value)
 
 
 @dataclass(frozen=True)
 class Either:
-    """One of two strings, or a string and None."""
+    """One of two values, each a string or None."""
 
     first: str | None
     second: str | None
 
     def check(self, name: str, value: Any, owner: str) -> None:
-        """Raise for another value."""
+        """Raise an error for any other value."""
         if not isinstance(value, str | None) or value not in (self.first, self.second):
             raise reject(name, owner, f"{self.first!r} or {self.second!r}", value)
 
 
 @dataclass(frozen=True)
 class IntOrChoice:
-    """One of some strings and None, or an int >= `low`."""
+    """One of `choices`, which are strings or None, or an int >= `low`."""
 
     choices: Collection[str | None]
     low: int = 0
 
     def check(self, name: str, value: Any, owner: str) -> None:
-        """Raise for another value."""
+        """Raise an error for any other value."""
         known = value in self.choices if isinstance(value, str | None) else is_int(value, self.low)
         if not known:
             rule = f"{', '.join(map(repr, self.choices))} or an int >= {self.low}"
@@ -275,17 +275,17 @@ class Flag:
     """True or False."""
 
     def check(self, name: str, value: Any, owner: str) -> None:
-        """Raise for another value."""
+        """Raise an error for any other value."""
         if not isinstance(value, bool | np.bool_):
             raise reject(name, owner, "True or False", value)
 
 
 @dataclass(frozen=True)
 class Verbose:
-    """An int >= 0; True and False are 1 and 0."""
+    """An int >= 0; True and False count as 1 and 0."""
 
     def check(self, name: str, value: Any, owner: str) -> None:
-        """Raise for another value."""
+        """Raise an error for any other value."""
         if not isinstance(value, bool | np.bool_) and not is_int(value, 0):
             raise reject(name, owner, "an int >= 0", value)
 
@@ -295,7 +295,7 @@ class NJobs:
     """A number of workers as in joblib: an int other than 0, or None."""
 
     def check(self, name: str, value: Any, owner: str) -> None:
-        """Raise for another value."""
+        """Raise an error for any other value."""
         if value is None:
             return
         if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value == 0:
@@ -306,13 +306,13 @@ class NJobs:
 
 @dataclass(frozen=True)
 class Lengths:
-    """An int >= `low`, a tuple of at least one such, or None if `optional`."""
+    """An int >= `low`, a non-empty tuple of such ints, or None if `optional`."""
 
     low: int = 1
     optional: bool = False
 
     def check(self, name: str, value: Any, owner: str) -> None:
-        """Raise for another value."""
+        """Raise an error for any other value."""
         if value is None and self.optional:
             return
         values = value if isinstance(value, list | tuple) else (value,)
@@ -330,7 +330,7 @@ class Pairs:
     optional: bool = False
 
     def check(self, name: str, value: Any, owner: str) -> None:
-        """Raise for another value."""
+        """Raise an error for any other value."""
         if value is None and self.optional:
             return
         pairs = [value] if self.count is None else value
@@ -345,14 +345,14 @@ class Pairs:
 
 
 def as_path(value: object, name: str, owner: str) -> str:
-    """Argument `name`, which must be a path, as a string."""
+    """Check that argument `name` is a path, and return it as a string."""
     if not isinstance(value, str | os.PathLike | bytes):
         raise reject(name, owner, "a str or PathLike", value)
     return os.fsdecode(value)
 
 
 def count_items(value: Any, name: str, owner: str, *, what: str = "clip") -> int:
-    """Check that argument `name` is a list or array of at least one `what`, and count it."""
+    """Check that argument `name` is a list or array of at least one `what`; return its length."""
     rule = f"a list or array of at least one {what}"
     shape = getattr(value, "shape", None)
     sized = hasattr(value, "__len__") and hasattr(value, "__getitem__")
@@ -368,7 +368,7 @@ def count_items(value: Any, name: str, owner: str, *, what: str = "clip") -> int
 def as_numbers(
     values: Any, name: str, owner: str, *, low: float, high: float, dtype: Any = np.float64
 ) -> np.ndarray:
-    """Check that argument `name` holds numbers from `low` to `high`, and give them as an array."""
+    """Check that argument `name` holds numbers from `low` to `high`, and return an array."""
     try:
         numbers = np.asarray(values)
         if numbers.dtype.kind not in "fiu":
@@ -381,7 +381,7 @@ def as_numbers(
 
 
 def random_generator(value: object, owner: str) -> np.random.RandomState:
-    """The generator that `random_state` stands for, as in scikit-learn."""
+    """Return the generator defined by `random_state`, as in scikit-learn."""
     from sklearn.utils import check_random_state
 
     known = value is None or value is np.random or isinstance(value, np.random.RandomState)

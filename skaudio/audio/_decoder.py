@@ -1,4 +1,4 @@
-"""Decoder: what gives the frames of an open clip, whatever it came from."""
+"""Decoders, which read the frames of an open clip from any source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ArrayDecoder", "Decoder"]
 
 
 class Decoder(ABC):
-    """An open clip whose header is sound; to be closed by `with`.
+    """An open clip with a valid header, to be used as a context manager.
 
     A new way to decode files is a class like this and a line in `skaudio.audio._waveforms`. What
     cannot be decoded raises `OSError`, or a `ValueError` that says what is wrong.
@@ -42,11 +42,11 @@ class Decoder(ABC):
 
     @abstractmethod
     def has_claimed(self) -> bool:
-        """Whether there are as many frames as the header claims; may move to the end."""
+        """Return whether the clip has as many frames as its header claims; may seek to the end."""
 
     @abstractmethod
     def blocks(self, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
-        """Frames of shape (n_frames, n_channels) in pieces; None: all there are.
+        """Yield frames of shape (n_frames, n_channels) in blocks; all of them if `count` is None.
 
         What is wrong with them is among `remarks` after the last piece.
         """
@@ -59,11 +59,11 @@ class Decoder(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close what was opened."""
+        """Close the clip."""
 
 
 class ArrayDecoder(Decoder):
-    """A waveform in memory, with which nothing is wrong.
+    """Decoder of a valid waveform in memory.
 
     Parameters
     ----------
@@ -86,12 +86,12 @@ class ArrayDecoder(Decoder):
             raise ValueError("holds no samples")
 
     def has_claimed(self) -> bool:
-        """Whether all frames are there, which they are."""
+        """Return True, since an array always has all its frames."""
         return True
 
     def blocks(self, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
-        """Frames of shape (n_frames, n_channels) in one piece; None: all there are."""
+        """Yield frames of shape (n_frames, n_channels) in one block; all if `count` is None."""
         yield self._wave[start : None if count is None else start + count]
 
     def close(self) -> None:
-        """Do nothing: nothing was opened."""
+        """Do nothing, since no file is open."""

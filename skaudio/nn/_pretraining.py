@@ -1,4 +1,4 @@
-"""Training before training: a network without labels, a front end without its classifier."""
+"""Pretraining of networks without labels, and of front ends without their classifier."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WARMUP = 0.1
 
 @dataclass
 class Schedule:
-    """Factor on the learning rate after a number of steps: linear warm-up, then the schedule."""
+    """Learning rate factor at a given step: linear warm-up, followed by the schedule."""
 
     steps_per_epoch: int
     max_epochs: int
@@ -61,7 +61,7 @@ def train(
     scaler: Any,
     max_norm: float | None = None,
 ) -> Iterator[float]:
-    """Minimise a loss with AdamW, at a rate that rises linearly and falls as a cosine.
+    """Minimise a loss with AdamW, using linear warm-up and cosine decay of the learning rate.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def train(
 
 
 def finite_losses(losses: Iterable[float], owner: str, rate: str, verbose: int) -> list[float]:
-    """Collect the losses of all epochs, and stop at one that is not finite.
+    """Collect the losses of all epochs, and raise an error if one is not finite.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def finite_losses(losses: Iterable[float], owner: str, rate: str, verbose: int) 
 
 
 class LinearClassifier(ImageClassifier):
-    """Linear classifier on mean, spread and maximum over time of every channel and band.
+    """Linear classifier on mean, standard deviation and maximum over time per channel and band.
 
     It can tell little by itself, so what it learns is learnt by the front end before it.
 
@@ -175,7 +175,7 @@ class _TimeStatistics(nn.Module):
 
 
 def random_batches(n_clips: int, batch_size: int, rng: np.random.RandomState) -> list[np.ndarray]:
-    """Deal clips into batches of nearly equal size, in random order.
+    """Split clips into batches of nearly equal size, in random order.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""save and load: models in safetensors files that cannot run code."""
+"""Save and load models as safetensors files that cannot run code."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def save(model: BaseEstimator, path: str | os.PathLike) -> None:
 
 
 def load(path: str | os.PathLike) -> Any:
-    """Read a model that `save` has written; nothing in the file is run.
+    """Read a model written by `save`, without running any code from the file.
 
     Everything is checked before anything is made of it: the format, every byte of the file against
     its description, and every name in that against a list.
@@ -617,7 +617,7 @@ def _stranger(value: Any, where: str) -> ValueError:
 
 
 def estimators_in(model: Any) -> list[Any]:
-    """All estimators that a model consists of, itself first, each once."""
+    """List all estimators in a model, without duplicates, starting with the model itself."""
     found: list[Any] = []
     seen: set[int] = set()
     ahead = [model]
@@ -642,7 +642,7 @@ def estimators_in(model: Any) -> list[Any]:
 
 
 def describe(model: Any) -> dict[str, Any]:
-    """What a model takes and gives, as plain values: classes, and what clips are to it."""
+    """Describe input and output of a model as plain values: audio format, classes."""
     last = model
     while hasattr(last, "steps"):
         last = last.steps[-1][1]
