@@ -69,50 +69,50 @@ def check_audio(
     n_jobs: int | None = None,
     verbose: int = 0,
 ) -> DataFrame:
-    """Report on audio files before a long run meets them: errors, damage, levels, duplicates.
+    """Check audio files before a long run: errors, damage, levels, duplicates.
 
-    Every file is decoded to its end, block by block, and nothing is kept: memory does not grow
-    with length or number of files. So this is a little stricter than reading clips with a
-    `duration`, which never sees damage behind the part that it needs.
+    Every file is decoded completely, block by block, and not kept: memory use does not grow with
+    the length or number of files. The check is thus slightly stricter than reading clips with a
+    `duration`, which does not detect damage after the part that is read.
 
     Parameters
     ----------
     paths : iterable of clips, or str or PathLike
-        Files, by their paths or contents, and whatever else `MelSpectrogram` takes that brings its
-        rate along; or one folder that is searched with all folders in it, as by
-        `skaudio.datasets.list_audio`: hidden files are left out, and so are other formats. Links
-        to missing files are errors in the table.
+        Paths or contents of files, or any other clips with a rate that `MelSpectrogram` accepts; or
+        one folder that is searched recursively, as by `skaudio.datasets.list_audio`: hidden files
+        and other formats are omitted. Links to missing files are errors in the table.
     channel : 'mean', 'all' or int, default='mean'
-        What will be asked of them: a file may lack the channel of this index, and in the mean of
-        all channels these may cancel each other. Peak, silence, clipped samples and offset are
-        those of what is asked for; for 'mean' samples of all channels count as clipped, and for
-        'all' the offset is that of the channel where it is largest.
+        Channels that will be used: a file may lack the channel of this index, and channels may
+        cancel each other in their mean. Peak, silence, clipped samples and offset refer to these
+        channels; for 'mean', clipped samples are counted in all channels, and for 'all', the offset
+        is that of the channel where it is largest.
     limits : AudioLimits or None, default=None
-        What files may claim and hold; None takes the defaults. `max_duration` is not looked at.
+        Limits on the headers and contents of files; None uses the defaults. `max_duration` is
+        ignored.
     silence_db : float, default=-60.0
-        A piece of 20 ms is silent if its samples lie around their mean with a standard deviation
-        of less than so many dB of full scale, for 'all' in every channel. An offset is no sound.
+        A segment of 20 ms is silent if the standard deviation of its samples is below this level in
+        dB relative to full scale, for 'all' in every channel. An offset does not count as sound.
     n_jobs : int or None, default=None
-        Workers over files: threads, unless `joblib.parallel_config` names another backend.
+        Number of workers over files: threads, unless `joblib.parallel_config` sets another backend.
     verbose : int, default=0
         Above 0, show a progress bar.
 
     Returns
     -------
     table : pandas.DataFrame
-        A row per file, in the order of `paths`. Columns: 'path'; 'status', which is 'ok', 'warn'
+        One row per file, in the order of `paths`. Columns: 'path'; 'status', which is 'ok', 'warn'
         for files that are read with an `AudioWarning`, or 'error' for those that raise an
-        `AudioError`; 'reason', in words, empty where all is well; 'sample_rate' in Hz and
-        'channels', as the header tells; of what was decoded, 'duration' in seconds, 'peak', where
-        full scale is 1, 'silence', the share of the time that is silent, in [0, 1], 'clipped', the
-        share of samples at or beyond full scale, in [0, 1], and 'dc_offset', the mean of the
-        samples; 'duplicate_of', the first path that holds the same samples in all channels at the
-        same rate, whatever its format and tags. What cannot be known is missing.
+        `AudioError`; 'reason', a text that is empty for status 'ok'; 'sample_rate' in Hz and
+        'channels', according to the header; for the decoded samples, 'duration' in seconds, 'peak',
+        where full scale is 1, 'silence', the share of the time that is silent, in [0, 1],
+        'clipped', the share of samples at or beyond full scale, in [0, 1], and 'dc_offset', the
+        mean of the samples; 'duplicate_of', the first path with the same samples in all channels at
+        the same rate, regardless of format and tags. Unknown values are missing.
 
     Raises
     ------
     ValueError
-        If `paths` is a single file or holds other things, or a parameter is out of range.
+        If `paths` is a single file or contains anything else, or a parameter is out of range.
     FileNotFoundError
         If `paths` is one path that does not exist.
     ImportError
@@ -121,11 +121,11 @@ def check_audio(
     Warns
     -----
     UserWarning
-        If there is audio in the folder that is left out, such as m4a.
+        If the folder contains audio in unsupported formats, such as m4a.
 
     See Also
     --------
-    AudioLimits : Limits beyond which files are refused.
+    AudioLimits : Limits beyond which files are rejected.
 
     Examples
     --------

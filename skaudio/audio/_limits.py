@@ -14,30 +14,30 @@ __all__ = ["AudioLimits", "as_limits", "store_key"]
 
 
 class AudioLimits(BaseEstimator):
-    """Limits beyond which a file is refused with an `AudioError`, before it takes memory or time.
+    """Limits beyond which a file is rejected with an `AudioError`, before it takes memory or time.
 
-    For `limits` of `MelSpectrogram`, `check_audio` and the functions of `skaudio.audio`; the
-    defaults let through what microphones and archives of sound hold. Files whose headers lie
-    cannot take memory beyond them.
+    Pass them as `limits` of `MelSpectrogram`, `check_audio` and the functions of `skaudio.audio`;
+    the defaults accept typical recordings and sound archives. Files with wrong headers cannot use
+    memory beyond these limits.
 
     Parameters
     ----------
     min_sample_rate : int, default=100
         Lowest sample rate of a file in Hz, >= 1.
     max_sample_rate : int, default=10_000_000
-        Highest one, at least `min_sample_rate`.
+        Highest sample rate of a file in Hz, at least `min_sample_rate`.
     max_channels : int, default=256
-        Most channels of a file, >= 1.
+        Maximum number of channels of a file, >= 1.
     max_duration : float or None, default=14_400.0
-        Longest file that is read as a whole, in seconds, > 0: where no `duration` is asked for.
-        Four hours are 2.5 GB at 44.1 kHz. Nothing limits the length of files that are read in
-        part, or block by block. None: no limit.
+        Maximum length in seconds, > 0, of a file that is read as a whole, i.e. without `duration`.
+        Four hours are 2.5 GB at 44.1 kHz. Files that are read in part or block by block may have
+        any length. None: no limit.
     max_amplitude : float, default=1e6
-        Largest sample, > 0; full scale is 1.
+        Largest absolute sample value, > 0; full scale is 1.
 
     See Also
     --------
-    check_audio : Which files of a folder are beyond them.
+    check_audio : Lists the files of a folder that exceed the limits.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class AudioLimits(BaseEstimator):
         Raises
         ------
         ValueError
-            If one is out of range; names rule and value.
+            If a parameter is out of range; names the rule and the value.
         """
         check_parameters(self)
         if self.max_sample_rate < self.min_sample_rate:
@@ -88,7 +88,7 @@ class AudioLimits(BaseEstimator):
             )
 
     def check_header(self, sample_rate: int, n_channels: int) -> None:
-        """Check what a header claims.
+        """Check the values of a header.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ class AudioLimits(BaseEstimator):
         Raises
         ------
         ValueError
-            If that is beyond a limit; names it.
+            If a limit is exceeded; names the limit.
         """
         rate = f"claims a sample rate of {sample_rate} Hz"
         if sample_rate < self.min_sample_rate:
@@ -116,12 +116,12 @@ class AudioLimits(BaseEstimator):
         Parameters
         ----------
         n_channels : int
-            How many there are.
+            Number of channels.
 
         Raises
         ------
         ValueError
-            If that is beyond `max_channels`; names it.
+            If this exceeds `max_channels`; names the limit.
         """
         if n_channels > self.max_channels:
             raise self._beyond(f"claims {n_channels} channels", "max_channels")
@@ -137,7 +137,7 @@ class AudioLimits(BaseEstimator):
         Raises
         ------
         ValueError
-            If that is beyond `max_duration`; names it.
+            If this exceeds `max_duration`; names the limit.
         """
         if self.max_duration is not None and seconds > self.max_duration:
             raise self._beyond(f"lasts {seconds:.6g} s, too long for one clip", "max_duration")
@@ -153,7 +153,7 @@ class AudioLimits(BaseEstimator):
         Raises
         ------
         ValueError
-            If that is beyond `max_amplitude`; names it.
+            If this exceeds `max_amplitude`; names the limit.
         """
         if peak > self.max_amplitude:
             raise self._beyond(f"holds samples of up to {peak:.3g}", "max_amplitude", peak=peak)

@@ -39,9 +39,9 @@ MAX_NAMED, MAX_TEXT, MAX_NAME, MAX_REASON = 20, 2000, 260, 400
 
 
 class AudioError(ValueError):
-    """Files that could not be turned into waveforms.
+    """Error for files that could not be read as waveforms.
 
-    The text names the first twenty; `failures` has all.
+    The message lists the first twenty files; `failures` lists all.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class AudioError(ValueError):
     Attributes
     ----------
     failures : list of (str, str)
-        The same, for programs.
+        The same, as a list.
     """
 
     __module__ = "skaudio"
@@ -67,22 +67,22 @@ class AudioError(ValueError):
 
 
 class AudioWarning(UserWarning):
-    """Clips that were decoded although something is wrong with them.
+    """Warning for clips that were decoded although something is wrong with them.
 
-    The text names the first twenty; `remarks` has all.
+    The message lists the first twenty clips; `remarks` lists all.
 
-    ``warnings.simplefilter("error", skaudio.AudioWarning)`` makes errors of them, and "ignore"
-    silences them.
+    ``warnings.simplefilter("error", skaudio.AudioWarning)`` turns these warnings into errors, and
+    "ignore" silences them.
 
     Parameters
     ----------
     remarks : sequence of (str, str)
-        Path of every such file, or place of a waveform, and what is wrong with it.
+        Path of every such file, or position of a waveform, and its remark.
 
     Attributes
     ----------
     remarks : list of (str, str)
-        The same, for programs.
+        The same, as a list.
     """
 
     __module__ = "skaudio"
@@ -126,27 +126,27 @@ def load_clip(
 ) -> np.ndarray:
     """Read one file as a waveform.
 
-    Only the part that ends up in the clip is read from disk. Whatever libsndfile decodes is
-    accepted (wav, flac, ogg, opus, mp3, aiff and more); other rates are resampled with soxr's
-    high-quality filter.
+    Only the part used for the clip is read from disk. All formats that libsndfile decodes are
+    accepted (wav, flac, ogg, opus, mp3, aiff and more); other rates are resampled with the
+    high-quality filter of soxr.
 
     Parameters
     ----------
     path : str, PathLike, bytes, binary file, dict or pair (array, rate)
-        The file; its content, or an open file that gives it; a waveform and its own rate; or an
-        entry of an audio column of Hugging Face datasets.
+        The file; its contents, as bytes or as an open file; a waveform and its rate; or an entry of
+        an audio column of Hugging Face datasets.
     sample_rate : int, default=22050
-        Rate of the result, in Hz.
+        Sample rate of the result, in Hz.
     duration : float or None, default=None
-        Length of the result in seconds, > 0; None keeps the file's own.
+        Length of the result in seconds, > 0; None keeps that of the file.
     channel : 'mean', 'all' or int, default='mean'
         The average of all channels, all of them, or the index of one.
     pad_mode : {'constant', 'repeat'}, default='constant'
-        What follows a file that is too short: silence, or the file again from its start.
+        How to pad a file that is too short: with silence, or by repeating the file.
     crop : {'start', 'center'}, default='start'
-        Which part of a file that is too long is kept.
+        Which part to keep of a file that is too long.
     limits : AudioLimits or None, default=None
-        What the file may claim and hold; None takes the defaults of `AudioLimits`.
+        Limits on the header and contents of the file; None uses the defaults of `AudioLimits`.
 
     Returns
     -------
@@ -158,15 +158,15 @@ def load_clip(
     ValueError
         If a parameter is out of range.
     AudioError
-        If the file is missing, not a regular file, not audio, empty, has no such channel, holds
-        NaN or infinity, or is beyond `limits`.
+        If the file is missing, not a regular file, not audio, empty, lacks the channel, contains
+        NaN or infinity, or exceeds `limits`.
 
     Warns
     -----
     AudioWarning
-        If something is wrong with the file, as far as it was read, but there is sound in it: it is
-        cut short or damaged, its header lies or does not tell its length, its channels cancel each
-        other, it holds a single sample or the same one throughout, or integers stored as floats.
+        If the part that was read contains sound but has a problem: the file is truncated or
+        damaged, its header is wrong or does not state the length, its channels cancel each other,
+        it contains a single or constant sample value, or integers stored as floats.
     """
     _check_options(sample_rate, duration, channel, pad_mode, crop)
     wave, remarks = read_clip(
@@ -225,27 +225,28 @@ def stream_blocks(
     channel: str | int = "mean",
     limits: AudioLimits | None = None,
 ) -> Iterator[np.ndarray]:
-    """Read a file of any length block by block; memory does not grow with its length.
+    """Read a file of any length block by block, with constant memory use.
 
-    The blocks, one after the other, are what `load_clip` gives for the whole file, bit for bit
-    (mp3: up to rounding): the resampler is not restarted between them.
+    Concatenated, the blocks are bit-identical to the result of `load_clip` for the whole file (mp3:
+    up to rounding), as the resampler is not restarted between them.
 
     Parameters
     ----------
     path : str, PathLike, bytes, binary file, dict or pair (array, rate)
         The file, as for `load_clip`.
     sample_rate : int or None, default=22050
-        Rate of the blocks, in Hz; None keeps the file's own.
+        Sample rate of the blocks, in Hz; None keeps that of the file.
     channel : 'mean', 'all' or int, default='mean'
         The average of all channels, all of them, or the index of one.
     limits : AudioLimits or None, default=None
-        What the file may claim and hold, but for its length; None takes the defaults.
+        Limits on the header and contents of the file, except for its length; None uses the
+        defaults.
 
     Returns
     -------
     blocks : iterator of ndarray of shape (n_samples,) or (n_channels, n_samples), float32
-        Samples, nominally in [-1, 1]; lengths differ, none is empty. An `AudioError` comes out of
-        it, as from `load_clip`, once what is wrong with the file is reached.
+        Samples, nominally in [-1, 1]; lengths differ, no block is empty. The iterator raises an
+        `AudioError`, as `load_clip` does, when it reaches a problem in the file.
 
     Raises
     ------
@@ -324,23 +325,23 @@ def read_stream(
 def fit_length(
     wave: np.ndarray, n_samples: int, *, pad_mode: str = "constant", crop: str = "start"
 ) -> np.ndarray:
-    """Cut or fill waveforms to `n_samples`.
+    """Cut or pad waveforms to `n_samples`.
 
     Parameters
     ----------
     wave : ndarray of shape (..., length)
         Waveforms, `length` >= 1.
     n_samples : int
-        Wanted length, >= 1.
+        Length of the result, >= 1.
     pad_mode : {'constant', 'repeat'}, default='constant'
-        Fill with zeros, or with the waveform itself from its start.
+        Pad with zeros, or by repeating the waveform.
     crop : {'start', 'center'}, default='start'
-        Which part is kept when there is too much.
+        Which part to keep of waveforms that are too long.
 
     Returns
     -------
     wave : ndarray of shape (..., n_samples)
-        A view where nothing had to be filled.
+        A view if no padding was necessary.
     """
     if not isinstance(wave, np.ndarray) or wave.ndim == 0 or wave.shape[-1] == 0:
         raise reject("wave", "fit_length", "an ndarray of at least one sample, time last", wave)
@@ -370,7 +371,7 @@ def probe_length(
     sample_rate: int,
     limits: AudioLimits | None = None,
 ) -> int:
-    """Number of samples a file has at `sample_rate`, from its header, where that does not lie.
+    """Return the number of samples of a file at `sample_rate`, from its header if that is correct.
 
     Raises
     ------
@@ -392,7 +393,7 @@ def length_of(clip: Clip, sample_rate: int, limits: AudioLimits) -> int:
 
 
 def probe_channels(path: Any, *, limits: AudioLimits | None = None) -> int:
-    """Number of channels of a file, from its header alone.
+    """Return the number of channels of a file, from its header alone.
 
     Raises
     ------

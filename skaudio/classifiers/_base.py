@@ -96,23 +96,23 @@ class SpectrogramClassifier(
         ----------
         X : array-like of shape (n_clips, n_mels, n_frames) or \
 (n_clips, n_channels, n_mels, n_frames)
-            Spectrograms; a table ``(n_clips, n_features)`` counts as images of one row. What
-            `DiffResResampler` gives is trained together with the network; with
-            ``MelSpectrogram(in_network=True)`` the network starts from waveforms.
+            Spectrograms; a table ``(n_clips, n_features)`` is treated as images of one row. The
+            module of a `DiffResResampler` is trained together with the network; with
+            ``MelSpectrogram(in_network=True)``, the network starts from waveforms.
         y : array-like of shape (n_clips,) or (n_clips, n_labels)
             Labels: strings or numbers, at least two different; or an indicator matrix, sparse or
-            not, that says with ones which labels a clip has.
+            dense, with ones for the labels of a clip.
         sample_weight : array-like of shape (n_clips,) or None, default=None
-            Weights of the clips in the loss, >= 0. None means one each.
+            Weights of the clips in the loss, >= 0. None means equal weights of one.
         X_val, y_val : array-like or None, default=None
-            Clips and labels to validate on after every epoch, as `X` and `y`: early stopping
-            watches them instead of clips set aside, and `history_` records their loss, with
-            `class_weight` as in training, and their accuracy. In a pipeline `X_val` may be paths:
-            see `transform_input` of scikit-learn's `Pipeline`. A search splits them as it splits
-            `X` if they are as many, and hands on all of them otherwise.
+            Validation clips and labels, in the format of `X` and `y`, evaluated after every epoch:
+            early stopping monitors them instead of held-out clips, and `history_` records their
+            loss, with `class_weight` as in training, and their accuracy. In a pipeline, `X_val` may
+            be paths: see `transform_input` of scikit-learn's `Pipeline`. A search splits them like
+            `X` if their number is the same, and passes all of them otherwise.
         groups : array-like of shape (n_clips,) or None, default=None
-            Where clips are set aside for early stopping, those of a group, as of a recording or a
-            speaker, stay together.
+            Groups of clips, e.g. by recording or speaker, that are not split when clips are held
+            out for early stopping.
 
         Returns
         -------
@@ -123,17 +123,17 @@ class SpectrogramClassifier(
         ------
         ValueError
             If a parameter is out of range; `X`, `y`, `sample_weight` or `groups` differ in length
-            or hold NaN; `y` has one class only; the network does not fit `X`; validation clips do
-            not go with the others; or training diverges.
+            or contain NaN; `y` has only one class; the network does not fit `X`; validation clips
+            do not match the training clips; or training diverges.
         OSError
-            If `checkpoint_dir` cannot be written to, a full disk for instance.
+            If `checkpoint_dir` cannot be written to, for example because the disk is full.
         KeyboardInterrupt
-            If Ctrl-C was pressed. After a finished epoch the classifier is fitted as after that.
+            If Ctrl-C was pressed. The classifier is fitted as of the last finished epoch, if any.
 
         Warns
         -----
         UserWarning
-            If there is a checkpoint of this fit that cannot be read; training starts anew.
+            If a checkpoint of this fit exists but cannot be read; training starts over.
         """
         return self._fit(X, y, sample_weight, X_val, y_val, groups)
 
@@ -192,9 +192,9 @@ class SpectrogramClassifier(
         Parameters
         ----------
         X, y : as for `fit`
-            One chunk of the data, at least two clips; it need not hold every class.
+            One chunk of the data, at least two clips; it need not contain every class.
         classes : array-like of shape (n_classes,) or None, default=None
-            All classes that will ever occur; needed in the first call only, and not for an
+            All classes that can occur in any chunk; required in the first call only, and not for an
             indicator matrix.
         sample_weight : as for `fit`
             Weights of the clips of this chunk.
@@ -257,24 +257,24 @@ class SpectrogramClassifier(
         )
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of every class, or of every label.
+        """Predict the probability of every class or label.
 
         Parameters
         ----------
         X : array-like
-            As for `fit`; the number of frames may differ where the network allows it.
+            As for `fit`; the number of frames may differ if the network supports it.
 
         Returns
         -------
         proba : ndarray of shape (n_clips, n_classes)
             Columns in the order of `label_names_`. Rows sum to one, unless `y` was an indicator
-            matrix: then every label has a probability of its own.
+            matrix: every label then has an independent probability.
         """
         logits = self._logits(X)
         return self._labels.probabilities(logits)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithm of `predict_proba`, exact for tiny probabilities too.
+        """Predict the logarithm of the probabilities, accurate for tiny probabilities too.
 
         Parameters
         ----------
@@ -284,13 +284,13 @@ class SpectrogramClassifier(
         Returns
         -------
         log_proba : ndarray of shape (n_clips, n_classes)
-            Columns as those of `predict_proba`.
+            Columns as in `predict_proba`.
         """
         logits = self._logits(X)
         return self._labels.log_probabilities(logits)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Most probable class of every clip, or all labels that reach `threshold`.
+        """Predict the most probable class of every clip, or all labels that reach `threshold`.
 
         Parameters
         ----------
@@ -306,7 +306,7 @@ class SpectrogramClassifier(
         return self._labels.decide(self, logits)
 
     def transform(self, X: Any) -> np.ndarray:
-        """Embedding of every clip: what enters the last layer.
+        """Return the embedding of every clip, the input of the last layer.
 
         Parameters
         ----------
@@ -329,7 +329,7 @@ class SpectrogramClassifier(
     def label_names_(self) -> np.ndarray:
         """Names of the columns of `predict_proba`.
 
-        The classes; of an indicator matrix its columns if it was a DataFrame, else their numbers.
+        The classes; for an indicator matrix, its columns if it was a DataFrame, else their numbers.
         """
         check_is_fitted(self)
         return self._label_names

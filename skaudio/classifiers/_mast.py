@@ -23,54 +23,56 @@ from skaudio.nn.mvit import SIZES, STRIDES, StagedClassifier, build_mast, decays
 class MAST(SpectrogramClassifier):
     """Classify spectrograms with a multiscale transformer.
 
-    Tokens of a few bands and frames each; stage by stage fewer of them, and wider: first time is
-    shortened, then time and frequency [1]_. The layout of the stages is inferred from the paper's
-    abstract, the counts it claims and MViTv2 [2]_; it is not the authors' code.
+    A token covers a few bands and frames. From stage to stage, tokens become fewer and wider: first
+    time is shortened, then time and frequency [1]_. The layout of the stages is inferred from the
+    paper's abstract, the counts it reports and MViTv2 [2]_; it is not the authors' code.
 
     Parameters
     ----------
     size : {'pico', 'nano', 'tiny', 'small', 'base'}, default='pico'
         1.3, 3.3, 24, 34 or 51 million parameters. 'pico' and 'nano' are for training from scratch;
-        the others have the shapes of ImageNet's weights.
+        the others match the shapes of the ImageNet weights.
     weights : {'imagenet', None}, str or PathLike, default=None
         None: random; 'imagenet': timm's ``mvitv2_tiny``, ``mvitv2_small`` or ``mvitv2_base``,
-        downloaded once; otherwise a file of one of them. The last layer stays fresh unless it
-        fits.
+        downloaded once; otherwise a weights file of one of these models. The last layer is loaded
+        only if its shape matches.
     patch_stride : (int, int), default=(4, 4)
-        Mel bands and frames per token, 1, 2 or 4 each. Smaller ones see more and cost more.
+        Mel bands and frames per token, 1, 2 or 4 each. Smaller strides resolve more detail and cost
+        more.
     q_strides : sequence of four (int, int) or None, default=None
-        By how much each stage shortens frequency and time; 1, 2, 4, 8 or 16. None means
+        Factors by which each stage shortens frequency and time; 1, 2, 4, 8 or 16. None means
         ``((1, 1), (1, 4), (2, 2), (2, 2))``.
     kv_stride : (int, int) or None, default=None
-        How much coarser than the tokens of the first stage its keys and values are. None means 4
-        in frequency and 4 to 16 in time, by the number of frames.
+        Stride of the keys and values of the first stage, relative to its tokens. None means 4 in
+        frequency and 4 to 16 in time, depending on the number of frames.
     stem : {'patch', 'conv'} or None, default=None
-        One convolution makes the tokens, or two, which train better from scratch. None means
-        'conv' for 'pico' and 'nano', and 'patch', as in ImageNet's weights, for the others.
+        'patch' makes the tokens with one convolution, 'conv' with two, which train better from
+        scratch. None means 'conv' for 'pico' and 'nano', and 'patch', as in the ImageNet weights,
+        for the others.
     cls_token : bool, default=False
-        Whether the logits come from a token of its own instead of the mean over all tokens.
+        Whether the logits are computed from a class token instead of the mean over all tokens.
     drop_path : float or None, default=None
-        Probability that the last block is left out in training, in [0, 1); rises evenly over the
-        blocks. None means 0, 0.05, 0.1, 0.1 or 0.3, by size.
+        Probability of skipping the last block in training, in [0, 1); increases linearly over the
+        blocks. None means 0, 0.05, 0.1, 0.1 or 0.3, depending on `size`.
     embedding : {'last', 'all'}, default='last'
-        What `transform` gives: what the last stage makes of a clip, or each stage side by side.
+        Whether `transform` returns the embedding of the last stage, or of all stages side by side.
     pretrain : {'masked', None}, default=None
-        'masked' lets a fresh network reconstruct hidden parts of the clips before it learns labels,
-        see `fit`. Not in `partial_fit`, nor where a warm start goes on.
+        'masked' trains a new network to reconstruct hidden parts of the clips before it learns
+        labels; see `fit`. Not used in `partial_fit` or by a warm start that continues.
     pretrain_epochs : int, default=30
-        Passes over the clips in that training, >= 1.
+        Passes over the clips in pretraining, >= 1.
     pretrain_lr : float, default=1e-3
-        Learning rate of that training, > 0.
+        Learning rate of pretraining, > 0.
     standardize : bool, default=True
-        Whether every channel is brought to mean 0 and standard deviation 1 over the training
-        clips, inside the network.
+        Whether the network scales every channel to mean 0 and standard deviation 1 over the
+        training clips.
     freeze : None, 'backbone' or int, default=None
-        Layers that keep their weights: none, all but the last, or the first `freeze` of five
-        parts, which are the stem and the four stages.
+        Layers with frozen weights: none, all but the last, or the first `freeze` of five parts,
+        i.e. the stem and the four stages.
     optimizer : {'adamw', 'adam'}, default='adamw'
-        'adam' adds `weight_decay` to the gradient, 'adamw' takes it off the weights.
+        'adam' adds `weight_decay` to the gradient, 'adamw' subtracts it from the weights.
     lr : float, default=1e-3
-        Learning rate, > 0. With ImageNet's weights 1e-4 is better, and 1e-3 for the last layer:
+        Learning rate, > 0. With the ImageNet weights, 1e-4 is better, with 1e-3 for the last layer:
         ``backbone_lr=1e-4``.
     backbone_lr : float or None, default=None
         Learning rate of all layers but the last, > 0; None means `lr`.
@@ -78,19 +80,19 @@ class MAST(SpectrogramClassifier):
         Learning rate of modules that are trained together with the network, such as
         `DiffResResampler`'s, > 0; None means `lr`.
     layer_decay : float, default=1.0
-        Factor on the learning rate from each block to the one before it, in (0, 1]. Below 1 it
-        protects pretrained layers, the more the closer they are to the input.
+        Factor on the learning rate from each block to the one before it, in (0, 1]. Values below 1
+        protect pretrained layers, more strongly the closer they are to the input.
     weight_decay : float, default=0.05
-        Weight decay, >= 0; not of biases, normalisation, positions and class token.
+        Weight decay, >= 0; not applied to biases, normalisation, positions and the class token.
     schedule : {'cosine', 'step', None}, default='cosine'
-        How the rate falls after the warm-up: to zero along half a cosine, by `lr_gamma` every
-        `lr_step_size` epochs, or not at all.
+        How the learning rate decreases after the warm-up: to zero along half a cosine, by
+        `lr_gamma` every `lr_step_size` epochs, or not at all.
     warmup : float, default=0.1
-        Share of `max_epochs` in which the rate rises to its full value, in [0, 1].
+        Fraction of `max_epochs` in which the learning rate rises to its full value, in [0, 1].
     lr_step_size : int, default=30
-        Epochs between two drops, >= 1; for `schedule='step'`.
+        Epochs between two drops of the learning rate, >= 1; for `schedule='step'`.
     lr_gamma : float, default=0.1
-        Factor of a drop, in (0, 1]; for `schedule='step'`.
+        Factor applied at each drop, in (0, 1]; for `schedule='step'`.
     max_epochs : int, default=60
         Number of passes over the training clips, >= 1.
     batch_size : int, default=16
@@ -99,63 +101,66 @@ class MAST(SpectrogramClassifier):
         Probability spread evenly over all classes, in [0, 1).
     augment : 'auto', Augmentation, callable or None, default='auto'
         Random changes to the clips of every training batch. 'auto' is
-        ``Augmentation(mixup=0.3, time_mask=0.2, freq_mask=0.2)``; pretraining only shifts.
+        ``Augmentation(mixup=0.3, time_mask=0.2, freq_mask=0.2)``; pretraining applies only time
+        shifts.
     sampling : {'balanced', None}, default=None
-        'balanced' draws the clips of an epoch at random, those of rare classes or labels as often
-        as those of others; None takes every clip once.
+        'balanced' draws the clips of an epoch at random, clips of rare classes or labels as often
+        as others; None uses every clip once.
     gradient_clip_value : float or None, default=1.0
-        Longest gradient, over all parameters together, > 0; longer ones are scaled down.
+        Maximum norm of the gradient over all parameters, > 0; larger gradients are scaled down.
     ema_decay : float or None, default=None
-        Predict with the exponential moving average of the weights over the steps, with this share
-        of the average so far, in (0, 1), instead of with the last weights; the share rises to this
-        value. 0.99 suits some hundred steps, 0.999 some thousand. Not in `partial_fit`.
+        Decay, in (0, 1), of the exponential moving average of the weights over the training steps;
+        predictions use this average instead of the last weights. The decay rises to this value.
+        0.99 suits a few hundred steps, 0.999 a few thousand. Not used in `partial_fit`.
     class_weight : dict, 'balanced' or None, default=None
-        Weights of classes in the loss, as in scikit-learn. Of an indicator matrix: factors for
-        clips that have a label, by its name; 'balanced' gives clips with and without a label the
-        same weight in total.
+        Class weights in the loss, as in scikit-learn. For an indicator matrix, a dict maps label
+        names to factors for clips with that label; 'balanced' gives clips with and without a label
+        the same total weight.
     threshold : float or array-like of shape (n_labels,), default=0.5
-        Probability from which `predict` says that a clip has a label, in [0, 1]; for `y` as
-        indicator matrix only. May be changed after `fit`, see `skaudio.metrics.f1_thresholds`.
+        Lowest probability at which `predict` assigns a label to a clip, in [0, 1]; used only if `y`
+        is an indicator matrix. Can be changed after `fit`; see `skaudio.metrics.f1_thresholds`.
     early_stopping : bool, default=False
-        Stop when the loss on clips set aside has not improved by `tol` for `n_iter_no_change`
-        epochs, and go back to the best weights.
+        Whether to stop when the loss on held-out clips has not improved by `tol` for
+        `n_iter_no_change` epochs, and to restore the best weights.
     validation_fraction : float or None, default=0.1
-        Share of the training clips set aside, in (0, 1), by class where the classes are large
-        enough, unless `fit` is given `X_val`. None watches the training loss instead.
+        Fraction of the training clips to hold out, in (0, 1), stratified by class if the classes
+        are large enough; unused if `X_val` is passed to `fit`. None monitors the training loss
+        instead.
     n_iter_no_change : int, default=10
-        Patience in epochs, >= 1.
+        Number of epochs to wait for an improvement, >= 1.
     tol : float, default=1e-4
-        Smallest improvement of the loss that counts, >= 0.
+        Minimum improvement of the loss, >= 0.
     warm_start : bool, default=False
-        Whether `fit` goes on from the present weights.
+        Whether `fit` continues from the current weights.
     random_state : int, RandomState instance or None, default=None
-        Decides initial weights, order of clips, augmentation, hidden parts and drop path. Same
-        seed, same bits, whatever runs in parallel.
+        Controls initial weights, order of clips, augmentation, hidden parts and drop path. The same
+        seed gives bit-identical results, whatever runs in parallel.
     device : str, default='auto'
-        'auto' takes CUDA, then MPS, then the CPU, whenever `fit` or `predict` runs; otherwise a
-        name of torch, such as 'cuda:1'.
+        'auto' selects CUDA, else MPS, else the CPU, each time `fit` or `predict` runs; otherwise
+        the name of a torch device, such as 'cuda:1'.
     n_threads : int or None, default=1
-        Threads of the CPU that torch may use, >= 1; None leaves its own setting alone. Another
-        number rounds differently, so only a fixed one makes the result independent of the
-        machine and of a search's `n_jobs`. Raise it for single fits of large networks on a CPU.
+        Number of CPU threads for torch, >= 1; None keeps torch's own setting. The number affects
+        rounding, so only a fixed number makes the result independent of the machine and of the
+        `n_jobs` of a search. Increase it for single fits of large networks on a CPU.
     precision : {'fp32', 'bf16', 'fp16'}, default='fp32'
-        Type in which the backbone multiplies, in `fit` and `predict`; weights, front end and loss
-        stay in float32. 'bf16' is for recent processors and GPUs; 'fp16' is for GPUs, and scales
-        the loss in training. See docs/benchmarks.md for what they gain.
+        Data type of the multiplications in the backbone, in `fit` and `predict`; weights, front end
+        and loss stay in float32. 'bf16' is for recent processors and GPUs; 'fp16' is for GPUs and
+        scales the loss in training. See docs/benchmarks.md for the speedups.
     compile : bool, default=False
-        Whether the backbone is compiled by `torch.compile`, for long runs: the first batch takes
-        from seconds to minutes. Needs a C++ compiler, results differ by rounding. `transform`,
-        and `MAST`'s masked pretraining, run it as it is. May be changed after `fit`.
+        Whether to compile the backbone with `torch.compile`. Useful for long runs, as the first
+        batch takes seconds to minutes. Requires a C++ compiler; results differ by rounding.
+        `transform` and the masked pretraining of `MAST` do not use the compiled backbone. Can be
+        changed after `fit`.
     callbacks : list of skorch.callbacks.Callback or None, default=None
-        Told of every batch and epoch; each fit works with copies, which are then in
-        ``net_.callbacks_``. For callbacks of scikit-learn (1.9 or newer) there is `set_callbacks`.
+        Notified of every batch and epoch; each fit uses copies, which are stored in
+        ``net_.callbacks_``. For scikit-learn callbacks (1.9 or newer), use `set_callbacks`.
     checkpoint_dir : str, PathLike or None, default=None
-        Folder in which `fit` keeps its state, so that an equal fit goes on where one was
-        interrupted, in whatever way, and gives the same bits. Any number of fits share it, and a
-        finished one leaves its weights there: asked for again, it is read. Needs an int as
-        `random_state`, and goes without `callbacks`. Not in `partial_fit`. See the user guide. With
-        `pretrain='masked'` there is one after the pretraining, too; pretraining that is
-        interrupted starts anew.
+        Folder in which `fit` saves its state, so that an identical fit resumes after any
+        interruption, with bit-identical results. Any number of fits can share it. A finished fit
+        keeps its weights there, and an identical fit loads them. Requires an int as `random_state`
+        and cannot be combined with `callbacks`. Not used in `partial_fit`. See the user guide. With
+        `pretrain='masked'`, a checkpoint is also written after pretraining; interrupted pretraining
+        starts over.
     checkpoint_every : int, default=1
         Epochs between two checkpoints, >= 1.
     verbose : int, default=0
@@ -164,15 +169,15 @@ class MAST(SpectrogramClassifier):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,) or (n_labels, 2)
-        The labels, sorted. Of an indicator matrix, zero and one for every label.
+        The sorted labels. For an indicator matrix, zero and one for every label.
     label_names_ : ndarray of shape (n_classes,)
         Names of the columns of `predict_proba`.
     history_ : list of dict
-        Epoch, training loss and, where there are validation clips, their loss and accuracy, of
-        every epoch; of an indicator matrix the accuracy is the share of labels that are right.
+        Epoch, training loss and, if there are validation clips, their loss and accuracy, for every
+        epoch. For an indicator matrix, the accuracy is the fraction of correct labels.
     pretrain_history_ : list of float
-        Loss of every epoch of the pretraining: mean squared error, with `standardize` in units of
-        the variance of the spectrograms; empty without.
+        Loss of every pretraining epoch: mean squared error, with `standardize` in units of the
+        variance of the spectrograms. Empty without pretraining.
     n_iter_ : int
         Number of epochs trained.
     n_features_in_ : int
@@ -180,20 +185,21 @@ class MAST(SpectrogramClassifier):
     input_shape_ : tuple of int
         Channels, mel bands and frames of the training clips, before the front end.
     frontend_ : FrontEndChain
-        The trained copies of the modules that came with `X`, as from `DiffResResampler`; empty
-        where none came.
+        Trained copies of the modules passed along with `X`, such as by `DiffResResampler`; empty if
+        there were none.
     net_ : skorch.NeuralNet
-        The trained net.
+        The trained skorch net.
 
     See Also
     --------
-    PretrainedCNN : Faster on a CPU, and with ImageNet's weights often better.
+    PretrainedCNN : Faster on a CPU, and often better with ImageNet weights.
 
     Notes
     -----
-    Clips may have any number of frames: positions are distances in frames, not shares of the clip.
-    'base' has 42 % fewer parameters than AST-base and a fifth of its multiply-accumulates. On a CPU
-    EfficientNet-B2 is five to eight times as fast; all ratios are in `docs/benchmarks.md`.
+    Clips may have any number of frames: positions are encoded as distances in frames, not relative
+    to the length of the clip. 'base' has 42 % fewer parameters than AST-base and a fifth of its
+    multiply-accumulates. On a CPU EfficientNet-B2 is five to eight times as fast; all ratios are in
+    `docs/benchmarks.md`.
 
     A patent on a related method exists, US 12518743 B1 (a multiscale audio transformer in a
     multimodal one); judge for yourself whether it concerns your use.
@@ -355,10 +361,10 @@ class MAST(SpectrogramClassifier):
         X, y, sample_weight, X_val, y_val, groups : array-like
             See `PretrainedCNN`.
         X_unlabeled : array-like or None, default=None
-            Spectrograms without labels, as many channels and bands as in `X`; with
+            Spectrograms without labels, with as many channels and bands as `X`; with
             `pretrain='masked'` the network reconstructs them and `X` before it learns labels. In a
             pipeline, paths of clips: see `transform_input` of scikit-learn's `Pipeline`. A search
-            splits them as it splits `X` if they are as many, and hands on all of them otherwise.
+            splits them like `X` if their number is the same, and passes all of them otherwise.
 
         Returns
         -------
@@ -368,8 +374,8 @@ class MAST(SpectrogramClassifier):
         Raises
         ------
         ValueError
-            As for `PretrainedCNN`, and if `X_unlabeled` does not go with `X`, or is given where a
-            warm start goes on.
+            As for `PretrainedCNN`, and if `X_unlabeled` does not match `X`, or is given to a warm
+            start that continues.
 
         Warns
         -----
@@ -390,7 +396,7 @@ class MAST(SpectrogramClassifier):
         return self._fit(X, y, sample_weight, X_val, y_val, groups, X_unlabeled, start)
 
     def transform_stages(self, X: Any) -> list[np.ndarray]:
-        """Embedding of every clip from every stage: the mean over the stage's tokens.
+        """Return the embedding of every clip from every stage, the mean over its tokens.
 
         The last stage is normalised; with `cls_token` its embedding is that token.
 
@@ -402,15 +408,15 @@ class MAST(SpectrogramClassifier):
         Returns
         -------
         embeddings : list of ndarray of shape (n_clips, n_embedding), float32
-            From the first stage to the last, which is twice as wide from stage to stage and what
-            enters the last layer.
+            One array per stage, from first to last. The width doubles from stage to stage; the last
+            one is the input of the last layer.
         """
         check_is_fitted(self)
         stacked = self._forward("embed_stages", *self._check_X(X))
         return np.split(stacked, np.cumsum(self.net_.module_.backbone.dims)[:-1], axis=1)
 
     def transform(self, X: Any) -> np.ndarray:
-        """Embedding of every clip: from the last stage, or from all, as `embedding` says.
+        """Return the embedding of every clip, from the last or all stages according to `embedding`.
 
         Parameters
         ----------

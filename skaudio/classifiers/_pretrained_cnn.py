@@ -18,32 +18,32 @@ MAX_INPUT = 8192  # pixels of a side of what a network of photographs sees
 
 
 class PretrainedCNN(SpectrogramClassifier):
-    """Classify spectrograms with a convolutional network that has seen ImageNet.
+    """Classify spectrograms with a convolutional network pretrained on ImageNet.
 
-    Networks trained on photographs see spectrograms as pictures and learn from a few hundred
-    clips what random networks do not learn from thousands [1]_. All layers are fine-tuned, with
-    the loss of every clip weighted by `sample_weight` and `class_weight`.
+    Networks pretrained on photographs process spectrograms as images and learn from a few hundred
+    clips what randomly initialised networks do not learn from thousands [1]_. All layers are
+    fine-tuned, and the loss of every clip is weighted by `sample_weight` and `class_weight`.
 
     Parameters
     ----------
     backbone : str or callable, default='mobilenetv2_100'
         Name of a timm model, or a callable ``(in_channels, n_classes) -> torch.nn.Module`` whose
-        module turns images ``(batch, in_channels, height, width)`` into logits.
+        module maps images ``(batch, in_channels, height, width)`` to logits.
     weights : {'imagenet', None}, str or PathLike, default='imagenet'
         'imagenet': timm's weights, downloaded once; None: random; otherwise a ``.safetensors``,
-        ``.pth``, ``.pt`` or ``.bin`` file. The first convolution is adapted to the number of
-        input channels; a last layer of another size is replaced by a fresh one.
+        ``.pth``, ``.pt`` or ``.bin`` file. The first convolution is adapted to the number of input
+        channels; a last layer of a different size is replaced by a new one.
     backbone_options : dict or None, default=None
         Further arguments of `timm.create_model`, such as ``{"drop_rate": 0.2}``.
     input_size : (int, int) or None, default=None
-        Height and width that spectrograms are resized to, 1 to 8,192. None leaves them as they are.
+        Height and width that spectrograms are resized to, 1 to 8,192. None keeps their size.
     standardize : bool, default=True
-        Whether every channel is brought to mean 0 and standard deviation 1 over the training
-        clips, inside the network.
+        Whether the network scales every channel to mean 0 and standard deviation 1 over the
+        training clips.
     freeze : None, 'backbone' or int, default=None
-        Layers that keep their weights: none, all but the last, or the first `freeze` stages.
+        Layers with frozen weights: none, all but the last, or the first `freeze` stages.
     optimizer : {'adamw', 'adam'}, default='adamw'
-        'adam' adds `weight_decay` to the gradient, 'adamw' takes it off the weights.
+        'adam' adds `weight_decay` to the gradient, 'adamw' subtracts it from the weights.
     lr : float, default=1e-3
         Learning rate, > 0.
     backbone_lr : float or None, default=None
@@ -54,14 +54,14 @@ class PretrainedCNN(SpectrogramClassifier):
     weight_decay : float, default=1e-2
         Weight decay, >= 0.
     schedule : {'cosine', 'step', None}, default='cosine'
-        How the rate falls after the warm-up: to zero along half a cosine, by `lr_gamma` every
-        `lr_step_size` epochs, or not at all.
+        How the learning rate decreases after the warm-up: to zero along half a cosine, by
+        `lr_gamma` every `lr_step_size` epochs, or not at all.
     warmup : float, default=0.25
-        Share of `max_epochs` in which the rate rises to its full value, in [0, 1].
+        Fraction of `max_epochs` in which the learning rate rises to its full value, in [0, 1].
     lr_step_size : int, default=30
-        Epochs between two drops, >= 1; for `schedule='step'`.
+        Epochs between two drops of the learning rate, >= 1; for `schedule='step'`.
     lr_gamma : float, default=0.1
-        Factor of a drop, in (0, 1]; for `schedule='step'`.
+        Factor applied at each drop, in (0, 1]; for `schedule='step'`.
     max_epochs : int, default=20
         Number of passes over the training clips, >= 1.
     batch_size : int, default=32
@@ -69,62 +69,64 @@ class PretrainedCNN(SpectrogramClassifier):
     label_smoothing : float, default=0.0
         Probability spread evenly over all classes, in [0, 1).
     augment : Augmentation, callable or None, default=None
-        Random changes to the clips of every training batch; a callable stands for
+        Random changes to the clips of every training batch; a callable is equivalent to
         ``Augmentation(custom=callable)``.
     sampling : {'balanced', None}, default=None
-        'balanced' draws the clips of an epoch at random, those of rare classes or labels as often
-        as those of others; None takes every clip once.
+        'balanced' draws the clips of an epoch at random, clips of rare classes or labels as often
+        as others; None uses every clip once.
     gradient_clip_value : float or None, default=None
-        Longest gradient, over all parameters together, > 0; longer ones are scaled down.
+        Maximum norm of the gradient over all parameters, > 0; larger gradients are scaled down.
     ema_decay : float or None, default=None
-        Predict with the exponential moving average of the weights over the steps, with this share
-        of the average so far, in (0, 1), instead of with the last weights; the share rises to this
-        value. 0.99 suits some hundred steps, 0.999 some thousand. Not in `partial_fit`.
+        Decay, in (0, 1), of the exponential moving average of the weights over the training steps;
+        predictions use this average instead of the last weights. The decay rises to this value.
+        0.99 suits a few hundred steps, 0.999 a few thousand. Not used in `partial_fit`.
     class_weight : dict, 'balanced' or None, default=None
-        Weights of classes in the loss, as in scikit-learn. Of an indicator matrix: factors for
-        clips that have a label, by its name; 'balanced' gives clips with and without a label the
-        same weight in total.
+        Class weights in the loss, as in scikit-learn. For an indicator matrix, a dict maps label
+        names to factors for clips with that label; 'balanced' gives clips with and without a label
+        the same total weight.
     threshold : float or array-like of shape (n_labels,), default=0.5
-        Probability from which `predict` says that a clip has a label, in [0, 1]; for `y` as
-        indicator matrix only. May be changed after `fit`, see `skaudio.metrics.f1_thresholds`.
+        Lowest probability at which `predict` assigns a label to a clip, in [0, 1]; used only if `y`
+        is an indicator matrix. Can be changed after `fit`; see `skaudio.metrics.f1_thresholds`.
     early_stopping : bool, default=False
-        Stop when the loss on clips set aside has not improved by `tol` for `n_iter_no_change`
-        epochs, and go back to the best weights.
+        Whether to stop when the loss on held-out clips has not improved by `tol` for
+        `n_iter_no_change` epochs, and to restore the best weights.
     validation_fraction : float or None, default=0.1
-        Share of the training clips set aside, in (0, 1), by class where the classes are large
-        enough, unless `fit` is given `X_val`. None watches the training loss instead.
+        Fraction of the training clips to hold out, in (0, 1), stratified by class if the classes
+        are large enough; unused if `X_val` is passed to `fit`. None monitors the training loss
+        instead.
     n_iter_no_change : int, default=10
-        Patience in epochs, >= 1.
+        Number of epochs to wait for an improvement, >= 1.
     tol : float, default=1e-4
-        Smallest improvement of the loss that counts, >= 0.
+        Minimum improvement of the loss, >= 0.
     warm_start : bool, default=False
-        Whether `fit` goes on from the present weights.
+        Whether `fit` continues from the current weights.
     random_state : int, RandomState instance or None, default=None
-        Decides initial weights, order of clips, augmentation and dropout. Same seed, same bits,
-        whatever runs in parallel. torch's global generator is left as it was.
+        Controls initial weights, order of clips, augmentation and dropout. The same seed gives
+        bit-identical results, whatever runs in parallel. torch's global generator is not changed.
     device : str, default='auto'
-        'auto' takes CUDA, then MPS, then the CPU, whenever `fit` or `predict` runs; otherwise a
-        name of torch, such as 'cuda:1'.
+        'auto' selects CUDA, else MPS, else the CPU, each time `fit` or `predict` runs; otherwise
+        the name of a torch device, such as 'cuda:1'.
     n_threads : int or None, default=1
-        Threads of the CPU that torch may use, >= 1; None leaves its own setting alone. Another
-        number rounds differently, so only a fixed one makes the result independent of the
-        machine and of a search's `n_jobs`. Raise it for single fits of large networks on a CPU.
+        Number of CPU threads for torch, >= 1; None keeps torch's own setting. The number affects
+        rounding, so only a fixed number makes the result independent of the machine and of the
+        `n_jobs` of a search. Increase it for single fits of large networks on a CPU.
     precision : {'fp32', 'bf16', 'fp16'}, default='fp32'
-        Type in which the backbone multiplies, in `fit` and `predict`; weights, front end and loss
-        stay in float32. 'bf16' is for recent processors and GPUs; 'fp16' is for GPUs, and scales
-        the loss in training. See docs/benchmarks.md for what they gain.
+        Data type of the multiplications in the backbone, in `fit` and `predict`; weights, front end
+        and loss stay in float32. 'bf16' is for recent processors and GPUs; 'fp16' is for GPUs and
+        scales the loss in training. See docs/benchmarks.md for the speedups.
     compile : bool, default=False
-        Whether the backbone is compiled by `torch.compile`, for long runs: the first batch takes
-        from seconds to minutes. Needs a C++ compiler, results differ by rounding. `transform`,
-        and `MAST`'s masked pretraining, run it as it is. May be changed after `fit`.
+        Whether to compile the backbone with `torch.compile`. Useful for long runs, as the first
+        batch takes seconds to minutes. Requires a C++ compiler; results differ by rounding.
+        `transform` and the masked pretraining of `MAST` do not use the compiled backbone. Can be
+        changed after `fit`.
     callbacks : list of skorch.callbacks.Callback or None, default=None
-        Told of every batch and epoch; each fit works with copies, which are then in
-        ``net_.callbacks_``. For callbacks of scikit-learn (1.9 or newer) there is `set_callbacks`.
+        Notified of every batch and epoch; each fit uses copies, which are stored in
+        ``net_.callbacks_``. For scikit-learn callbacks (1.9 or newer), use `set_callbacks`.
     checkpoint_dir : str, PathLike or None, default=None
-        Folder in which `fit` keeps its state, so that an equal fit goes on where one was
-        interrupted, in whatever way, and gives the same bits. Any number of fits share it, and a
-        finished one leaves its weights there: asked for again, it is read. Needs an int as
-        `random_state`, and goes without `callbacks`. Not in `partial_fit`. See the user guide.
+        Folder in which `fit` saves its state, so that an identical fit resumes after any
+        interruption, with bit-identical results. Any number of fits can share it. A finished fit
+        keeps its weights there, and an identical fit loads them. Requires an int as `random_state`
+        and cannot be combined with `callbacks`. Not used in `partial_fit`. See the user guide.
     checkpoint_every : int, default=1
         Epochs between two checkpoints, >= 1.
     verbose : int, default=0
@@ -133,12 +135,12 @@ class PretrainedCNN(SpectrogramClassifier):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,) or (n_labels, 2)
-        The labels, sorted. Of an indicator matrix, zero and one for every label.
+        The sorted labels. For an indicator matrix, zero and one for every label.
     label_names_ : ndarray of shape (n_classes,)
         Names of the columns of `predict_proba`.
     history_ : list of dict
-        Epoch, training loss and, where there are validation clips, their loss and accuracy, of
-        every epoch; of an indicator matrix the accuracy is the share of labels that are right.
+        Epoch, training loss and, if there are validation clips, their loss and accuracy, for every
+        epoch. For an indicator matrix, the accuracy is the fraction of correct labels.
     n_iter_ : int
         Number of epochs trained.
     n_features_in_ : int
@@ -146,10 +148,10 @@ class PretrainedCNN(SpectrogramClassifier):
     input_shape_ : tuple of int
         Channels, mel bands and frames of the training clips, before the front end.
     frontend_ : FrontEndChain
-        The trained copies of the modules that came with `X`, as from `DiffResResampler`; empty
-        where none came.
+        Trained copies of the modules passed along with `X`, such as by `DiffResResampler`; empty if
+        there were none.
     net_ : skorch.NeuralNet
-        The trained net.
+        The trained skorch net.
 
     See Also
     --------
@@ -157,13 +159,13 @@ class PretrainedCNN(SpectrogramClassifier):
 
     Notes
     -----
-    Ctrl-C after at least one epoch of `fit` leaves the classifier as after the last finished one,
-    and is raised on.
+    If Ctrl-C interrupts `fit` after at least one epoch, the classifier is fitted as of the last
+    finished epoch, and the interrupt is re-raised.
 
     A fitted classifier is saved as its parameters and plain arrays: files of `skaudio.save` and of
-    `joblib` are as large as the weights and load on machines without a GPU. A new head starts near
-    zero; ImageNet weights are found in the local cache of the model hub before the network is
-    asked.
+    `joblib` are as large as the weights and load on machines without a GPU. A new head is
+    initialised near zero. ImageNet weights are downloaded only if the local cache of the model hub
+    does not contain them.
 
     References
     ----------

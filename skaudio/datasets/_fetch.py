@@ -45,19 +45,19 @@ def fetch_esc50(
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Download ESC-50: 2,000 environmental sounds of 5 s at 44.1 kHz, 50 classes.
 
-    645 MB, CC BY-NC; ESC-10 is CC BY [1]_. A broken download goes on where it stopped, a second
-    call does not download. The SHA-256 of the archive is checked; GitHub packs it on demand, so
-    should its bytes change one day, pass the `known_hash` of a copy you trust.
+    645 MB, CC BY-NC; ESC-10 is CC BY [1]_. An interrupted download is resumed, and a second call
+    does not download again. The SHA-256 of the archive is checked; GitHub packs it on demand, so if
+    its bytes change one day, pass the `known_hash` of a copy you trust.
 
     Parameters
     ----------
     folder : str, PathLike or None, default=None
-        Where the data are kept. None: `pooch.os_cache("skaudio")`.
+        Where to store the data. None: `pooch.os_cache("skaudio")`.
     subset : {None, "esc10"}, default=None
-        "esc10": only the 400 clips of ESC-10, 10 classes.
+        "esc10": only the 400 clips of ESC-10, with 10 classes.
     url, known_hash : str or None, default=None
         Another address of the archive (zip or tar), and its checksum ("sha256:...", "md5:...").
-        By https, or by http if there is a checksum.
+        Must be https, or http if a checksum is given.
     progress : bool, default=True
         Whether to show a progress bar.
 
@@ -71,12 +71,12 @@ def fetch_esc50(
     Raises
     ------
     ConnectionError
-        If the download failed; call again to go on.
+        If the download failed; call again to resume.
     ValueError
-        If the archive is not the expected one, not safe or too large, which removes it; if `url`
-        or `known_hash` is not of the kinds above; if `folder` cannot be written to.
+        If the archive is not the expected one, unsafe or too large, in which case it is removed; if
+        `url` or `known_hash` is not of the above form; if `folder` cannot be written to.
     OSError
-        If the disk is full; what arrived is kept.
+        If the disk is full; the partial download is kept.
 
     References
     ----------
@@ -96,13 +96,14 @@ def fetch_fsdd(
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Download the Free Spoken Digit Dataset 1.0.10: 3,000 digits by 6 speakers at 8 kHz.
 
-    16 MB, CC BY-SA [1]_. GitHub packs the archive on demand, so not its bytes are checked but names
-    and bytes of all recordings, with one SHA-256; a `known_hash` of the archive replaces that.
+    16 MB, CC BY-SA [1]_. GitHub packs the archive on demand, so instead of its bytes the names and
+    bytes of all recordings are checked with one SHA-256; a `known_hash` of the archive replaces
+    this check.
 
     Parameters
     ----------
     folder : str, PathLike or None, default=None
-        Where the data are kept. None: `pooch.os_cache("skaudio")`.
+        Where to store the data. None: `pooch.os_cache("skaudio")`.
     url, known_hash : str or None, default=None
         Another address of the archive, and its checksum.
     progress : bool, default=True
@@ -139,12 +140,12 @@ def fetch_speech_commands(
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Download Speech Commands 0.02: 105,829 words of 1 s at 16 kHz, 35 classes.
 
-    2.4 GB, CC BY [1]_. The SHA-256 of the archive is checked. Background noise is left out.
+    2.4 GB, CC BY [1]_. The SHA-256 of the archive is checked. Background noise is excluded.
 
     Parameters
     ----------
     folder : str, PathLike or None, default=None
-        Where the data are kept. None: `pooch.os_cache("skaudio")`.
+        Where to store the data. None: `pooch.os_cache("skaudio")`.
     url, known_hash : str or None, default=None
         Another address of the archive, and its checksum.
     progress : bool, default=True
@@ -155,7 +156,7 @@ def fetch_speech_commands(
     paths : list of str of length n_clips
         Audio files.
     labels, speakers : ndarray of shape (n_clips,), str
-        Word, for example "yes", and a hash that stands for the speaker.
+        Word, for example "yes", and a hash that identifies the speaker.
 
     Raises
     ------

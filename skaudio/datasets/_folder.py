@@ -57,19 +57,20 @@ def write_clips(
 ) -> list[str]:
     """Write clips as wav files with a table, in the layout that `load_folder` reads.
 
-    `folder/meta.csv` (filename, fold, category) is written last and in one step: a folder that
-    has it is complete.
+    `folder/meta.csv` (filename, fold, category) is written last and atomically: a folder that
+    contains it is complete.
 
     Parameters
     ----------
     folder : str or PathLike
-        Where to write `audio/clip_0000.wav` and so on; made if needed, must hold no meta.csv.
+        Where to write `audio/clip_0000.wav` and so on; created if needed, must not contain a
+        meta.csv.
     waveforms : ndarray of shape (n_clips, n_samples)
         Samples in [-1, 1].
     labels, folds : array-like of shape (n_clips,)
         Class and fold of each clip.
     sample_rate : int
-        Sampling rate in Hz, >= 1.
+        Sample rate in Hz, >= 1.
     subtype : str, default="PCM_16"
         Sample format, one of `soundfile.available_subtypes("WAV")`.
 
@@ -81,9 +82,9 @@ def write_clips(
     Raises
     ------
     ValueError
-        If an argument does not fit, or `folder` holds a meta.csv already.
+        If an argument is invalid, or `folder` already contains a meta.csv.
     OSError
-        If the disk is full; no clip is left there then.
+        If the disk is full; the clips written so far are removed.
     """
     owner = "write_clips"
     table = as_folder(folder, owner) / "meta.csv"
@@ -140,19 +141,19 @@ def load_folder(
 ) -> tuple[list[str], np.ndarray, np.ndarray | None]:
     """List the clips of a folder with their labels and groups; no audio is decoded.
 
-    With a `meta.csv`, its rows count, in their order: columns `filename`, `category` (or `label`
-    where there is none), and `group`. Files are looked for in `audio/`, `recordings/` and the
-    folder itself. The table is read strictly: what could be a mistake is an error that names the
-    line. Without one, each subfolder is a class (`folder/dog/1.wav`), and all files in it that
-    libsndfile reads are its clips, sorted; hidden files are left out. Labels are in Unicode's form
-    NFC.
+    If the folder contains a `meta.csv`, its rows are the clips, in the same order: columns
+    `filename`, `category` (or else `label`) and `group`. Files are searched in `audio/`,
+    `recordings/` and the folder itself. The table is read strictly: possible mistakes are errors
+    that name the line. Without a table, each subfolder is a class (`folder/dog/1.wav`), and all
+    files in it that libsndfile reads are its clips, sorted; hidden files are omitted. Labels are in
+    Unicode normal form NFC.
 
     Parameters
     ----------
     folder : str or PathLike
         Folder with the clips.
     group : str, default="fold"
-        Column of `meta.csv` with what must not be split between training and test.
+        Column of `meta.csv` with the groups that must not be split between training and test.
 
     Returns
     -------
@@ -167,24 +168,24 @@ def load_folder(
     Raises
     ------
     FileNotFoundError, NotADirectoryError
-        If the folder or a listed file does not exist, or is a link whose target is missing, as
-        git-annex and DVC leave it before a fetch; if `folder` is a file.
+        If the folder or a listed file does not exist, or is a link with a missing target, as
+        created by git-annex and DVC before a fetch; if `folder` is a file.
     ValueError
-        If `meta.csv` is not as it should be: not UTF-8, a quote that is not closed, rows of other
-        lengths than the header, a column that is missing, there twice or called almost right, a
-        value that is empty or has spaces around it, a file in two rows, or columns such as start
-        and end, since parts of files are not read. If the folders are no classes but parts of a
-        data set, such as train and test or fold1 to fold5, or the noise of Speech Commands; if
-        the files of a class are all of formats that are not read; if there are no clips.
+        If `meta.csv` is invalid: not UTF-8, an unclosed quote, rows whose length differs from the
+        header, a missing, duplicate or misspelt column, a value that is empty or surrounded by
+        spaces, a file in two rows, or columns such as start and end, as parts of files are not
+        supported. If the folders are not classes but parts of a data set, such as train and test or
+        fold1 to fold5, or the noise of Speech Commands; if all files of a class have unsupported
+        formats; if there are no clips.
     OSError
         If a folder cannot be read.
 
     Warns
     -----
     UserWarning
-        If audio or video of other formats is left out; if classes or groups differ only in case
-        or spaces; if the name of a class begins with an underscore; if some folders may be parts of
-        a data set, such as train, test and misc.
+        If audio or video of other formats is omitted; if classes or groups differ only in case or
+        spaces; if the name of a class begins with an underscore; if some folders may be parts of a
+        data set, such as train, test and misc.
     """
     paths, labels, groups = read_folder(folder, group=group)
     lost = [path for path in paths if is_dangling(path)]

@@ -49,13 +49,13 @@ def make_sound_events(
     random_state: int | np.random.RandomState | None = None,
     return_events: bool = False,
 ) -> tuple[np.ndarray, ...]:
-    """Make clips whose class is when and how short events sound in background noise.
+    """Generate clips whose class is the rhythm and sound of short events in noise.
 
-    A class is a rhythm (one to three events, evenly spaced or not) and a sound, for example
-    "double falling chirp". Every sound sweeps the same octave around a random carrier of 1 to
-    2.5 kHz with the same energy, so an average over time tells little: a falling chirp is a
-    rising one played backwards. Noise with the power spectrum 1/f^a, a random in [0, 1.5], lies
-    under all of them. Position, level, carrier and noise colour are random for every clip.
+    A class is a rhythm (one to three events, evenly spaced or not) and a sound, for example "double
+    falling chirp". Every sound sweeps the same octave around a random carrier of 1 to 2.5 kHz with
+    the same energy, so an average over time is hardly informative: a falling chirp is a rising one
+    played backwards. Noise with the power spectrum 1/f^a, a random in [0, 1.5], is added to all
+    clips. Position, level, carrier and noise colour are random for every clip.
 
     Parameters
     ----------
@@ -66,14 +66,14 @@ def make_sound_events(
     duration : float, default=2.0
         Length of a clip in seconds; 0.7 is enough for every class at every difficulty.
     sample_rate : int, default=16_000
-        Sampling rate in Hz, >= 8000.
+        Sample rate in Hz, >= 8000.
     difficulty : float, default=0.5
         In [0, 1]. Events last 0.12 * 8**-difficulty seconds (120 to 15 ms); their mean power is
         24 * (1 - difficulty) dB above that of the noise, +-3 dB at random for every clip.
     n_folds : int, default=5
         Number of folds, >= 1.
     random_state : int, RandomState instance or None, default=None
-        Alone decides the result. None: new clips each time; numpy's global state is not used.
+        Determines the result. None: new clips each time; numpy's global state is not used.
     return_events : bool, default=False
         Whether to return `events` too.
 
@@ -86,7 +86,7 @@ def make_sound_events(
     folds : ndarray of shape (n_clips,), int
         Numbers from 1 to `n_folds`.
     events : ndarray of shape (n_clips, n_samples), bool
-        True where an event sounds. Only if `return_events`.
+        True where an event is active. Only if `return_events`.
 
     Raises
     ------

@@ -69,48 +69,48 @@ WEIGHT_DECAY = 1e-2
 
 
 class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
-    """Shorten spectrograms to a budget of frames: keep those that matter, merge the others.
+    """Shorten spectrograms to a budget of frames by keeping important ones and merging others.
 
     A small convolutional network scores every frame. Frames with low scores are merged with their
-    neighbours, frames with high scores keep their time, and the number of frames that remain is
-    the same for every clip [1]_. Before a skaudio classifier in a pipeline the scores are learnt
-    together with the classifier: `transform` hands it the spectrograms and the network, and the
-    classifier trains a copy of its own.
+    neighbours, frames with high scores keep their time resolution, and the number of output frames
+    is the same for every clip [1]_. In a pipeline with a skaudio classifier, the scores are learnt
+    together with the classifier: `transform` passes the spectrograms and the scoring network to the
+    classifier, which trains its own copy.
 
     Parameters
     ----------
     budget : float or int, default=0.5
-        Share of the frames that is kept, in (0, 1], or their number, >= 1. May be changed after
-        `fit`: `pipe.set_params(diffres__budget=0.25).predict(paths)` needs no new training.
+        Share of frames to keep, in (0, 1], or their number, >= 1. Can be changed after `fit`:
+        `pipe.set_params(diffres__budget=0.25).predict(paths)` requires no retraining.
     method : {'diffres', 'average', 'average-max', 'conv-average'}, default='diffres'
-        'diffres' learns which frames matter. The others shorten evenly, for comparison: 'average'
-        is the mean of log-mel over stretches of equal length, 'average-max' the mean of that and
-        of the maximum, 'conv-average' the mean after three trained convolutions.
+        'diffres' learns which frames are important. The others shorten evenly, for comparison:
+        'average' is the mean of log-mel over segments of equal length, 'average-max' the mean of
+        that and the maximum, 'conv-average' the mean after three trained convolutions.
     guide_weight : float, default=0.3
-        Factor on the guide loss, which keeps frames without energy from using up the budget, >= 0.
-        For 'diffres' only. The authors use 1; a third of it found short events more surely and
-        left the classifier more freedom.
+        Factor on the guide loss, >= 0, which prevents frames without energy from using up the
+        budget. For 'diffres' only. The authors use 1; a third of this value found short events more
+        reliably and constrained the classifier less.
     pretrain_epochs : int, default=0
         Passes over the training clips in which `fit(X, y)` trains the scores through a linear
-        classifier, >= 0; for use before estimators that are not skaudio's. With 0, these see
-        frames merged evenly.
+        classifier, >= 0; for use with estimators that are not from skaudio. With 0, their input is
+        merged evenly.
     lr : float, default=1e-2
-        Learning rate of that training, > 0.
+        Learning rate of pretraining, > 0.
     batch_size : int, default=32
-        Clips per step of that training, >= 1.
+        Clips per step of pretraining, >= 1.
     random_state : int, RandomState instance or None, default=None
-        Decides the initial weights, and the order of the clips in that training.
+        Controls the initial weights and the order of the clips in pretraining.
     device : str, default='auto'
         As for `PretrainedCNN`.
     n_threads : int or None, default=1
         As for `PretrainedCNN`.
     verbose : int, default=0
-        Above 0, print a line per epoch of that training.
+        Above 0, print a line per epoch of pretraining.
 
     Attributes
     ----------
     module_ : TemporalResampler
-        The module as this step has it. A classifier's trained copy is its `frontend_`.
+        The module of this step. The trained copy of a classifier is in its `frontend_`.
     n_features_in_ : int
         Size of the second axis of `X`.
 
@@ -179,14 +179,14 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     @one_step
     def fit(self, X: Any, y: Any = None) -> DiffResResampler:
-        """Make the module, and train it if `pretrain_epochs` is above 0.
+        """Create the module, and train it if `pretrain_epochs` is above 0.
 
         Parameters
         ----------
         X : array-like of shape (n_clips, n_mels, n_frames) or (n_clips, 1, n_mels, n_frames)
-            Log-mel spectrograms; a table ``(n_clips, n_frames)`` counts as one band.
+            Log-mel spectrograms; a table ``(n_clips, n_frames)`` is treated as one band.
         y : array-like of shape (n_clips,) or None, default=None
-            Labels, needed for `pretrain_epochs` above 0 only.
+            Labels, required only if `pretrain_epochs` is above 0.
 
         Returns
         -------
@@ -217,7 +217,7 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> DifferentiableArray:
-        """Shorten spectrograms; nothing is computed before it is asked for.
+        """Shorten spectrograms; the computation is deferred until the result is used.
 
         Parameters
         ----------
@@ -227,38 +227,38 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         resampled : DifferentiableArray of shape (n_clips, n_channels, n_mels, n_frames_out)
-            For 'diffres' the channels are mean, maximum and resolution encoding, else there is
-            one. `np.asarray(resampled)` computes it.
+            For 'diffres', the channels are mean, maximum and resolution encoding; otherwise there
+            is one channel. `np.asarray(resampled)` computes the values.
 
         Raises
         ------
         ValueError
-            If `X` has other mel bands than in `fit`, or fewer frames than `budget`.
+            If `X` has a different number of mel bands than in `fit`, or fewer frames than `budget`.
         """
         check_is_fitted(self, "module_")
         inputs, before = self._check_X(X, reset=False)
         return self._array(inputs, [*before, self.module_.with_budget(self._plain_budget())])
 
     def inverse_transform(self, X: Any) -> np.ndarray:
-        """What was kept, on the original time axis.
+        """Return the frames that were kept, on the original time axis.
 
         Parameters
         ----------
         X : DifferentiableArray of shape (n_clips, n_channels, n_mels, n_frames_out)
-            What `transform` gave, not yet computed: it knows where its frames come from. In a
-            pipeline with a skaudio classifier `skaudio.inspection.kept_log_mel` asks the network
-            that the classifier trained instead.
+            Result of `transform`, not converted to an array, as it records the origin of its
+            frames. In a pipeline with a skaudio classifier, use `skaudio.inspection.kept_log_mel`,
+            which uses the network that the classifier trained.
 
         Returns
         -------
         log_mel : ndarray of shape (n_clips, n_mels, n_frames), float32
-            Every frame has the mean energy of the output frames it was merged into, weighted by
-            how much of it went there. Of several channels the first is taken, the mean.
+            Every frame has the mean energy of the output frames it was merged into, weighted by its
+            contribution to each. With several channels, the first, the mean, is used.
 
         Raises
         ------
         ValueError
-            If `X` is not what `transform` gave.
+            If `X` is not a result of `transform`.
         """
         check_is_fitted(self, "module_")
         chain = X.frontend.parts() if isinstance(X, DifferentiableArray) else []

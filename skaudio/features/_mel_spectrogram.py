@@ -55,27 +55,27 @@ HIGHEST = 80.0
 
 
 class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
-    """Turn audio files or waveforms into log-mel spectrograms.
+    """Convert audio files or waveforms to log-mel spectrograms.
 
-    Files are decoded, mixed to mono, resampled to `sample_rate` and cut or filled to `duration`.
-    The power in `n_mels` triangular mel bands is that of `librosa.feature.melspectrogram` and
+    Files are decoded, mixed to mono, resampled to `sample_rate` and cut or padded to `duration`.
+    The power in `n_mels` triangular mel bands equals that of `librosa.feature.melspectrogram` and
     `torchaudio.transforms.MelSpectrogram` with the same parameters; the result is its natural
     logarithm over a small floor (`skaudio.dsp.LOG_FLOOR`).
 
     Parameters
     ----------
     sample_rate : int, default=22050
-        Rate in Hz. Files of another rate are resampled; arrays must have it.
+        Sample rate in Hz. Files with another rate are resampled; arrays must have this rate.
     duration : float or None, default=None
-        Length of every clip in seconds, > 0. None takes the longest clip seen in `fit`, which
-        means reading the header of every file there.
+        Length of every clip in seconds, > 0. None uses the length of the longest clip in `fit`,
+        which requires reading the header of every file.
     n_fft : int, default=2048
         Length of the Fourier transform in samples, 1 to 65,536.
     hop_length : int or tuple of int, default=512
-        Samples between frames, >= 1. A tuple gives one image channel per entry.
+        Samples between frames, >= 1. A tuple results in one image channel per entry.
     win_length : int, tuple of int or None, default=None
-        Length of the Hann window in samples, 1 to `n_fft`; None means `n_fft`. A tuple gives one
-        image channel per entry, as in [1]_.
+        Length of the Hann window in samples, 1 to `n_fft`; None means `n_fft`. A tuple results in
+        one image channel per entry, as in [1]_.
     n_mels : int, default=128
         Number of mel bands, 1 to 2,048.
     fmin, fmax : float, default=0.0, None
@@ -84,49 +84,50 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     power : float, default=2.0
         Exponent of the magnitude, > 0: 2 for power, 1 for amplitude.
     mel_scale : {'slaney', 'htk'}, default='slaney'
-        Which mel formula.
+        Formula of the mel scale.
     norm : {'slaney', None}, default='slaney'
-        Triangles of area 1 over Hz, or of height 1.
+        Whether the triangular filters have area 1 over Hz ('slaney') or height 1 (None).
     center : bool, default=True
-        Whether frame `i` is centred on sample ``i * hop_length``, or starts there.
+        Whether frame `i` is centred on sample ``i * hop_length`` or starts there.
     center_pad_mode : {'constant', 'reflect'}, default='constant'
-        What stands beyond both ends of a centred clip: silence, as in librosa, or its mirror
-        image, as in torchaudio.
+        Padding at both ends of a clip for `center`: silence, as in librosa, or a reflection of the
+        clip, as in torchaudio.
     n_frames : int or None, default=None
-        Number of frames every spectrogram is brought to by interpolation over time, >= 1. None
-        keeps the natural number; with several windows, that of the first.
+        Number of frames, >= 1, to which spectrograms are interpolated over time. None keeps the
+        number of frames as computed; with several windows, that of the first.
     channel : 'mean', 'all' or int, default='mean'
-        How files become mono: the average of all channels, or the index of one. With 'all' they
-        do not: every audio channel gives image channels of its own.
+        How files are converted to mono: 'mean' averages all channels, an int selects one. 'all'
+        does not convert: every audio channel yields its own image channels.
     pad_mode : {'constant', 'repeat'}, default='constant'
-        How clips that are too short are filled: with silence, or with themselves.
+        How to pad clips that are too short: with silence, or by repeating the clip.
     crop : {'start', 'center'}, default='start'
-        Which part is kept of clips that are too long.
+        Which part to keep of clips that are too long.
     limits : AudioLimits or None, default=None
-        What files may claim and hold, or they cannot be read; None takes the defaults.
+        Limits on the headers and contents of files, beyond which they are not read; None uses the
+        defaults.
     on_error : {'raise', 'warn'}, default='raise'
         What to do with files that cannot be read: raise one `AudioError` naming all of them, or
-        warn and leave silence in their rows.
+        warn and fill their rows with silence.
     cache_dir : str, PathLike or None, default=None
-        Folder that keeps the spectrogram of every clip for the next fold, grid point, process or
-        run; ``~`` is the home of the user. None computes everything anew. A folder that can only
-        be read is read, and nothing new is kept.
+        Folder that caches the spectrogram of every clip for later folds, grid points, processes or
+        runs; ``~`` is the home directory of the user. None disables the cache. A read-only folder
+        is read, but nothing is added to it.
     cache_waveforms : bool, default=True
-        Whether the cache keeps the waveforms of files too, so that another hop or window needs no
-        decoding. They take ``4 * n_samples`` bytes a clip.
+        Whether to cache the waveforms of files too, so that another hop or window requires no
+        decoding. They take ``4 * n_samples`` bytes per clip.
     memmap_dir : str, PathLike or None, default=None
-        Folder for results that are larger than memory: `transform` writes them into a file there
-        and returns a `numpy.memmap` of it. The file is deleted together with the array.
+        Folder for results that are larger than memory: `transform` writes them to a file there and
+        returns a `numpy.memmap` of it. The file is deleted together with the array.
     in_network : bool, default=False
-        Whether the spectrograms are made by the classifier that follows, batch by batch on its
-        device; it then shifts and mixes waveforms, not spectrograms. `transform` returns a
+        Whether the subsequent classifier computes the spectrograms, batch by batch on its device;
+        augmentation then shifts and mixes waveforms, not spectrograms. `transform` returns a
         `DifferentiableArray` that holds the waveforms.
     device : str, default='cpu'
-        Where spectrograms are computed: 'cpu' means numpy in float64; any other device of torch,
-        or 'auto', computes in float32 there, see `skaudio.nn.logmel.LogMel`. With `in_network` it
-        is for other estimators than skaudio's classifiers, and means float32 throughout.
+        Where to compute spectrograms: 'cpu' uses numpy in float64; any other torch device, or
+        'auto', uses float32 there, see `skaudio.nn.logmel.LogMel`. With `in_network`, it applies
+        only to estimators other than skaudio's classifiers, and always uses float32.
     n_jobs : int or None, default=None
-        Workers over clips: threads, unless `joblib.parallel_config` names another backend.
+        Number of workers over clips: threads, unless `joblib.parallel_config` sets another backend.
     verbose : int, default=0
         Above 0, show a progress bar.
 
@@ -135,11 +136,11 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     n_samples_ : int
         Length of every clip in samples.
     n_channels_ : int
-        Number of channels that every clip must have; only for ``channel='all'``.
+        Number of channels of every clip; only for ``channel='all'``.
     log_floor_ : float
-        What is added to mel power before the logarithm, `skaudio.dsp.LOG_FLOOR` as it was in `fit`.
+        Value added to mel power before the logarithm: `skaudio.dsp.LOG_FLOOR` at the time of `fit`.
     n_features_in_ : int
-        Number of columns of `X` in `fit`; only where `X` was a numeric array.
+        Number of columns of `X` in `fit`; only if `X` was a numeric array.
 
     See Also
     --------
@@ -148,8 +149,8 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Results do not depend on `n_jobs`, `verbose` and `cache_dir`. A cached entry is used as long as
-    path, size and modification time of its file are unchanged.
+    Results do not depend on `n_jobs`, `verbose` or `cache_dir`. A cache entry is valid as long as
+    the path, size and modification time of its file are unchanged.
 
     References
     ----------
@@ -241,18 +242,18 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     @one_step
     def fit(self, X: Any, y: Any = None) -> MelSpectrogram:
-        """Check the parameters and settle the length of a clip.
+        """Check the parameters and determine the length of a clip.
 
         Parameters
         ----------
         X : iterable of clips, or array-like of shape (n_clips, n_samples)
             Clips are paths; contents of files, as bytes or as open binary files, which are read at
             once; pairs (array, rate); dicts as in audio columns of Hugging Face datasets, with
-            'bytes' or 'path' of a file, or 'array' and 'sampling_rate'; or waveforms at
-            `sample_rate`, of any lengths. They come in a list, an array, a Series, an Index or a
-            one-column table of pandas, polars or pyarrow, a set or a generator. A table of
-            numbers holds waveforms at `sample_rate`. For ``channel='all'`` waveforms have the
-            shape (n_channels, n_samples), and a table has three axes.
+            'bytes' or 'path' of a file, or 'array' and 'sampling_rate'; or waveforms of any length
+            at `sample_rate`. `X` may be a list, an array, a Series, an Index or a one-column table
+            of pandas, polars or pyarrow, a set or a generator. A table of numbers contains
+            waveforms at `sample_rate`. For ``channel='all'``, waveforms have shape (n_channels,
+            n_samples), and a table has three axes.
         y : ignored
             Present for API consistency.
 
@@ -264,15 +265,16 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter is out of range, `cache_dir` cannot be written to and holds no features
-            that could be read, `memmap_dir` cannot be written to, or `X` is none of the above.
+            If a parameter is out of range, `cache_dir` is not writable and contains no readable
+            features, `memmap_dir` is not writable, or `X` is none of the above.
         AudioError
             If `duration` is None and a file's header cannot be read.
 
         Warns
         -----
         UserWarning
-            If `duration` is None and one clip is so long that half of them would be mostly padding.
+            If `duration` is None and one clip is so long that half of the clips would be mostly
+            padding.
         """
         self._fit(X)
         return self
@@ -284,7 +286,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : as for `fit`
-            An iterator is gone through once.
+            An iterator is consumed once.
         y : ignored
             Present for API consistency.
 
@@ -320,36 +322,36 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : as for `fit`
-            Paths and ragged waveforms may have any length; a table of waveforms must have as many
+            Files and ragged waveforms may have any length; a table of waveforms must have as many
             columns as in `fit`.
 
         Returns
         -------
         log_mel : ndarray of shape (n_clips, n_mels, n_frames), float32
             Natural logarithm of mel power. With a tuple of windows or hops, or ``channel='all'``,
-            the shape is ``(n_clips, n_channels * n_windows, n_mels, n_frames)``, all windows of
-            the first channel first. With `memmap_dir` a `numpy.memmap`, with `in_network` a
-            `DifferentiableArray`, which always has that axis.
+            the shape is ``(n_clips, n_channels * n_windows, n_mels, n_frames)``, all windows of the
+            first channel first. A `numpy.memmap` with `memmap_dir`; a `DifferentiableArray`, which
+            always has the channel axis, with `in_network`.
 
         Raises
         ------
         AudioError
-            If files cannot be read, or have another number of channels than `n_channels_`, and
-            `on_error` is 'raise'; names all of them.
+            If `on_error` is 'raise' and files cannot be read or do not have `n_channels_` channels;
+            names all of them.
         ValueError
-            If `X` holds NaN, infinity or neither paths nor waveforms, or a parameter was set out
+            If `X` contains NaN, infinity or neither paths nor waveforms, or a parameter was set out
             of range after `fit`.
 
         Warns
         -----
         AudioWarning
-            Once, of all files that can be read although something is wrong with them, as
-            `skaudio.audio.load_clip` warns of one; with a cache every time too. Of waveforms too
-            if they look like integers that are stored as floats: full scale is 1.
+            Once, for all files that can be read although something is wrong with them, as in
+            `skaudio.audio.load_clip`; repeated in every call, even if they are cached. Also for
+            waveforms that look like integers stored as floats: full scale is 1.
         UserWarning
-            If `cache_dir` can only be read, so that nothing new is kept, is on a file system
-            without locks, or cannot be used at all; if `memmap_dir` cannot be made here, so that
-            the result is in memory.
+            If `cache_dir` is read-only, so that nothing is added, is on a file system without
+            locks, or cannot be used at all; if `memmap_dir` cannot be created, so that the result
+            is in memory.
         """
         check_is_fitted(self)
         extractor = self._extractor()
@@ -370,26 +372,27 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         )
 
     def inverse_transform(self, X: Any, *, n_iter: int = 32, random_state: Any = 0) -> np.ndarray:
-        """Waveforms whose log-mel is close to `X`, to listen to; see `skaudio.dsp.invert_log_mel`.
+        """Reconstruct waveforms from log-mel, for listening; see `skaudio.dsp.invert_log_mel`.
 
         Parameters
         ----------
         X : array-like of shape (n_clips, n_mels, n_frames)
             Log-mel as from `transform`, with a single window.
         n_iter : int, default=32
-            Rounds of the Griffin-Lim algorithm, >= 1.
+            Number of iterations of the Griffin-Lim algorithm, >= 1.
         random_state : int or RandomState instance, default=0
-            Decides the phases it starts from: the same seed gives the same waveforms.
+            Controls the initial phases: the same seed gives the same waveforms.
 
         Returns
         -------
         waves : ndarray of shape (n_clips, n_samples), float32
-            At `sample_rate`; ``(n_clips, n_channels, n_samples)`` for ``channel='all'``.
+            Waveforms at `sample_rate`, of shape ``(n_clips, n_channels, n_samples)`` for
+            ``channel='all'``.
 
         Raises
         ------
         ValueError
-            If there are several windows, or `X` is not of the shape that `transform` gives.
+            If there are several windows, or `X` does not have the shape that `transform` returns.
         """
         check_is_fitted(self)
         return invert_mel(self, X, n_iter=n_iter, random_state=random_state)
@@ -399,10 +402,10 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return settled and hasattr(self, "n_samples_")
 
     def warm(self, X: Any) -> MelSpectrogram:
-        """Fill the cache, so that a search that follows decodes no file.
+        """Fill the cache, so that a subsequent search decodes no files.
 
-        By as many workers as `n_jobs` and `joblib.parallel_config` name, which keep and send no
-        spectrogram: memory does not grow with the number of clips.
+        The workers, set by `n_jobs` and `joblib.parallel_config`, neither keep nor return
+        spectrograms: memory use does not grow with the number of clips.
 
         Parameters
         ----------
@@ -412,15 +415,15 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         self : MelSpectrogram
-            As it was; it need not be fitted where `duration` is set.
+            The unchanged transformer; it need not be fitted if `duration` is set.
 
         Raises
         ------
         ValueError
-            If `cache_dir` is None or cannot be written to, `duration` is None before `fit`, or
-            nothing is to be kept: `in_network` without `cache_waveforms`.
+            If `cache_dir` is None or not writable, `duration` is None before `fit`, or there is
+            nothing to cache: `in_network` without `cache_waveforms`.
         AudioError
-            If files cannot be read and `on_error` is 'raise'; all others are in the cache then.
+            If files cannot be read and `on_error` is 'raise'; all other files are cached.
         """
         if self.cache_dir is None:
             raise ParameterError(

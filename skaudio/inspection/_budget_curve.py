@@ -18,32 +18,32 @@ PANELS = ("frames", "macs")
 
 
 class BudgetCurveDisplay:
-    """Accuracy against what it costs, over a search of hop length and budget.
+    """Accuracy against cost, for a search over hop length and budget.
 
-    One line per hop length, one kind of marker per budget, and the standard deviation over the
-    folds. `from_search` makes the display; parameters are kept as attributes.
+    One line per hop length, one marker style per budget, and error bars of the standard deviation
+    over the folds. Use `from_search` to create the display; parameters are stored as attributes.
 
     Parameters
     ----------
     results : dict of ndarray of shape (n_points,)
         Columns 'score' and 'score_std', mean and standard deviation of the test score over the
-        folds; 'frames', output frames per clip; 'macs', multiply-accumulates per clip, where they
-        are known; 'budget'; and 'hop_length' in 'ms' where `hop_unit` says so.
+        folds; 'frames', output frames per clip; 'macs', multiply-accumulates per clip, if known;
+        'budget'; and 'hop_length' in the unit `hop_unit`.
     hop_unit : {'ms', 'samples', None}, default=None
-        Unit of the hop length; None where there is none.
+        Unit of the hop length; None if there is no hop length.
     score_name : str, default='accuracy'
-        What the scores are.
+        Name of the scores.
 
     Attributes
     ----------
     figure_ : matplotlib.figure.Figure
-        What the panels are part of; present after `plot`.
+        Figure with the panels; available after `plot`.
     axes_ : ndarray of matplotlib.axes.Axes of shape (n_panels,)
         The panels.
 
     See Also
     --------
-    skaudio.cost : What one fitted pipeline costs.
+    skaudio.cost : Cost of one fitted pipeline.
     """
 
     __module__ = "skaudio.inspection"
@@ -55,27 +55,28 @@ class BudgetCurveDisplay:
 
     @classmethod
     def from_search(cls, search: Any, X: Any, *, against: Any = PANELS, axes: Any = None):
-        """Collect the candidates of a search, count what they cost, and draw.
+        """Collect the candidates of a search, compute their costs and plot them.
 
         Parameters
         ----------
         search : GridSearchCV or RandomizedSearchCV
-            Fitted, over a pipeline, with a parameter that ends in ``__budget`` and perhaps one
-            that ends in ``__hop_length``. Where others were searched too, the best candidate for
-            each pair counts. Candidates that failed or have no budget are left out.
+            Fitted, over a pipeline, with a parameter that ends in ``__budget`` and optionally one
+            that ends in ``__hop_length``. If other parameters were searched too, the best candidate
+            for each pair is used. Candidates that failed or have no budget are omitted.
         X : array-like of shape (n_clips, ...)
-            Clips of the kind that was searched; one is enough, and the first is counted. Where
-            `MelSpectrogram` has no `duration`, the longest decides, as in its `fit`.
+            Clips as used for the search; one is enough, and costs are computed for the first. If
+            `MelSpectrogram` has no `duration`, the longest clip determines the length, as in its
+            `fit`.
         against : {'frames', 'macs'} or tuple of these, default=('frames', 'macs')
-            What the panels show accuracy against: output frames, or multiply-accumulates, for
-            which the pipeline must end with a skaudio classifier and `search` must have refitted.
+            Horizontal axes of the panels: output frames, or multiply-accumulates, which require
+            that the pipeline ends with a skaudio classifier and that `search` was refitted.
         axes : array-like of matplotlib.axes.Axes or None, default=None
-            Where to draw, one per panel; None makes a figure.
+            Axes to draw on, one per panel; None creates a figure.
 
         Returns
         -------
         display : BudgetCurveDisplay
-            With the figure as `figure_`.
+            Display with the figure as `figure_`.
 
         Raises
         ------
@@ -84,8 +85,8 @@ class BudgetCurveDisplay:
 
         Notes
         -----
-        To be counted, the network of every candidate is built with random weights, but not
-        trained. Multiply-accumulates are those of `skaudio.cost`, front end included.
+        To count multiply-accumulates, the network of every candidate is built with random weights,
+        but not trained. They are counted as in `skaudio.cost`, including the front end.
         """
         panels = _check_panels(against)
         results, score_name = candidate_costs(search, X, count_macs="macs" in panels)
@@ -100,9 +101,9 @@ class BudgetCurveDisplay:
         Parameters
         ----------
         axes : array-like of matplotlib.axes.Axes or None, default=None
-            Where to draw, one per panel; None makes a figure.
+            Axes to draw on, one per panel; None creates a figure.
         against : {'frames', 'macs'}, tuple of these or None, default=None
-            As for `from_search`; None draws what is known.
+            As for `from_search`; None draws all known quantities.
 
         Returns
         -------

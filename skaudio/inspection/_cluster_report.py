@@ -28,10 +28,10 @@ MAX_FOLDS = 10
 def cluster_report(
     embedding: Any, y: Any, *, n_neighbors: int = 5, random_state: Any = None
 ) -> dict[str, float]:
-    """How well embeddings tell classes apart.
+    """Measure how well embeddings separate classes.
 
-    Embeddings are scaled to length 1 first, so that only their directions count. Ask for clips
-    that the network was not trained on: those it was trained on lie apart in any case.
+    Embeddings are first scaled to length 1, so that only their directions matter. Use clips that
+    the network was not trained on: training clips are separated in any case.
 
     Parameters
     ----------
@@ -40,41 +40,41 @@ def cluster_report(
     y : array-like of shape (n_clips,)
         Labels, at least 2 classes of at least 2 clips each.
     n_neighbors : int, default=5
-        Neighbours that vote on the label of a clip, >= 1, at most as many as there are clips in
+        Number of neighbours that vote on the label of a clip, >= 1, at most the number of clips in
         the smallest training part.
     random_state : int, RandomState instance or None, default=None
-        Decides where k-means starts and how clips are dealt into folds.
+        Controls the initialisation of k-means and the assignment of clips to folds.
 
     Returns
     -------
     report : dict of str to float
-        Agreement of the labels with k-means, as many clusters as classes, best of 10 starts:
+        Agreement of the labels with k-means (one cluster per class, best of 10 initialisations):
         'nmi', normalised mutual information, in [0, 1]; 'ami', the same adjusted for chance, and
-        'ari', the adjusted Rand index, both about 0 for chance and at most 1; 'homogeneity', in
-        [0, 1], 1 where every cluster is of one class; 'completeness', in [0, 1], 1 where every
-        class is in one cluster; 'v_measure', their harmonic mean. Without k-means: 'silhouette',
-        in [-1, 1], mean over clips of how much closer they are to their class than to the
-        next one, in cosine distance; 'knn_accuracy', in [0, 1], share of clips whose nearest
-        neighbours in cosine distance vote for their label, with one over the distance as weight.
+        'ari', the adjusted Rand index, both about 0 for chance and at most 1; 'homogeneity', in [0,
+        1], 1 if every cluster contains only one class; 'completeness', in [0, 1], 1 if every class
+        is in one cluster; 'v_measure', their harmonic mean. Without k-means: 'silhouette', in [-1,
+        1], mean over clips of how much closer they are to their own class than to the nearest other
+        one, in cosine distance; 'knn_accuracy', in [0, 1], share of clips whose nearest neighbours
+        in cosine distance vote for their label, weighted by inverse distance.
 
     Raises
     ------
     ValueError
-        If lengths differ, a number is not finite, classes or clips are too few, or `n_neighbors`
-        is out of range.
+        If lengths differ, a number is not finite, there are too few classes or clips, or
+        `n_neighbors` is out of range.
 
     See Also
     --------
-    EmbeddingDisplay : The same as a picture.
+    EmbeddingDisplay : Plot of the embeddings.
 
     Notes
     -----
     'nmi' is normalised by the arithmetic mean of the two entropies, scikit-learn's default, and
-    then equals 'v_measure'. Both are there because papers report either.
+    then equals 'v_measure'. Both are included because papers report either.
 
-    'knn_accuracy' is the mean over stratified folds, shuffled: 10, or as many as the smallest
-    class has clips, so near to leaving one clip out as classes allow. Clips cut from one
-    recording find each other: pass one of each.
+    'knn_accuracy' is the mean over shuffled, stratified folds: 10, or the number of clips of the
+    smallest class if that is lower. Clips cut from the same recording are neighbours of each other:
+    pass only one per recording.
 
     Examples
     --------

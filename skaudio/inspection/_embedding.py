@@ -26,39 +26,39 @@ PERPLEXITY = 30.0  # scikit-learn's default, too many neighbours for a few clips
 
 
 class EmbeddingDisplay:
-    """Where a network puts the clips of every class, projected to two dimensions.
+    """Embeddings of the clips of every class, projected to two dimensions.
 
-    Embeddings are scaled to length 1 first, as in `cluster_report`, so that picture and numbers
-    speak of the same distances. `from_estimator` and `from_embedding` make the display; parameters
-    are kept as attributes.
+    Embeddings are first scaled to length 1, as in `cluster_report`, so that both refer to the same
+    distances. Use `from_estimator` or `from_embedding` to create the display; parameters are stored
+    as attributes.
 
     Parameters
     ----------
     embedding : ndarray of shape (n_clips, n_embedding), or list of such
-        One row per clip, `n_embedding` >= 2. A list has one panel per item, such as the stages of
-        a network.
+        One row per clip, `n_embedding` >= 2. A list is drawn as one panel per item, such as the
+        stages of a network.
     labels : array-like of shape (n_clips,)
-        Labels, of 2 to 70 classes. Up to 7 differ in colour alone; beyond 20 they are hard to
-        tell apart.
+        Labels, of 2 to 70 classes. Up to 7 classes differ in colour alone; more than 20 are hard to
+        distinguish.
     method : {'pca', 'tsne'}, default='pca'
-        Principal components keep large distances true; t-SNE keeps neighbours together, and its
-        distances between groups mean nothing.
+        Principal components preserve large distances; t-SNE preserves neighbourhoods, but its
+        distances between groups are meaningless.
     random_state : int, RandomState instance or None, default=None
-        Decides where t-SNE ends; principal components need none. An int gives the same points
-        again.
+        Controls the result of t-SNE; not used for principal components. An int makes the result
+        reproducible.
 
     Attributes
     ----------
     points_ : ndarray of shape (n_clips, 2), or (n_stages, n_clips, 2) for a list
-        What is drawn. Computed by the first `plot`; later ones only draw.
+        Projected points. Computed by the first call of `plot` and reused by later ones.
     ax_ : matplotlib.axes.Axes, or ndarray of such of shape (n_stages,) for a list
         The panel or panels.
     figure_ : matplotlib.figure.Figure
-        What they are part of.
+        Figure with the panels.
 
     See Also
     --------
-    cluster_report : The same in numbers.
+    cluster_report : Measures of class separation.
 
     Examples
     --------
@@ -90,36 +90,37 @@ class EmbeddingDisplay:
         random_state: Any = None,
         ax: Any = None,
     ):
-        """Compute the embeddings of clips, project and draw them.
+        """Compute, project and draw the embeddings of clips.
 
         Parameters
         ----------
         pipe : Pipeline or search
-            Fitted, with a skaudio classifier as its last step; of a search the best pipeline.
+            Fitted, with a skaudio classifier as its last step; for a search, its best pipeline is
+            used.
         X : array-like of shape (n_clips, ...)
-            Clips as for `pipe.predict`, best such as were not in `fit`.
+            Clips as for `pipe.predict`, preferably not used in `fit`.
         y : array-like of shape (n_clips,)
-            Their labels, at least 2 classes.
+            Labels, at least 2 classes.
         method : {'pca', 'tsne'}, default='pca'
-            How to project.
+            Projection method.
         per_stage : bool, default=False
-            Draw one panel per stage of the network, from the first to the last; the classifier
-            must have `transform_stages`, as `MAST` has.
+            Whether to draw one panel per stage of the network, from first to last; the classifier
+            must have `transform_stages`, like `MAST`.
         random_state : int, RandomState instance or None, default=None
             As for the display.
         ax : matplotlib.axes.Axes, array-like of such or None, default=None
-            Where to draw, one per panel; None makes a figure.
+            Axes to draw on, one per panel; None creates a figure.
 
         Returns
         -------
         display : EmbeddingDisplay
-            With the figure as `figure_`.
+            Display with the figure as `figure_`.
 
         Raises
         ------
         ValueError
-            If the pipeline is not fitted or ends with something else, the classifier has no
-            stages, `method` is unknown, or `y` does not fit `X` or has one class only.
+            If the pipeline is not fitted or does not end with a skaudio classifier, the classifier
+            has no stages, `method` is unknown, or `y` does not match `X` or has only one class.
         """
         pipe = check_pipeline(pipe, cls.__name__, network=True)
         last = pipe[-1]
@@ -157,22 +158,22 @@ class EmbeddingDisplay:
         y : array-like of shape (n_clips,)
             Labels, at least 2 classes.
         method : {'pca', 'tsne'}, default='pca'
-            How to project.
+            Projection method.
         random_state : int, RandomState instance or None, default=None
             As for the display.
         ax : matplotlib.axes.Axes, array-like of such or None, default=None
-            Where to draw, one per panel; None makes a figure.
+            Axes to draw on, one per panel; None creates a figure.
 
         Returns
         -------
         display : EmbeddingDisplay
-            With the figure as `figure_`.
+            Display with the figure as `figure_`.
 
         Raises
         ------
         ValueError
-            If lengths differ, a number is not finite, columns are fewer than 2, `method` is
-            unknown, or `y` has one class only.
+            If lengths differ, a number is not finite, there are fewer than 2 columns, `method` is
+            unknown, or `y` has only one class.
         """
         return cls(embedding, y, method=method, random_state=random_state).plot(ax)
 
@@ -182,7 +183,7 @@ class EmbeddingDisplay:
         Parameters
         ----------
         ax : matplotlib.axes.Axes, array-like of such or None, default=None
-            Where to draw, one per panel; None makes a figure.
+            Axes to draw on, one per panel; None creates a figure.
 
         Returns
         -------

@@ -31,27 +31,27 @@ MAX_BANDS = 48  # drawn between the two spectrograms
 
 
 def frame_importance(pipe: Any, X: Any) -> np.ndarray:
-    """How much every frame of every clip matters to a fitted pipeline.
+    """Compute the importance of every frame of every clip for a fitted pipeline.
 
     Parameters
     ----------
     pipe : Pipeline or search
-        Fitted, with a `DiffResResampler` of `method='diffres'`; of a search the best
-        pipeline. Where a skaudio classifier behind it trained its own copy of the module, that
-        copy is asked, with the budget that the resampler has now; otherwise the resampler's own.
+        Fitted, with a `DiffResResampler` of `method='diffres'`; for a search, its best pipeline is
+        used. If a subsequent skaudio classifier trained its own copy of the module, that copy is
+        used, with the current budget of the resampler; otherwise the module of the resampler.
     X : array-like of shape (n_clips, ...)
         Clips as for `pipe.predict`: paths, waveforms or spectrograms.
 
     Returns
     -------
     importance : ndarray of shape (n_clips, n_frames), float32
-        Scores in [0, 1]: the part of an output frame that a frame takes up. A clip's scores sum
-        to its number of output frames.
+        Scores in [0, 1]: the fraction of an output frame that a frame occupies. The scores of a
+        clip sum to its number of output frames.
 
     Raises
     ------
     ValueError
-        If the pipeline is not fitted, shortens time by another method, or not at all.
+        If the pipeline is not fitted, or shortens time by another method or not at all.
     """
     images, before, resampler = trained_resampler(pipe, X, "frame_importance")
     rows = []
@@ -63,11 +63,12 @@ def frame_importance(pipe: Any, X: Any) -> np.ndarray:
 
 
 class FrameImportanceDisplay:
-    """What a pipeline with `DiffResResampler` does to one clip.
+    """Effect of a pipeline with `DiffResResampler` on one clip.
 
-    Four panels, from top to bottom: the spectrogram; the importance of its frames; where they go,
-    in stripes of equally many output frames, the darker the fewer frames were merged; and the
-    shortened spectrogram. `from_estimator` makes the display; parameters are kept as attributes.
+    Four panels, from top to bottom: the spectrogram; the importance of its frames; their output
+    frames, in stripes of equal numbers of output frames, darker where fewer frames were merged; and
+    the shortened spectrogram. Use `from_estimator` to create the display; parameters are stored as
+    attributes.
 
     Parameters
     ----------
@@ -78,25 +79,25 @@ class FrameImportanceDisplay:
     resampled : ndarray of shape (n_mels, n_frames_out)
         Natural logarithm of mel power, averaged over merged frames.
     frame_edges : ndarray of shape (n_frames + 1,) or None, default=None
-        Where frames begin and end, in seconds. None numbers the frames.
+        Start and end times of the frames in seconds. None numbers the frames.
     duration : float or None, default=None
-        Length of the clip in seconds; None takes that of the frames.
+        Length of the clip in seconds; None uses that of the frames.
     frequencies : ndarray of shape (n_mels,) or None, default=None
-        Centres of the mel bands in Hz, rising. None numbers the bands.
+        Centre frequencies of the mel bands in Hz, ascending. None numbers the bands.
     power : float or None, default=None
-        Exponent of the magnitude whose logarithm the spectrograms are, > 0: levels are shown in
-        decibels. None shows natural logarithms.
+        Exponent of the magnitude in the spectrograms, > 0, to show levels in decibels. None shows
+        natural logarithms.
 
     Attributes
     ----------
     figure_ : matplotlib.figure.Figure
-        What the panels are part of; present after `plot`.
+        Figure with the panels; available after `plot`.
     axes_ : ndarray of matplotlib.axes.Axes of shape (4,)
         The panels.
 
     See Also
     --------
-    frame_importance : The scores as numbers, for many clips.
+    frame_importance : Computes the scores of many clips.
     """
 
     __module__ = "skaudio.inspection"
@@ -120,23 +121,24 @@ class FrameImportanceDisplay:
         Parameters
         ----------
         pipe : Pipeline or search
-            As for `frame_importance`. Seconds, Hz and decibels are shown where one of its steps
-            is a `MelSpectrogram`; otherwise frames, bands and natural logarithms.
+            As for `frame_importance`. Axes are in seconds, Hz and decibels if one of its steps is a
+            `MelSpectrogram`; otherwise in frames, bands and natural logarithms.
         path : str, PathLike or ndarray
-            One clip: a path, a waveform ``(n_samples,)``, or a spectrogram where the pipeline
-            starts with those.
+            One clip: a path, a waveform ``(n_samples,)``, or a spectrogram if the pipeline starts
+            with spectrograms.
         axes : array-like of matplotlib.axes.Axes of shape (4,) or None, default=None
-            Where to draw, from top to bottom; None makes a figure.
+            Axes to draw on, from top to bottom; None creates a figure.
 
         Returns
         -------
         display : FrameImportanceDisplay
-            With the figure as `figure_`.
+            Display with the figure as `figure_`.
 
         Raises
         ------
         ValueError
-            As from `frame_importance`, or if `path` is neither or `axes` are not four.
+            As for `frame_importance`, or if `path` is none of the above or `axes` does not have
+            four entries.
         """
         check_one_clip(path, f"path of {cls.__name__}")
         pipe = check_pipeline(pipe, cls.__name__)
@@ -156,7 +158,7 @@ class FrameImportanceDisplay:
         Parameters
         ----------
         axes : array-like of matplotlib.axes.Axes of shape (4,) or None, default=None
-            Where to draw, from top to bottom; None makes a figure.
+            Axes to draw on, from top to bottom; None creates a figure.
 
         Returns
         -------
@@ -226,17 +228,17 @@ class FrameImportanceDisplay:
 
 
 def kept_log_mel(pipe: Any, X: Any) -> np.ndarray:
-    """What a fitted pipeline with `DiffResResampler` keeps of the spectrograms of clips.
+    """Return the spectrograms that a fitted pipeline with `DiffResResampler` keeps of clips.
 
-    Frames are merged as the network behind them had it, and put back where they were: a stretch
-    that was merged into one output frame has one spectrum throughout, a frame that matters keeps
-    its own. ``mel.inverse_transform`` makes waveforms of the result.
+    Frames are merged as for the network and then restored to their original positions: frames that
+    were merged into one output frame share one spectrum, an important frame keeps its own.
+    ``mel.inverse_transform`` converts the result to waveforms.
 
     Parameters
     ----------
     pipe : Pipeline or search
-        As for `frame_importance`. Where one of its steps is a `MelSpectrogram`, it is that step's
-        log-mel whose frames are merged, whatever stands between it and the resampler.
+        As for `frame_importance`. If one of its steps is a `MelSpectrogram`, the frames of its
+        log-mel are merged, regardless of the steps between it and the resampler.
     X : array-like of shape (n_clips, ...)
         Clips as for `pipe.predict`: paths, waveforms or spectrograms.
 
@@ -248,11 +250,11 @@ def kept_log_mel(pipe: Any, X: Any) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the pipeline is not fitted, shortens time by another method, or not at all.
+        If the pipeline is not fitted, or shortens time by another method or not at all.
 
     See Also
     --------
-    skaudio.DiffResResampler.inverse_transform : The same for what a resampler gave by itself.
+    skaudio.DiffResResampler.inverse_transform : The same for a resampler alone.
     skaudio.MelSpectrogram.inverse_transform : From log-mel to waveforms.
     """
     pipe = check_pipeline(pipe, "kept_log_mel")

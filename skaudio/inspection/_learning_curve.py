@@ -19,26 +19,26 @@ PANELS = {"loss": "Loss", "accuracy": "Accuracy"}
 
 
 class LearningCurveDisplay:
-    """Loss of every epoch on training and validation clips, and accuracy on the latter.
+    """Training and validation loss, and validation accuracy, of every epoch.
 
-    A dot marks the epoch whose weights were kept, where early stopping went back to them. Several
-    fits, such as those of the folds of a cross-validation, are lines of the same colours.
-    `from_estimator` and `from_history` make the display; parameters are kept as attributes.
+    A dot marks the epoch whose weights early stopping restored. Several fits, such as the folds of
+    a cross-validation, are drawn as lines of the same colours. Use `from_estimator` or
+    `from_history` to create the display; parameters are stored as attributes.
 
     Parameters
     ----------
     histories : list of list of dict
-        One list per fit with a dict per epoch: 'epoch' and 'train_loss', perhaps 'valid_loss' and
-        'valid_accuracy', as in `history_` of the classifiers.
+        One list per fit with a dict per epoch: 'epoch' and 'train_loss', optionally 'valid_loss'
+        and 'valid_accuracy', as in `history_` of the classifiers.
     best_epochs : list of int or None, default=None
-        Epoch whose weights were kept, one entry per fit; None, or an entry None, marks nothing.
+        Epoch whose weights were restored, one entry per fit; None, or a None entry, marks nothing.
 
     Attributes
     ----------
     figure_ : matplotlib.figure.Figure
-        What the panels are part of; present after `plot`.
+        Figure with the panels; available after `plot`.
     ax_ : matplotlib.axes.Axes, or ndarray of such of shape (2,)
-        The loss, and the accuracy where there is one.
+        Panels of the loss and, if available, the accuracy.
 
     Examples
     --------
@@ -56,22 +56,22 @@ class LearningCurveDisplay:
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None):
-        """Draw how one or several classifiers were trained.
+        """Draw the training history of one or several classifiers.
 
         Parameters
         ----------
         estimator : classifier, Pipeline, search, or list of these
-            Fitted, each with or as a skaudio classifier: of a pipeline the last step with a
-            `history_` counts, of a search its `best_estimator_`. A list is drawn fit by fit, such
-            as ``cross_validate(..., return_estimator=True)["estimator"]``.
+            Fitted skaudio classifiers, or estimators that contain one: for a pipeline, the last
+            step with a `history_` is used; for a search, its `best_estimator_`. A list has one
+            entry per fit, such as ``cross_validate(..., return_estimator=True)["estimator"]``.
         ax : matplotlib.axes.Axes, array-like of such or None, default=None
-            Where to draw: one for the loss, and one for the accuracy where there is one; None
-            makes a figure.
+            Axes to draw on: one for the loss and, if available, one for the accuracy; None creates
+            a figure.
 
         Returns
         -------
         display : LearningCurveDisplay
-            With the figure as `figure_`.
+            Display with the figure as `figure_`.
 
         Raises
         ------
@@ -80,8 +80,8 @@ class LearningCurveDisplay:
 
         Notes
         -----
-        The epoch that early stopping went back to is the last one that improved by more than
-        `tol`. With `warm_start`, where the history spans several calls of `fit`, none is marked.
+        The epoch restored by early stopping is the last one that improved by more than `tol`. With
+        `warm_start`, if the history spans several calls of `fit`, no epoch is marked.
         """
         several = isinstance(estimator, list | tuple)
         classifiers = [_trained(item) for item in (estimator if several else [estimator])]
@@ -99,22 +99,22 @@ class LearningCurveDisplay:
         Parameters
         ----------
         history : list of dict
-            As `history_` of a classifier: 'epoch' and 'train_loss', perhaps 'valid_loss' and
+            As `history_` of a classifier: 'epoch' and 'train_loss', optionally 'valid_loss' and
             'valid_accuracy'.
         best_epoch : int or None, default=None
             Epoch to mark, >= 1.
         ax : matplotlib.axes.Axes, array-like of such or None, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None creates a figure.
 
         Returns
         -------
         display : LearningCurveDisplay
-            With the figure as `figure_`.
+            Display with the figure as `figure_`.
 
         Raises
         ------
         ValueError
-            If `history` is no such list, or has no such epoch.
+            If `history` is not such a list, or does not contain `best_epoch`.
         """
         return cls([history], best_epochs=[best_epoch]).plot(ax)
 
@@ -124,8 +124,8 @@ class LearningCurveDisplay:
         Parameters
         ----------
         ax : matplotlib.axes.Axes, array-like of such or None, default=None
-            Where to draw: one for the loss, and one for the accuracy where there is one; None
-            makes a figure.
+            Axes to draw on: one for the loss and, if available, one for the accuracy; None creates
+            a figure.
 
         Returns
         -------

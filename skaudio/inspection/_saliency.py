@@ -31,47 +31,47 @@ FULL_COLOR = 99.5  # percentile of the absolute attributions; single cells may b
 
 
 class SaliencyDisplay:
-    """Which parts of a clip's spectrogram speak for a class, and which against it.
+    """Contributions of the parts of a clip's spectrogram for and against a class.
 
-    Three panels, from top to bottom: the spectrogram; what its frames contribute; and what its
-    cells contribute, red for the class and blue against it. `from_estimator` makes the display;
-    parameters are kept as attributes.
+    Three panels, from top to bottom: the spectrogram; the contributions of its frames; and the
+    contributions of its cells, red for the class and blue against it. Use `from_estimator` to
+    create the display; parameters are stored as attributes.
 
     Contributions are integrated gradients [1]_, as in [2]_: the gradient of the class's logit with
-    respect to the log-mel spectrogram, averaged on the straight way from silence to the clip,
-    times the difference of the two. They add up to the difference of the logits.
+    respect to the log-mel spectrogram, averaged along the straight line from silence to the clip,
+    times the difference of the two. They sum to the difference of the logits.
 
     Parameters
     ----------
     log_mel : ndarray of shape (n_channels, n_mels, n_frames)
         Natural logarithm of mel power.
     attribution : ndarray of shape (n_channels, n_mels, n_frames)
-        What every cell adds to the logit; the picture adds up the channels.
+        Contribution of every cell to the logit; the plot shows the sum over channels.
     label : object
-        The class that is explained.
+        The class to explain.
     logit, baseline_logit : float
-        Of the class, for the clip and for the baseline; `attribution` sums to their difference,
-        as exactly as the steps of the integral allow.
+        Logit of the class for the clip and for the baseline; `attribution` sums to their
+        difference, up to the accuracy of the integral.
     frame_edges : ndarray of shape (n_frames + 1,) or None, default=None
-        Where frames begin and end, in seconds. None numbers the frames.
+        Start and end times of the frames in seconds. None numbers the frames.
     duration : float or None, default=None
-        Length of the clip in seconds; None takes that of the frames.
+        Length of the clip in seconds; None uses that of the frames.
     frequencies : ndarray of shape (n_mels,) or None, default=None
-        Centres of the mel bands in Hz, rising. None numbers the bands.
+        Centre frequencies of the mel bands in Hz, ascending. None numbers the bands.
     power : float or None, default=None
-        Exponent of the magnitude whose logarithm the spectrogram is, > 0: levels are shown in
-        decibels. None shows natural logarithms.
+        Exponent of the magnitude in the spectrogram, > 0, to show levels in decibels. None shows
+        natural logarithms.
 
     Attributes
     ----------
     figure_ : matplotlib.figure.Figure
-        What the panels are part of; present after `plot`.
+        Figure with the panels; available after `plot`.
     ax_ : ndarray of matplotlib.axes.Axes of shape (3,)
         The panels.
 
     See Also
     --------
-    FrameImportanceDisplay : Which frames `DiffResResampler` keeps, whatever the class.
+    FrameImportanceDisplay : Frames that `DiffResResampler` keeps, regardless of the class.
 
     References
     ----------
@@ -120,42 +120,42 @@ class SaliencyDisplay:
         n_steps: int = 128,
         ax: Any = None,
     ):
-        """Compute and draw what the cells of one clip contribute.
+        """Compute and draw the contributions of the cells of one clip.
 
         Parameters
         ----------
         pipe : Pipeline or search
-            Fitted, with a skaudio classifier as its last step. Modules that it trains together
-            with its network, such as `DiffResResampler`, are part of what is explained; log-mel
-            that is made inside the network is its input.
+            Fitted, with a skaudio classifier as its last step. Modules that it trains together with
+            its network, such as `DiffResResampler`, are included in the explanation; log-mel that
+            is computed inside the network is treated as its input.
         path : str, PathLike or ndarray
-            One clip: a path, a waveform ``(n_samples,)``, or a spectrogram where the pipeline
-            starts with those.
+            One clip: a path, a waveform ``(n_samples,)``, or a spectrogram if the pipeline starts
+            with spectrograms.
         target : object or None, default=None
-            Label of the class to explain, one of the classifier's `label_names_`; None takes the
-            one with the highest logit.
+            Label of the class to explain, one of the classifier's `label_names_`; None selects the
+            class with the highest logit.
         baseline : float or None, default=None
-            What silence is: a value of log-mel, such as ``np.log(skaudio.dsp.LOG_FLOOR)``. None
-            takes the clip's lowest value, channel by channel.
+            Log-mel value of silence, such as ``np.log(skaudio.dsp.LOG_FLOOR)``. None uses the
+            lowest value of each channel of the clip.
         n_steps : int, default=128
-            Points of the integral, >= 1. More of them bring the sum of the contributions nearer
-            to the difference of the logits; a deep network behind a `DiffResResampler`, whose
-            frames move along the way, is still some per cent off with the default.
+            Number of integration points, >= 1. With more points, the sum of the contributions is
+            closer to the difference of the logits; for a deep network after a `DiffResResampler`,
+            whose frames move along the path, the default is still off by a few per cent.
         ax : array-like of matplotlib.axes.Axes of shape (3,) or None, default=None
-            Where to draw, from top to bottom; None makes a figure.
+            Axes to draw on, from top to bottom; None creates a figure.
 
         Returns
         -------
         display : SaliencyDisplay
-            With the figure as `figure_`.
+            Display with the figure as `figure_`.
 
         Raises
         ------
         ImportError
             If captum is missing.
         ValueError
-            If the pipeline is not fitted or ends with something else, `path` is not one clip, or
-            `target`, `baseline` or `n_steps` is not as above.
+            If the pipeline is not fitted or does not end with a skaudio classifier, `path` is not
+            one clip, or `target`, `baseline` or `n_steps` is invalid.
         """
         check_one_clip(path, f"path of {cls.__name__}")
         pipe = check_pipeline(pipe, cls.__name__, network=True)
@@ -190,7 +190,7 @@ class SaliencyDisplay:
         Parameters
         ----------
         ax : array-like of matplotlib.axes.Axes of shape (3,) or None, default=None
-            Where to draw, from top to bottom; None makes a figure.
+            Axes to draw on, from top to bottom; None creates a figure.
 
         Returns
         -------

@@ -30,41 +30,41 @@ PANEL_WIDTH, PANEL_HEIGHT = 3.6, 2.4  # in inches
 
 
 class SpectrogramDisplay:
-    """Log-mel spectrograms of one or several clips, on one scale of colours.
+    """Log-mel spectrograms of one or several clips, with a common colour scale.
 
-    Clips stand side by side, four in a row; where spectrograms have several channels, such as
-    windows of different lengths, these stand below each other. `from_clip` and `from_estimator`
-    make the display; parameters are kept as attributes.
+    Clips are drawn side by side, four in a row; several channels of a spectrogram, such as windows
+    of different lengths, are drawn below each other. Use `from_clip` or `from_estimator` to create
+    the display; parameters are stored as attributes.
 
     Parameters
     ----------
     log_mel : ndarray of shape (n_clips, n_channels, n_mels, n_frames)
         Natural logarithm of mel power.
     titles : list of str or None, default=None
-        Names of the clips, written above them.
+        Names of the clips, shown above them.
     channel_names : list of str or None, default=None
-        Names of the channels, written above them where there are several.
+        Names of the channels, shown above them if there are several.
     frame_edges : ndarray of shape (n_frames + 1,) or None, default=None
-        Where frames begin and end, in seconds. None numbers the frames.
+        Start and end times of the frames in seconds. None numbers the frames.
     duration : float or None, default=None
-        Length of the clips in seconds; None takes that of the frames.
+        Length of the clips in seconds; None uses that of the frames.
     frequencies : ndarray of shape (n_mels,) or None, default=None
-        Centres of the mel bands in Hz, rising. None numbers the bands.
+        Centre frequencies of the mel bands in Hz, ascending. None numbers the bands.
     power : float or None, default=None
-        Exponent of the magnitude whose logarithm the spectrograms are, > 0: levels are shown in
-        decibels below the loudest cell of all panels. None shows natural logarithms.
+        Exponent of the magnitude in the spectrograms, > 0, to show levels in decibels below the
+        loudest cell of all panels. None shows natural logarithms.
 
     Attributes
     ----------
     figure_ : matplotlib.figure.Figure
-        What the panels are part of; present after `plot`.
+        Figure with the panels; available after `plot`.
     ax_ : matplotlib.axes.Axes, or ndarray of such of shape (n_panels,)
-        The panel, or the panels row by row where there are several.
+        The panel, or the panels row by row if there are several.
 
     See Also
     --------
-    FrameImportanceDisplay : What `DiffResResampler` makes of a clip.
-    SaliencyDisplay : Which parts of a clip speak for a class.
+    FrameImportanceDisplay : Effect of `DiffResResampler` on a clip.
+    SaliencyDisplay : Contributions of the parts of a clip to a class.
 
     Examples
     --------
@@ -100,20 +100,20 @@ class SpectrogramDisplay:
         clip : str, PathLike or ndarray of shape (n_samples,)
             A path, or a waveform at the rate of `mel`.
         mel : MelSpectrogram or None, default=None
-            How; None takes its defaults. A copy is fitted on the clip, so that without `duration`
-            the whole clip is shown.
+            Settings of the spectrogram; None uses the defaults. A copy is fitted on the clip, so
+            without `duration` the whole clip is shown.
         ax : matplotlib.axes.Axes, array-like of such or None, default=None
-            Where to draw, one per window of `mel`; None makes a figure.
+            Axes to draw on, one per window of `mel`; None creates a figure.
 
         Returns
         -------
         display : SpectrogramDisplay
-            With the figure as `figure_`.
+            Display with the figure as `figure_`.
 
         Raises
         ------
         ValueError
-            If `clip` is neither, `mel` is no `MelSpectrogram`, or a parameter is out of range.
+            If `clip` is neither, `mel` is not a `MelSpectrogram`, or a parameter is out of range.
         AudioError
             If the file cannot be read.
         """
@@ -132,31 +132,31 @@ class SpectrogramDisplay:
 
     @classmethod
     def from_estimator(cls, pipe: Any, X: Any, y: Any = None, *, ax: Any = None):
-        """Draw what a fitted pipeline makes of clips, before it shortens time.
+        """Draw the spectrograms that a fitted pipeline computes, before it shortens time.
 
         Parameters
         ----------
         pipe : Pipeline or search
-            Fitted; its first step that makes images is asked. Seconds, Hz and decibels are shown
-            where one of its steps is a `MelSpectrogram`; otherwise frames, bands and natural
+            Fitted; its first step that returns images is used. Axes are in seconds, Hz and decibels
+            if one of its steps is a `MelSpectrogram`; otherwise in frames, bands and natural
             logarithms.
         X : array-like of shape (n_clips, ...)
             Clips as for `pipe.predict`, at most 16.
         y : array-like of shape (n_clips,) or None, default=None
-            Labels to write above the clips; None writes the names of files.
+            Labels to show above the clips; None shows the file names.
         ax : matplotlib.axes.Axes, array-like of such or None, default=None
-            Where to draw, one per clip and channel, channel by channel; None makes a figure.
+            Axes to draw on, one per clip and channel, channel by channel; None creates a figure.
 
         Returns
         -------
         display : SpectrogramDisplay
-            With the figure as `figure_`.
+            Display with the figure as `figure_`.
 
         Raises
         ------
         ValueError
-            If the pipeline is not fitted or makes no spectrograms, `X` holds too many clips, or
-            `y` has another length.
+            If the pipeline is not fitted or computes no spectrograms, `X` contains too many clips,
+            or `y` has a different length.
         """
         X = as_rows(X)
         sized = not is_clip(X) and hasattr(X, "__len__") and getattr(X, "shape", None) != ()
@@ -187,7 +187,7 @@ class SpectrogramDisplay:
         Parameters
         ----------
         ax : matplotlib.axes.Axes, array-like of such or None, default=None
-            Where to draw, one per clip and channel, channel by channel; None makes a figure.
+            Axes to draw on, one per clip and channel, channel by channel; None creates a figure.
 
         Returns
         -------

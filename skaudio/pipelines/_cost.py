@@ -40,19 +40,20 @@ __all__ = ["Cost", "candidate_costs", "cost", "macs_of"]
 
 @dataclass(frozen=True, repr=False)
 class Cost:
-    """What a pipeline needs for one clip; see `skaudio.cost`.
+    """Cost of a fitted pipeline per clip; see `skaudio.cost`.
 
     Parameters
     ----------
     frontend_parameters, backbone_parameters : int
-        Trainable numbers in the front end (`classifier.frontend_`) and in the rest of the network.
+        Number of trainable parameters of the front end (`classifier.frontend_`) and of the rest of
+        the network.
     frontend_macs, backbone_macs : int
         Multiply-accumulates per clip.
     n_frames_in, n_frames_out : int
-        Frames that enter the front end and the backbone; equal where nothing shortens time.
+        Frames that enter the front end and the backbone; equal if no step shortens time.
     features_ms, network_ms : float
-        Milliseconds per clip, in batches of one: from a clip to what enters the network, and the
-        network, front end included.
+        Milliseconds per clip, in batches of one: from a clip to the input of the network, and for
+        the network including the front end.
     """
 
     frontend_parameters: int
@@ -75,7 +76,7 @@ class Cost:
         return self.frontend_macs + self.backbone_macs
 
     def to_dict(self) -> dict[str, int | float]:
-        """Give the eight numbers by name, for example as a row of a table.
+        """Return the eight numbers by name, for example as a row of a table.
 
         Returns
         -------
@@ -100,17 +101,17 @@ class Cost:
 
 
 def cost(pipe: Any, X: Any, *, n_repeats: int = 10) -> Cost:
-    """Count and measure what a fitted pipeline needs per clip.
+    """Measure parameters, arithmetic and time of a fitted pipeline per clip.
 
     Parameters
     ----------
     pipe : Pipeline or search
-        Fitted, with a skaudio classifier as its last step; of a search the best pipeline. A
-        budget that was changed after fitting, by `set_params`, counts as it is now.
+        Fitted, with a skaudio classifier as its last step; for a search, its best pipeline is used.
+        A budget that was changed by `set_params` after fitting is used with its current value.
     X : array-like of shape (n_clips, ...)
-        Clips as for `pipe.predict`; runs of the clock take one after the other.
+        Clips as for `pipe.predict`; the timed runs use them one after the other.
     n_repeats : int, default=10
-        Runs of the clock, >= 1, after one that does not count.
+        Number of timed runs, >= 1, after one warm-up run.
 
     Returns
     -------
@@ -120,8 +121,8 @@ def cost(pipe: Any, X: Any, *, n_repeats: int = 10) -> Cost:
     Raises
     ------
     ValueError
-        If the pipeline is not fitted or ends with something else, `X` holds no clip, or
-        `n_repeats` is below 1.
+        If the pipeline is not fitted or does not end with a skaudio classifier, `X` contains no
+        clips, or `n_repeats` is below 1.
 
     See Also
     --------
@@ -131,14 +132,14 @@ def cost(pipe: Any, X: Any, *, n_repeats: int = 10) -> Cost:
     -----
     Multiply-accumulates are half of the floating-point operations that
     `torch.utils.flop_counter.FlopCounterMode` counts in evaluation mode: convolutions, linear
-    layers, matrix products and attention. Biases, normalisation, activations, pooling and
-    resizing are left out as usual. So is the merging of frames in `DiffResResampler`: some ten
-    operations per cell of the spectrogram, where its importance estimator has several hundred.
+    layers, matrix products and attention. Biases, normalisation, activations, pooling and resizing
+    are excluded as usual. So is the merging of frames in `DiffResResampler`: about ten operations
+    per cell of the spectrogram, compared with several hundred in its importance estimator.
 
-    The front end are the modules that the classifier trained together with its network. Steps
-    that only transform, such as `MelSpectrogram`, count in `features_ms` alone, which is measured
-    without their cache on disk; log-mel is not counted inside a network either. The clock gives
-    medians, and holds for this machine, the classifier's `device` and its `n_threads`.
+    The front end consists of the modules that the classifier trained together with its network.
+    Steps that only transform, such as `MelSpectrogram`, are included only in `features_ms`, which
+    is measured without their cache; log-mel inside a network is not counted either. Times are
+    medians, valid for this machine and the `device` and `n_threads` of the classifier.
 
     Examples
     --------

@@ -33,30 +33,30 @@ def windows_to_events(
     max_gap: float = 0.0,
     min_duration: float = 0.0,
 ) -> DataFrame:
-    """Join neighbouring windows of a class to events.
+    """Join adjacent windows of a class into events.
 
-    Windows of a class at or above the threshold that touch or overlap become one event. It starts
-    and ends with its windows, so it is known to within a window, and its probability is the
-    highest of them: how sure the pipeline was where it was surest.
+    Touching or overlapping windows of a class at or above the threshold become one event. It starts
+    and ends with its windows, so its times are accurate to within a window. Its probability is the
+    highest of its windows.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Columns 'start', 'end', 'class', 'probability', and perhaps 'path', as `predict_windows`
-        gives; any order of rows.
+        Columns 'start', 'end', 'class', 'probability' and optionally 'path', as returned by
+        `predict_windows`; rows in any order.
     threshold : float or mapping of class to float, default=0.5
-        Lowest probability that counts, in [0, 1]. Classes that a mapping leaves out have no
-        events.
+        Lowest probability of a window in an event, in [0, 1]. Classes missing from a mapping have
+        no events.
     max_gap : float, default=0.0
-        Windows that are at most so many seconds apart are joined too, >= 0.
+        Maximum gap between joined windows in seconds, >= 0.
     min_duration : float, default=0.0
-        Shorter events are left out, in seconds, >= 0.
+        Minimum duration in seconds, >= 0; shorter events are omitted.
 
     Returns
     -------
     events : pandas.DataFrame
-        The columns of `table`, a row per event, sorted by recording and time. Recordings come in
-        the order of `table`.
+        The columns of `table`, one row per event, sorted by recording, in the order of `table`, and
+        time.
 
     Raises
     ------
@@ -108,22 +108,22 @@ def write_audacity_labels(
 ) -> None:
     """Write events as a label track for Audacity [1]_.
 
-    Open the recording in Audacity, then File > Import > Labels. Without events the file is empty,
-    which is a label track without labels.
+    Open the recording in Audacity, then File > Import > Labels. Without events, the file is empty,
+    i.e. a label track without labels.
 
     Parameters
     ----------
     events : pandas.DataFrame
-        Of one recording, as `windows_to_events` gives.
+        Events of one recording, as returned by `windows_to_events`.
     path : str or PathLike
-        The text file to write; it is there whole or not at all.
+        The text file to write; it is written completely or not at all.
     with_probability : bool, default=False
-        Whether labels say ``dog 0.93`` instead of ``dog``.
+        Whether to write labels as ``dog 0.93`` instead of ``dog``.
 
     Raises
     ------
     ValueError
-        If `events` lacks a column or is of several recordings, or `path` cannot be written to.
+        If `events` lacks a column or contains several recordings, or `path` cannot be written to.
 
     References
     ----------
@@ -162,24 +162,25 @@ def write_raven_table(
     """Write events as a selection table for Raven [1]_.
 
     Columns Selection, View, Channel, Begin Time (s), End Time (s), Low Freq (Hz) and High Freq
-    (Hz); then Begin Path and File Offset (s), if `events` says which recording it is of, so that
-    Raven opens table and recording together; then Class and Score. Without events only the line of
-    names is written.
+    (Hz); then Begin Path and File Offset (s) if `events` has the path of the recording, so that
+    Raven opens table and recording together; then Class and Score. Without events, only the header
+    line is written.
 
     Parameters
     ----------
     events : pandas.DataFrame
-        Of one recording, as `windows_to_events` gives.
+        Events of one recording, as returned by `windows_to_events`.
     path : str or PathLike
-        The text file to write, by custom ``*.selections.txt``; it is there whole or not at all.
+        The text file to write, conventionally ``*.selections.txt``; it is written completely or not
+        at all.
     fmin, fmax : float, default=0.0, 11025.0
-        Frequencies in Hz between which selections are drawn, ``0 <= fmin < fmax``; an event has
-        none of its own. Best those that the pipeline's `MelSpectrogram` hears.
+        Frequencies in Hz between which selections are drawn, ``0 <= fmin < fmax``; events do not
+        have their own. Preferably those of the pipeline's `MelSpectrogram`.
 
     Raises
     ------
     ValueError
-        If `events` lacks a column or is of several recordings, a frequency is out of range, or
+        If `events` lacks a column or contains several recordings, a frequency is out of range, or
         `path` cannot be written to.
 
     References

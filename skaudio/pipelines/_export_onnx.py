@@ -46,48 +46,48 @@ NOT_IN_METADATA = ("on_error", "cache_dir", "cache_waveforms", "memmap_dir", "in
 def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = False) -> None:
     """Write the network of a fitted pipeline as an ONNX file.
 
-    The file runs in onnxruntime, on machines and in languages that have neither torch nor skaudio.
-    Before it takes its place it is run once and compared with the network.
+    The file runs in onnxruntime, on machines and in languages without torch and skaudio. Before it
+    is moved into place, it is run once and compared with the network.
 
     Parameters
     ----------
     pipe : Pipeline or search
-        Fitted: `MelSpectrogram`, perhaps `PCEN`, `MFCC`, `Deltas` and `DiffResResampler`, and a
-        classifier of skaudio; if spectrograms come from elsewhere, without all but the last two.
-        A budget that was changed after fitting, by `set_params`, is exported as it is now. Of a
-        search the best pipeline is exported; a threshold around a pipeline is not in the file,
-        whose outputs are probabilities.
+        Fitted: `MelSpectrogram`, optionally `PCEN`, `MFCC`, `Deltas` and `DiffResResampler`, and a
+        skaudio classifier; only the last two if spectrograms are computed elsewhere. A budget that
+        was changed by `set_params` after fitting is exported with its current value. The best
+        pipeline of a search is exported; a threshold around a pipeline is not included, as the
+        outputs of the file are probabilities.
     path : str or PathLike
-        The file, usually with the ending ``.onnx``; one that is there is replaced.
+        The file to write, usually with the extension ``.onnx``; an existing file is replaced.
     from_waveform : bool, default=False
-        Where the network begins: at what `MelSpectrogram` gives, or at waveforms of
-        ``sample_rate`` and ``duration``, in which case the spectrogram is computed in the file, in
-        float32.
+        Whether the input of the file is waveforms of ``sample_rate`` and ``duration``, with the
+        spectrogram computed in the file in float32, instead of the output of `MelSpectrogram`.
 
     Raises
     ------
     ImportError
         If onnx, onnxscript or onnxruntime is missing: ``pip install "skaudio[onnx]"``.
     ValueError
-        If `pipe` is not fitted, has other steps, or has no `MelSpectrogram` to begin with for
-        ``from_waveform=True``; if `path` is no path in an existing folder; or if the network has
-        operations that ONNX does not have, or gives something else there. No file is written then.
+        If `pipe` is not fitted, has other steps, or does not start with a `MelSpectrogram` for
+        ``from_waveform=True``; if `path` is not in an existing folder; or if the network has
+        operations that ONNX does not support, or the outputs of the file differ. No file is written
+        in these cases.
 
     Notes
     -----
     The input is ``spectrogram`` of shape (n_clips, n_mels, n_frames), with several windows or
     channels (n_clips, n_windows, n_mels, n_frames), or ``waveform`` of shape (n_clips, n_samples),
-    with channels (n_clips, n_channels, n_samples); float32, any number of clips, of one length. The
-    outputs are ``probabilities`` and ``logits`` of shape (n_clips, n_classes), float32.
+    with channels (n_clips, n_channels, n_samples); float32, any number of clips of equal length.
+    The outputs are ``probabilities`` and ``logits`` of shape (n_clips, n_classes), float32.
 
-    What else a program must know is JSON under the key ``"skaudio"`` of the file's metadata:
-    ``classes``, the labels in the order of the columns; ``activation``, what makes probabilities of
-    logits, softmax or, where a clip has any number of labels, sigmoid; ``mel``, the arguments of a
-    `MelSpectrogram` that makes the input; ``log_floor``, what it adds to mel power before the
-    logarithm; and ``version``, of skaudio.
+    Everything else that a program needs is stored as JSON under the key ``"skaudio"`` of the file's
+    metadata: ``classes``, the labels in the order of the columns; ``activation``, which maps logits
+    to probabilities: softmax or, for multilabel classifiers, sigmoid; ``mel``, the arguments of a
+    `MelSpectrogram` that computes the input; ``log_floor``, the value it adds to mel power before
+    the logarithm; and ``version``, the version of skaudio.
 
-    The file has operators of opset 18, the Fourier transform is the operator STFT [1]_;
-    onnxruntime 1.18 or newer runs it.
+    The file uses operators of opset 18; the Fourier transform is the operator STFT [1]_. It
+    requires onnxruntime 1.18 or newer.
 
     References
     ----------

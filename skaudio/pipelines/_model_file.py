@@ -118,23 +118,24 @@ MAX_HEADER, MAX_NODES, MAX_DEPTH, MAX_INT = 2**23, 2**18, 100, 2**64
 def save(model: BaseEstimator, path: str | os.PathLike) -> None:
     """Write a fitted model to a file that cannot run code.
 
-    The file is written whole or not at all, and was read back once when this returns. Equal models
-    give equal files.
+    The file is written completely or not at all, and is read back once for verification. Equal
+    models result in equal files.
 
     Parameters
     ----------
     model : estimator
-        Fitted: a pipeline, or any estimator or transformer of skaudio, or of scikit-learn where it
-        learns plain numbers. Of a search its `best_estimator_` is saved.
+        Fitted: a pipeline, any estimator or transformer of skaudio, or one of scikit-learn that
+        learns plain numbers. For a search, its `best_estimator_` is saved.
     path : str or PathLike
-        The file, by custom ``model.skaudio``; an older one is replaced.
+        The file to write, conventionally ``model.skaudio``; an existing file is replaced.
 
     Raises
     ------
     ValueError
-        If `model` is not fitted, or holds what a file cannot hold: functions, networks given as
-        callables, callbacks, objects of other packages, and of scikit-learn trees, neighbours,
-        kernels and random generators; or `path` cannot be written to. Nothing is written then.
+        If `model` is not fitted or contains objects that cannot be saved: functions, networks given
+        as callables, callbacks, objects of other packages, random generators, and trees, neighbours
+        and kernels of scikit-learn; or if `path` cannot be written to. Nothing is written in these
+        cases.
 
     See Also
     --------
@@ -142,11 +143,11 @@ def save(model: BaseEstimator, path: str | os.PathLike) -> None:
 
     Notes
     -----
-    What belongs to this machine is left out: folders (`cache_dir`, `memmap_dir`, `checkpoint_dir`,
-    `memory` of pipelines), `n_jobs`, `compile`, and `weights` if they name a file. The file is one
-    of safetensors [1]_; ``skaudio`` in its metadata is a description in JSON: versions, class
-    names, sample rate, duration and channels, all parameters, and a checksum of every array.
-    Checksums find damage; they are no signature.
+    Settings of this machine are omitted: folders (`cache_dir`, `memmap_dir`, `checkpoint_dir`,
+    `memory` of pipelines), `n_jobs`, `compile`, and `weights` if it is a file. The format is
+    safetensors [1]_; ``skaudio`` in its metadata is a description in JSON: versions, class names,
+    sample rate, duration and channels, all parameters, and a checksum of every array. Checksums
+    detect damage; they are not a signature.
 
     References
     ----------
@@ -185,8 +186,8 @@ def save(model: BaseEstimator, path: str | os.PathLike) -> None:
 def load(path: str | os.PathLike) -> Any:
     """Read a model written by `save`, without running any code from the file.
 
-    Everything is checked before anything is made of it: the format, every byte of the file against
-    its description, and every name in that against a list.
+    Everything is checked before any object is created: the format, every byte of the file against
+    its description, and every name in the description against a list.
 
     Parameters
     ----------
@@ -196,20 +197,21 @@ def load(path: str | os.PathLike) -> Any:
     Returns
     -------
     model : estimator
-        As it was saved, with the same predictions to the last bit in the same environment. Folders
-        and `n_jobs` are None, `compile` is False.
+        The saved model, with bit-identical predictions in the same environment. Folders and
+        `n_jobs` are None, `compile` is False.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it is no model file, damaged, of a newer format, or names what is not on the list.
+        If the file is not a model file, is damaged or of a newer format, or contains a name that is
+        not on the list.
 
     Warns
     -----
     UserWarning
-        If it holds estimators of another version of scikit-learn than the one that is installed.
+        If the file contains estimators of a scikit-learn version other than the installed one.
 
     See Also
     --------
@@ -217,7 +219,8 @@ def load(path: str | os.PathLike) -> Any:
 
     Notes
     -----
-    A stranger's file can still be wrong, or give wrong answers on purpose: no format can tell.
+    A model from an untrusted source can still be wrong, or give wrong predictions on purpose; no
+    file format can prevent this.
 
     Examples
     --------

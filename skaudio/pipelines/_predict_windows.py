@@ -40,54 +40,54 @@ def predict_windows(
     on_error: str = "raise",
     verbose: int = 0,
 ) -> DataFrame:
-    """Predict class probabilities in windows that slide over recordings of any length.
+    """Predict class probabilities in sliding windows over recordings of any length.
 
-    Recordings are decoded and resampled block by block, so that an hour takes no more memory than
-    a minute, but for the rows of the table. A window counts as a clip of its own: it gets what
-    ``pipe.predict_proba`` gives for a file cut out of the recording at that place.
+    Recordings are decoded and resampled block by block, so that an hour takes no more memory than a
+    minute, except for the rows of the table. Each window is treated as a clip: its probabilities
+    are those that ``pipe.predict_proba`` returns for a file cut out of the recording at that
+    position.
 
     Parameters
     ----------
     pipe : Pipeline or search
-        Fitted; starts with a `MelSpectrogram` and ends with anything that has `predict_proba`. Of
-        a search the best pipeline is asked.
-        Nothing of it is changed, and windows do not enter its cache.
+        Fitted; starts with a `MelSpectrogram` and ends with an estimator that has `predict_proba`.
+        The best pipeline of a search is used. It is not modified, and windows are not added to its
+        cache.
     path : str, PathLike, bytes, binary file, dict or pair (array, rate), or iterable of such
-        A recording, or several, as `MelSpectrogram` takes clips: files by their paths or contents,
-        or waveforms that bring their rate along.
+        One or several recordings in the formats that `MelSpectrogram` accepts for clips: paths or
+        contents of files, or waveforms with their rate.
     window : float or None, default=None
-        Length of a window in seconds, > 0 and at most that of the clips `pipe` takes; a shorter
-        one is filled as short clips are. None takes the length of the clips.
+        Length of a window in seconds, > 0 and at most the clip length of `pipe`; shorter windows
+        are padded like short clips. None uses the clip length.
     hop : float or None, default=None
-        Seconds between the starts of two windows, > 0; None takes `window`. A smaller one makes
-        windows overlap, a larger one listens to samples of the recording.
+        Seconds between the starts of two windows, > 0; None uses `window`. With a smaller hop
+        windows overlap; with a larger hop parts of the recording are skipped.
     min_last : float, default=0.25
-        Share of a window that the last one must hold, in [0, 1], or it is left out: what is put
-        together of milliseconds of sound and seconds of filling is taken for anything. 0 keeps
-        every rest, 1 none. A recording shorter than that has its one window all the same.
+        Minimum fraction of a window, in [0, 1], that the last window must contain; otherwise it is
+        dropped, as predictions for windows that are mostly padding are unreliable. 0 keeps every
+        partial window, 1 keeps none. A recording that is shorter still has one window.
     batch_size : int, default=32
         Number of windows in memory at a time, >= 1.
     on_error : {'raise', 'warn'}, default='raise'
-        What to do with recordings that cannot be read: raise an `AudioError`, or warn and leave
-        all of their rows out.
+        What to do with recordings that cannot be read: raise an `AudioError`, or warn and omit all
+        of their rows.
     verbose : int, default=0
         Above 0, show a progress bar.
 
     Returns
     -------
     table : pandas.DataFrame
-        One row per window and class, sorted by time, then in the order of the classes, or
-        of the labels where a clip has any number of them.
-        Columns 'start' and 'end' in seconds, 'class' and 'probability'; a sequence of recordings
-        adds 'path' before them. The last window ends where the recording ends, and is filled as
-        short clips are if that is too early. The probabilities of a window sum to 1, but not with
-        several labels.
+        One row per window and class, sorted by time, then in the order of the classes (or labels,
+        for multilabel classifiers). Columns 'start' and 'end' in seconds, 'class' and
+        'probability', preceded by 'path' for a sequence of recordings. The last window ends at the
+        end of the recording and is padded like a short clip if necessary. The probabilities of a
+        window sum to 1, except for multilabel classifiers.
 
     Raises
     ------
     AudioError
-        If recordings cannot be read and `on_error` is 'raise'. Headers are looked at before
-        anything is computed; damage further back shows when it is reached.
+        If recordings cannot be read and `on_error` is 'raise'. Headers are checked before any
+        computation; damage in the data is detected when it is reached.
     ValueError
         If `pipe` is not as described, or a parameter is out of range.
     ImportError
@@ -96,7 +96,7 @@ def predict_windows(
     Warns
     -----
     AudioWarning
-        Once, of all recordings that can be read although something is wrong with them.
+        Once, for all recordings that can be read although something is wrong with them.
 
     See Also
     --------
@@ -104,8 +104,8 @@ def predict_windows(
 
     Notes
     -----
-    Windows start at whole samples; 'start' and 'end' say at which. For one column per class:
-    ``table.pivot(index=["start", "end"], columns="class", values="probability")``.
+    Windows start at whole samples; 'start' and 'end' are their exact times. For one column per
+    class: ``table.pivot(index=["start", "end"], columns="class", values="probability")``.
 
     Examples
     --------

@@ -30,36 +30,35 @@ MAX_DB = 120.0
 
 
 class Augmentation(BaseEstimator):
-    """Random changes to the clips of every training batch, so that a network sees none twice.
+    """Apply random changes to the clips of every training batch.
 
-    For `augment` of a classifier; once it is there, a search finds its parameters by names such as
-    `clf__augment__mixup`.
-    Clips are changed on the classifier's device, each in its own way, in the order of the
-    parameters; in `fit` and `partial_fit` only.
+    Pass it as `augment` of a classifier; a search can then set its parameters by names such as
+    `clf__augment__mixup`. Changes are drawn independently for each clip and applied on the
+    classifier's device in the order of the parameters, only in `fit` and `partial_fit`.
 
     Parameters
     ----------
     custom : callable or None, default=None
-        Called first with the clips of a batch, a `torch.Tensor` of shape ``(n_clips, n_channels,
-        n_mels, n_frames)``, or ``(n_clips, n_channels, n_samples)`` where they are waveforms, as
-        with ``MelSpectrogram(in_network=True)``; gives clips of the same shape and type, or an
-        object that has them as `samples`: any transform of torch-audiomentations. Training seeds
-        torch, whose generators it may use.
+        Called first with the clips of a batch, a `torch.Tensor` of shape
+        ``(n_clips, n_channels, n_mels, n_frames)``, or ``(n_clips, n_channels, n_samples)`` for
+        waveforms, as with ``MelSpectrogram(in_network=True)``; returns clips of the same shape and
+        type, or an object with clips as its attribute `samples`, such as any transform of
+        torch-audiomentations. It may use the generators of torch, which are seeded in training.
     time_shift : float, default=0.0
-        Roll clips by up to this share of their length, in [0, 1]. Helps where the place of a sound
-        in the clip means nothing.
+        Roll clips by up to this fraction of their length, in [0, 1]. Useful if the position of a
+        sound in the clip is irrelevant.
     gain_db : float, default=0.0
-        Make clips louder or softer by up to this many dB, in [0, 120].
+        Change the level of clips by up to this many dB in either direction, in [0, 120].
     noise_snr_db : (float, float) or None, default=None
-        Add white noise that lies so many dB below a clip, from the lowest to the highest, in
-        [-120, 120]; None adds none.
+        Add white noise at a signal-to-noise ratio in dB between these two values, in [-120, 120];
+        None adds no noise.
     mixup : float, default=0.0
-        Mix pairs of clips, and their labels likewise, with shares from ``Beta(mixup, mixup)``, >= 0
-        [1]_; 0 does not.
+        Mix pairs of clips and their labels with proportions from ``Beta(mixup, mixup)``, >= 0 [1]_;
+        0 disables mixing.
     time_mask, freq_mask : float, default=0.0
-        Silence a random stretch of clips, up to this share of the frames or of the mel bands, in
-        [0, 1] (SpecAugment [2]_). Silence is the lowest value of the channel in the training
-        clips, which is the log floor wherever one of them is digitally silent.
+        Replace a random range of up to this fraction of the frames or mel bands, in [0, 1], by
+        silence (SpecAugment [2]_). Silence is the lowest value of the channel in the training
+        clips, which is the log floor if any of them contains digital silence.
 
     See Also
     --------
@@ -67,9 +66,9 @@ class Augmentation(BaseEstimator):
 
     Notes
     -----
-    `gain_db` and `noise_snr_db` are for waveforms, and for log-mel spectrograms of power with
-    filters of area 1, which are `MelSpectrogram`'s defaults; all others are for any image. Masks
-    hide spectrograms also where the network makes them of waveforms.
+    `gain_db` and `noise_snr_db` are for waveforms and for log-mel spectrograms of power with
+    filters of area 1, the defaults of `MelSpectrogram`; all others are for any image. Masks also
+    apply to spectrograms that the network computes from waveforms.
 
     References
     ----------
@@ -117,7 +116,7 @@ class Augmentation(BaseEstimator):
 
     @property
     def masks(self) -> bool:
-        """Whether parts of spectrograms are silenced."""
+        """Whether parts of spectrograms are masked."""
         return self.time_mask > 0 or self.freq_mask > 0
 
     def check(self) -> None:
@@ -126,7 +125,7 @@ class Augmentation(BaseEstimator):
         Raises
         ------
         ValueError
-            If one is out of range; names rule and value.
+            If a parameter is out of range; names the rule and the value.
         """
         check_parameters(self)
         if self.custom is not None and not callable(self.custom):
@@ -154,13 +153,13 @@ class Augmentation(BaseEstimator):
 
 
 def as_augmentation(owner: Any) -> Augmentation:
-    """The augmentation that parameter `augment` of a classifier asks for.
+    """Return the augmentation for the parameter `augment` of a classifier.
 
     Raises
     ------
     ValueError
-        If it is neither an `Augmentation` in range, nor a callable, nor None, nor what else the
-        classifier allows.
+        If it is neither an `Augmentation` in range, nor a callable, nor None, nor another value
+        that the classifier allows.
     """
     augment = owner.augment
     if augment is None:

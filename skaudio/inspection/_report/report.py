@@ -52,38 +52,38 @@ def report(
     n_mistakes: int = 12,
     title: str = "How well are the clips told apart?",
 ) -> Path:
-    """Write a page on how good a classifier is, to look at and listen to.
+    """Write an HTML report on the performance of a classifier, with audio players.
 
-    One HTML file that needs nothing else, neither script nor font from the network: headline
-    numbers, scores per fold, precision and recall of every class, the confusion matrix, and the
-    most confident mistakes with spectrogram, importance of frames where a `DiffResResampler` has
-    learned it, and a player. Of a search also its candidates, and what a budget costs; of a
-    skaudio classifier also how training went. For an indicator matrix the scores are per label.
+    The report is a single HTML file that loads no scripts or fonts from the network. It contains
+    headline numbers, scores per fold, precision and recall of every class, the confusion matrix,
+    and the most confident mistakes with spectrogram, frame importance if a `DiffResResampler`
+    learned it, and an audio player. For a search, it also shows the candidates and the cost of a
+    budget; for a skaudio classifier, the learning curve. For an indicator matrix, scores are per
+    label.
 
     Parameters
     ----------
     estimator : classifier, Pipeline, or search
-        Fitted; a Pipeline or classifier need not be where `cv` is given. Of a search, such as
-        `GridSearchCV`, the best estimator is asked, and the scores per fold are those of the
-        search.
+        Fitted, except for a Pipeline or classifier if `cv` is given. For a search, such as
+        `GridSearchCV`, the best estimator is used, and the scores per fold are those of the search.
     X : array-like of shape (n_clips, ...)
-        Clips as for `estimator.predict`. Paths, and waveforms that a `MelSpectrogram` takes, can
-        be listened to.
+        Clips as for `estimator.predict`. Players are included for paths, and for waveforms that are
+        the input of a `MelSpectrogram`.
     y : array-like of shape (n_clips,) or (n_clips, n_labels)
-        Labels, or an indicator matrix; the columns of a DataFrame name its labels.
+        Labels, or an indicator matrix; the columns of a DataFrame are the label names.
     path : str or PathLike, default='report.html'
-        The file to write; one that exists is replaced once the page is complete.
+        The file to write; an existing file is replaced once the page is complete.
     held_out : bool, default=False
         Whether the estimator was trained without these clips. Otherwise the page warns that its
-        numbers may be optimistic. With `cv` it does not matter.
+        numbers may be optimistic. Ignored with `cv`.
     cv : int, splitter, iterable of splits, or None, default=None
-        Folds as in `sklearn.model_selection.cross_val_predict`: a clone is trained for each, and
-        predicts the clips it has not seen. None trains nothing.
+        Folds as in `sklearn.model_selection.cross_val_predict`: for each fold, a clone is trained
+        and predicts the held-out clips. None trains nothing.
     n_mistakes : int, default=12
-        How many mistakes to show at most, >= 0. Without any mistake, the least certain right
-        answers.
+        Maximum number of mistakes to show, >= 0. If there are none, the least certain correct
+        predictions are shown.
     title : str, default='How well are the clips told apart?'
-        What stands at the top of the page.
+        Title of the page.
 
     Returns
     -------
@@ -97,23 +97,23 @@ def report(
     NotFittedError
         If `estimator` is not fitted.
     ValueError
-        If `estimator` is no classifier or a search without `refit`, `y` has another length, is no
-        classification target or has no label that the estimator knows, `path` cannot be written
-        to, or an argument is out of range.
+        If `estimator` is not a classifier or is a search without `refit`, `y` has a different
+        length, is not a classification target or has no label known to the estimator, `path` cannot
+        be written to, or an argument is out of range.
     AudioError
         If clips cannot be read.
 
     See Also
     --------
-    skaudio.inspection : The pictures by themselves.
+    skaudio.inspection : The individual figures.
 
     Notes
     -----
-    Sound is stored as FLAC of 16 bits, as the model heard it: mono, resampled, cut or filled; of
-    long clips the first 10 s. Below 8 kHz and above 96 kHz, where not all browsers play sound, the
-    players get it at these rates. Five seconds at 22 kHz take some 180 kB of the page with their
-    picture, so that twelve mistakes of ESC-10 make 2.4 MB. Clips of 10 s at 44 kHz take four times
-    that.
+    Audio is stored as 16-bit FLAC, as processed by the model: mono, resampled, cut or padded; for
+    long clips, only the first 10 s. Rates below 8 kHz and above 96 kHz, which not all browsers
+    support, are resampled to these rates. Five seconds at 22 kHz take about 180 kB including the
+    figure, so twelve mistakes of ESC-10 take 2.4 MB. Clips of 10 s at 44 kHz take four times as
+    much.
 
     Examples
     --------
