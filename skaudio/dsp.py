@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import threading
 import warnings
@@ -56,6 +57,7 @@ BLOCK_SAMPLES = 65_536
 MAX_HZ, MAX_MAGNITUDE = 1e30, 1e30
 # Far beyond all frequencies, and before those overflow float64.
 MAX_MEL = 10_100.0
+SEED_LIMIT = 2**31
 SCALES = ("slaney", "htk")
 SLANEY_KNEE_HZ, SLANEY_KNEE_MEL = 1000.0, 15.0
 SLANEY_LOG_STEP = np.log(6.4) / 27.0
@@ -529,6 +531,9 @@ def invert_log_mel(
     from librosa import griffinlim
     from librosa.util import nnls
 
+    # librosa 1.0 has renamed it; both take a Generator.
+    name = "rng" if "rng" in inspect.signature(griffinlim).parameters else "random_state"
+    seed: dict[str, Any] = {name: np.random.default_rng(rng.randint(SEED_LIMIT))}
     filters = filterbank_of(settings.bands)
     energy = np.maximum(np.exp(log_mel.astype(np.float64)) - floor, 0.0)
     with np.errstate(over="ignore"):
@@ -547,7 +552,7 @@ def invert_log_mel(
     with _quiet_if(length < n_fft):
         wave = griffinlim(
             magnitude, n_iter=n_iter, n_fft=n_fft, hop_length=hop_length, win_length=win_length,
-            length=length, random_state=rng,
+            length=length, **seed,
         )[start : start + n_samples]  # fmt: skip
     wave = np.pad(wave, (0, n_samples - len(wave)))  # frames need not reach the end
     return wave.astype(np.float32)

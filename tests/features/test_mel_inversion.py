@@ -1,7 +1,10 @@
 """Log-mel back to waveforms, of whole spectrograms and of what a resampler kept."""
 
+import inspect
+
 import factories
 import joblib
+import librosa
 import numpy as np
 import pytest
 from networks import tiny_cnn
@@ -261,3 +264,23 @@ def test_what_was_kept_is_found_without_reading_a_clip_twice(tone_clips, monkeyp
     monkeypatch.setattr(ClipExtractor, "load", counted)
     np.testing.assert_array_equal(kept_log_mel(pipe, paths), expected)
     assert sorted(read) == sorted(paths)
+
+
+def test_librosa_may_call_its_generator_rng(monkeypatch):
+    """As from version 1.0 on."""
+    tones = 0.3 * np.sin(np.arange(4000) / 5)[None]
+    mel = MelSpectrogram(sample_rate=8000, n_fft=256, n_mels=32).fit(tones)
+    log_mel = mel.transform(tones)
+    wanted = mel.inverse_transform(log_mel, n_iter=2, random_state=0)
+    present = librosa.griffinlim
+    if "rng" in inspect.signature(present).parameters:
+
+        def other(S, *, random_state, **settings):
+            return present(S, rng=random_state, **settings)
+    else:
+
+        def other(S, *, rng, **settings):
+            return present(S, random_state=rng, **settings)
+
+    monkeypatch.setattr(librosa, "griffinlim", other)
+    np.testing.assert_array_equal(mel.inverse_transform(log_mel, n_iter=2, random_state=0), wanted)
