@@ -62,7 +62,7 @@ def make_mel(name, cache):
     if name == "esc10":
         return MelSpectrogram(
             sample_rate=22_050, duration=5.0, n_fft=1024, win_length=551, hop_length=220,
-            n_mels=40, pad_mode="repeat", cache_dir=cache,
+            n_mels=40, fill_mode="repeat", cache_dir=cache,
         )  # fmt: skip
     return MelSpectrogram(
         sample_rate=8000, duration=0.64, n_fft=256, win_length=200, hop_length=80, n_mels=40,

@@ -36,7 +36,7 @@ def make_contestants(weights, cache_dir, epochs):
     mel = MelSpectrogram(
         sample_rate=22_050, duration=5.0, n_fft=2205, win_length=(551, 1102, 2205),
         hop_length=(220, 551, 1102), n_frames=250, mel_scale="htk", norm=None,
-        center_pad_mode="reflect", pad_mode="repeat", cache_dir=cache_dir, n_jobs=2,
+        pad_mode="reflect", fill_mode="repeat", cache_dir=cache_dir, n_jobs=2,
     )  # fmt: skip
     cnn = PretrainedCNN(
         "mobilenetv2_100", weights=weights, max_epochs=epochs, batch_size=16,

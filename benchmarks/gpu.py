@@ -56,7 +56,7 @@ def frontend_table(device, quick):
     settings = {"fmin": 0.0, "fmax": None, "power": 2.0, "mel_scale": "slaney", "norm": "slaney"}
     ours = LogMel(
         **MEL, **settings, windows=[(160, 400)], n_frames=None, center=True,
-        center_pad_mode="constant",
+        pad_mode="constant",
     )  # fmt: skip
     theirs = torchaudio.transforms.MelSpectrogram(
         RATE, 512, 400, 160, n_mels=128, norm="slaney", mel_scale="slaney", pad_mode="constant"

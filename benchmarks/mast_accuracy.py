@@ -46,7 +46,7 @@ def make_mel(name, cache):
     if name == "esc10":
         return MelSpectrogram(
             sample_rate=22_050, duration=5.0, n_fft=2048, hop_length=1102, n_mels=64,
-            pad_mode="repeat", cache_dir=cache,
+            fill_mode="repeat", cache_dir=cache,
         )  # fmt: skip
     return diffres_accuracy.make_mel("fsdd", cache)
 

@@ -60,7 +60,7 @@ def make_pipe(name, args, epochs):
     if name != "fsdd":
         mel = MelSpectrogram(
             sample_rate=22_050, duration=5.0, n_fft=2048, hop_length=1323, n_mels=64,
-            pad_mode="repeat", cache_dir=args.cache,
+            fill_mode="repeat", cache_dir=args.cache,
         )  # fmt: skip
         cnn = PretrainedCNN(
             "mobilenetv2_100", weights=args.weights, max_epochs=epochs, batch_size=16,

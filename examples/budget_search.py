@@ -23,7 +23,7 @@ def make_pipeline(weights, cache_dir, epochs):
     """Spectrograms, fewer frames, and a network, the last two trained together."""
     return Pipeline([
         ("mel", MelSpectrogram(sample_rate=22_050, duration=5.0, n_fft=1024, win_length=551,
-                               n_mels=40, pad_mode="repeat", cache_dir=cache_dir)),
+                               n_mels=40, fill_mode="repeat", cache_dir=cache_dir)),
         ("diffres", DiffResResampler(random_state=0)),
         ("clf", PretrainedCNN("mobilenetv2_100", weights=weights, max_epochs=epochs,
                               batch_size=16, augment=Augmentation(time_shift=0.5), random_state=0,

@@ -36,7 +36,7 @@ def make_mel():
     return MelSpectrogram(
         sample_rate=RATE, duration=SECONDS, n_fft=4410, win_length=(1102, 2205, 4410),
         hop_length=(441, 1102, 2205), n_mels=128, mel_scale="htk", norm=None,
-        center_pad_mode="reflect", n_frames=round(50 * SECONDS), n_jobs=2,
+        pad_mode="reflect", n_frames=round(50 * SECONDS), n_jobs=2,
     )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def make_pipeline(args):
         cnn = PretrainedCNN("test_resnet", weights=None, max_epochs=12, lr=3e-3, batch_size=8)
         hops = [800, 200]
     else:
-        mel = MelSpectrogram(sample_rate=22_050, duration=5.0, pad_mode="repeat")
+        mel = MelSpectrogram(sample_rate=22_050, duration=5.0, fill_mode="repeat")
         weights = "imagenet" if args.weights is None else args.weights
         cnn = PretrainedCNN(
             "mobilenetv2_100", weights=weights, max_epochs=args.epochs, batch_size=16,

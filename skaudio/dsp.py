@@ -86,7 +86,7 @@ MEL_RULES: dict[str, Rule] = {
     "mel_scale": Choice(SCALES),
     "norm": Choice(("slaney", None)),
     "center": Flag(),
-    "center_pad_mode": Choice(("constant", "reflect")),
+    "pad_mode": Choice(("constant", "reflect")),
     "n_frames": Int(low=1, optional=True),
     "floor": Real(low=LEAST_FLOOR, high=1.0),
 }
@@ -99,7 +99,7 @@ class MelSettings:
     Parameters
     ----------
     sample_rate, n_fft, hop_length, win_length, n_mels, fmin, fmax, power, mel_scale, norm, center,\
-center_pad_mode, n_frames
+pad_mode, n_frames
         See `skaudio.MelSpectrogram`.
     floor : float, default=1e-6
         Added to mel power before the logarithm.
@@ -128,7 +128,7 @@ center_pad_mode, n_frames
     mel_scale: str = "slaney"
     norm: str | None = "slaney"
     center: bool = True
-    center_pad_mode: str = "constant"
+    pad_mode: str = "constant"
     n_frames: int | None = None
     floor: float = LOG_FLOOR
     owner: str = field(default="MelSpectrogram", compare=False)
@@ -162,7 +162,7 @@ center_pad_mode, n_frames
 
     def arguments(self) -> dict[str, Any]:
         """Arguments of `mel_power` by name, besides the lengths of hop and window."""
-        names = ("sample_rate", "n_fft", "n_mels", "center", "center_pad_mode", "fmin", "fmax",
+        names = ("sample_rate", "n_fft", "n_mels", "center", "pad_mode", "fmin", "fmax",
                  "mel_scale", "norm", "power")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
@@ -384,7 +384,7 @@ def mel_power(
     mel_scale: str = "slaney",
     norm: str | None = "slaney",
     center: bool = True,
-    center_pad_mode: str = "constant",
+    pad_mode: str = "constant",
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Mel spectrogram of waveforms, as librosa and torchaudio define it.
@@ -394,7 +394,7 @@ def mel_power(
     waves : ndarray of shape (n_samples,) or (n_clips, n_samples), float32
         Waveforms, at least one sample long.
     sample_rate, n_fft, hop_length, win_length, n_mels, fmin, fmax, power, mel_scale, norm, center,\
-center_pad_mode
+pad_mode
         See `skaudio.MelSpectrogram`.
     out : ndarray of the shape of the result, float32, or None, default=None
         Where the result is written; None makes a new array.
@@ -408,7 +408,7 @@ center_pad_mode
     settings = MelSettings(
         sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, win_length=win_length,
         n_mels=n_mels, fmin=fmin, fmax=fmax, power=power, mel_scale=mel_scale, norm=norm,
-        center=center, center_pad_mode=center_pad_mode, owner="mel_power",
+        center=center, pad_mode=pad_mode, owner="mel_power",
     )  # fmt: skip
     if out is not None and not isinstance(out, np.ndarray):
         raise reject("out", "mel_power", "an ndarray or None", out)
@@ -423,7 +423,7 @@ def mel_power_of(
     n_fft, (hop_length, win_length) = settings.n_fft, settings.windows[window]
     frames = _frames(
         np.atleast_2d(waves), n_fft, hop_length, win_length or n_fft, settings.center,
-        settings.center_pad_mode,
+        settings.pad_mode,
     )  # fmt: skip
     if out is None:
         out = np.empty((*waves.shape[:-1], settings.n_mels, frames.shape[1]), dtype=np.float32)

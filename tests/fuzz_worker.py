@@ -47,7 +47,7 @@ def middle(path):
 
 def filled(path):
     """More than there is."""
-    wave = load_clip(path, sample_rate=SAMPLE_RATE, duration=LONG, pad_mode="repeat", channel=0)
+    wave = load_clip(path, sample_rate=SAMPLE_RATE, duration=LONG, fill_mode="repeat", channel=0)
     return _checked(wave, LONG)
 
 

@@ -120,7 +120,7 @@ def load_clip(
     sample_rate: int = 22_050,
     duration: float | None = None,
     channel: str | int = "mean",
-    pad_mode: str = "constant",
+    fill_mode: str = "constant",
     crop: str = "start",
     limits: AudioLimits | None = None,
 ) -> np.ndarray:
@@ -141,7 +141,7 @@ def load_clip(
         Length of the result in seconds, > 0; None keeps that of the file.
     channel : 'mean', 'all' or int, default='mean'
         The average of all channels, all of them, or the index of one.
-    pad_mode : {'constant', 'repeat'}, default='constant'
+    fill_mode : {'constant', 'repeat'}, default='constant'
         How to pad a file that is too short: with silence, or by repeating the file.
     crop : {'start', 'center'}, default='start'
         Which part to keep of a file that is too long.
@@ -168,9 +168,9 @@ def load_clip(
         damaged, its header is wrong or does not state the length, its channels cancel each other,
         it contains a single or constant sample value, or integers stored as floats.
     """
-    _check_options(sample_rate, duration, channel, pad_mode, crop)
+    _check_options(sample_rate, duration, channel, fill_mode, crop)
     wave, remarks = read_clip(
-        path, sample_rate=sample_rate, duration=duration, channel=channel, pad_mode=pad_mode,
+        path, sample_rate=sample_rate, duration=duration, channel=channel, fill_mode=fill_mode,
         crop=crop, limits=as_limits(limits, "load_clip"),
     )  # fmt: skip
     if remarks:
@@ -184,7 +184,7 @@ def read_clip(
     sample_rate: int,
     duration: float | None,
     channel: str | int,
-    pad_mode: str,
+    fill_mode: str,
     crop: str,
     limits: AudioLimits,
 ) -> tuple[np.ndarray, list[tuple[str, str]]]:
@@ -192,7 +192,7 @@ def read_clip(
 
     Parameters
     ----------
-    path, sample_rate, duration, channel, pad_mode, crop, limits
+    path, sample_rate, duration, channel, fill_mode, crop, limits
         As for `load_clip`, and not checked.
 
     Returns
@@ -214,7 +214,7 @@ def read_clip(
     except DECODING_ERRORS as err:
         raise _unreadable(clip, err) from err
     if n_samples is not None:
-        wave = cut_or_fill(wave, n_samples, pad_mode, crop)
+        wave = cut_or_fill(wave, n_samples, fill_mode, crop)
     return wave, _joined(clip, remarks)
 
 
@@ -323,7 +323,7 @@ def read_stream(
 
 
 def fit_length(
-    wave: np.ndarray, n_samples: int, *, pad_mode: str = "constant", crop: str = "start"
+    wave: np.ndarray, n_samples: int, *, fill_mode: str = "constant", crop: str = "start"
 ) -> np.ndarray:
     """Cut or pad waveforms to `n_samples`.
 
@@ -333,7 +333,7 @@ def fit_length(
         Waveforms, `length` >= 1.
     n_samples : int
         Length of the result, >= 1.
-    pad_mode : {'constant', 'repeat'}, default='constant'
+    fill_mode : {'constant', 'repeat'}, default='constant'
         Pad with zeros, or by repeating the waveform.
     crop : {'start', 'center'}, default='start'
         Which part to keep of waveforms that are too long.
@@ -346,18 +346,18 @@ def fit_length(
     if not isinstance(wave, np.ndarray) or wave.ndim == 0 or wave.shape[-1] == 0:
         raise reject("wave", "fit_length", "an ndarray of at least one sample, time last", wave)
     Int(low=1, high=MAX_SAMPLES).check("n_samples", n_samples, "fit_length")
-    Either("constant", "repeat").check("pad_mode", pad_mode, "fit_length")
+    Either("constant", "repeat").check("fill_mode", fill_mode, "fit_length")
     Either("start", "center").check("crop", crop, "fit_length")
-    return cut_or_fill(wave, n_samples, pad_mode, crop)
+    return cut_or_fill(wave, n_samples, fill_mode, crop)
 
 
-def cut_or_fill(wave: np.ndarray, n_samples: int, pad_mode: str, crop: str) -> np.ndarray:
+def cut_or_fill(wave: np.ndarray, n_samples: int, fill_mode: str, crop: str) -> np.ndarray:
     """What `fit_length` gives, of arguments that are right."""
     length = wave.shape[-1]
     if length >= n_samples:
         start = (length - n_samples) // 2 if crop == "center" else 0
         return wave[..., start : start + n_samples]
-    if pad_mode == "repeat":
+    if fill_mode == "repeat":
         width = [(0, 0)] * (wave.ndim - 1) + [(0, n_samples - length)]
         return np.pad(wave, width, mode="wrap")
     filled = np.zeros((*wave.shape[:-1], n_samples), dtype=wave.dtype)
@@ -428,7 +428,7 @@ def _check_options(
     sample_rate: object,
     duration: object,
     channel: object,
-    pad_mode: object,
+    fill_mode: object,
     crop: object,
     *,
     owner: str = "load_clip",
@@ -437,7 +437,7 @@ def _check_options(
     longest = MAX_SAMPLES / sample_rate  # type: ignore[operator]
     Real(low=0, limit=longest, low_open=True, optional=True).check("duration", duration, owner)
     IntOrChoice(("mean", "all")).check("channel", channel, owner)
-    Either("constant", "repeat").check("pad_mode", pad_mode, owner)
+    Either("constant", "repeat").check("fill_mode", fill_mode, owner)
     Either("start", "center").check("crop", crop, owner)
 
 

@@ -211,8 +211,8 @@ class ClipExtractor:
             if wave.shape != self.wave_shape:
                 raise AudioError([(clip.name, other_count(len(wave), self.n_channels))])
             return wave, remarks
-        pad_mode, crop = self.loading["pad_mode"], self.loading["crop"]
-        return cut_or_fill(clip, self.n_samples, pad_mode, crop), []
+        fill_mode, crop = self.loading["fill_mode"], self.loading["crop"]
+        return cut_or_fill(clip, self.n_samples, fill_mode, crop), []
 
 
 def scale_remarks(clips: Sequence[AnyClip] | np.ndarray) -> list[tuple[str, str]]:

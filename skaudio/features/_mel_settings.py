@@ -26,7 +26,7 @@ __all__ = [
 # Parameters that are settings of the spectrogram.
 NAMES = (
     "sample_rate", "n_fft", "hop_length", "win_length", "n_mels", "fmin", "fmax", "power",
-    "mel_scale", "norm", "center", "center_pad_mode", "n_frames",
+    "mel_scale", "norm", "center", "pad_mode", "n_frames",
 )  # fmt: skip
 # Of models that do not say with which floor they were fitted.
 FIRST_FLOOR = 1e-6

@@ -89,7 +89,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Whether the triangular filters have area 1 over Hz ('slaney') or height 1 (None).
     center : bool, default=True
         Whether frame `i` is centred on sample ``i * hop_length`` or starts there.
-    center_pad_mode : {'constant', 'reflect'}, default='constant'
+    pad_mode : {'constant', 'reflect'}, default='constant'
         Padding at both ends of a clip for `center`: silence, as in librosa, or a reflection of the
         clip, as in torchaudio.
     n_frames : int or None, default=None
@@ -98,7 +98,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     channel : 'mean', 'all' or int, default='mean'
         How files are converted to mono: 'mean' averages all channels, an int selects one. 'all'
         does not convert: every audio channel yields its own image channels.
-    pad_mode : {'constant', 'repeat'}, default='constant'
+    fill_mode : {'constant', 'repeat'}, default='constant'
         How to pad clips that are too short: with silence, or by repeating the clip.
     crop : {'start', 'center'}, default='start'
         Which part to keep of clips that are too long.
@@ -172,7 +172,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     _rules = {
         "duration": Real(low=0, low_open=True, optional=True),
         "channel": IntOrChoice(("mean", "all")),
-        "pad_mode": Choice(("constant", "repeat")),
+        "fill_mode": Choice(("constant", "repeat")),
         "crop": Choice(("start", "center")),
         "on_error": Choice(("raise", "warn")),
         "cache_waveforms": Flag(),
@@ -198,10 +198,10 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         mel_scale="slaney",
         norm="slaney",
         center=True,
-        center_pad_mode="constant",
+        pad_mode="constant",
         n_frames=None,
         channel="mean",
-        pad_mode="constant",
+        fill_mode="constant",
         crop="start",
         limits=None,
         on_error="raise",
@@ -225,10 +225,10 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         self.mel_scale = mel_scale
         self.norm = norm
         self.center = center
-        self.center_pad_mode = center_pad_mode
+        self.pad_mode = pad_mode
         self.n_frames = n_frames
         self.channel = channel
-        self.pad_mode = pad_mode
+        self.fill_mode = fill_mode
         self.crop = crop
         self.limits = limits
         self.on_error = on_error
@@ -484,7 +484,9 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _extractor(self) -> ClipExtractor:
         """What turns clips into spectrograms, or into waveforms if the network does the rest."""
-        cut = {name: getattr(self, name) for name in ("sample_rate", "channel", "pad_mode", "crop")}
+        cut = {
+            name: getattr(self, name) for name in ("sample_rate", "channel", "fill_mode", "crop")
+        }
         settings, n_channels = settings_of(self), channels_of(self)
         lead = () if n_channels is None else (n_channels,)
         wave_shape = (*lead, self.n_samples_)
@@ -557,7 +559,7 @@ def invert_mel(owner: Any, X: Any, *, n_iter: int, random_state: Any) -> np.ndar
     settings = settings_of(owner)
     log_mel = _check_log_mel(owner, settings, X)
     arguments = settings.arguments()
-    arguments.pop("center_pad_mode")  # what stands beyond the ends of a clip is not part of it
+    arguments.pop("pad_mode")  # what stands beyond the ends of a clip is not part of it
     (hop, win), n_samples = settings.windows[0], owner.n_samples_
     natural = settings.natural_frames(n_samples)
     images = dsp.resize_time(log_mel, natural).reshape(-1, owner.n_mels, natural)

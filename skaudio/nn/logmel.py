@@ -31,7 +31,7 @@ class LogMel(FixedFrontEnd):
         Lengths of hop and window of every channel, in samples; None means `n_fft`.
     n_frames : int or None
         Number of frames that every channel is brought to; None keeps that of the first.
-    sample_rate, n_fft, n_mels, fmin, fmax, power, mel_scale, norm, center, center_pad_mode
+    sample_rate, n_fft, n_mels, fmin, fmax, power, mel_scale, norm, center, pad_mode
         See `skaudio.MelSpectrogram`.
     floor : float or None, default=None
         Added to the power before the logarithm, > 0; None means `skaudio.dsp.LOG_FLOOR`.
@@ -59,7 +59,7 @@ class LogMel(FixedFrontEnd):
         mel_scale: str,
         norm: str | None,
         center: bool,
-        center_pad_mode: str,
+        pad_mode: str,
         floor: float | None = None,
     ) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class LogMel(FixedFrontEnd):
             sample_rate=sample_rate, n_fft=n_fft, hop_length=hops,
             win_length=None if set(wins) == {None} else tuple(win or n_fft for win in wins),
             n_mels=n_mels, fmin=fmin, fmax=fmax, power=power, mel_scale=mel_scale, norm=norm,
-            center=center, center_pad_mode=center_pad_mode, n_frames=n_frames,
+            center=center, pad_mode=pad_mode, n_frames=n_frames,
             floor=dsp.LOG_FLOOR if floor is None else floor, owner="LogMel",
         )  # fmt: skip
 
@@ -85,7 +85,7 @@ class LogMel(FixedFrontEnd):
         waves = images.flatten(0, -2)  # (batch * n_channels, n_samples)
         how = self.settings
         side = how.n_fft // 2 if how.center else 0
-        if side and how.center_pad_mode == "reflect":
+        if side and how.pad_mode == "reflect":
             waves = waves[:, _mirrored(waves.shape[-1], side, waves.device)]
         elif side:
             waves = pad(waves, (side, side))

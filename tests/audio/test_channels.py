@@ -149,8 +149,8 @@ def test_entries_of_mixed_clips_keep_their_keys(paths, tmp_path, monkeypatch):
     monkeypatch.setattr(FeatureStore, "__init__", spy)
     for channel in ("mean", 0, "all"):
         make_mel(channel=channel, cache_dir=tmp_path).fit_transform(paths)
-    cut = {"sample_rate", "channel", "pad_mode", "crop", "n_samples"}
-    arithmetic = {"n_fft", "n_mels", "center", "center_pad_mode", "fmin", "fmax", "mel_scale",
+    cut = {"sample_rate", "channel", "fill_mode", "crop", "n_samples"}
+    arithmetic = {"n_fft", "n_mels", "center", "pad_mode", "fmin", "fmax", "mel_scale",
                   "norm", "power", "floor", "windows", "shape", "arithmetic"}  # fmt: skip
     assert [set(key) for key in keys[:4]] == [cut | arithmetic, {"waveforms"}] * 2
     assert set(keys[1]["waveforms"]) == cut

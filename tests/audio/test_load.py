@@ -50,9 +50,9 @@ def test_mono_is_the_average_or_the_chosen_channel(tmp_path):
     [
         (3, {}, [1, 2, 3]),
         (8, {}, [1, 2, 3, 4, 5, 0, 0, 0]),
-        (12, {"pad_mode": "repeat"}, [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1, 2]),
+        (12, {"fill_mode": "repeat"}, [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1, 2]),
         (3, {"crop": "center"}, [2, 3, 4]),
-        (5, {"crop": "center", "pad_mode": "repeat"}, [1, 2, 3, 4, 5]),
+        (5, {"crop": "center", "fill_mode": "repeat"}, [1, 2, 3, 4, 5]),
     ],
 )
 def test_clips_are_cut_and_filled(length, options, expected):
@@ -140,7 +140,10 @@ def test_clips_of_few_samples_can_be_resampled(tmp_path, length, rate):
             {"channel": "left"},
             "channel of load_clip must be 'mean', 'all' or an int >= 0, got 'left'",
         ),
-        ({"pad_mode": "zeros"}, "pad_mode of load_clip must be 'constant' or 'repeat', got 'zeros"),
+        (
+            {"fill_mode": "zeros"},
+            "fill_mode of load_clip must be 'constant' or 'repeat', got 'zeros",
+        ),
         ({"crop": "end"}, "crop of load_clip must be 'start' or 'center', got 'end'"),
     ],
 )

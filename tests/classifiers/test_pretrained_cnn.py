@@ -254,7 +254,7 @@ def test_real_imagenet_features_beat_random_ones(esc10, imagenet_file):
     paths, labels, folds = load_folder(esc10)
     chosen = np.isin(labels, ["dog", "rain", "chainsaw", "rooster"]) & (folds <= 2)
     paths, labels, folds = np.array(paths)[chosen], labels[chosen], folds[chosen]
-    X = MelSpectrogram(duration=5.0, pad_mode="repeat").fit_transform(paths)
+    X = MelSpectrogram(duration=5.0, fill_mode="repeat").fit_transform(paths)
     scores = {}
     for weights in (imagenet_file, None):
         cnn = make_cnn("mobilenetv2_100", weights=weights, freeze="backbone",

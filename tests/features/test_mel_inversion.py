@@ -45,7 +45,7 @@ def make_pipe(*between, **mel):
         {"center": False, "hop_length": 50},  # half a window is no multiple of the hop
         {"n_frames": 80},
         {"power": 1.0},
-        {"center_pad_mode": "reflect"},
+        {"pad_mode": "reflect"},
         {"mel_scale": "htk", "norm": None, "fmin": 100.0, "fmax": 3500.0},
         {"in_network": True},
     ],

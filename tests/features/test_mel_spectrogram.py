@@ -153,7 +153,7 @@ def test_clips_down_to_one_sample_work(length):
 
 def test_short_clips_are_filled_with_silence_or_with_themselves(waves):
     silent = make_mel().fit_transform(waves[:1])[0]
-    repeated = make_mel(pad_mode="repeat").fit_transform(waves[:1])[0]
+    repeated = make_mel(fill_mode="repeat").fit_transform(waves[:1])[0]
     np.testing.assert_array_equal(silent[:, -5:], SILENCE)
     assert repeated[:, -5:].max() > 0
 
@@ -236,11 +236,11 @@ def test_without_duration_an_unreadable_header_is_named_in_fit(mixed, paths):
         ({"mel_scale": "bark"}, "mel_scale of MelSpectrogram must be one of 'slaney', 'htk'"),
         ({"norm": "l2"}, "norm of MelSpectrogram must be one of 'slaney', None, got 'l2'"),
         ({"center": 1}, "center of MelSpectrogram must be True or False, got 1"),
-        ({"center_pad_mode": "wrap"}, "center_pad_mode of .* 'constant', 'reflect', got 'wrap'"),
+        ({"pad_mode": "wrap"}, "pad_mode of .* 'constant', 'reflect', got 'wrap'"),
         ({"n_frames": 0}, "n_frames of MelSpectrogram must be an int >= 1 or None, got 0"),
         ({"channel": "left"}, "channel of MelSpectrogram must be 'mean', 'all' or an int >= 0"),
         ({"channel": -1}, "channel of MelSpectrogram must be 'mean', 'all' or an int >= 0, got -1"),
-        ({"pad_mode": "zeros"}, "pad_mode of MelSpectrogram must be one of 'constant', 'repeat'"),
+        ({"fill_mode": "zeros"}, "fill_mode of MelSpectrogram must be one of 'constant', 'repeat'"),
         ({"crop": "end"}, "crop of MelSpectrogram must be one of 'start', 'center', got 'end'"),
         ({"on_error": "ignore"}, "on_error of MelSpectrogram must be one of 'raise', 'warn'"),
         ({"verbose": -1}, "verbose of MelSpectrogram must be an int >= 0, got -1"),

@@ -18,7 +18,7 @@ SETTINGS = [
     {"windows": [(64, None)], "mel_scale": "htk", "norm": None},
     {"windows": [(64, None)], "power": 1.0, "fmin": 50.0, "fmax": 3000.0},
     {"windows": [(64, 200)], "center": False},
-    {"windows": [(64, 200)], "center_pad_mode": "reflect"},
+    {"windows": [(64, 200)], "pad_mode": "reflect"},
 ]
 
 
@@ -26,7 +26,7 @@ def make_layer(**changes):
     settings = {
         "windows": [(64, None)], "n_frames": None, "sample_rate": 8000, "n_fft": 256, "n_mels": 20,
         "fmin": 0.0, "fmax": None, "power": 2.0, "mel_scale": "slaney", "norm": "slaney",
-        "center": True, "center_pad_mode": "constant",
+        "center": True, "pad_mode": "constant",
     }  # fmt: skip
     return LogMel(**{**settings, **changes})
 
@@ -68,7 +68,7 @@ def test_the_layer_equals_the_numpy_front_end(waves, settings, device):
 @pytest.mark.parametrize("length", [1, 2, 100, 255, 256, 257])
 def test_clips_shorter_than_a_window_give_what_numpy_gives(length, mode):
     waves = np.random.default_rng(length).normal(size=(3, length)).astype(np.float32)
-    layer = make_layer(center_pad_mode=mode)
+    layer = make_layer(pad_mode=mode)
     images = layer(torch.from_numpy(waves)[:, None, None])[0][:, 0].numpy()
     np.testing.assert_allclose(images, numpy_log_mel(waves, layer), atol=2e-3)
 

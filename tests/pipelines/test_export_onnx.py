@@ -107,7 +107,7 @@ def test_the_file_gives_the_probabilities_of_a_transformer_on_real_clips(
     [
         ({"hop_length": (64, 100), "win_length": (128, 256)}, False),
         ({"hop_length": (64, 100), "win_length": (128, 256)}, True),
-        ({"hop_length": (64,), "center_pad_mode": "reflect", "power": 1.0, "n_frames": 30}, True),
+        ({"hop_length": (64,), "pad_mode": "reflect", "power": 1.0, "n_frames": 30}, True),
         ({"in_network": True}, False),
         ({"in_network": True}, True),
     ],

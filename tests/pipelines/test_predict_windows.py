@@ -80,7 +80,7 @@ def wide(table):
     [
         (None, None, {}),
         (0.2, 0.07, {}),
-        (0.15, 0.11, {"pad_mode": "repeat"}),
+        (0.15, 0.11, {"fill_mode": "repeat"}),
         (0.15, 0.11, {"crop": "center"}),
         (0.2, 0.5, {"in_network": True}),
         (0.2, 0.1, {"hop_length": (80, 160)}),
