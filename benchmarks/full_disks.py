@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from forks import call, room_of, small_disk
-from kill_work import CLIPS, LABELS, SETTINGS, make_mel, make_model
+from kill_work import CLIPS, LABELS, SETTINGS, make_mel, make_model, torn_entries
 
 from skaudio.datasets import write_clips
 
@@ -112,7 +112,6 @@ def is_clean(folder, old):
 
     `old` is what the file to be replaced held.
     """
-    from kills import torn_entries
 
     if (folder / "file.out").exists() and (folder / "file.out").read_bytes() != old:
         return False

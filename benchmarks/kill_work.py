@@ -5,6 +5,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import xxhash
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from torch import nn
@@ -87,3 +88,15 @@ def work_kinds():
         "`warm`, 2 threads": partial(features, backend="threading", warm=True),
         "`memmap_dir`, 2 threads": partial(features, backend="threading", memmap=True),
     }
+
+
+def torn_entries(folder):
+    """How many entries the store of a folder has, and how many of them are not whole."""
+    entries = list((folder / "cache").rglob("*.npy"))
+    torn = 0
+    for path in entries:
+        store, key = path.parents[1].name, path.parent.name + path.stem
+        content = path.read_bytes()
+        digest = xxhash.xxh3_64(f"{store}/{key}".encode() + content[:-8]).digest()
+        torn += digest != content[-8:]
+    return len(entries), torn

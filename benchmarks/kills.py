@@ -23,12 +23,20 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-import xxhash
 from counting import CountingMel, counts
 from forks import Worker, call, timed
 from full_disks import full_disk_rows
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from kill_work import CLIPS, SEARCH_CLIPS, make_clips, make_mel, make_model, weights_of, work_kinds
+from kill_work import (
+    CLIPS,
+    SEARCH_CLIPS,
+    make_clips,
+    make_mel,
+    make_model,
+    torn_entries,
+    weights_of,
+    work_kinds,
+)
 from pages import RELIABILITY, write_block, write_row
 
 from skaudio.features._feature_store import FeatureStore
@@ -53,18 +61,6 @@ def measured(name, measure, *arguments):
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
         print(name, results[name], flush=True)
     return results[name]
-
-
-def torn_entries(folder):
-    """How many entries the store of a folder has, and how many of them are not whole."""
-    entries = list((folder / "cache").rglob("*.npy"))
-    torn = 0
-    for path in entries:
-        store, key = path.parents[1].name, path.parent.name + path.stem
-        content = path.read_bytes()
-        digest = xxhash.xxh3_64(f"{store}/{key}".encode() + content[:-8]).digest()
-        torn += digest != content[-8:]
-    return len(entries), torn
 
 
 def leftovers(folder):
