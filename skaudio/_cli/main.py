@@ -112,8 +112,8 @@ def _check(args: argparse.Namespace) -> int:
 
     print_rows(FileReport._fields, rows(), args.format)
     say(
-        f"of {len(paths)} files, {counts['error']} cannot be read, {counts['warn']} can in spite "
-        f"of what is wrong, {counts['duplicate']} have the samples of another"
+        f"of {len(paths)} files, {counts['error']} cannot be read, {counts['warn']} have warnings, "
+        f"{counts['duplicate']} are duplicates"
     )
     return SOME_FAILED if counts["error"] else FINE
 
