@@ -33,7 +33,7 @@ from skaudio.nn._device import (
     place,
     seeded,
 )
-from skaudio.nn._differentiable import (
+from skaudio.nn._plain import (
     blank_weights,
     fill_blank,
     limited_parts,
@@ -184,7 +184,7 @@ class TrainedNetwork(BaseEstimator):
             if not isinstance(getattr(builder, "backbone", ""), str):
                 raise ValueError(f"backbone must be a name, got {builder.backbone!r}")
             if build:
-                with limited_parts(50 * len(self._arrays) + 1000):
+                with limited_parts(self._arrays):
                     self.net_  # noqa: B018  (built from plain arrays)
         except Exception as err:  # whatever timm, torch or scikit-learn make of crafted values
             raise ValueError(f"the network of its {name} cannot be built: {err}") from err

@@ -40,13 +40,8 @@ from skaudio.nn._device import (
     place,
     seeded,
 )
-from skaudio.nn._differentiable import (
-    BATCH_SIZE,
-    DifferentiableArray,
-    as_module,
-    as_plain,
-    take_apart,
-)
+from skaudio.nn._differentiable import BATCH_SIZE, DifferentiableArray, take_apart
+from skaudio.nn._plain import as_module, as_plain
 from skaudio.nn._pretraining import LinearClassifier, finite_losses, train
 from skaudio.nn._running_statistics import RunningStatistics
 from skaudio.nn.cepstrum import Cepstrum

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from functools import cache
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import init
-from torch.overrides import TorchFunctionMode
 
 from skaudio.nn._device import limited_threads, pick_device, place
+from skaudio.nn._plain import as_module, as_plain
 from skaudio.nn.frontend import FrontEnd, FrontEndChain
 
-__all__ = [
-    "DifferentiableArray",
-    "as_module",
-    "as_plain",
-    "blank_weights",
-    "fill_blank",
-    "front_ends",
-    "limited_parts",
-    "make_front_end",
-    "plain_arrays",
-    "plain_eps",
-    "plain_front_end",
-    "take_apart",
-]
+__all__ = ["BATCH_SIZE", "DifferentiableArray", "take_apart"]
 
 # Clips that are computed at a time.
 BATCH_SIZE = 32
@@ -150,143 +131,3 @@ def _chooses_clips_only(key: Any) -> bool:
             part is ... or (isinstance(part, slice) and part == slice(None)) for part in key[1:]
         )
     )
-
-
-def plain_arrays(module: torch.nn.Module) -> dict[str, np.ndarray]:
-    """Weights and statistics of a module by name, as arrays in C order."""
-    tensors = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
-    return {name: np.asarray(tensor.numpy(), order="C") for name, tensor in tensors.items()}
-
-
-class _Undrawn(TorchFunctionMode):
-    """Leaves weights on the device 'meta' alone that are to be drawn or set: they have no values.
-
-    Without it torch takes longer over them there than on a processor.
-    """
-
-    FILLS = {
-        torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.fill_, torch.Tensor.zero_,
-        init.normal_, init.uniform_, init.constant_, init.kaiming_uniform_,
-    }  # fmt: skip
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        given = kwargs or {}
-        if func in self.FILLS:
-            weight = args[0] if args else given["tensor"]
-            if weight.is_meta:
-                return weight
-        return func(*args, **given)
-
-
-@contextmanager
-def blank_weights() -> Iterator[None]:
-    """Let modules be made without memory for weights, for `fill_blank`."""
-    with torch.device("meta"), _Undrawn():
-        yield
-
-
-@contextmanager
-def limited_parts(most: int) -> Iterator[None]:
-    """Let this thread make modules of so many layers and weights; with more it raises ValueError.
-
-    A description of a few bytes may be that of a network of any depth.
-    """
-    here, count = threading.get_ident(), 0
-
-    def watch(module: torch.nn.Module, name: str, part: Any) -> None:
-        nonlocal count
-        count += threading.get_ident() == here
-        if count > most:
-            raise ValueError(f"it has more than {most} layers and weights")
-
-    hooks = torch.nn.modules.module
-    handles = [
-        hooks.register_module_parameter_registration_hook(watch),
-        hooks.register_module_module_registration_hook(watch),
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def fill_blank(module: torch.nn.Module, arrays: dict[str, np.ndarray]) -> None:
-    """Give a module its weights, also one that was built on the device 'meta'.
-
-    Raises
-    ------
-    ValueError
-        If they differ in name, shape or type from what the module needs.
-    """
-    state = module.state_dict()
-    wanted = {name: (tuple(t.shape), str(t.dtype)[6:]) for name, t in state.items()}
-    given = {name: (a.shape, str(a.dtype)) for name, a in arrays.items()}
-    if wanted != given:
-        differing = sorted(set(wanted.items()) ^ set(given.items()))
-        raise ValueError(f"its weights are others, such as {differing[0][0]}")
-    tensors = {name: torch.tensor(array) for name, array in arrays.items()}
-    module.load_state_dict(tensors, assign=any(t.is_meta for t in state.values()))
-
-
-def plain_eps(module: torch.nn.Module) -> dict[str, float]:
-    """What normalisation layers of a module add to variances, by the names of the layers.
-
-    It is no weight, and packages and versions have defaults of their own.
-    """
-    kinds = (torch.nn.modules.batchnorm._NormBase, torch.nn.LayerNorm, torch.nn.GroupNorm)
-    layers = {name: part.eps for name, part in module.named_modules() if isinstance(part, kinds)}
-    return {name: eps for name, eps in layers.items() if isinstance(eps, float)}
-
-
-@cache
-def front_ends() -> dict[str, type[FrontEnd]]:
-    """The front ends of this package that can be made, by the names they have in saved models."""
-    home = __name__.rpartition(".")[0]
-    parts = import_module(home).__path__
-    modules = [import_module(f"{home}.{module.name}") for module in iter_modules(parts)]
-    kinds = [kind for module in modules for kind in vars(module).values() if isinstance(kind, type)]
-    return {
-        kind.__name__: kind
-        for kind in kinds
-        if issubclass(kind, FrontEnd) and not hasattr(kind.forward, "__isabstractmethod__")
-    }
-
-
-def plain_front_end(module: FrontEnd) -> tuple[str | type[FrontEnd], dict[str, Any]]:
-    """Name and constructor arguments of a module; of another package its class."""
-    kind = type(module)
-    return (kind.__name__ if kind in front_ends().values() else kind), module.config()
-
-
-def make_front_end(kind: str | type[FrontEnd], config: dict[str, Any]) -> FrontEnd:
-    """The module, with fresh weights, that `plain_front_end` describes.
-
-    Raises
-    ------
-    ValueError
-        If there is no front end of that name.
-    """
-    made = front_ends().get(kind) if isinstance(kind, str) else kind
-    if not (isinstance(made, type) and issubclass(made, FrontEnd)):
-        raise ValueError(f"{kind!r} is no front end of skaudio.nn")
-    return made(**config)
-
-
-def as_plain(
-    module: FrontEnd,
-) -> tuple[str | type[FrontEnd], dict[str, Any], dict[str, np.ndarray]]:
-    """Name, constructor arguments and weights of a module, without any object of torch."""
-    return *plain_front_end(module), plain_arrays(module)
-
-
-def as_module(
-    plain: tuple[str | type[FrontEnd], dict[str, Any], dict[str, np.ndarray]],
-) -> FrontEnd:
-    """The module that `as_plain` took apart."""
-    kind, config, arrays = plain
-    with limited_threads(1):
-        with blank_weights(), limited_parts(50 * len(arrays) + 1000):
-            module = make_front_end(kind, config)
-        fill_blank(module, arrays)
-    return module

@@ -32,7 +32,7 @@ from skaudio._files import atomic_file
 from skaudio._warning import warn
 from skaudio.classifiers._network import TrainedNetwork
 from skaudio.dsp import MAX_BANDS, MAX_FFT
-from skaudio.nn._differentiable import front_ends
+from skaudio.nn._plain import front_ends
 from skaudio.nn.derivatives import MAX_ORDER, MAX_WIDTH
 from skaudio.pipelines._meta_estimators import best_estimator
 

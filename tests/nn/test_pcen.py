@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from skaudio import dsp
-from skaudio.nn._differentiable import as_module, as_plain
+from skaudio.nn._plain import as_module, as_plain
 from skaudio.nn.pcen import PerChannelEnergyNormalization, smooth
 
 SETTINGS = {"gain": 0.98, "bias": 2.0, "power": 0.5, "b": 0.05, "eps": 1e-6}
