@@ -24,6 +24,7 @@ import numpy as np
 __all__ = [
     "MAX_RATE",
     "MAX_WORKERS",
+    "SEED_LIMIT",
     "AboutParameter",
     "Choice",
     "Either",
@@ -54,6 +55,8 @@ __all__ = [
 # More threads or processes than any machine starts for one call.
 MAX_WORKERS = 4096
 SEEDS = 2**32
+# Seeds that are drawn for parts of a computation are below.
+SEED_LIMIT = 2**31 - 1
 # Characters that a message gives to one value of a user.
 MAX_CHARACTERS = 300
 # Rates and penalties up to this are numbers of float32.

@@ -23,6 +23,7 @@ __all__ = [
     "NoLocksError",
     "acquire_lock",
     "atomic_file",
+    "check_folder",
     "flush_file",
     "new_features",
     "new_owned_file",

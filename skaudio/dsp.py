@@ -18,6 +18,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import signal, sparse
 
 from skaudio._checks import (
+    SEED_LIMIT,
     Choice,
     Either,
     Flag,
@@ -57,7 +58,6 @@ BLOCK_SAMPLES = 65_536
 MAX_HZ, MAX_MAGNITUDE = 1e30, 1e30
 # Far beyond all frequencies, and before those overflow float64.
 MAX_MEL = 10_100.0
-SEED_LIMIT = 2**31
 SCALES = ("slaney", "htk")
 SLANEY_KNEE_HZ, SLANEY_KNEE_MEL = 1000.0, 15.0
 SLANEY_LOG_STEP = np.log(6.4) / 27.0

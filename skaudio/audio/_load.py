@@ -24,12 +24,15 @@ __all__ = [
     "AudioError",
     "AudioWarning",
     "channels_of",
+    "check_channel",
     "cut_or_fill",
     "fit_length",
     "length_of",
     "load_clip",
     "probe_channels",
     "probe_length",
+    "read_clip",
+    "read_stream",
     "stream_blocks",
 ]
 

@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ClipChecks", "describe_scale", "likely_scale"]
+__all__ = [
+    "ClipChecks",
+    "MAX_AMPLITUDE",
+    "MAX_OVERSHOOT",
+    "check_waveform",
+    "check_waveform_table",
+    "describe_scale",
+    "likely_scale",
+]
 
 # Below -60 dB of full scale an offset is not worth a word; a mix that is so much below its channels
 # is what they cancel each other to.

@@ -14,7 +14,7 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from skaudio._checks import ParameterError, abbreviate, random_generator
+from skaudio._checks import SEED_LIMIT, ParameterError, abbreviate, random_generator
 from skaudio._warning import warn
 from skaudio.classifiers._labels import task_named
 from skaudio.classifiers.training._augmentation import Augmenter, as_augmentation
@@ -49,7 +49,6 @@ from skaudio.nn.layers import ImageClassifier, Standardize
 
 # Sides of images before a network, pixels of one in it, numbers in options of a backbone.
 MAX_SIDE, MAX_PIXELS, MAX_OPTION = 2**24, 2**22, 2**17
-SEED_LIMIT = np.iinfo(np.int32).max
 
 
 class TrainedNetwork(BaseEstimator):

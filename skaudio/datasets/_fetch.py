@@ -9,7 +9,7 @@ import numpy as np
 
 from skaudio._checks import Either
 from skaudio.datasets._download import Source, fetch
-from skaudio.datasets._folder import NOISE, _from_class_folders, _from_table
+from skaudio.datasets._folder import NOISE, read_class_folders, read_meta
 
 __all__ = ["fetch_esc50", "fetch_fsdd", "fetch_speech_commands"]
 _ESC50 = Source(  # the hash is reported alike by several unrelated public projects
@@ -84,7 +84,7 @@ def fetch_esc50(
     """
     Either(None, "esc10").check("subset", subset, "fetch_esc50")
     root = fetch(_ESC50, folder, url=url, known_hash=known_hash, progress=progress)
-    return _from_table(root, "meta/esc50.csv", only=subset)
+    return read_meta(root, "meta/esc50.csv", only=subset)
 
 
 def fetch_fsdd(
@@ -168,5 +168,5 @@ def fetch_speech_commands(
     .. [1] P. Warden, "Speech Commands", arXiv:1804.03209, 2018.
     """
     root = fetch(_SPEECH_COMMANDS, folder, url=url, known_hash=known_hash, progress=progress)
-    paths, labels = _from_class_folders(root, skip=NOISE)
+    paths, labels = read_class_folders(root, skip=NOISE)
     return paths, labels, np.array([Path(path).stem.split("_nohash_")[0] for path in paths])

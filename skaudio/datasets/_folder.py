@@ -29,7 +29,14 @@ from skaudio.audio._listing import (
 )
 from skaudio.datasets._clip_table import FOLD_NAMES, check_clips, compose, read_table
 
-__all__ = ["load_folder", "write_clips"]
+__all__ = [
+    "NOISE",
+    "load_folder",
+    "read_class_folders",
+    "read_folder",
+    "read_meta",
+    "write_clips",
+]
 
 # A folder of the original Speech Commands, whose long recordings of noise are no class.
 NOISE = "_background_noise_"
@@ -221,19 +228,19 @@ def read_folder(
         raise reject("group", "load_folder", "the name of a column", group)
     root = existing_folder(folder, "load_folder")
     if os.path.lexists(root / "meta.csv"):
-        return _from_table(root, "meta.csv", group=group, say=warn)
+        return read_meta(root, "meta.csv", group=group, say=warn)
     if group != "fold":
         raise ParameterError(
             f"group={group!r} of load_folder", f"needs a meta.csv, but {root} has none."
         )
     _refuse_other_table(root)
-    return *_from_class_folders(root, say=warn), None
+    return *read_class_folders(root, say=warn), None
 
 
 Say = Callable[[str], None]
 
 
-def _from_table(root, name, *, group="fold", only=None, say: Say = lambda remark: None):
+def read_meta(root, name, *, group="fold", only=None, say: Say = lambda remark: None):
     """Read paths, labels and groups from a CSV file, where column `only`, if any, is "True"."""
     table = root / name
     rows = read_table(table, group=group, only=only)
@@ -269,7 +276,7 @@ def _locate(root: Path, filename: str) -> str | None:
     return None
 
 
-def _from_class_folders(root, *, skip=None, say: Say = lambda remark: None):
+def read_class_folders(root, *, skip=None, say: Say = lambda remark: None):
     found = list_media(root, keep=lambda path: len(path.parts) > 1 and path.parts[0] != skip)
     classes = {path.parts[0] for path in found.audio}
     _refuse_lost_classes(root, found, classes)

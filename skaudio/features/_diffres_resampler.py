@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from skaudio._checks import (
     MAX_RATE,
     MAX_WORKERS,
+    SEED_LIMIT,
     Choice,
     Int,
     ParameterError,
@@ -58,7 +59,6 @@ METHODS: dict[str, type[TemporalResampler]] = {
     "average-max": AverageMaxPooling,
     "conv-average": ConvAveragePooling,
 }
-SEED_LIMIT = np.iinfo(np.int32).max
 # Of the linear classifier through which scores are trained.
 WEIGHT_DECAY = 1e-2
 

@@ -23,7 +23,11 @@ from skaudio._checks import ParameterError
 from skaudio._files import NoLocksError, acquire_lock
 from skaudio.audio._clips import FileClip
 
-__all__ = ["FeatureStore", "NotedFeatures"]
+__all__ = [
+    "FeatureStore",
+    "NotedFeatures",
+    "holds_features",
+]
 
 # Part of every key: raise it when the same parameters begin to give other numbers.
 FORMAT_VERSION = 3

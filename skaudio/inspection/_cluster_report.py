@@ -20,7 +20,10 @@ from sklearn.preprocessing import normalize
 from skaudio._checks import ParameterError, is_int
 from skaudio._label_values import plain_labels
 
-__all__ = ["cluster_report"]
+__all__ = [
+    "check_embedding",
+    "cluster_report",
+]
 
 MAX_FOLDS = 10
 

@@ -14,7 +14,13 @@ from torch import Tensor
 from skaudio._checks import ParameterError, abbreviate
 from skaudio._label_values import entries_of, is_missing
 
-__all__ = ["clip_weights", "label_weights", "validation_weights"]
+__all__ = [
+    "check_groups",
+    "check_sample_weight",
+    "clip_weights",
+    "label_weights",
+    "validation_weights",
+]
 
 
 def clip_weights(owner: Any, y: np.ndarray, classes: np.ndarray, sample_weight: Any) -> np.ndarray:
