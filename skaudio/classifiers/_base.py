@@ -11,74 +11,33 @@ from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Trans
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skaudio._checks import (
-    MAX_RATE,
-    MAX_WORKERS,
-    Choice,
-    Flag,
-    Int,
-    IntOrChoice,
-    ParameterError,
-    Real,
-    Rule,
-    Verbose,
-    abbreviate,
-    check_parameters,
-)
+from skaudio._checks import ParameterError, abbreviate, check_parameters
 from skaudio._label_values import plain_labels
 from skaudio._sklearn_compat import CallbackSupportMixin, FitProgress, with_callbacks
 from skaudio.audio._clips import refuse_clips
 from skaudio.classifiers._labels import SingleLabel, Task, names_of, task_named, task_of
 from skaudio.classifiers._network import TrainedNetwork
+from skaudio.classifiers._parameters import TrainingParameters
 from skaudio.classifiers.training._augmentation import as_augmentation
 from skaudio.classifiers.training._callbacks import check_callbacks
 from skaudio.classifiers.training._checkpoint import check_checkpoints
 from skaudio.classifiers.training._task import Start, TrainingTask
 from skaudio.classifiers.training._weights import check_groups
 from skaudio.nn._data import ClipDataset
-from skaudio.nn._device import AMP_DTYPES, memory_errors
+from skaudio.nn._device import memory_errors
 from skaudio.nn._differentiable import DifferentiableArray, take_apart
 from skaudio.nn.frontend import FrontEndChain
 
 
 class SpectrogramClassifier(
+    TrainingParameters,
     CallbackSupportMixin,
     ClassifierMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     TrainedNetwork,
 ):
-    """Base class of the classifiers; a subclass adds `__init__` and `_build_module`."""
-
-    _rules: dict[str, Rule] = {
-        "standardize": Flag(),
-        "freeze": IntOrChoice((None, "backbone")),
-        "optimizer": Choice(("adamw", "adam")),
-        "lr": Real(low=0, limit=MAX_RATE, low_open=True),
-        "backbone_lr": Real(low=0, limit=MAX_RATE, low_open=True, optional=True),
-        "frontend_lr": Real(low=0, limit=MAX_RATE, low_open=True, optional=True),
-        "weight_decay": Real(low=0, limit=MAX_RATE),
-        "schedule": Choice(("cosine", "step", None)),
-        "warmup": Real(low=0, high=1),
-        "lr_step_size": Int(low=1),
-        "lr_gamma": Real(low=0, high=1, low_open=True),
-        "max_epochs": Int(low=1),
-        "batch_size": Int(low=1),
-        "label_smoothing": Real(low=0, high=1, high_open=True),
-        "sampling": Choice((None, "balanced")),
-        "gradient_clip_value": Real(low=0, limit=MAX_RATE, low_open=True, optional=True),
-        "ema_decay": Real(low=0, high=1, low_open=True, high_open=True, optional=True),
-        "early_stopping": Flag(),
-        "validation_fraction": Real(low=0, high=1, low_open=True, high_open=True, optional=True),
-        "n_iter_no_change": Int(low=1),
-        "tol": Real(low=0, limit=MAX_RATE),
-        "warm_start": Flag(),
-        "n_threads": Int(low=1, high=MAX_WORKERS, optional=True),
-        "precision": Choice(tuple(AMP_DTYPES)),
-        "compile": Flag(),
-        "checkpoint_every": Int(low=1),
-        "verbose": Verbose(),
-    }
+    """Base class of the classifiers; a subclass adds its own parameters and `_build_module`."""
 
     @with_callbacks
     def fit(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,12 +17,16 @@ from skaudio._sklearn_compat import with_callbacks
 from skaudio._warning import warn
 from skaudio.classifiers._base import SpectrogramClassifier
 from skaudio.classifiers._masked_pretraining import pretrain_masked
+from skaudio.classifiers._parameters import with_training_parameters
 from skaudio.classifiers._weights import check_weights, fill_network
+from skaudio.classifiers.training._augmentation import Augmentation
 from skaudio.classifiers.training._task import TrainingTask
 from skaudio.nn.layers import ImageClassifier, init_head
 from skaudio.nn.mvit import SIZES, STRIDES, StagedClassifier, build_mast, decays, from_timm
 
 
+@with_training_parameters
+@dataclass(kw_only=True, repr=False, eq=False)
 class MAST(SpectrogramClassifier):
     """Classify spectrograms with a multiscale transformer.
 
@@ -35,7 +42,7 @@ class MAST(SpectrogramClassifier):
     weights : {'imagenet', None}, str or PathLike, default=None
         None: random; 'imagenet': timm's ``mvitv2_tiny``, ``mvitv2_small`` or ``mvitv2_base``,
         downloaded once; otherwise a weights file of one of these models. The last layer is loaded
-        only if its shape matches.
+        only if its shape matches. To fine-tune the ImageNet weights, set ``backbone_lr=1e-4``.
     patch_stride : (int, int), default=(4, 4)
         Mel bands and frames per token, 1, 2 or 4 each. Smaller strides resolve more detail and cost
         more.
@@ -58,113 +65,24 @@ class MAST(SpectrogramClassifier):
         Whether `transform` returns the embedding of the last stage, or of all stages side by side.
     pretrain : {'masked', None}, default=None
         'masked' trains a new network to reconstruct hidden parts of the clips before it learns
-        labels; see `fit`. Not used in `partial_fit` or by a warm start that continues.
+        labels; see `fit`. Not used in `partial_fit` or by a warm start that continues. With
+        `checkpoint_dir`, the finished pretraining is saved; interrupted pretraining starts over.
     pretrain_epochs : int, default=30
         Passes over the clips in pretraining, >= 1.
     pretrain_lr : float, default=1e-3
         Learning rate of pretraining, > 0.
-    standardize : bool, default=True
-        Whether the network scales every channel to mean 0 and standard deviation 1 over the
-        training clips.
     freeze : None, 'backbone' or int, default=None
         Layers with frozen weights: none, all but the last, or the first `freeze` of five parts,
         i.e. the stem and the four stages.
-    optimizer : {'adamw', 'adam'}, default='adamw'
-        'adam' adds `weight_decay` to the gradient, 'adamw' subtracts it from the weights.
-    lr : float, default=1e-3
-        Learning rate, > 0. With the ImageNet weights, 1e-4 is better, with 1e-3 for the last layer:
-        ``backbone_lr=1e-4``.
-    backbone_lr : float or None, default=None
-        Learning rate of all layers but the last, > 0; None means `lr`.
-    frontend_lr : float or None, default=None
-        Learning rate of modules that are trained together with the network, such as
-        `DiffResResampler`'s, > 0; None means `lr`.
     layer_decay : float, default=1.0
         Factor on the learning rate from each block to the one before it, in (0, 1]. Values below 1
         protect pretrained layers, more strongly the closer they are to the input.
     weight_decay : float, default=0.05
         Weight decay, >= 0; not applied to biases, normalisation, positions and the class token.
-    schedule : {'cosine', 'step', None}, default='cosine'
-        How the learning rate decreases after the warm-up: to zero along half a cosine, by
-        `lr_gamma` every `lr_step_size` epochs, or not at all.
-    warmup : float, default=0.1
-        Fraction of `max_epochs` in which the learning rate rises to its full value, in [0, 1].
-    lr_step_size : int, default=30
-        Epochs between two drops of the learning rate, >= 1; for `schedule='step'`.
-    lr_gamma : float, default=0.1
-        Factor applied at each drop, in (0, 1]; for `schedule='step'`.
-    max_epochs : int, default=60
-        Number of passes over the training clips, >= 1.
-    batch_size : int, default=16
-        Clips per step, >= 1.
-    label_smoothing : float, default=0.1
-        Probability spread evenly over all classes, in [0, 1).
     augment : 'auto', Augmentation, callable or None, default='auto'
         Random changes to the clips of every training batch. 'auto' is
         ``Augmentation(mixup=0.3, time_mask=0.2, freq_mask=0.2)``; pretraining applies only time
         shifts.
-    sampling : {'balanced', None}, default=None
-        'balanced' draws the clips of an epoch at random, clips of rare classes or labels as often
-        as others; None uses every clip once.
-    gradient_clip_value : float or None, default=1.0
-        Maximum norm of the gradient over all parameters, > 0; larger gradients are scaled down.
-    ema_decay : float or None, default=None
-        Decay, in (0, 1), of the exponential moving average of the weights over the training steps;
-        predictions use this average instead of the last weights. The decay rises to this value.
-        0.99 suits a few hundred steps, 0.999 a few thousand. Not used in `partial_fit`.
-    class_weight : dict, 'balanced' or None, default=None
-        Class weights in the loss, as in scikit-learn. For an indicator matrix, a dict maps label
-        names to factors for clips with that label; 'balanced' gives clips with and without a label
-        the same total weight.
-    threshold : float or array-like of shape (n_labels,), default=0.5
-        Lowest probability at which `predict` assigns a label to a clip, in [0, 1]; used only if `y`
-        is an indicator matrix. Can be changed after `fit`; see `skaudio.metrics.f1_thresholds`.
-    early_stopping : bool, default=False
-        Whether to stop when the loss on held-out clips has not improved by `tol` for
-        `n_iter_no_change` epochs, and to restore the best weights.
-    validation_fraction : float or None, default=0.1
-        Fraction of the training clips to hold out, in (0, 1), stratified by class if the classes
-        are large enough; unused if `X_val` is passed to `fit`. None monitors the training loss
-        instead.
-    n_iter_no_change : int, default=10
-        Number of epochs to wait for an improvement, >= 1.
-    tol : float, default=1e-4
-        Minimum improvement of the loss, >= 0.
-    warm_start : bool, default=False
-        Whether `fit` continues from the current weights.
-    random_state : int, RandomState instance or None, default=None
-        Controls initial weights, order of clips, augmentation, hidden parts and drop path. The same
-        seed gives bit-identical results, whatever runs in parallel.
-    device : str, default='auto'
-        'auto' selects CUDA, else MPS, else the CPU, each time `fit` or `predict` runs; otherwise
-        the name of a torch device, such as 'cuda:1'.
-    n_threads : int or None, default=1
-        Number of CPU threads for torch, >= 1; None keeps torch's own setting. The number affects
-        rounding, so only a fixed number makes the result independent of the machine and of the
-        `n_jobs` of a search. Increase it for single fits of large networks on a CPU.
-    precision : {'fp32', 'bf16', 'fp16'}, default='fp32'
-        Data type of the multiplications in the backbone, in `fit` and `predict`; weights, front end
-        and loss stay in float32. 'bf16' is for recent processors and GPUs; 'fp16' is for GPUs and
-        scales the loss in training. See docs/benchmarks.md for the speedups.
-    compile : bool, default=False
-        Whether to compile the backbone with `torch.compile`. Useful for long runs, as the first
-        batch takes seconds to minutes. Requires a C++ compiler; results differ by rounding.
-        `transform` and the masked pretraining of `MAST` do not use the compiled backbone. Can be
-        changed after `fit`.
-    callbacks : list of skorch.callbacks.Callback or None, default=None
-        Notified of every batch and epoch; each fit uses copies, which are stored in
-        ``net_.callbacks_``. For scikit-learn callbacks (1.9 or newer), use `set_callbacks`.
-    checkpoint_dir : str, PathLike or None, default=None
-        Folder in which `fit` saves its state, so that an identical fit resumes after any
-        interruption, with bit-identical results. Any number of fits can share it. A finished fit
-        keeps its weights there, and an identical fit loads them. Requires an int as `random_state`
-        and cannot be combined with `callbacks`. Not used in `partial_fit`. See the user guide. With
-        `pretrain='masked'`, a checkpoint is also written after pretraining; interrupted pretraining
-        starts over.
-    checkpoint_every : int, default=1
-        Epochs between two checkpoints, >= 1.
-    verbose : int, default=0
-        Above 0, print a line per epoch.
 
     Attributes
     ----------
@@ -241,107 +159,28 @@ class MAST(SpectrogramClassifier):
         "pretrain_lr": Real(low=0, limit=MAX_RATE, low_open=True),
         "layer_decay": Real(low=0, high=1, low_open=True),
     }
-    pretrain_history_: list[float]
     _augmentations = {"auto": {"mixup": 0.3, "time_mask": 0.2, "freq_mask": 0.2}}
 
-    def __init__(
-        self,
-        size="pico",
-        *,
-        weights=None,
-        patch_stride=(4, 4),
-        q_strides=None,
-        kv_stride=None,
-        stem=None,
-        cls_token=False,
-        drop_path=None,
-        embedding="last",
-        pretrain=None,
-        pretrain_epochs=30,
-        pretrain_lr=1e-3,
-        standardize=True,
-        freeze=None,
-        optimizer="adamw",
-        lr=1e-3,
-        backbone_lr=None,
-        frontend_lr=None,
-        layer_decay=1.0,
-        weight_decay=0.05,
-        schedule="cosine",
-        warmup=0.1,
-        lr_step_size=30,
-        lr_gamma=0.1,
-        max_epochs=60,
-        batch_size=16,
-        label_smoothing=0.1,
-        augment="auto",
-        sampling=None,
-        gradient_clip_value=1.0,
-        ema_decay=None,
-        class_weight=None,
-        threshold=0.5,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        random_state=None,
-        device="auto",
-        n_threads=1,
-        precision="fp32",
-        compile=False,
-        callbacks=None,
-        checkpoint_dir=None,
-        checkpoint_every=1,
-        verbose=0,
-    ):
-        self.size = size
-        self.weights = weights
-        self.patch_stride = patch_stride
-        self.q_strides = q_strides
-        self.kv_stride = kv_stride
-        self.stem = stem
-        self.cls_token = cls_token
-        self.drop_path = drop_path
-        self.embedding = embedding
-        self.pretrain = pretrain
-        self.pretrain_epochs = pretrain_epochs
-        self.pretrain_lr = pretrain_lr
-        self.standardize = standardize
-        self.freeze = freeze
-        self.optimizer = optimizer
-        self.lr = lr
-        self.backbone_lr = backbone_lr
-        self.frontend_lr = frontend_lr
-        self.layer_decay = layer_decay
-        self.weight_decay = weight_decay
-        self.schedule = schedule
-        self.warmup = warmup
-        self.lr_step_size = lr_step_size
-        self.lr_gamma = lr_gamma
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.label_smoothing = label_smoothing
-        self.augment = augment
-        self.sampling = sampling
-        self.gradient_clip_value = gradient_clip_value
-        self.ema_decay = ema_decay
-        self.class_weight = class_weight
-        self.threshold = threshold
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.device = device
-        self.n_threads = n_threads
-        self.precision = precision
-        self.compile = compile
-        self.callbacks = callbacks
-        self.checkpoint_dir = checkpoint_dir
-        self.checkpoint_every = checkpoint_every
-        self.verbose = verbose
+    size: str = field(default="pico", kw_only=False)
+    weights: str | os.PathLike | None = None
+    patch_stride: tuple[int, int] = (4, 4)
+    q_strides: Sequence[tuple[int, int]] | None = None
+    kv_stride: tuple[int, int] | None = None
+    stem: str | None = None
+    cls_token: bool = False
+    drop_path: float | None = None
+    embedding: str = "last"
+    pretrain: str | None = None
+    pretrain_epochs: int = 30
+    pretrain_lr: float = 1e-3
+    layer_decay: float = 1.0
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    max_epochs: int = 60
+    batch_size: int = 16
+    label_smoothing: float = 0.1
+    augment: Augmentation | Callable[..., Any] | str | None = "auto"
+    gradient_clip_value: float | None = 1.0
 
     @with_callbacks
     def fit(
@@ -455,7 +294,7 @@ class MAST(SpectrogramClassifier):
         pretrained: bool,
     ) -> ImageClassifier:
         if pretrained:  # a fresh network, not one that is read from a file
-            self.pretrain_history_ = []
+            self.pretrain_history_: list[float] = []
         options = {
             "patch_stride": tuple(self.patch_stride),
             "cls_token": self.cls_token,

@@ -133,7 +133,7 @@ class ImageClassifier(nn.Module):
         self.frontend = FrontEndChain()
         self.standardize = standardize
         self.backbone = backbone
-        self.input_size = input_size
+        self.input_size = None if input_size is None else tuple(input_size)
         self.amp_dtype: torch.dtype | None = None
         self._head = [head]  # in a list, so that its parameters are not listed twice
 
