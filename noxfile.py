@@ -13,7 +13,6 @@ nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "quick"]
 
 PYTEST = ("python", "-m", "pytest", "-n", "2")
-FORMATTED = ("skaudio", "tests", "benchmarks", "examples", "noxfile.py")
 
 
 def _need(session, extra):
@@ -27,7 +26,7 @@ def lint(session):
     """Style, spelling, imports between rooms, types."""
     _need(session, "test")
     session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", *FORMATTED)
+    session.run("ruff", "format", "--check", ".")
     session.run("codespell")
     session.run("lint-imports")
     session.run("mypy")
