@@ -532,13 +532,16 @@ class _Reader:
         if kind is None:
             raise _unknown(name, where)
         owner, is_ours = kind.__name__, kind.__module__ == "skaudio"
+        parameters = inspect.signature(kind).parameters
         for key in nodes:
-            if not key.isidentifier() or key == "_net" or hasattr(kind, key):
+            # The default of a dataclass's parameter is an attribute of the class.
+            shadows = hasattr(kind, key) and key not in parameters
+            if not key.isidentifier() or key == "_net" or shadows:
                 raise ValueError(f"{owner} in it has an attribute {key[:40]!r}, which no model has")
         state = {
             key: self.value(node, f"{key} of {owner}", depth + 1) for key, node in nodes.items()
         }
-        for key, parameter in inspect.signature(kind).parameters.items():  # newer than the file
+        for key, parameter in parameters.items():  # newer than the file
             if parameter.default is not parameter.empty:
                 state.setdefault(key, parameter.default)
         state = _without_machine(state)
