@@ -585,14 +585,14 @@ def test_with_verbose_a_fit_says_what_it_found(hard_images, interrupted, capsys)
     clf.fit(*hard_images)
     assert capsys.readouterr().out == ""
     clf.set_params(verbose=1).fit(*hard_images)
-    told = f"PretrainedCNN was finished before, 4 of 4 epochs are in {file}\n"
+    told = f"PretrainedCNN had finished: 4 of 4 epochs are in {file}\n"
     assert capsys.readouterr().out == told
 
 
 def test_with_verbose_a_fit_that_goes_on_says_so(hard_images, interrupted, capsys):
     clf, file = interrupted
     clf.set_params(verbose=1).fit(*hard_images)
-    told = f"PretrainedCNN goes on, 2 of 4 epochs are in {file}\n"
+    told = f"PretrainedCNN resumes: 2 of 4 epochs are in {file}\n"
     assert capsys.readouterr().out.startswith(told)
 
 

@@ -188,7 +188,7 @@ def test_tiny_classes_keep_a_clip_for_training(images):
 def test_classes_of_one_clip_each_fall_back_with_a_warning(images):
     X, _ = images
     clf = make_classifier(early_stopping=True, max_epochs=2)
-    with pytest.warns(UserWarning, match="PretrainedCNN cannot set clips aside"):
+    with pytest.warns(UserWarning, match="PretrainedCNN cannot hold out clips"):
         clf.fit(X[:3], ["a", "b", "c"])
 
 

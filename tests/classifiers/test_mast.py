@@ -161,7 +161,7 @@ def test_bad_parameters_are_named(clips, parameters, message):
 @pytest.mark.slow
 def test_clips_without_labels_must_go_with_the_others(clips):
     X, y = clips
-    with pytest.warns(UserWarning, match="MAST.fit leaves X_unlabeled aside: pretrain=None"):
+    with pytest.warns(UserWarning, match="MAST.fit ignores X_unlabeled because pretrain=None"):
         make_mast(max_epochs=1).fit(X, y, X_unlabeled=X)
     clf = make_mast(pretrain="masked", pretrain_epochs=1, max_epochs=1, warm_start=True)
     for bad, message in (
@@ -248,7 +248,7 @@ def test_clips_without_labels_come_through_the_pipeline(clips):
         pipe = make_pipeline(resampler, clf, transform_input=["X_unlabeled"])
         pipe.fit(X[:20], y[:20], X_unlabeled=X[20:])
     assert len(pipe[-1].pretrain_history_) == 1
-    rule = "X_unlabeled of MAST.fit must be .* through the same steps: 1 front end.* not 0"
+    rule = "X_unlabeled of MAST.fit must be .* from the same steps as X: 1 front end.* not 0"
     with pytest.raises(ValueError, match=rule):
         clone(clf).fit(resampler.fit_transform(X), y, X_unlabeled=X)
 

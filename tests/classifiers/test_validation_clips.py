@@ -178,7 +178,7 @@ def test_early_stopping_keeps_groups_together(images, monkeypatch):
 
 def test_classes_of_one_group_each_cannot_be_set_aside(images):
     X, y = images
-    with pytest.warns(UserWarning, match="every class lies in one group: it watches the training"):
+    with pytest.warns(UserWarning, match="every class lies in one group: it monitors the training"):
         make_classifier(early_stopping=True).fit(X, y, groups=y)
 
 

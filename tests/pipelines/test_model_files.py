@@ -942,7 +942,7 @@ CRAFTED = {
     "plan": (put("PretrainedCNN", _blueprint=3), "cannot be loaded"),
     "labels": (put("PretrainedCNN", _label_names="a"), "not described"),
     "many labels": (put("PretrainedCNN", _multi_label="no"), "not described"),
-    "other classes": (put("PretrainedCNN", _multi_label=True), "are not its label names"),
+    "other classes": (put("PretrainedCNN", _multi_label=True), "do not match its label names"),
     "front end": (plan(front_end=[(int, {})]), "may hold: <class 'int'>"),
     "unknown": (plan(front_end=[("evil", {})]), "may hold: evil"),
     "no front end": (plan(front_end=3), "cannot be loaded"),
@@ -965,7 +965,7 @@ def test_classes_that_contradict_the_labels_are_refused(good, bad, name):
         arrays[f"steps.pretrainedcnn.{name}"] = np.array(["a", "b", "d"])
 
     forge(good, bad, arrays=change)
-    with pytest.raises(ValueError, match="classes_ of its PretrainedCNN are not its label names"):
+    with pytest.raises(ValueError, match="classes_ of its PretrainedCNN do not match its label"):
         skaudio.load(bad)
 
 
