@@ -300,5 +300,5 @@ def test_ordinary_estimators_are_drawn_against_frames_only(clips):
     search = GridSearchCV(pipe, {"diffresresampler__budget": [0.25, 0.5]}, cv=2).fit(*clips)
     display = BudgetCurveDisplay.from_search(search, clips[0], against="frames")
     assert sorted(display.results["frames"]) == [30, 60]
-    with pytest.raises(ValueError, match="must end with a classifier of skaudio, .* Logistic"):
+    with pytest.raises(ValueError, match="must end with a skaudio classifier, .* Logistic"):
         BudgetCurveDisplay.from_search(search, clips[0])
