@@ -489,7 +489,7 @@ def test_a_spoiled_checkpoint_is_named_and_training_starts_anew(
     clf, file = interrupted
     spoil(file)
     left = kill_after(100)
-    with pytest.warns(UserWarning, match=rf"from the start.*{file.name}.*({reason})"):
+    with pytest.warns(UserWarning, match=rf"starts training over.*{file.name}.*({reason})"):
         clf.fit(*hard_images)
     assert 100 - left[0] == 4 * STEPS
     assert_same(clf, make_classifier().fit(*hard_images), hard_images[0])
