@@ -279,7 +279,7 @@ def test_a_class_without_audio_that_is_read_ends_a_fit(run, data, tmp_path):
     (tmp_path / "data" / "owl" / "a.m4a").touch()
     status, _, err = run("fit", tmp_path / "data", "--model", tmp_path / "m", *SMALL)
     assert status == 2
-    assert "but 'owl' have none: 1 file is left out, " in err
+    assert "but there is none in 'owl': 1 file is left out, " in err
 
 
 def test_a_long_file_among_short_clips_is_named(run, data, tmp_path):
