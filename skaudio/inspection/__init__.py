@@ -1,4 +1,4 @@
-"""For people: what networks hear, which parts matter, how training went, what a budget costs."""
+"""Displays of spectrograms, explanations, embeddings, training and costs, and their measures."""
 
 from skaudio.inspection._budget_curve import BudgetCurveDisplay
 from skaudio.inspection._cluster_report import cluster_report

@@ -209,7 +209,7 @@ def test_paths_are_drawn_into_axes_that_are_given(pipe, clips, tmp_path, plt):
 def test_one_clip_and_four_axes_are_needed(pipe, clips, plt):
     with pytest.raises(ValueError, match="path of .* one path or one array, got list"):
         FrameImportanceDisplay.from_estimator(pipe, ["a.wav", "b.wav"])
-    with pytest.raises(ValueError, match="axes of FrameImportanceDisplay must be 4, got 1"):
+    with pytest.raises(ValueError, match="axes of FrameImportanceDisplay must be 4 Axes, got 1"):
         FrameImportanceDisplay.from_estimator(pipe, clips[0][0], axes=plt.figure().add_subplot())
 
 

@@ -125,7 +125,7 @@ def test_spectrograms_are_drawn_into_axes_that_are_given(pipe, clips, plt):
     figure, axes = plt.subplots(2, 1)
     display = SpectrogramDisplay.from_estimator(pipe, clips[0][:2], ax=axes)
     assert display.figure_ is figure
-    with pytest.raises(ValueError, match="ax of SpectrogramDisplay must be 2, got 1"):
+    with pytest.raises(ValueError, match="ax of SpectrogramDisplay must be 2 Axes, got 1"):
         SpectrogramDisplay.from_estimator(pipe, clips[0][:2], ax=axes[0])
 
 
