@@ -47,7 +47,7 @@ def test_without_docstrings_the_option_of_python_is_named(run):
     stub = '"""Read and write sound."""\n__doc__.split()\nraise KeyError("with docstrings")\n'
     done = run(USES["from"], "-OO", stub=stub)
     assert "import of soundfile fails with AttributeError: 'NoneType'" in done.stderr
-    assert done.stderr.strip().endswith("python -OO leaves out docstrings, which some packages "
+    assert done.stderr.strip().endswith("python -OO removes docstrings, which some packages "
                                         "need: try -O.")  # fmt: skip
     assert "KeyError: 'with docstrings'" in run(USES["from"], "-O", stub=stub).stderr
 
