@@ -100,7 +100,7 @@ def make_sound_events(
     if n_clips < n_classes:
         raise ParameterError(
             f"n_clips of {owner}",
-            f"must be an int >= {n_classes}, the number of classes, got {n_clips!r}.",
+            f"must be an int >= {n_classes}, got {n_clips!r}: at least one clip per class.",
         )
     Int(low=8000, high=1_000_000).check("sample_rate", sample_rate, owner)
     Int(low=1, high=2**31).check("n_folds", n_folds, owner)

@@ -262,7 +262,9 @@ def _load(file: Path, *, build: bool = True) -> Any:
     try:
         model = reader.value(about["tree"], "the model")
         if not isinstance(model, BaseEstimator):
-            raise ValueError(f"it contains a {type(model).__name__} instead of an estimator")
+            raise ValueError(
+                f"it contains an object of type {type(model).__name__}, not an estimator"
+            )
         for one in estimators_in(model):
             if type(one).__module__ == "skaudio":  # the names have other meanings elsewhere
                 _check_sizes(vars(one), type(one).__name__)
@@ -599,7 +601,7 @@ def _find_class(name: Any) -> Any:
 
 
 def _unknown(name: Any, where: str) -> ValueError:
-    return ValueError(f"its names must be on the list, got {str(name)[:80]} ({where})")
+    return ValueError(f"it names an object that is not allowed: {str(name)[:80]} ({where})")
 
 
 def _stranger(value: Any, where: str) -> ValueError:

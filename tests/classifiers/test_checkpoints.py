@@ -563,12 +563,12 @@ def test_what_killed_writers_have_left_goes_with_the_next_checkpoint(hard_images
 @pytest.mark.parametrize(
     ("parameters", "rule"),
     [
-        ({"random_state": None}, "random_state of PretrainedCNN must be an int where .*got None"),
+        ({"random_state": None}, "random_state of PretrainedCNN must be an int if .*got None"),
         (
             {"random_state": np.random.RandomState(0)},
             "random_state .* must be an int .*RandomState",
         ),
-        ({"callbacks": [Callback()]}, "callbacks of PretrainedCNN must be None where .*state"),
+        ({"callbacks": [Callback()]}, "callbacks of PretrainedCNN must be None if .*state"),
         ({"checkpoint_every": 0}, "checkpoint_every of PretrainedCNN must be an int >= 1, got 0"),
         ({"checkpoint_dir": 3}, "checkpoint_dir of PretrainedCNN must be a str or PathLike, got 3"),
         ({"checkpoint_dir": ""}, "checkpoint_dir of PretrainedCNN must be the path of a folder"),

@@ -169,11 +169,11 @@ def test_clips_without_labels_must_go_with_the_others(clips):
         (["a.wav"], "put a MelSpectrogram before it"),
         (np.full_like(X, np.nan), "contains NaN"),
     ):
-        rule = f"X_unlabeled of MAST.fit must be spectrograms as X is.*{message}.*transform_input"
+        rule = f"X_unlabeled of MAST.fit must be spectrograms from .*{message}.*transform_input"
         with pytest.raises(ValueError, match=rule):
             clf.fit(X, y, X_unlabeled=bad)
     clf.fit(X, y)
-    with pytest.raises(ValueError, match="X_unlabeled of MAST.fit must be None where a warm start"):
+    with pytest.raises(ValueError, match="X_unlabeled of MAST.fit must be None if a warm start"):
         clf.fit(X, y, X_unlabeled=X)
 
 

@@ -113,18 +113,18 @@ def test_clips_to_validate_on_come_with_their_labels(images, given, rule):
 def test_clips_to_validate_on_must_go_with_the_others(images, routing):
     X, y = images
     fit = make_classifier().fit
-    with pytest.raises(ValueError, match=r"X_val .* spectrograms as X is.* got 1 of 8"):
+    with pytest.raises(ValueError, match=r"X_val .* spectrograms from the same.* got 1 of 8"):
         fit(X, y, X_val=X[:, :8], y_val=y)
-    with pytest.raises(ValueError, match=r"X_val .* as X is.* tables must have 320 columns"):
+    with pytest.raises(ValueError, match=r"X_val .* as X: tables must have 320 columns"):
         make_classifier(max_epochs=1).fit(X.reshape(48, -1), y, X_val=X[:, :8, 0], y_val=y)
-    with pytest.raises(ValueError, match=r"X_val .* spectrograms as X is.* transform_input"):
+    with pytest.raises(ValueError, match=r"X_val .* spectrograms from the same.* transform_input"):
         fit(X, y, X_val=["a.wav"] * 48, y_val=y)
     with pytest.raises(
-        ValueError, match=r"y_val .* what y holds, \['dog', 'rain'\], got \['cat', 'dog'\]"
+        ValueError, match=r"y_val .* the labels of y, \['dog', 'rain'\], got \['cat', 'dog'\]"
     ):
         fit(X, y, X_val=X[:2], y_val=["dog", "cat"])
     with pytest.raises(
-        ValueError, match=r"y_val .* what y holds, \['dog', 'rain'\], got an indicator"
+        ValueError, match=r"y_val .* the labels of y, \['dog', 'rain'\], got an indicator"
     ):
         fit(X, y, X_val=X[:2], y_val=[[0, 1], [1, 0]])
 

@@ -423,7 +423,7 @@ class Foreign(BaseEstimator):
                 make_mel(), PretrainedCNN(lambda i, o: tiny_cnn(i, o), weights=None, max_epochs=1)
             ).fit(X, y),
             "backbone of PretrainedCNN must be a plain value for skaudio.save, got "
-            "<function <lambda>.<locals>.<lambda>>: .* joblib, .* which wants functions to be ",
+            "<function <lambda>.<locals>.<lambda>>: .* joblib, .* functions must be defined",
         ),
         (
             lambda X, y: make_pipeline(make_mel(), make_cnn(augment=torch.relu)).fit(X, y),
@@ -444,7 +444,7 @@ class Foreign(BaseEstimator):
                 FunctionTransformer(np.abs), RandomForestClassifier(n_estimators=2)
             ).fit(X, y),
             r"steps of Pipeline must .* got <sklearn.ensemble._forest.RandomForestClassifier>: .* "
-            "keep the model with skops, or with joblib, whose files run code",
+            "save the model with skops, or with joblib, whose files run code",
         ),
         (
             lambda X, y: make_pipeline(
@@ -672,12 +672,12 @@ START = '{"format":"skaudio model"'
         ("\ud800", "its description cannot be read"),
         ("[" * 100_000, "its description cannot be read"),
         ('{"a":' * 100_000, "its description cannot be read"),
-        ("[]", "none of a skaudio model"),
-        ('{"format":"other"}', "none of a skaudio model"),
+        ("[]", "it is not in the format 'skaudio model'"),
+        ('{"format":"other"}', "it is not in the format 'skaudio model'"),
         (START + "}", "format version must be an int >= 1, got None"),
-        (START + ',"format_version":true}', "version True, no int"),
-        (START + ',"format_version":1.5}', "version 1.5, no int"),
-        (START + ',"format_version":0}', "version 0, no int"),
+        (START + ',"format_version":true}', "version must be an int >= 1, got True"),
+        (START + ',"format_version":1.5}', "version must be an int >= 1, got 1.5"),
+        (START + ',"format_version":0}', "version must be an int >= 1, got 0"),
         (START + ',"format_version":1}', "lacks the tree of its model or the versions"),
         (START + ',"format_version":1,"versions":{},"tree":1}', "cannot be read: 'tensors'"),
         (START + ',"format_version":1,"versions":{},"tree":1,"tensors":[]}', "cannot be read"),
@@ -701,7 +701,7 @@ START = '{"format":"skaudio model"'
             + ',"tensors":{}}',
             "the model in it is a number of more than 64 bits",
         ),
-        (START + ',"format_version":1,"versions":{},"tree":1,"tensors":{}}', "no estimator"),
+        (START + ',"format_version":1,"versions":{},"tree":1,"tensors":{}}', "type int, not"),
         (
             START + ',"format_version":7,"new":1}',
             "it has format version 7, but this version of skaudio reads up to 1: upgrade skaudio",
@@ -789,10 +789,10 @@ def test_no_name_outside_the_list_is_touched(good, bad, tmp_path, name, place):
         forge(good, bad, tree=put("MelSpectrogram", **{spot: value}))
     before = set(sys.modules)
     with pytest.raises(
-        ValueError, match="bad.skaudio' cannot be loaded by .* may hold: "
+        ValueError, match="bad.skaudio' cannot be loaded by .* not allowed: "
     ) as caught:
         skaudio.load(bad)
-    assert f"its names must be on the list, got {name.strip()}" in str(caught.value)
+    assert f"it names an object that is not allowed: {name.strip()}" in str(caught.value)
     assert not (tmp_path / "ran").exists()
     assert "antigravity" not in set(sys.modules) - before
     if place == "parameter":
@@ -842,7 +842,7 @@ def test_damaged_values_are_refused(good, bad, node, message):
                                   "_net", "_shaping", "_labels", "a b", ""])  # fmt: skip
 def test_attributes_that_hide_methods_are_refused(good, bad, name):
     forge(good, bad, tree=put("PretrainedCNN", **{name: 1}))
-    with pytest.raises(ValueError, match="PretrainedCNN in it has an attribute '.*', which no mod"):
+    with pytest.raises(ValueError, match="PretrainedCNN in it has the invalid attribute '"):
         skaudio.load(bad)
 
 
@@ -852,8 +852,8 @@ def test_attributes_that_hide_methods_are_refused(good, bad, name):
         (put("Pipeline", steps=None), "not part of its model|NoneType"),
         (put("Pipeline", steps="ab"), "not part of its model|string index"),
         (put("Pipeline", steps={"same": 0}), "description of steps of Pipeline is damaged"),
-        (lambda tree: node_of({"a": 1}), "it contains a dict instead of an estimator"),
-        (lambda tree: state_of(tree, "MelSpectrogram").pop("n_samples_") and None, "other classes"),
+        (lambda tree: node_of({"a": 1}), "it contains an object of type dict, not an estimator"),
+        (lambda tree: state_of(tree, "MelSpectrogram").pop("n_samples_") and None, "audio format"),
         (lambda tree: state_of(tree, "PretrainedCNN").pop("_blueprint") and None, "_blueprint"),
         (lambda tree: state_of(tree, "PretrainedCNN").pop("_arrays") and None, "_arrays"),
     ],
@@ -935,18 +935,18 @@ CRAFTED = {
     "not a number": (options(stem_width=float("nan"), x=10**9), "larger than any model"),
     "input": (network(input_size=[30000, 30000]), "input_size of PretrainedCNN must be"),
     "large input": (network(input_size=[8000, 8000]), "larger than any model"),
-    "architecture": (plan(architecture={"n_jobs": 3}), "not described"),
-    "image": (plan(image_shape=(1, 10**12, 10**12)), "not described"),
-    "flat": (plan(image_shape=(1, 2)), "not described"),
-    "eps": (plan(eps={"backbone.bn1": 1e9}), "not described"),
+    "architecture": (plan(architecture={"n_jobs": 3}), "description of its"),
+    "image": (plan(image_shape=(1, 10**12, 10**12)), "description of its"),
+    "flat": (plan(image_shape=(1, 2)), "description of its"),
+    "eps": (plan(eps={"backbone.bn1": 1e9}), "description of its"),
     "strange eps": (plan(eps={"backbone.evil": 0.5}), "cannot be built"),
-    "count": (plan(n_labels=4), "not described"),
+    "count": (plan(n_labels=4), "description of its"),
     "plan": (put("PretrainedCNN", _blueprint=3), "cannot be loaded"),
-    "labels": (put("PretrainedCNN", _label_names="a"), "not described"),
-    "many labels": (put("PretrainedCNN", _multi_label="no"), "not described"),
+    "labels": (put("PretrainedCNN", _label_names="a"), "description of its"),
+    "many labels": (put("PretrainedCNN", _multi_label="no"), "description of its"),
     "other classes": (put("PretrainedCNN", _multi_label=True), "do not match its label names"),
-    "front end": (plan(front_end=[(int, {})]), "may hold: <class 'int'>"),
-    "unknown": (plan(front_end=[("evil", {})]), "may hold: evil"),
+    "front end": (plan(front_end=[(int, {})]), "not allowed: <class 'int'>"),
+    "unknown": (plan(front_end=[("evil", {})]), "not allowed: evil"),
     "no front end": (plan(front_end=3), "cannot be loaded"),
     "n_fft": (put("MelSpectrogram", n_fft=2**40), "n_fft of MelSpectrogram must be at most"),
     "n_samples_": (put("MelSpectrogram", n_samples_=10**12), "n_samples_ of MelSpectrogram must"),
@@ -988,7 +988,7 @@ def test_weights_must_be_those_of_the_network(good, bad, change):
     else:
         state_of(about["tree"], "PretrainedCNN")["_arrays"]["dict"].append(["evil", 1])
     write_model(bad, about, arrays)
-    with pytest.raises(ValueError, match="its weights are others|not described"):
+    with pytest.raises(ValueError, match="its weights are others|description of its"):
         skaudio.load(bad)
 
 
@@ -1072,7 +1072,7 @@ def test_classes_may_move(good, bad, clips, pipe, monkeypatch):
         return json.loads(json.dumps(tree).replace("skaudio.MelSp", "skaudio.LogMelSp"))
 
     forge(good, bad, tree=change)
-    with pytest.raises(ValueError, match=r"may hold: skaudio\.LogMelSpectrogram"):
+    with pytest.raises(ValueError, match=r"not allowed: skaudio\.LogMelSpectrogram"):
         skaudio.load(bad)
     monkeypatch.setitem(_model_file.MOVED, "skaudio.LogMelSpectrogram", "skaudio.MelSpectrogram")
     np.testing.assert_array_equal(
@@ -1111,7 +1111,7 @@ def test_another_scikit_learn_is_named_once_where_it_may_matter(clips, good, bad
     skaudio.save(model.fit(*clips), tmp_path / "m")
     forge(tmp_path / "m", bad, about=older)
     with pytest.warns(
-        UserWarning, match="LogisticRegression, StandardScaler in the file"
+        UserWarning, match="contains LogisticRegression, StandardScaler of"
     ) as caught:
         skaudio.load(bad)
     assert len(caught) == 1
