@@ -374,7 +374,7 @@ class SpectrogramClassifier(
         return images, y, labels, frontend
 
     def _check_more(self, X: Any, name: str, frontend: FrontEndChain) -> np.ndarray:
-        """Convert further clips, which must have passed the same steps as `X`, to images.
+        """Convert further clips, which must come from the same steps as `X`, to images.
 
         `name` is the name of the argument.
         """

@@ -151,7 +151,7 @@ def _lines(table: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_breaks(table: Path, line: int, cells: list[str]) -> None:
-    """Reject a cell that extends to the same column of a later row, as a quote is missing.
+    """Reject a cell that extends to the same column of a later row because a quote is missing.
 
     Rows that are merged in this way have the right number of cells only if the last line of the
     cell has at least as many commas as there are columns before it.

@@ -207,7 +207,7 @@ def load_folder(
 def read_folder(
     folder: str | os.PathLike, *, group: str = "fold"
 ) -> tuple[list[str], np.ndarray, np.ndarray | None]:
-    """Do the same as `load_folder`, but include links with a missing target.
+    """Read a folder like `load_folder`, but include links with a missing target.
 
     Parameters
     ----------
@@ -322,7 +322,7 @@ def _refuse_lost_classes(root: Path, found: Listing, classes: set[str]) -> None:
 def _refuse_parts(root: Path, found: Listing, classes: set[str], say: Say) -> None:
     """Reject folders that are parts of a data set instead of classes, such as train and test.
 
-    If the names might be those of classes, report them instead.
+    Names that may also be those of classes are only reported.
     """
     if NOISE in classes:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Displays of spectrograms, explanations, embeddings, training and costs, and their measures."""
+"""Displays and measures of fitted pipelines: importance, embeddings, training and cost."""
 
 from skaudio.inspection._budget_curve import BudgetCurveDisplay
 from skaudio.inspection._cluster_report import cluster_report

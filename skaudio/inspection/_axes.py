@@ -27,7 +27,7 @@ NEPER_DB = 20.0 / np.log(10.0)  # decibels per natural logarithm of an amplitude
 DYNAMIC_RANGE_DB = 80.0  # range of the colours below the loudest cell
 TICKS_HZ = 62.5 * 2.0 ** np.arange(9)
 TICK_DISTANCE = 0.07  # minimum distance between two labels, as a fraction of the axis
-# Okabe and Ito's palette, which can be distinguished with every type of colour blindness.
+# Okabe and Ito's palette, whose colours are distinguishable with every type of colour blindness.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
@@ -54,7 +54,7 @@ def units_of(pipe: Pipeline, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def units_of_mel(mel: Any, n_frames: int) -> dict[str, Any]:
-    """Return the units of the spectrograms of a fitted `MelSpectrogram`, by parameter of a display.
+    """Return the units of the output of a fitted `MelSpectrogram`, as parameters of a display.
 
     Parameters
     ----------

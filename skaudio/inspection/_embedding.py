@@ -226,8 +226,8 @@ class EmbeddingDisplay:
         if n_classes > most:
             raise ParameterError(
                 f"y of {owner}",
-                f"must have at most {most} classes, which can be distinguished, got "
-                f"{n_classes}: select some of them.",
+                f"must have at most {most} classes, got {n_classes}: more cannot be "
+                "distinguished, so select some of them.",
             )
         table = normalize(table)
         if self.method == "tsne":

@@ -298,7 +298,7 @@ def _scoring(search: Any, refitted: bool) -> tuple[str, str]:
         check_classifier(search.estimator, "BudgetCurveDisplay(against='macs')")
         if not hasattr(search, "classes_"):
             raise ValueError(
-                f"{rule} have refit=True for multiply-accumulates to be counted, got refit="
+                f"{rule} have refit=True to count multiply-accumulates, got refit="
                 f"{search.refit!r}: pass against='frames'."
             )
     if not search.multimetric_:

@@ -277,7 +277,7 @@ def _load(file: Path, *, build: bool = True) -> Any:
     except Exception as err:  # crafted attributes may cause any error
         raise ValueError(f"{err or type(err).__name__}{_written_with(about)}") from err
     if {name: about.get(name) for name in told} != told:
-        raise ValueError("the classes or the audio format in its description are not its model's")
+        raise ValueError("the classes or audio format in its description do not match its model")
     if reader.versioned and about["versions"].get("scikit-learn") != version("scikit-learn"):
         warn(
             f"The file contains {', '.join(sorted(reader.versioned))} of another scikit-learn "
@@ -566,7 +566,7 @@ def _is_named(item: Any) -> bool:
 
 
 def _place(item: Any, number: int) -> str:
-    """Return the name of a list item as a part of the names of arrays."""
+    """Return what an item of a list contributes to the names of arrays."""
     return item[0] if _is_named(item) else str(number)
 
 

@@ -174,7 +174,7 @@ def spectrograms(pipe: Any, X: Any, owner: str) -> np.ndarray:
 
 
 def first_images(pipe: Pipeline, X: Any) -> np.ndarray | None:
-    """Return the same as `spectrograms`, or None if the pipeline computes none."""
+    """Return the output of `spectrograms`, or None if the pipeline computes none."""
     steps = iter(transformers(pipe))
     while getattr(X, "ndim", 0) not in (3, 4):
         step = next(steps, None)

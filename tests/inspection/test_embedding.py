@@ -204,7 +204,7 @@ def test_a_display_is_drawn_again_from_the_same_points(plt):
 
 def test_too_many_classes_too_few_columns_and_unknown_methods_say_so(plt):
     embedding, y = blobs()
-    with pytest.raises(ValueError, match="must have at most 70 classes.* got 71: select some"):
+    with pytest.raises(ValueError, match="must have at most 70 classes, got 71: .* select some"):
         EmbeddingDisplay.from_embedding(np.eye(71), np.arange(71))
     with pytest.raises(ValueError, match="must have at least 2 columns, got 1"):
         EmbeddingDisplay.from_embedding(embedding[:, :1], y)

@@ -258,7 +258,7 @@ def test_without_mistakes_the_least_certain_right_answers_are_shown(plain, clips
 def test_the_page_says_what_its_numbers_are_worth(plain, clips, tmp_path):
     assert "Was the model trained on these 24 clips?" in write(tmp_path, plain, *clips)[0]
     text, _ = write(tmp_path, plain, *clips, held_out=True)
-    assert "24 clips that were held out from training, according to held_out." in text
+    assert "24 clips that were held out from training (held_out=True)." in text
     assert "Was the model trained" not in text
 
 

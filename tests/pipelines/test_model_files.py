@@ -717,7 +717,7 @@ def test_bad_descriptions_are_refused(bad, text, message):
 @pytest.mark.parametrize("lie", [{"classes": ["a", "b", "rain"]}, {"estimators": []}, {"input": 1}])
 def test_a_description_that_lies_about_its_model_is_refused(good, bad, lie):
     forge(good, bad, about=lambda told: {**told, **lie})
-    with pytest.raises(ValueError, match="in its description are not its model's"):
+    with pytest.raises(ValueError, match="in its description do not match its model"):
         skaudio.load(bad)
 
 

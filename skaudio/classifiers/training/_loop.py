@@ -126,7 +126,7 @@ class _Net(NeuralNet):
         loss = self.get_loss(logits, target, training=True) + penalty
         self.scaler_.scale(loss).backward()
         self.scaler_.unscale_(self.optimizer_)
-        parameters = TeeGenerator(self.get_all_learnable_params())  # several callbacks read it
+        parameters = TeeGenerator(self.get_all_learnable_params())  # for several callbacks
         self.notify("on_grad_computed", named_parameters=parameters, batch=batch, training=True)
         self.scaler_.step(self.optimizer_)
         self.scaler_.update()
@@ -201,7 +201,7 @@ def make_net(
 def _compile_in_place(backbone: Any) -> None:
     """Call `backbone.compile()`, which in torch 2.9 to 2.11 ignores a plain `Sequential`.
 
-    It skips code of torch itself, so the method it compiles is replaced for the moment.
+    It skips torch's own code, so the method that it compiles is temporarily replaced.
     """
 
     def call(*inputs: Any) -> Any:

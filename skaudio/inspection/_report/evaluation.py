@@ -41,7 +41,7 @@ class Evaluation:
     fold : ndarray of shape (n_clips,)
         Index of the model that predicted each clip.
     unknown : list of str, default=()
-        Labels of the clips that a fitted model does not know.
+        Labels in the data that a fitted model does not know.
     """
 
     rows: np.ndarray

@@ -105,7 +105,7 @@ def table(
 
 
 def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
-    """Return a confusion matrix, coloured by the share of each row, with enhanced mistakes.
+    """Return a confusion matrix, coloured by the share of the row, with mistakes enhanced.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ STYLE: Any = {"svg.fonttype": "path", "svg.hashsalt": "skaudio", "font.size": 11
 
 
 class ClipPicture:
-    """A spectrogram without axes, as the page draws these around it.
+    """A spectrogram without axes; the page adds these.
 
     Parameters
     ----------

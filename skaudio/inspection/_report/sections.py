@@ -232,7 +232,7 @@ def _worth(evaluation: Evaluation, held_out: bool) -> str:
         )  # fmt: skip
     if held_out:
         return note(
-            f"Computed on {n_clips} clips that were held out from training, according to held_out.",
+            f"Computed on {n_clips} clips that were held out from training (held_out=True).",
             calm=True,
         )
     return note(
