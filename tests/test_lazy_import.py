@@ -1,4 +1,4 @@
-"""Public names are imported on first use, and what goes wrong then is told."""
+"""Public names are imported on first use, with clear errors if this fails."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ USES = {
 
 @pytest.fixture
 def run(tmp_path):
-    """Run code where the package soundfile is one that fails."""
+    """Run code with a package soundfile whose import fails."""
     (tmp_path / "soundfile").mkdir()
 
     def run(code, *options, stub):

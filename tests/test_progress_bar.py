@@ -1,4 +1,4 @@
-"""Whatever is shown of progress needs no console: pythonw and frozen programs have none."""
+"""Progress output works without a console, as in pythonw and frozen programs."""
 
 import sys
 

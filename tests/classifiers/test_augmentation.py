@@ -1,4 +1,4 @@
-"""Augmentation: what it takes, and that training does what it says."""
+"""Augmentation: its parameters, and their effect in training."""
 
 from functools import partial
 
@@ -125,7 +125,7 @@ def test_transforms_of_torch_audiomentations_plug_in(tone_clips):
     inverted, plain = (
         make_classifier(augment=how).fit(X, labels).predict_proba(X) for how in (invert, None)
     )
-    # The power of a wave does not know its sign.
+    # The power of a wave does not depend on its sign.
     np.testing.assert_allclose(inverted, plain, atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Callbacks of scikit-learn and of skorch, and silence without them."""
+"""scikit-learn and skorch callbacks, and no output without them."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What all classifiers promise, shown on PretrainedCNN with a tiny network."""
+"""Behaviour of all classifiers, tested with PretrainedCNN and a tiny network."""
 
 import gc
 import pickle
@@ -387,7 +387,7 @@ def test_read_only_clips_are_trained_on_without_a_warning(images):
         "PretrainedCNN(tiny_cnn, weights=None, max_epochs=1).fit(X, [0, 1] * 4).predict(X)"
     )
     folder = str(Path(__file__).parents[1])
-    # In a process of its own, since torch warns only once in each.
+    # In a separate process, since torch warns only once per process.
     subprocess.run([sys.executable, "-W", "error", "-c", code, folder], check=True)
 
 
@@ -545,7 +545,7 @@ def test_gradients_are_clipped_at_their_true_length_whatever_scales_the_loss(ima
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """Lets `torch.compile` run graphs as they are, as compiling for speed takes half a minute."""
+    """Make `torch.compile` run graphs unchanged, because compiling takes half a minute."""
     calls = []
     run = nn.Module.compile
     counters.clear()

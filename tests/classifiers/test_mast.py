@@ -18,7 +18,7 @@ from skaudio.nn.masked import MaskedReconstruction
 
 @pytest.fixture
 def clips():
-    """Noise whose louder band tells the class."""
+    """Noise whose class is its louder band."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40, 16, 48)).astype(np.float32)
     y = np.array(["high", "low"] * 20)
@@ -114,7 +114,7 @@ def test_narrow_grids_give_the_same_bits_in_bfloat16():
     found = set()
     for _ in range(4):
         junk = [torch.full((n,), np.nan) for n in (10, 100, 1000, 10_000, 100_000)]
-        del junk  # memory that nobody writes holds NaN now
+        del junk  # uninitialised memory contains NaN now
         clf = MAST(max_epochs=3, precision="bf16", device="cpu", random_state=0).fit(X, y)
         found.add(clf.predict_proba(X).tobytes())
     assert len(found) == 1

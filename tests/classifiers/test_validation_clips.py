@@ -1,4 +1,4 @@
-"""Validation clips that the user gives, through a pipeline too, and groups that stay together."""
+"""Validation clips passed to fit, also through a pipeline, and groups that are not split."""
 
 import factories
 import numpy as np
@@ -33,7 +33,7 @@ def test_the_loss_of_given_clips_is_recorded_and_none_are_set_aside(images, earl
     clf = make_classifier(early_stopping=early_stopping, n_iter_no_change=99)
     clf.fit(X[8:], y[8:], X_val=X[:8], y_val=y[:8])
     alone = make_classifier().fit(X[8:], y[8:])
-    # Validation leaves training alone: all clips of X are trained on, in the same order.
+    # Validation does not affect training: all clips of X are used, in the same order.
     assert [row["train_loss"] for row in clf.history_] == [
         row["train_loss"] for row in alone.history_
     ]
@@ -65,7 +65,7 @@ def test_paths_to_validate_on_go_through_the_pipeline(tone_clips, routing, betwe
     by_hand = pipe[:-1].transform(paths[-7:])
     loss = -np.log(pipe["clf"].predict_proba(by_hand)[
         np.arange(7), np.searchsorted(pipe.classes_, labels[-7:])]).mean()  # fmt: skip
-    # Statistics of a resampler are settled after the last epoch.
+    # Statistics of a resampler are measured after the last epoch.
     near = 0.05 if between else 1e-5
     assert loss == pytest.approx(pipe["clf"].history_[-1]["valid_loss"], rel=near)
 

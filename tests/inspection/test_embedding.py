@@ -1,4 +1,4 @@
-"""How well embeddings tell classes apart, in numbers and as pictures."""
+"""cluster_report and EmbeddingDisplay."""
 
 import numpy as np
 import pytest

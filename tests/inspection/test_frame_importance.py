@@ -1,4 +1,4 @@
-"""Scores of frames, and the pictures made of them."""
+"""Scores of frames, and their display."""
 
 import copy
 import sys
@@ -39,7 +39,7 @@ def clips():
 
 @pytest.fixture(scope="module")
 def pipe(clips):
-    """Fitted, and far enough from even scores to be told apart from them."""
+    """A fitted pipeline whose scores differ clearly from uniform ones."""
     pipe = make_pipe().fit(*clips)
     with torch.no_grad():
         pipe[-1].frontend_[0].estimator.head.weight.fill_(1.0)

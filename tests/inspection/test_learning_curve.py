@@ -1,4 +1,4 @@
-"""Pictures of how training went."""
+"""LearningCurveDisplay."""
 
 import numpy as np
 import pytest

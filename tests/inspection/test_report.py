@@ -1,4 +1,4 @@
-"""The report: what stands on the page, and how it behaves in a browser."""
+"""The report: the content of the page, and its behaviour in a browser."""
 
 import base64
 import io
@@ -314,12 +314,12 @@ def test_with_folds_every_clip_is_predicted_by_a_model_that_did_not_see_it(clips
     assert "by models that were not trained on them, in 3 folds" in text
     rows = page.table("fold", "clips", "accuracy")
     assert [int(row["clips"]) for row in rows] == [8, 8, 8]
-    assert {float(row["accuracy"]) for row in rows} == {0.0}  # it knows the clips it has seen only
+    assert {float(row["accuracy"]) for row in rows} == {0.0}  # it is only right on training clips
     assert re.search(r"/a\.wav, fold 1</p>", text)
 
 
 class Recorder(DummyClassifier):
-    """Knows by heart what it was trained on, and is wrong about everything else."""
+    """A classifier that memorises its training clips and is wrong on all others."""
 
     def fit(self, X, y):
         self.seen_ = {row.tobytes(): label for row, label in zip(X, y, strict=True)}

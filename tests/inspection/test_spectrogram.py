@@ -1,4 +1,4 @@
-"""Pictures of spectrograms, and of what their cells contribute to a class."""
+"""SpectrogramDisplay and SaliencyDisplay."""
 
 import doctest
 import sys

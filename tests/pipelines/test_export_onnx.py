@@ -1,4 +1,4 @@
-"""Networks as ONNX files: onnxruntime gives the pipeline's probabilities."""
+"""ONNX files: onnxruntime computes the probabilities of the pipeline."""
 
 import json
 import sys
@@ -42,7 +42,7 @@ def make_pipe(*, diffres=False, clf=None, **mel):
 
 
 def as_input(pipe, paths, from_waveform):
-    """What the file wants: spectrograms, or waveforms at the pipeline's rate."""
+    """The input of the file: spectrograms, or waveforms at the pipeline's rate."""
     mel = pipe[0]
     if not from_waveform:
         return {"spectrogram": np.asarray(mel.transform(paths))}
@@ -163,7 +163,7 @@ def test_settings_changed_after_fit_are_those_of_the_file(tone_clips, tmp_path):
     paths, labels, _ = tone_clips
     pipe = make_pipe(diffres=True).fit(paths, labels)
     before = pipe.predict_proba(paths)
-    pipe.set_params(diffres__budget=0.2, clf__compile=True)  # compiled or not, the file is one
+    pipe.set_params(diffres__budget=0.2, clf__compile=True)  # compilation does not affect the file
     export_onnx(pipe, tmp_path / "m.onnx")
     pipe.set_params(clf__compile=False)
     assert_same(tmp_path / "m.onnx", pipe, paths, False)

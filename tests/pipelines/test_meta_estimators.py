@@ -1,4 +1,4 @@
-"""Searches, thresholds and votes around a pipeline, wherever a pipeline is taken."""
+"""Searches, thresholds and voting around a pipeline, as arguments of every function."""
 
 import joblib
 import numpy as np

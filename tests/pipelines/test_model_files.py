@@ -146,7 +146,7 @@ def test_models_come_back_with_the_same_bits_and_save_to_the_same_bytes(kind, cl
     assert files[0].read_bytes() == files[1].read_bytes() == files[2].read_bytes()
 
 
-# Choices that are not tried: why.
+# Choices that are not tested, with the reason.
 LEFT_OUT = {
     ("MAST", "size", "tiny"): "the same layers as of 'pico', but many",
     ("MAST", "size", "small"): "the same",
@@ -154,7 +154,7 @@ LEFT_OUT = {
     ("MAST", "weights", "imagenet"): "needs weights that may not be here",
     ("PretrainedCNN", "compile", True): "needs a compiler; files hold nothing compiled",
 }
-# What other parameters must be for a choice.
+# Values of other parameters that a choice requires.
 ALSO = {
     ("MelSpectrogram", "channel"): {"duration": 0.25},
     ("MAST", "pretrain"): {"pretrain_epochs": 1},
@@ -206,7 +206,7 @@ def test_every_choice_of_every_parameter_comes_back(choice, clips, tmp_path):
     X, y = clips
     owner, name, value = choice
     X = X[:, None] if (name, value) == ("channel", "all") else X
-    compiled = name == "compile"  # which loading resets, so that nothing need be compiled here
+    compiled = name == "compile"  # loading resets it, so nothing is compiled here
     model = pipeline_with(owner, name, False if compiled else value).fit(X, y)
     wanted = model.predict_proba(X)
     if compiled:
@@ -474,7 +474,7 @@ def test_what_is_endless_is_not_saved(kind, tmp_path):
     model = StandardScaler().fit([[1.0], [2.0]])
     endless = [0]
     for _ in range(40):
-        endless = [endless, endless]  # 2 ** 40 entries, if they are written out
+        endless = [endless, endless]  # 2 ** 40 entries if written out
     loop = ["a"]
     loop.append(loop)
     deep = []
@@ -485,7 +485,7 @@ def test_what_is_endless_is_not_saved(kind, tmp_path):
         skaudio.save(model, tmp_path / "m")
 
 
-# Files that are none
+# Files that are not model files
 
 
 def test_other_things_are_named(good, pipe, tmp_path):
@@ -523,7 +523,7 @@ def test_a_pickle_in_disguise_is_not_unpickled(bad, tmp_path):
             return os.mkdir, (str(tmp_path / "ran"),)
 
     pickle.loads(pickle.dumps(Attack()))
-    assert (tmp_path / "ran").is_dir()  # so it would be
+    assert (tmp_path / "ran").is_dir()  # so it would run
     (tmp_path / "ran").rmdir()
     bad.write_bytes(pickle.dumps(Attack()))
     with pytest.raises(
@@ -574,7 +574,7 @@ def test_every_array_has_a_checksum(good, bad):
 
 
 def header_of(file):
-    """The header of a file as a dict, and the bytes behind it."""
+    """The header of a file as a dict, and the bytes after it."""
     content = file.read_bytes()
     length = int.from_bytes(content[:8], "little")
     return json.loads(content[8 : 8 + length]), content[8 + length :]
@@ -873,7 +873,7 @@ def test_deep_and_large_trees_are_refused_at_once(good, bad):
     forge(good, bad, tree=put("MelSpectrogram", crop=[0] * 2**18))
     assert_cheap(bad, "or too large")
     wide = {"object": ["sklearn.Pipeline", {"steps": [["a", 1]]}]}
-    for number in range(60):  # 2 ** 60 steps, if they are written out
+    for number in range(60):  # 2 ** 60 steps if written out
         steps = [wide, *[{"same": number}] * 2] if number else [wide] * 2
         wide = {"object": ["sklearn.Pipeline", {"steps": [["a", one] for one in steps]}]}
         if number > 20:
@@ -882,7 +882,7 @@ def test_deep_and_large_trees_are_refused_at_once(good, bad):
     assert_cheap(bad, "nested too deeply, or too large")
 
 
-# Crafted states of our own classes
+# Crafted states of skaudio classes
 
 
 @pytest.fixture
@@ -896,7 +896,7 @@ def offline(monkeypatch):
 
 
 def network(**architecture):
-    """Set parameters of the classifier, and what it remembers of them."""
+    """Set parameters of the classifier, and their copies in its blueprint."""
 
     def change(tree):
         state = state_of(tree, "PretrainedCNN")
@@ -1049,7 +1049,7 @@ def test_a_model_is_saved_whatever_only_its_training_needed(clips, tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
 
 
-# Files that live long
+# Files of older versions
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -1106,7 +1106,7 @@ def test_another_scikit_learn_is_named_once_where_it_may_matter(clips, good, bad
         about["versions"]["scikit-learn"] = "0.1"
 
     forge(good, bad, about=older)
-    skaudio.load(bad)  # a pipeline is nothing but its steps: no warning
+    skaudio.load(bad)  # a pipeline contains only its steps: no warning
     model = make_pipeline(make_mel(), make_cnn(), StandardScaler(), LogisticRegression())
     skaudio.save(model.fit(*clips), tmp_path / "m")
     forge(tmp_path / "m", bad, about=older)
