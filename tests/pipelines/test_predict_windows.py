@@ -307,7 +307,7 @@ def test_pipelines_that_cannot_do_this_are_named(pipe, recording, tone_clips):
 def test_blocks_are_the_whole_file_or_the_same_error(nasty, sample_rate, monkeypatch):
     monkeypatch.setattr("skaudio.audio._decoder.Decoder.block_samples", 9000)
     for path in sorted(nasty.glob("*.*")):
-        if path.name in ("long_10min.wav", "corrupt_mid.opus"):  # damaged audio has no defined content
+        if path.name in ("long_10min.wav", "corrupt_mid.opus"):  # no defined content
             continue
         try:
             rate = min(sample_rate or soundfile.info(path).samplerate, MAX_SAMPLE_RATE)
