@@ -609,7 +609,7 @@ def test_where_nothing_can_be_compiled_the_error_names_the_way_out(images, monke
     monkeypatch.setattr(nn.Module, "compile", lambda module: run(module, backend=fail))
     with pytest.raises(ValueError, match=r"compile of PretrainedCNN must be False .*no compiler"):
         make_classifier(max_epochs=1, compile=True).fit(X, y)
-    with pytest.raises(ValueError, match=r"set_params\(compile=False\); a fitted .* no new fit"):
+    with pytest.raises(ValueError, match=r"set_params\(compile=False\); a fitted .* need not be fitted"):
         clf.set_params(compile=True).predict_proba(X)
     np.testing.assert_array_equal(clf.set_params(compile=False).predict_proba(X), plain)
     torch.compiler.reset()
