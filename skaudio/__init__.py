@@ -82,8 +82,8 @@ _HOMES = {
     "write_audacity_labels": "skaudio.pipelines._events",
     "write_raven_table": "skaudio.pipelines._events",
 }
-# Threads that import scikit-learn by different doors at once may see half of it: its modules import
-# each other in circles.
+# Threads that import different modules of scikit-learn at the same time may see partially
+# initialised ones, because these modules import each other in circles.
 _LOCK = RLock()
 
 
@@ -94,18 +94,18 @@ def __getattr__(name):
         try:
             module = import_module(_HOMES[name])
         except AttributeError as err:
-            # Python would take it for the answer that there is no such name in skaudio.
+            # Python would interpret it as a missing name in skaudio.
             raise ImportError(_import_failure(name, err)) from err
         return getattr(module, name)
 
 
 def _import_failure(name, err):
-    """Say which dependency failed while the home of a public name was imported."""
+    """Name the dependency that failed during the import of a public name."""
     modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(err.__traceback__)]
     roots = [module.partition(".")[0] for module in modules]
     blamed = next((root for root in roots if root not in ("skaudio", "importlib")), "skaudio")
     stripped = sys.flags.optimize > 1
-    hint = ". python -OO leaves out docstrings, which some packages need: try -O"
+    hint = ". python -OO removes docstrings, which some packages need: try -O"
     return (
         f"skaudio.{name} cannot be imported: the import of {blamed} fails with "
         f"{type(err).__name__}: {err}{hint if stripped else ''}."

@@ -1,4 +1,4 @@
-"""show_versions: what a bug report should say about the machine."""
+"""show_versions: the versions and devices to include in bug reports."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ PACKAGES = (
 
 
 def show_versions() -> None:
-    """Print versions of Python, skaudio and what it stands on, and what torch can use here.
+    """Print the versions of Python, skaudio and its dependencies, and the devices of torch.
 
-    The line for torchaudio also says how much of it can be imported: all ('full'), all but its
-    compiled operators ('python'), or nothing ('absent'). skaudio needs none of it to fit and
-    predict.
+    The line for torchaudio also states how much of it can be imported: everything ('full'),
+    everything except its compiled operators ('python'), or nothing ('absent'). skaudio does not
+    need torchaudio to fit and predict.
     """
     import soundfile
     import torch

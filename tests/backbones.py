@@ -1,4 +1,4 @@
-"""Networks from elsewhere as backbones, as the user guide shows them."""
+"""Networks of other packages as backbones, as in the user guide."""
 
 from torch import nn
 

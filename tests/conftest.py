@@ -1,4 +1,4 @@
-"""Shared by all tests: one torch thread, and where the real clips are."""
+"""Fixtures for all tests: one torch thread, and the folder of real clips."""
 
 import importlib
 import inspect
@@ -161,7 +161,7 @@ def two_classes(gap):
 
 @pytest.fixture
 def images():
-    """Clips that any network tells apart."""
+    """Clips of classes that any network distinguishes."""
     return two_classes(2.0)
 
 

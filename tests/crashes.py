@@ -1,4 +1,4 @@
-"""Disks that fill up and processes that die, for tests; importable by joblib's workers."""
+"""Full disks and killed processes, for tests; importable by joblib's workers."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def start(code, *arguments):
-    """A process of its own group that runs some code, with pipes to talk to it."""
+    """Start a process in a new process group that runs some code, with pipes to it."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
@@ -30,7 +30,7 @@ def start(code, *arguments):
 
 
 def run_until_it_dies(code, *arguments):
-    """The same, until it is killed; by itself, as it must be."""
+    """The same, until the process kills itself, as it must."""
     with start(code, *arguments) as process:
         process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
@@ -49,7 +49,7 @@ def files_of_at_most(size_bytes):
 
 @contextmanager
 def small_disk(folder, size_bytes):
-    """A disk of its own in a folder, or a skip where only root may have that."""
+    """Mount a small disk in a folder, or skip if this needs root."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
     try:

@@ -32,14 +32,14 @@ def make_pipe(*between, clf=None, **mel):
 
 
 def make_events(n_clips=16, n_classes=2, *, duration):
-    """Waveforms at 8 kHz, each with a short sound that tells the class, and their labels."""
+    """Waveforms at 8 kHz, each with a short sound that depends on the class, and labels."""
     settings = {"sample_rate": 8000, "duration": duration, "n_folds": 2, "random_state": 0}
     waves, labels, _ = make_sound_events(n_clips, n_classes, difficulty=0.0, **settings)
     return waves, labels
 
 
 def make_zip(*members, compression=zipfile.ZIP_DEFLATED):
-    """A zip of pairs (name or ZipInfo, content), the names as they are given."""
+    """A zip of pairs (name or ZipInfo, content), with unchanged names."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, content in members:

@@ -1,6 +1,6 @@
-"""Callbacks, networks and functions for tests of training, and what tells whether fits are alike.
+"""Callbacks, networks and functions for tests of training, and comparison of fits.
 
-A module of its own, as processes that tests start import it too.
+A separate module, because processes started by tests import it too.
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ STEPS = 5  # of an epoch of the classifiers that are made here
 
 
 class Recorder:
-    """A callback of scikit-learn that writes down what it is told, and may stop a fit."""
+    """A scikit-learn callback that records its calls and may stop a fit."""
 
     max_propagation_depth = None
 

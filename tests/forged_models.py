@@ -1,4 +1,4 @@
-"""Model files that somebody has changed by hand, checksums included."""
+"""Model files that were changed on purpose, with valid checksums."""
 
 import copy
 import json

@@ -24,7 +24,7 @@ def tiny_cnn(in_channels, n_classes):
 
 
 class TinyCNN(nn.Sequential):
-    """The same as a class, which prints alike in every process, as names of tests must."""
+    """The same as a class, whose repr is the same in every process, as needed in test names."""
 
     def __init__(self, in_channels, n_classes):
         super().__init__(*tiny_cnn(in_channels, n_classes))
@@ -51,7 +51,7 @@ def wrong_cnn(in_channels, n_classes):
 
 
 def no_network(in_channels, n_classes):
-    """Something that is no network."""
+    """Return something that is not a network."""
     return "network"
 
 

@@ -1,4 +1,4 @@
-"""Models, and ways to run them that must all give the same bits; run here as a program, one way.
+"""Models, and ways to run them that must give the same bits; as a program, runs one way.
 
 Tests run small ones, `benchmarks/seeds.py` all of them.
 """
@@ -135,7 +135,7 @@ def digest(pipe, clips):
 
 
 def with_clone(task):
-    """A copy of a fitted pipeline, fitted anew."""
+    """A clone of a fitted pipeline, fitted again."""
     return digest(
         clone(task.make().fit(task.paths, task.labels)).fit(task.paths, task.labels), task.paths
     )

@@ -1,4 +1,4 @@
-"""Test signals and what is measured on them."""
+"""Test signals and measurements on them."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""How large functions may be, what is imported late, and what may never be called.
+"""Size of functions, late imports, and forbidden calls.
 
 Which rooms import from which is a contract in pyproject.toml, checked by import-linter.
 """

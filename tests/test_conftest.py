@@ -1,4 +1,4 @@
-"""What `conftest.py` does with tests that need data or packages that are not here."""
+"""Tests that need missing data or packages are skipped by `conftest.py`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Fitted models keep the constants they were fitted with, whatever the package has later."""
+"""Fitted models keep their constants, even if those of the package change later."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""scikit-learn's own battery, and the tools users reach for, on paths."""
+"""scikit-learn's estimator checks, and its common tools applied to paths."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Processes that are killed, and disks that are full: what is left, and what comes next."""
+"""State and recovery after killed processes and full disks."""
 
 import errno
 import os

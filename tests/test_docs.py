@@ -1,4 +1,4 @@
-"""Pages: every public name is listed, links lead somewhere, and the code that is shown runs."""
+"""Documentation pages: every public name is listed, links are valid, and code runs."""
 
 import importlib
 import re
@@ -96,7 +96,7 @@ NAME = re.compile(r"`(skaudio(?:\.[A-Za-z]\w*)+)[`(]")
 
 
 def resolve(name):
-    """The object of a dotted name; AttributeError where there is none."""
+    """Return the object of a dotted name, or raise AttributeError."""
     found = skaudio
     for i, part in enumerate(parts := name.split(".")[1:], 2):
         if not hasattr(found, part):

@@ -1,4 +1,4 @@
-"""Processes that are forked from one in which models have answered."""
+"""Processes that are forked after models have predicted."""
 
 import json
 import os
@@ -39,7 +39,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def found():
-    """What came of all models and ways, in a process of its own that has no other threads."""
+    """Results of all models and ways to fork, from a separate process without other threads."""
     script = Path(forked_answers.__file__)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""What belongs to the whole process stays as it was, also where something fails."""
+"""Global state of the process is not changed, even after errors."""
 
 import os
 import random
@@ -39,7 +39,7 @@ class Failing(Callback):
 
 
 class Waiting(Callback):
-    """Stops in the middle of training until it may go on."""
+    """Waits in the middle of training until it may continue."""
 
     def __init__(self, arrived, leave):
         self.arrived, self.leave = arrived, leave

@@ -1,4 +1,4 @@
-"""A leading ~ is the home of the user wherever a folder or file can be named."""
+"""A leading ~ is the home folder of the user in every argument for a folder or file."""
 
 import numpy as np
 import pytest

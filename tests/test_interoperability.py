@@ -1,4 +1,4 @@
-"""Other packages in one pipeline with ours, and networks from elsewhere."""
+"""Other packages in a pipeline with skaudio, and networks of other packages."""
 
 import re
 import threading

@@ -1,4 +1,4 @@
-"""Public names are imported on first use, and what goes wrong then is told."""
+"""Public names are imported on first use, with clear errors if this fails."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ USES = {
 
 @pytest.fixture
 def run(tmp_path):
-    """Run code where the package soundfile is one that fails."""
+    """Run code with a package soundfile whose import fails."""
     (tmp_path / "soundfile").mkdir()
 
     def run(code, *options, stub):
@@ -47,7 +47,7 @@ def test_without_docstrings_the_option_of_python_is_named(run):
     stub = '"""Read and write sound."""\n__doc__.split()\nraise KeyError("with docstrings")\n'
     done = run(USES["from"], "-OO", stub=stub)
     assert "import of soundfile fails with AttributeError: 'NoneType'" in done.stderr
-    assert done.stderr.strip().endswith("python -OO leaves out docstrings, which some packages "
+    assert done.stderr.strip().endswith("python -OO removes docstrings, which some packages "
                                         "need: try -O.")  # fmt: skip
     assert "KeyError: 'with docstrings'" in run(USES["from"], "-O", stub=stub).stderr
 

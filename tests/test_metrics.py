@@ -8,7 +8,7 @@ from skaudio.metrics import f1_thresholds, mean_average_precision
 
 @pytest.fixture
 def scored():
-    """Labels of 60 clips, the last label on none of them, and scores that say something."""
+    """Labels of 60 clips, none of them with the last label, and informative scores."""
     rng = np.random.default_rng(0)
     y = rng.random((60, 4)) < [0.5, 0.2, 0.1, 0.0]
     return y.astype(int), np.clip(rng.random((60, 4)) * 0.6 + 0.3 * y, 0, 1)

@@ -1,4 +1,4 @@
-"""Every public parameter takes a value, or refuses it by name; see parameter_trials.py."""
+"""Every public parameter accepts a value or rejects it by name; see parameter_trials.py."""
 
 import numpy as np
 import pytest

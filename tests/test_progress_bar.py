@@ -1,4 +1,4 @@
-"""Whatever is shown of progress needs no console: pythonw and frozen programs have none."""
+"""Progress output works without a console, as in pythonw and frozen programs."""
 
 import sys
 
@@ -33,7 +33,7 @@ def test_fits_need_no_console(images, tmp_path, verbose):
     settings = {"max_epochs": 2, "random_state": 0, "verbose": verbose}
     stopping = {"early_stopping": True, "n_iter_no_change": 1, "validation_fraction": 0.5}
     cnn = PretrainedCNN(tiny_cnn, weights=None, checkpoint_dir=tmp_path, **stopping, **settings)
-    for _ in range(2):  # the second one says that it was finished before
+    for _ in range(2):  # the second one prints that the fit had finished
         assert cnn.fit(*images).predict(images[0]).shape == (12,)
     cnn.partial_fit(*images)
     mast = MAST(pretrain="masked", pretrain_epochs=1, **settings)

@@ -1,4 +1,4 @@
-"""What fits and predictions leave behind, and what happens where a device has too little memory."""
+"""Resources left by fits and predictions, and devices with too little memory."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""Same seed, same bits: every way to run a model against the plainest one."""
+"""Same seed, same bits: every way to run a model, compared with the simplest one."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Warnings name the line of the user, through whatever calls they come."""
+"""Warnings name the user's line, for any chain of calls."""
 
 import warnings
 

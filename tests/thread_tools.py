@@ -1,4 +1,4 @@
-"""Functions in threads at once, and what a fitted pipeline can be asked."""
+"""Functions in simultaneous threads, and the methods of a fitted pipeline."""
 
 import threading
 from collections import Counter
@@ -24,7 +24,7 @@ assert sorted(found) == sorted(skaudio.__all__)
 
 
 def at_once(*functions):
-    """What functions give that start together, each in a thread of its own."""
+    """Return the results of functions that start together, each in its own thread."""
     found, errors = [None] * len(functions), []
     barrier = threading.Barrier(len(functions))
 

@@ -1,1 +1,1 @@
-"""From features to labels."""
+"""Classifiers of spectrograms."""

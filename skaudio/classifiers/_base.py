@@ -1,4 +1,4 @@
-"""What the classifiers share: images, labels and weights in, probabilities and labels out."""
+"""SpectrogramClassifier: the base class of the classifiers."""
 
 from __future__ import annotations
 
@@ -107,9 +107,9 @@ class SpectrogramClassifier(
         X_unlabeled: Any = None,
         start: Start | None = None,
     ) -> Any:
-        """`fit`; `start` is done to a fresh network, with `X_unlabeled`, before it learns labels.
+        """Implement `fit`; `start` is called with a new network before it is trained on labels.
 
-        An interrupt after a finished epoch is raised when the estimator is fitted.
+        An interrupt after a finished epoch is raised once the estimator is fitted.
         """
         self._check_parameters()
         progress = FitProgress(self, X, y, sample_weight, max_epochs=self.max_epochs)
@@ -333,9 +333,9 @@ class SpectrogramClassifier(
         return images, y, labels, frontend
 
     def _check_more(self, X: Any, name: str, frontend: FrontEndChain) -> np.ndarray:
-        """Images of further clips, which must have come through the steps that those of `X` came.
+        """Convert further clips, which must come from the same steps as `X`, to images.
 
-        `name` is what the argument is called.
+        `name` is the name of the argument.
         """
         try:
             refuse_clips(X, type(self).__name__)
@@ -349,9 +349,9 @@ class SpectrogramClassifier(
         except (ValueError, TypeError) as err:
             raise ParameterError(
                 f"{name} of {type(self).__name__}.fit",
-                f"must be spectrograms as X is, through the "
-                f"same steps: {str(err).rstrip('.')}. In a pipeline, name it in transform_input, "
-                "and the steps are done.",
+                f"must be spectrograms from the same steps as X: "
+                f"{str(err).rstrip('.')}. In a pipeline, list it in transform_input so that the "
+                "steps are applied to it.",
             ) from err
         return images
 
@@ -384,7 +384,7 @@ class SpectrogramClassifier(
         if not labels.cover(theirs):
             raise ParameterError(
                 f"y_val of {owner}",
-                f"must hold what y holds, {labels.describe()}, got {theirs.describe()}.",
+                f"must hold the labels of y, {labels.describe()}, got {theirs.describe()}.",
             )
         weights = labels.validation_weights(self, y, y_val)
         return ClipDataset(images, labels.targets(y_val), weights)
@@ -407,13 +407,13 @@ class SpectrogramClassifier(
         return images, self._adopt(frontend)
 
     def _adopt(self, frontend: FrontEndChain) -> FrontEndChain:
-        """The classifier's own front end, with the settings of the one that came with `X`."""
+        """Return the classifier's own front end, with the settings of the one passed with `X`."""
         try:
             return self.frontend_.like(frontend)
         except ValueError as err:
             raise ParameterError(
                 f"X of {type(self).__name__}",
-                f"must come from the step it came from in fit: {err}. Fit the pipeline again.",
+                f"must come from the same step as in fit: {err}. Fit the pipeline again.",
             ) from err
 
     def _as_images(self, X: np.ndarray) -> np.ndarray:
@@ -449,7 +449,7 @@ class SpectrogramClassifier(
 
 @contextmanager
 def unchanged_on_error(estimator: Any) -> Iterator[None]:
-    """Put the estimator back as it was when the block fails."""
+    """Restore the attributes of the estimator if the block fails."""
     before = dict(vars(estimator))
     try:
         yield

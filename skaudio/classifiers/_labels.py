@@ -1,4 +1,4 @@
-"""What labels are to a network: targets, a loss, and what its logits mean."""
+"""Single-label and multi-label tasks: targets, loss, probabilities and decisions."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ __all__ = ["MultiLabel", "SingleLabel", "Task", "names_of", "task_named", "task_
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """What a network learns of `y`: its targets, its loss, and what its logits mean.
+    """The kind of labels in `y`, with its targets, its loss and the meaning of logits.
 
-    Nobody outside asks which task it is. A new one is a class like this, and a case of `task_of`.
+    Other modules do not distinguish tasks: a new one is a subclass and a case of `task_of`.
 
     Parameters
     ----------
     names : ndarray of shape (n_outputs,)
-        What the logits stand for.
+        Names of the logits.
     """
 
     names: np.ndarray
-    #: What makes probabilities of logits, as ONNX calls it.
+    #: Function that turns logits into probabilities, as named in ONNX.
     activation = "softmax"
     #: Whether a clip may have several labels.
     multi_label = False
@@ -47,59 +47,59 @@ class Task(ABC):
     @property
     @abstractmethod
     def classes(self) -> np.ndarray:
-        """What scikit-learn calls `classes_`."""
+        """The attribute `classes_` of the classifier."""
 
     @abstractmethod
     def describe(self) -> str:
-        """For messages."""
+        """Describe the labels, for messages."""
 
     @abstractmethod
     def match(self, others: Task) -> bool:
-        """Whether others are the same labels."""
+        """Return whether `others` are the same labels."""
 
     @abstractmethod
     def cover(self, others: Task) -> bool:
-        """Whether others are among these."""
+        """Return whether these labels include `others`."""
 
     @abstractmethod
     def targets(self, y: np.ndarray) -> np.ndarray:
-        """What the logits are compared with, of shape (n_clips, n_outputs), float32."""
+        """Convert `y` to targets of shape (n_clips, n_outputs), float32."""
 
     @abstractmethod
     def weights(self, owner: Any, y: np.ndarray, sample_weight: Any) -> np.ndarray:
-        """Weights of the clips in the loss, one on average."""
+        """Return the weights of the clips in the loss, with a mean of one."""
 
     @abstractmethod
     def validation_weights(self, owner: Any, y: np.ndarray, y_val: np.ndarray) -> np.ndarray:
-        """Weights of clips to validate on, one on average."""
+        """Return the weights of the validation clips, with a mean of one."""
 
     @abstractmethod
     def criterion(self, owner: Any, y: np.ndarray) -> nn.Module:
-        """The loss of every clip."""
+        """Return the module that computes the loss of every clip."""
 
     @abstractmethod
     def log_probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Logarithms of `probabilities`, exact for tiny ones too."""
+        """Return the logarithms of `probabilities`, accurate for tiny values too."""
 
     @abstractmethod
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Probabilities of shape (n_clips, n_outputs)."""
+        """Return probabilities of shape (n_clips, n_outputs)."""
 
     @abstractmethod
     def hits(self, logits: Tensor, target: Tensor) -> Tensor:
-        """What counts as right in the accuracy of validation clips."""
+        """Return what counts as correct in the accuracy on validation clips."""
 
     @abstractmethod
     def decide(self, owner: Any, logits: np.ndarray) -> np.ndarray:
-        """What `predict` gives."""
+        """Return the output of `predict`."""
 
     @abstractmethod
     def check(self, owner: Any, label: str) -> None:
-        """Check that there is something to learn, with these parameters."""
+        """Check the number of classes and the parameters that depend on the task."""
 
     @abstractmethod
     def unknown(self, y: np.ndarray) -> list[Any]:
-        """Labels that are not among the names."""
+        """Return the labels in `y` that are not among the names."""
 
 
 @dataclass(frozen=True)
@@ -114,56 +114,56 @@ class SingleLabel(Task):
 
     @property
     def classes(self) -> np.ndarray:
-        """What scikit-learn calls `classes_`."""
+        """The attribute `classes_` of the classifier."""
         return self.names
 
     def describe(self) -> str:
-        """For messages."""
+        """Describe the labels, for messages."""
         return abbreviate(self.names.tolist())
 
     def match(self, others: Task) -> bool:
-        """Whether others are the same labels."""
+        """Return whether `others` are the same labels."""
         return isinstance(others, SingleLabel) and np.array_equal(others.names, self.names)
 
     def cover(self, others: Task) -> bool:
-        """Whether others are among these."""
+        """Return whether these labels include `others`."""
         return isinstance(others, SingleLabel) and not self.unknown(others.names)
 
     def targets(self, y: np.ndarray) -> np.ndarray:
-        """Labels ``(n_clips,)`` to class probabilities ``(n_clips, n_classes)``, float32."""
+        """Convert labels ``(n_clips,)`` to probabilities ``(n_clips, n_classes)``, float32."""
         return np.eye(len(self.names), dtype=np.float32)[np.searchsorted(self.names, y)]
 
     def weights(self, owner: Any, y: np.ndarray, sample_weight: Any) -> np.ndarray:
-        """Weights of the clips in the loss, one on average, by clip and by class."""
+        """Return the product of clip and class weights, with a mean of one."""
         return clip_weights(owner, y, self.names, sample_weight)
 
     def validation_weights(self, owner: Any, y: np.ndarray, y_val: np.ndarray) -> np.ndarray:
-        """Weights of clips to validate on, one on average, by class."""
+        """Return the class weights of the validation clips, with a mean of one."""
         return validation_weights(owner, y, y_val, self.names)
 
     def criterion(self, owner: Any, y: np.ndarray) -> nn.Module:
-        """The loss of every clip."""
+        """Return the module that computes the loss of every clip."""
         return SoftmaxLoss(owner.label_smoothing)
 
     def log_probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Logarithms of probabilities that sum to one."""
+        """Return the logarithms of probabilities that sum to one."""
         return log_softmax(logits, axis=1)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Probabilities that sum to one."""
+        """Return probabilities that sum to one."""
         return softmax(logits, axis=1)
 
     def hits(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Whether the most probable class of a clip is its own."""
+        """Return whether the most probable class of each clip is correct."""
         return logits.argmax(dim=1) == target.argmax(dim=1)
 
     def decide(self, owner: Any, logits: np.ndarray) -> np.ndarray:
-        """The most probable class of every clip."""
+        """Return the most probable class of every clip."""
         _check_no_threshold(owner)
         return self.names[logits.argmax(axis=1)]
 
     def check(self, owner: Any, label: str) -> None:
-        """Check that there is something to tell apart, and that no threshold asks for more."""
+        """Check that there are at least two classes, and that no threshold is set."""
         if len(self.names) < 2:
             raise ValueError(
                 f"{label} must have at least 2 classes, got 1 class: {self.names.tolist()[0]!r}."
@@ -171,7 +171,7 @@ class SingleLabel(Task):
         _check_no_threshold(owner)
 
     def unknown(self, y: np.ndarray) -> list[Any]:
-        """Labels that are not among the classes."""
+        """Return the labels in `y` that are not among the classes."""
         return np.setdiff1d(y, self.names).tolist()
 
 
@@ -182,84 +182,84 @@ class MultiLabel(Task):
     Parameters
     ----------
     names : ndarray of shape (n_labels,)
-        Names of the columns of y, or their numbers.
+        Names of the columns of `y`, or their numbers.
     """
 
     activation, multi_label = "sigmoid", True
 
     @property
     def classes(self) -> np.ndarray:
-        """What scikit-learn calls `classes_`: of every label, whether it is absent or present."""
+        """The attribute `classes_` of the classifier: absent or present, for every label."""
         return np.tile([0, 1], (len(self.names), 1))
 
     def describe(self) -> str:
-        """For messages."""
+        """Describe the labels, for messages."""
         return (
             f"an indicator matrix of {len(self.names)} columns, {abbreviate(self.names.tolist())}"
         )
 
     def match(self, others: Task) -> bool:
-        """Whether others are the same labels; columns without names may have any."""
+        """Return whether `others` are the same labels; columns without names match any names."""
         if not isinstance(others, MultiLabel) or len(others.names) != len(self.names):
             return False
         unnamed = others.names.dtype.kind == "i" or self.names.dtype.kind == "i"
         return unnamed or np.array_equal(others.names, self.names)
 
     def cover(self, others: Task) -> bool:
-        """Whether others are among these: a matrix has a column for each."""
+        """Return whether `others` are the same labels, since a matrix has a column for each."""
         return self.match(others)
 
     def targets(self, y: np.ndarray) -> np.ndarray:
-        """Indicator matrix ``(n_clips, n_labels)`` as float32."""
+        """Return the indicator matrix ``(n_clips, n_labels)`` as float32."""
         return y.astype(np.float32)
 
     def weights(self, owner: Any, y: np.ndarray, sample_weight: Any) -> np.ndarray:
-        """Weights of the clips in the loss, one on average."""
+        """Return the weights of the clips in the loss, with a mean of one."""
         weights = check_sample_weight(sample_weight, len(y), owner)
         return (weights / weights.mean()).astype(np.float32)
 
     def validation_weights(self, owner: Any, y: np.ndarray, y_val: np.ndarray) -> np.ndarray:
-        """Ones: the weights of labels are part of the loss."""
+        """Return ones, since the label weights are part of the loss."""
         return np.ones(len(y_val), dtype=np.float32)
 
     def criterion(self, owner: Any, y: np.ndarray) -> nn.Module:
-        """The loss of every clip, with the weights of labels."""
+        """Return the module that computes the loss of every clip, with label weights."""
         present, absent = label_weights(owner, y, self.names)
         return SigmoidLoss(present, absent, owner.label_smoothing)
 
     def log_probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Logarithm of the probability of every label."""
+        """Return the logarithm of the probability of every label."""
         return log_expit(logits)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Probability of every label."""
+        """Return the probability of every label."""
         return expit(logits)
 
     def hits(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Whether a label is rightly found, or not found, at a probability of a half."""
+        """Return whether each label is predicted correctly at a threshold of 0.5."""
         return (logits >= 0) == (target >= 0.5)
 
     def decide(self, owner: Any, logits: np.ndarray) -> np.ndarray:
-        """Which labels reach their threshold, as an indicator matrix of int64."""
+        """Return which labels reach their threshold, as an indicator matrix of int64."""
         threshold = check_threshold(owner, len(self.names))
         return (self.probabilities(logits) >= threshold).astype(np.int64)
 
     def check(self, owner: Any, label: str) -> None:
-        """Check what only goes with many labels."""
+        """Check parameter `threshold` of `owner`."""
         check_threshold(owner, len(self.names))
 
     def unknown(self, y: np.ndarray) -> list[Any]:
-        """Nothing: a column stands for its label."""
+        """Return an empty list, since labels are columns."""
         return []
 
 
 def task_named(names: np.ndarray, multi_label: bool) -> Task:
-    """The task of a fitted classifier."""
+    """Return the task of a fitted classifier."""
     return (MultiLabel if multi_label else SingleLabel)(names)
 
 
 def task_of(y: Any, names: Any, label: str) -> tuple[np.ndarray, Task]:
-    """What kind of labels `y` holds.
+    """Determine the task from the labels in `y`.
 
     Parameters
     ----------
@@ -268,19 +268,19 @@ def task_of(y: Any, names: Any, label: str) -> tuple[np.ndarray, Task]:
     names : sequence of shape (n_labels,) or None
         Names of the columns, if they have any.
     label : str
-        How messages call it.
+        Name of `y` in messages.
 
     Returns
     -------
     y : ndarray of shape (n_clips,) or (n_clips, n_labels)
         The same labels.
     labels : Task
-        What they are to a network; of one class per clip the classes that occur.
+        The task; for one class per clip, with the classes that occur.
 
     Raises
     ------
     ValueError
-        If `y` is neither.
+        If `y` contains neither labels nor zeros and ones.
     """
     y = y.toarray() if issparse(y) else y
     if y.ndim == 2 and y.shape[1] > 1:
@@ -300,7 +300,7 @@ def task_of(y: Any, names: Any, label: str) -> tuple[np.ndarray, Task]:
 
 
 def check_threshold(owner: Any, n_labels: int) -> np.ndarray:
-    """Check that parameter `threshold` of `owner` is one probability, or one for every label."""
+    """Check that parameter `threshold` of `owner` is one probability, or one per label."""
     try:
         threshold = np.asarray(owner.threshold, dtype=np.float64)
         good = threshold.shape in ((), (n_labels,)) and bool(
@@ -322,18 +322,18 @@ def _check_no_threshold(owner: Any) -> None:
         raise ParameterError(
             f"threshold of {type(owner).__name__}",
             f"must be 0.5 unless y is an indicator matrix, got "
-            f"{abbreviate(owner.threshold)}: for two classes there is scikit-learn's "
+            f"{abbreviate(owner.threshold)}: for two classes, use scikit-learn's "
             "FixedThresholdClassifier.",
         )
 
 
 def names_of(classes: Any, owner: str) -> np.ndarray:
-    """The classes that argument `classes` of `owner` lists, sorted."""
+    """Return the classes in argument `classes` of `owner`, sorted."""
     classes = plain_labels(classes, f"classes of {owner}")
     try:
         names = np.unique(np.asarray(classes))
-    except (TypeError, ValueError) as err:  # of kinds that have no order
-        raise reject("classes", owner, "labels of one kind", classes) from err
+    except (TypeError, ValueError) as err:  # types without a common order
+        raise reject("classes", owner, "labels of one type", classes) from err
     if np.ndim(classes) != 1 or len(names) == 0:
         raise reject("classes", owner, "a list of labels", classes)
     return names

@@ -1,4 +1,4 @@
-"""Train a network on spectrograms without labels, before it learns labels."""
+"""Masked pretraining of a backbone on spectrograms without labels."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ LONGEST_GRADIENT = 1.0
 def pretrain_masked(
     module: StagedClassifier, collections: Sequence[Clips], owner: Any, rng: Any
 ) -> list[float]:
-    """Let a network reconstruct hidden parts of clips.
+    """Train a backbone to reconstruct hidden parts of clips.
 
-    The front end and the head stay as they are. Clips are rolled in time as in the training that
-    follows; nothing else is done to them. The rate rises over a tenth of the steps and falls as a
-    cosine.
+    The front end and the head are not trained. Clips are shifted in time as in the training that
+    follows, without any other augmentation. The learning rate rises over the first tenth of the
+    steps and then decays along a cosine.
 
     Parameters
     ----------
     module : StagedClassifier
         Changed in place.
     collections : sequence of (images, rows)
-        Clips, for example those with labels and those without: an array of shape (n_clips,
-        n_channels, n_mels, n_frames), which may be memory-mapped, and the numbers of the clips
-        that take part. Their numbers of frames may differ.
+        Clips, for example with and without labels: an array of shape (n_clips, n_channels, n_mels,
+        n_frames), which may be memory-mapped, and the indices of the clips to use. Collections may
+        differ in their number of frames.
     owner : MAST
-        Its `pretrain_epochs`, `pretrain_lr`, `batch_size`, `precision` and the shift of its
-        `augment` hold.
+        Provides `pretrain_epochs`, `pretrain_lr`, `batch_size`, `precision` and the time shift of
+        `augment`.
     rng : RandomState
-        Source of the order of the clips and of the shifts.
+        Determines the order of the clips and their shifts.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def pretrain_masked(
 
 
 def _batches(collections: Sequence[Clips], batch_size: int, rng: Any) -> list[Clips]:
-    """All clips in random batches, each from one collection."""
+    """Divide all clips into random batches, each from one collection."""
     batches = [
         (images, rows[batch])
         for images, rows in collections

@@ -222,13 +222,13 @@ class MAST(SpectrogramClassifier):
             If `X_unlabeled` is given with `pretrain=None`.
         """
         if X_unlabeled is not None and self.pretrain is None:
-            warn("MAST.fit leaves X_unlabeled aside: pretrain=None.")
+            warn("MAST.fit ignores X_unlabeled because pretrain=None.")
             X_unlabeled = None
         if X_unlabeled is not None and self.warm_start and hasattr(self, "classes_"):
             raise ParameterError(
                 "X_unlabeled of MAST.fit",
-                "must be None where a warm start goes on, got "
-                f"{len(X_unlabeled)} clips: leave them out, or set warm_start=False.",
+                "must be None if a warm start continues, got "
+                f"{len(X_unlabeled)} clips: omit them or set warm_start=False.",
             )
 
         start = None if self.pretrain is None else self._pretrain
@@ -293,7 +293,7 @@ class MAST(SpectrogramClassifier):
         *,
         pretrained: bool,
     ) -> ImageClassifier:
-        if pretrained:  # a fresh network, not one that is read from a file
+        if pretrained:  # a new network, not one that is loaded from a file
             self.pretrain_history_: list[float] = []
         options = {
             "patch_stride": tuple(self.patch_stride),
@@ -319,7 +319,7 @@ class MAST(SpectrogramClassifier):
         return StagedClassifier(standardize, network, head=network.head)
 
     def _shape_of(self, module: ImageClassifier) -> dict[str, Any]:
-        """Also what was chosen for parameters that are None; see `TrainedNetwork`."""
+        """Include the values chosen for parameters that are None; see `TrainedNetwork`."""
         chosen: Any = module.backbone.chosen
         return super()._shape_of(module) | chosen
 
@@ -343,7 +343,7 @@ def _layers(module: ImageClassifier) -> list[list[list[str]]]:
 
 
 def _check_imagenet(owner: MAST) -> None:
-    """Check that a network for ImageNet's weights has their shapes."""
+    """Check that a network for the ImageNet weights has their shapes."""
     large = owner.size in ("tiny", "small", "base")
     if owner.weights == "imagenet" and (not large or owner.cls_token or owner.stem == "conv"):
         raise ParameterError(

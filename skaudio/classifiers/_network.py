@@ -1,4 +1,4 @@
-"""TrainedNetwork: the network behind a classifier: built, trained, applied and saved."""
+"""TrainedNetwork: builds, trains, applies and saves the network of a classifier."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ from skaudio.nn.cnn import stages
 from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.layers import ImageClassifier, Standardize
 
-# Sides of images before a network, pixels of one in it, numbers in options of a backbone.
+# Limits: side of an input, pixels of an input after resizing, numbers in options of a backbone.
 MAX_SIDE, MAX_PIXELS, MAX_OPTION = 2**24, 2**22, 2**17
 
 
 class TrainedNetwork(BaseEstimator):
-    """Base class of what owns a network; knows images and targets, but neither `X` nor labels."""
+    """Base class that owns a network; it processes images and targets, not `X` and labels."""
 
     classes_: np.ndarray
     history_: list[dict[str, Any]]
@@ -61,13 +61,13 @@ class TrainedNetwork(BaseEstimator):
     _label_names: np.ndarray
     _multi_label: bool
     _blueprint: dict[str, Any]
-    _augmentations: dict[str, dict[str, float]] = {}  # what `augment` may be by name
-    _net: Any  # a skorch net, or None after loading until it is first needed
-    _shaping: tuple[str, ...]  # parameters that decide which weights the network has
+    _augmentations: dict[str, dict[str, float]] = {}  # named values of `augment`
+    _net: Any  # a skorch net, or None after loading until its first use
+    _shaping: tuple[str, ...]  # parameters that determine which weights the network has
 
     @property
     def net_(self) -> Any:
-        """The skorch net; after loading it is rebuilt from plain arrays on first use."""
+        """The skorch net; after loading, it is rebuilt from plain arrays on first use."""
         check_is_fitted(self)
         net = self._net
         if net is None or net.compiled != self.compile:
@@ -76,7 +76,7 @@ class TrainedNetwork(BaseEstimator):
 
     @property
     def frontend_(self) -> FrontEndChain:
-        """The trained copies of the modules that came with `X`; empty where none came."""
+        """The trained copies of the modules passed along with `X`; empty if there were none."""
         return self.net_.module_.frontend
 
     def __getstate__(self) -> dict[str, Any]:
@@ -98,35 +98,35 @@ class TrainedNetwork(BaseEstimator):
         Returns
         -------
         blueprint : dict
-            Plain values: ``architecture``, the parameters that decide which weights there are, as
-            they were in `fit`; ``image_shape``, channels, mel bands and frames behind the front
+            Plain values: ``architecture``, the parameters that determine which weights there are,
+            as they were in `fit`; ``image_shape``, channels, mel bands and frames after the front
             end; ``front_end``, names and settings of the modules before the network; ``n_labels``;
-            and ``eps``, what normalisation layers add to variances.
+            and ``eps``, the constants that normalisation layers add to variances.
         """
         check_is_fitted(self)
         return copy.deepcopy(self._blueprint)
 
     def from_blueprint(self, blueprint: dict[str, Any], device: str = "cpu") -> ImageClassifier:
-        """Build a network.
+        """Build a network from its blueprint.
 
         Parameters
         ----------
         blueprint : dict
-            As from `blueprint`.
+            The output of `blueprint`.
         device : str, default='cpu'
-            A device of torch. On ``'meta'`` weights take no memory.
+            A torch device. On ``'meta'``, weights take no memory.
 
         Returns
         -------
         module : nn.Module
-            Without pretrained weights. This estimator stays as it is.
+            The network without pretrained weights. This estimator is not changed.
 
         Raises
         ------
         ValueError
-            If there is no such network.
+            If the blueprint does not describe a valid network.
         """
-        # As it was fitted, whatever `set_params` has changed since.
+        # With the parameters of `fit`, even if `set_params` has changed them since.
         builder: Any = clone(self).set_params(**blueprint["architecture"])
         shape = blueprint["image_shape"]
         with blank_weights() if device == "meta" else torch.device(device):
@@ -145,17 +145,17 @@ class TrainedNetwork(BaseEstimator):
         return module
 
     def _check_state(self, *, build: bool = True) -> None:
-        """Check what a network consists of that was read from a file, and build it.
+        """Check the state of a network that was read from a file, and build the network.
 
         Parameters
         ----------
         build : bool, default=True
-            Whether to build it, which happens only if it has the size of its weights.
+            Whether to build it; this is done only if its size matches its weights.
 
         Raises
         ------
         ValueError
-            If its state contradicts itself, or is that of no network.
+            If the state is inconsistent or does not describe a network.
         """
         name, plan, names = type(self).__name__, self._blueprint, self._label_names
         architecture, shape, eps = plan["architecture"], plan["image_shape"], plan["eps"]
@@ -169,10 +169,10 @@ class TrainedNetwork(BaseEstimator):
             and len(shape) == 3
             and all(type(n) is int and 0 < n <= MAX_SIDE for n in shape)
         ):
-            raise ValueError(f"what its {name} was trained on is not described")
+            raise ValueError(f"the description of its {name} is not valid")
         labels = task_named(names, self._multi_label)
         if not np.array_equal(np.asarray(self.classes_), np.asarray(labels.classes)):
-            raise ValueError(f"classes_ of its {name} are not its label names")
+            raise ValueError(f"classes_ of its {name} do not match its label names")
         try:
             builder: Any = clone(self).set_params(**architecture)
             builder._check_parameters()
@@ -185,7 +185,7 @@ class TrainedNetwork(BaseEstimator):
             if build:
                 with limited_parts(self._arrays):
                     self.net_  # noqa: B018  (built from plain arrays)
-        except Exception as err:  # whatever timm, torch or scikit-learn make of crafted values
+        except Exception as err:  # timm, torch or scikit-learn may raise any error
             raise ValueError(f"the network of its {name} cannot be built: {err}") from err
 
     @abstractmethod
@@ -199,27 +199,27 @@ class TrainedNetwork(BaseEstimator):
     ) -> ImageClassifier:
         """Build the network without front end, with or without pretrained weights.
 
-        Only parameters and the arguments may decide what is built: it is called again after
-        loading. `image_shape` is channels, mel bands and frames behind the front end.
+        The result may depend only on the parameters and the arguments, because the method is called
+        again after loading. `image_shape` is channels, mel bands and frames after the front end.
         """
 
     def _shape_of(self, module: ImageClassifier) -> dict[str, Any]:
-        """Parameters that build this network again, also where their defaults are others."""
+        """Return the parameters that rebuild this network, even if their defaults change."""
         return {name: getattr(self, name) for name in self._shaping}
 
     def _stages(self, module: ImageClassifier) -> list[list[str]]:
-        """Names of the parameters of each stage of the backbone, without the head."""
+        """Return the names of the parameters of each stage of the backbone, without the head."""
         return stages(module.backbone)
 
     def _frozen(self, module: ImageClassifier) -> set[str]:
-        """Names of parameters of the backbone that are not trained."""
+        """Return the names of the backbone parameters that are not trained."""
         owner = type(self).__name__
         for name in ("freeze", "backbone_lr"):
             if getattr(self, name) is not None and module.head is None:
                 raise ParameterError(
                     f"{name} of {owner}",
-                    f"must be None for a backbone without torch.nn.Linear as its "
-                    f"last layer, got {getattr(self, name)!r}.",
+                    f"must be None for a backbone whose last layer is not a "
+                    f"torch.nn.Linear, got {getattr(self, name)!r}.",
                 )
         if self.freeze is None:
             return set()
@@ -228,13 +228,13 @@ class TrainedNetwork(BaseEstimator):
         if count > len(groups):
             raise ParameterError(
                 f"freeze of {owner}",
-                f"must be at most {len(groups)}, the number of stages of its "
+                f"must be at most {len(groups)}, the number of stages of the "
                 f"network, got {self.freeze!r}.",
             )
         return {name for group in groups[:count] for name in group}
 
     def _parameter_settings(self, module: ImageClassifier) -> dict[str, dict[str, float]]:
-        """Learning rate and weight decay of every parameter."""
+        """Return the learning rate and weight decay of every parameter."""
         head = module.head_parameters()
 
         def rate(name: str) -> float:
@@ -249,9 +249,9 @@ class TrainedNetwork(BaseEstimator):
         }
 
     def _train(self, task: TrainingTask) -> KeyboardInterrupt | None:
-        """Train a fresh network, or the present one, on clips.
+        """Train a new network, or the current one, on clips.
 
-        Gives the interrupt that ended it, if the estimator is fitted all the same.
+        Returns the interrupt that ended training if the estimator is fitted nevertheless.
         """
         device = device_of(self)
         rng = self._generator(0 if task.fresh else self.n_iter_)
@@ -267,14 +267,14 @@ class TrainedNetwork(BaseEstimator):
             augmenter = self._augmenter(task, rng)
             if task.fresh:
                 module = self._new_module(task)
-            else:  # a copy, so that training that fails leaves the present weights as they are
+            else:  # a copy, so that failed training does not change the current weights
                 module = copy.deepcopy(self.net_.module_.with_frontend(task.frontend)).cpu()
             task = self._begin(task, module, rng, device)
             module.freeze(self._frozen(module))
             settings = self._parameter_settings(module)
             net = make_net(self, module, settings, device=device, task=task, augmenter=augmenter)
             if not (task.fresh or task.scheduled or self._net.scheduled):
-                continue_optimizer(net, self._net)  # one partial_fit after another
+                continue_optimizer(net, self._net)  # successive calls of partial_fit
             try:
                 self._run(net, task.data)
                 if task.checkpoint is not None:
@@ -290,7 +290,7 @@ class TrainedNetwork(BaseEstimator):
     def _begin(
         self, task: TrainingTask, module: ImageClassifier, rng: Any, device: torch.device
     ) -> TrainingTask:
-        """Look for a checkpoint, and do what comes before the first epoch unless it is there."""
+        """Look for a checkpoint, and call `task.start` unless its result is in the checkpoint."""
         if self.checkpoint_dir is not None and task.scheduled:
             fit = digest_of_fit(self, module, task, rng, device)
             task = replace(task, checkpoint=Checkpoint(self, fit))
@@ -308,18 +308,18 @@ class TrainedNetwork(BaseEstimator):
         return task
 
     def _finish(self, net: Any, task: TrainingTask) -> None:
-        """Make of a trained net a fitted estimator."""
+        """Set the fitted attributes from a trained net."""
         self._settle(net, task)
-        net.module_.eval()  # looking at the front end must not move its statistics
+        net.module_.eval()  # using the front end must not update its statistics
         self.__dict__.pop("_arrays", None)  # weights of a loaded model, now outdated
         for name, value in self._attributes(net, net.history, task).items():
             setattr(self, name, value)
-        # What would keep the training clips alive; the user's callbacks may be looked at.
+        # These keep the training clips in memory; the user's callbacks remain available.
         net.train_split = net.callbacks = None
         net.callbacks_ = [pair for pair in net.callbacks_ if pair[0].startswith(USERS)]
 
     def _attributes(self, net: Any, history: Any, task: TrainingTask) -> dict[str, Any]:
-        """What a fitted estimator consists of, besides what `_new_module` has set."""
+        """Return the fitted attributes, except those set by `_new_module`."""
         earlier = [] if task.fresh else self.history_
         rows = enumerate(history, len(earlier) + 1)
         return {
@@ -333,7 +333,7 @@ class TrainedNetwork(BaseEstimator):
         }
 
     def _describe(self, module: ImageClassifier, task: TrainingTask) -> dict[str, Any]:
-        """The blueprint of a network that was trained."""
+        """Create the blueprint of a trained network."""
         front_end = [plain_front_end(part) for part in module.frontend.parts()]
         first: dict[str, Any] = {
             "architecture": self._shape_of(module),
@@ -344,10 +344,10 @@ class TrainedNetwork(BaseEstimator):
         return {**kept, "front_end": front_end, "eps": plain_eps(module)}
 
     def _attributes_so_far(self, net: Any, task: TrainingTask) -> dict[str, Any]:
-        """The same in the middle of training; later steps do not change them."""
+        """Return the fitted attributes during training, as copies that do not change later."""
         module = copy.deepcopy(net.module_).eval()
         viewer = copy.copy(self)
-        viewer.compile = False  # for a look it is not worth it
+        viewer.compile = False  # not worthwhile for one evaluation
         settings = self._parameter_settings(module)
         blank = make_net(viewer, module, settings, device=torch.device(net.device))
         return {**self._attributes(blank, net.history, task), "compile": False}
@@ -355,7 +355,7 @@ class TrainedNetwork(BaseEstimator):
     def _augmenter(self, task: TrainingTask, rng: np.random.RandomState) -> Augmenter:
         how = as_augmentation(self)
         fill = None
-        if how.masks:  # the lowest value of the spectrograms, channel by channel
+        if how.masks:  # the lowest value of each channel of the spectrograms
             parts = task.frontend.waveform_parts()
             fill = channel_statistics(task.data.clips(parts, device_of(self)))[2]
         return Augmenter(how, fill, rng)
@@ -367,7 +367,7 @@ class TrainedNetwork(BaseEstimator):
             except ValueError as err:
                 if min(self.batch_size, len(data)) > 1:
                     raise
-                raise ValueError(  # normalisation of a single clip without extent
+                raise ValueError(  # batch normalisation of one value per channel
                     f"Training of {type(self).__name__} failed with batch_size={self.batch_size} "
                     f"on {len(data)} clip(s): {err}."
                 ) from err
@@ -378,30 +378,30 @@ class TrainedNetwork(BaseEstimator):
             )
 
     def _settle(self, net: Any, task: TrainingTask) -> None:
-        """Give normalisation layers the statistics of the training clips, weights at rest."""
+        """Measure the statistics of normalisation layers on training clips, with final weights."""
         assert task.statistics is not None
         module, device = net.module_, torch.device(net.device)
         if task.scheduled or task.fresh:
             task.statistics.settle(module, device)
-        else:  # one chunk of `partial_fit` does not stand for those before it
+        else:  # a chunk of `partial_fit` does not represent earlier chunks
             earlier = self.net_.module_.with_frontend(task.frontend).state_dict()
             n_steps = len(net.history[-1]["batches"])
             task.statistics.settle(module, device, earlier=earlier, n_steps=n_steps)
 
     def _hold_out(self, task: TrainingTask, rng: np.random.RandomState) -> TrainingTask:
-        """Set clips aside for validation, unless the user gave some."""
+        """Hold out clips for validation, unless the user passed some."""
         if task.valid is not None:
             return task
         data, groups = task.data, task.groups
-        held = data.has_weight()  # clips without weight can validate nothing
+        held = data.has_weight()  # clips of weight zero cannot be used for validation
         own = None if groups is None else groups[held]
         held[held] = draw_validation(data.rarest()[held], self.validation_fraction, rng, own)
         held = data.keep_labels(held, groups)
         if not held.any():
-            reason = "has one clip only" if groups is None else "lies in one group"
+            reason = "has only one clip" if groups is None else "lies in one group"
             warn(
-                f"{type(self).__name__} cannot set clips aside for early stopping because every "
-                f"class {reason}: it watches the training loss instead."
+                f"{type(self).__name__} cannot hold out clips for early stopping because every "
+                f"class {reason}: it monitors the training loss instead."
             )
             return task
         return replace(task, data=data.subset(~held), valid=data.subset(held))
@@ -430,8 +430,9 @@ class TrainedNetwork(BaseEstimator):
         if not isinstance(logits, torch.Tensor) or logits.shape != (len(images), n_classes):
             got = getattr(logits, "shape", type(logits).__name__)
             raise ValueError(
-                f"The network of {type(self).__name__} must give {n_classes} logits per clip, got "
-                f"{got if isinstance(got, str) else f'shape {tuple(got)}'} for {len(images)} clips."
+                f"The network of {type(self).__name__} must return {n_classes} logits per clip, "
+                f"got {got if isinstance(got, str) else f'shape {tuple(got)}'} for "
+                f"{len(images)} clips."
             )
         self.__dict__.pop("_embedding_size", None)
         if module.head is not None:
@@ -442,8 +443,8 @@ class TrainedNetwork(BaseEstimator):
     def _renew_net(self) -> Any:
         """Rebuild the net after loading, or after `set_params(compile=...)`.
 
-        By the first of several threads that need it; the others find it when their turn comes.
-        Also amid a prediction, where its weights would be such as cannot be trained.
+        The first of several threads builds it; the others wait and use it. Inference mode is
+        disabled, because weights created in it could not be trained.
         """
         here = torch.device("cpu")
         with seeded(0, here), limited_threads(self.n_threads), torch.inference_mode(False):
@@ -455,9 +456,9 @@ class TrainedNetwork(BaseEstimator):
             return net
 
     def _rebuild_net(self) -> Any:
-        """The net of a loaded estimator, its weights filled from plain arrays."""
+        """Build the net of a loaded estimator from its plain arrays."""
         module = self._filled("meta")
-        # What is no weight, such as a constant that a layer keeps, was not computed there.
+        # Tensors that are not weights, such as constants of a layer, are not computed on 'meta'.
         held = [
             v for part in module.modules() for v in (*vars(part).values(), *part.buffers(False))
         ]
@@ -468,10 +469,10 @@ class TrainedNetwork(BaseEstimator):
         return make_net(self, module, settings, device=torch.device("cpu"))
 
     def _filled(self, device: str) -> ImageClassifier:
-        """The network with the weights of a loaded estimator.
+        """Build the network with the weights of a loaded estimator.
 
-        On 'meta' no weights are drawn only to be written over; a backbone that a function makes
-        may not know that device.
+        On 'meta', no time is spent on initial weights; a backbone from a callable may not support
+        that device.
         """
         named = isinstance(getattr(self, "backbone", ""), str)
         module = self.from_blueprint(self._blueprint, device if named else "cpu")
@@ -479,10 +480,10 @@ class TrainedNetwork(BaseEstimator):
         return module
 
     def _forward(self, method: str, images: np.ndarray, frontend: FrontEndChain) -> np.ndarray:
-        """Results of a method of the network for all clips, batch by batch, in float32.
+        """Call a method of the network for all clips, in batches, and return its output in float32.
 
-        What is made of them is left to numpy: a computation of torch outside of this block would
-        start its threads, and processes that are forked later would wait for them for ever.
+        Process the output with numpy: a torch computation outside of this block would start
+        threads, and processes that are forked later would wait for them forever.
         """
         device = device_of(self)
         self._rules["precision"].check("precision", self.precision, type(self).__name__)
@@ -501,13 +502,13 @@ class TrainedNetwork(BaseEstimator):
         return np.concatenate(parts)
 
     def _generator(self, epochs_done: int) -> np.random.RandomState:
-        # The number of epochs is part of the seed, so that training on continues, not repeats.
+        # The number of epochs is part of the seed, so that further training does not repeat draws.
         seed = random_generator(self.random_state, type(self).__name__).randint(SEED_LIMIT)
         return np.random.RandomState([seed, epochs_done])
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """Absolute values of all numbers in lists, tuples and dicts."""
+    """Yield the absolute values of all numbers in nested lists, tuples and dicts."""
     if isinstance(value, dict | list | tuple):
         for one in value.values() if isinstance(value, dict) else value:
             yield from _numbers(one)
@@ -516,7 +517,7 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def _summary(row: dict[str, Any], epoch: int) -> dict[str, Any]:
-    """What `history_` keeps of an epoch: no clock times, so that equal runs give equal files."""
+    """Return the row of `history_`, without clock times, so that equal fits give equal files."""
     return {"epoch": epoch} | {
         name: float(value)
         for name, value in row.items()

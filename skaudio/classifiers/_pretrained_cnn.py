@@ -20,7 +20,7 @@ RESERVED_OPTIONS = (
     "in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay",
     "checkpoint_path", "cache_dir",
 )  # fmt: skip
-MAX_INPUT = 8192  # pixels of a side of what a network of photographs sees
+MAX_INPUT = 8192  # longest side of a resized spectrogram, in pixels
 
 
 @with_training_parameters
@@ -182,7 +182,7 @@ class PretrainedCNN(SpectrogramClassifier):
         return module
 
     def _fill(self, backbone: nn.Module, head: nn.Module | None) -> None:
-        """Load the pretrained weights; a head that stays fresh starts small."""
+        """Load the pretrained weights; a head without them is initialised near zero."""
         named = isinstance(self.backbone, str)
         if self.weights == "imagenet" and not named:
             raise ParameterError(
@@ -197,7 +197,7 @@ class PretrainedCNN(SpectrogramClassifier):
             timm_name=str(self.backbone),
             options=self.backbone_options,
         )
-        # A callable without weights is used as the user made it.
+        # Without weights, the module that a callable returned is not changed.
         if head is not None and not loaded and (named or self.weights is not None):
             init_head(head)
 

@@ -1,4 +1,4 @@
-"""meta.csv: a row per clip, read strictly, since what is misread here trains a wrong model."""
+"""Strict reading of meta.csv, a table with one row per clip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 __all__ = ["FOLD_NAMES", "ClipRow", "check_clips", "compose", "read_table"]
 
-# Columns that say which part of a file a clip is: "start", "end_time", "Begin Time (s)", "onset".
+# Columns that select a part of a file: "start", "end_time", "Begin Time (s)", "onset".
 _PART = re.compile(
     r"((t|time|seg|segment|event)[ _-])?(start|end|begin|stop|onset|offset)"
     r"([ _-]?(time|sample|frame|second|sec|s|ms)s?)?([ _-]?\(?(seconds|sec|s|ms)\)?)?",
@@ -24,7 +24,7 @@ FOLD_NAMES = ("fold", "folds")
 
 
 class ClipRow(NamedTuple):
-    """A row of a table of clips; `line` is where it begins in the file, the header being line 1."""
+    """A row of a table of clips; `line` is its first line in the file, where the header is 1."""
 
     line: int
     filename: str
@@ -33,7 +33,7 @@ class ClipRow(NamedTuple):
 
 
 def compose(text: str) -> str:
-    """Text in Unicode's form NFC: macOS, archives and editors write 'é' in two different ways."""
+    """Convert text to Unicode form NFC, as macOS, archives and editors encode 'é' in two ways."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -43,12 +43,12 @@ def read_table(table: Path, *, group: str = "fold", only: str | None = None) -> 
     Parameters
     ----------
     table : Path
-        A file of CSV in UTF-8, with columns `filename`, `category` or else `label`, and `group`,
-        which is optional if it is called "fold".
+        A CSV file in UTF-8 with columns `filename`, `category` or else `label`, and `group`, which
+        is optional if it is called "fold".
     group : str, default="fold"
         Column of the groups.
     only : str or None, default=None
-        Take only the rows that have "True" in this column.
+        Use only the rows with "True" in this column.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def read_table(table: Path, *, group: str = "fold", only: str | None = None) -> 
     Raises
     ------
     ValueError
-        If the table is not as it should be; names the file and the line.
+        If the table is invalid; the message names the file and the line.
     """
     lines = _lines(table, _read_text(table))
     _, columns = next(lines, (1, []))
@@ -67,7 +67,7 @@ def read_table(table: Path, *, group: str = "fold", only: str | None = None) -> 
     if only is not None:
         rows = [(line, row) for line, row in rows if row[only] == "True"]
     if not rows:
-        raise ValueError(f"{table} must have rows with {' and '.join(used)}, got a header alone.")
+        raise ValueError(f"{table} must have rows with {' and '.join(used)}, got only a header.")
     for line, row in rows:
         for column in used:
             _check_cell(table, line, column, row[column])
@@ -81,21 +81,21 @@ def read_table(table: Path, *, group: str = "fold", only: str | None = None) -> 
 
 
 def check_clips(table: Path, rows: list[ClipRow], paths: list[str]) -> None:
-    """Check that every clip stands in the table once.
+    """Check that the table lists every file once.
 
     Parameters
     ----------
     table : Path
         The file, for messages.
     rows : list of ClipRow
-        What it holds.
+        Its rows.
     paths : list of str
-        Where the clips of the rows are.
+        Paths of the clips in the rows.
 
     Raises
     ------
     ValueError
-        If a file has two rows; names them, and what they say of it.
+        If a file has two rows; the message names both, and how they differ.
     """
     first: dict[str, ClipRow] = {}
     for row, path in zip(rows, paths, strict=True):
@@ -108,7 +108,7 @@ def check_clips(table: Path, rows: list[ClipRow], paths: list[str]) -> None:
         elif other.group != row.group:
             what = f", in the groups {other.group!r} and {row.group!r}"
         raise ValueError(
-            f"{table} must name every file once, but {row.filename!r} stands in lines "
+            f"{table} must list every file once, but {row.filename!r} is in lines "
             f"{other.line} and {row.line}{what}."
         )
 
@@ -116,16 +116,14 @@ def check_clips(table: Path, rows: list[ClipRow], paths: list[str]) -> None:
 def _read_text(table: Path) -> str:
     content = table.read_bytes()
     try:
-        return content.decode("utf-8-sig")  # Excel writes a mark
+        return content.decode("utf-8-sig")  # Excel writes a byte order mark
     except UnicodeDecodeError as err:
         line = content[: err.start].count(b"\n") + 1
-        raise ValueError(
-            f"{table} must be a table of CSV in UTF-8: in line {line}, {err}."
-        ) from err
+        raise ValueError(f"{table} must be a CSV table in UTF-8: in line {line}, {err}.") from err
 
 
 def _lines(table: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Number of the first line and cells of every row; empty lines are left out."""
+    """Yield the first line number and the cells of every row that is not empty."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     n_columns = None
     while True:
@@ -134,18 +132,18 @@ def _lines(table: Path, text: str) -> Iterator[tuple[int, list[str]]]:
             cells = next(reader, None)
         except csv.Error as err:
             raise ValueError(
-                f"{table} must be a table of CSV in UTF-8: in the row that begins in line {line}, "
-                f"{err}. Is a quote not closed?"
+                f"{table} must be a CSV table in UTF-8: in the row that begins in line {line}, "
+                f"{err}. Is a closing quote missing?"
             ) from err
         if cells is None:
             return
-        if not any(map(str.strip, cells)):  # as spreadsheets leave them
+        if not any(map(str.strip, cells)):  # spreadsheets write such rows
             continue
         if n_columns is None:
             n_columns = len(cells)
         if len(cells) != n_columns:
             raise ValueError(
-                f"{table} must have {n_columns} cells in every row, as its header has, but line "
+                f"{table} must have {n_columns} cells in every row, like its header, but line "
                 f"{line} has {len(cells)}: text with commas must be quoted."
             )
         _check_breaks(table, line, cells)
@@ -153,23 +151,23 @@ def _lines(table: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_breaks(table: Path, line: int, cells: list[str]) -> None:
-    """Refuse a cell that reaches up to the same column of another row, for want of a quote.
+    """Reject a cell that extends to the same column of a later row because a quote is missing.
 
-    Rows that are swallowed so add up to the right number of cells only if, on the last line, as
-    many commas stand in the cell as columns before it.
+    Rows that are merged in this way have the right number of cells only if the last line of the
+    cell has at least as many commas as there are columns before it.
     """
     for column, cell in enumerate(cells):
         _, *others = re.split(r"[\r\n]+", cell)
         if others and others[-1].count(",") >= max(1, column):
             raise ValueError(
-                f"{table} must have a row per line, but the row that begins in line {line} has the "
-                f"cell {cell[:80]!r}. Is a quote not closed? If none is missing, put the text on "
-                "one line."
+                f"{table} must have one row per line, but the row that begins in line {line} has "
+                f"the cell {cell[:80]!r}. Is a closing quote missing? If not, put the text on one "
+                "line."
             )
 
 
 def _used_columns(table: Path, columns: list[str], group: str) -> list[str]:
-    """Columns of the filename, the label and, if there is one, the group."""
+    """Return the columns of the filename, the label and, if there is one, the group."""
     counts = Counter(name for name in columns if name)
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
@@ -177,8 +175,8 @@ def _used_columns(table: Path, columns: list[str], group: str) -> list[str]:
     part = [name for name in columns if _PART.fullmatch(name.strip())]
     if part:
         raise ValueError(
-            f"{table} must have a file per clip, but line 1 has the column {part[0]!r}: parts of "
-            "files are not read from a table. Cut the files, or rename the column if it is a note."
+            f"{table} must have one file per clip, but line 1 has the column {part[0]!r}: parts of "
+            "files are not supported. Cut the files, or rename the column if it is only a note."
         )
     label = "category" if "category" in columns else "label"
     near = [name for name in columns if name.strip().casefold() in FOLD_NAMES and name != group]
@@ -209,5 +207,5 @@ def _check_cell(table: Path, line: int, column: str, cell: str) -> None:
     if any(unicodedata.category(character) == "Cc" for character in cell):
         raise ValueError(
             f"{table} must have a {column} on one line and without control characters, but the row "
-            f"that begins in line {line} has {cell[:80]!r}. Is a quote not closed?"
+            f"that begins in line {line} has {cell[:80]!r}. Is a closing quote missing?"
         )

@@ -1,4 +1,4 @@
-"""fetch_esc50, fetch_fsdd, fetch_speech_commands: public data sets."""
+"""fetch_esc50, fetch_fsdd, fetch_speech_commands: download public data sets."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from skaudio.datasets._download import Source, fetch
 from skaudio.datasets._folder import NOISE, read_class_folders, read_meta
 
 __all__ = ["fetch_esc50", "fetch_fsdd", "fetch_speech_commands"]
-_ESC50 = Source(  # the hash is reported alike by several unrelated public projects
+_ESC50 = Source(  # several unrelated public projects report the same hash
     "esc50",
     "https://github.com/karolpiczak/ESC-50/archive/33c8ce9eb2cf0b1c2f8bcf322eb349b6be34dbb6.zip",
     "meta/esc50.csv",
-    max_bytes=4 << 30,  # 645 MB; limits are some four times what is there
+    max_bytes=4 << 30,  # 645 MB; limits are at least four times the current size
     known_hash="sha256:661183a6f53ef04f12c9bd618fed0ddc1713280d6c94a5a5431e844ba6f6a21f",
 )
-_FSDD = Source(  # computed from a copy of the recordings; a public project reports the same
+_FSDD = Source(  # computed from a copy of the recordings; a public project reports the same hash
     "fsdd",
     "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip",
     "recordings",

@@ -1,4 +1,4 @@
-"""write_clips, load_folder: clips with labels in a folder."""
+"""load_folder and write_clips: folders of clips with labels."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ __all__ = [
     "write_clips",
 ]
 
-# A folder of the original Speech Commands, whose long recordings of noise are no class.
+# A folder of Speech Commands with long recordings of noise, which is not a class.
 NOISE = "_background_noise_"
-# So many files are named in a message.
+# Maximum number of files named in a message.
 MAX_NAMED = 3
-# A table that is called almost as it should be, as Windows does where it hides suffixes.
+# Misnamed tables, e.g. because Windows hides suffixes.
 _OTHER_TABLE = re.compile(r"meta\.csv(\.csv|\.txt)?", re.IGNORECASE)
-# What folders are called that hold parts of a data set. Names often say more: "train-clean-100".
+# Names of folders that contain parts of a data set, often with an addition: "train-clean-100".
 _SPLIT = re.compile(
     r"(?P<part>train|test|val|dev|eval|holdout|unlabell?ed)(ing|id|idation|el|elopment|uation)?"
     r"(?P<sure>([ _-]*(\d+|clean|other|set|audio|wavs?))*)(?P<more>[ _-].*)?",
@@ -116,7 +116,7 @@ def write_clips(
         choices = ", ".join(soundfile.available_subtypes("WAV"))
         raise ParameterError(f"subtype of {owner}", f"must be one of {choices}, got {subtype!r}.")
     if table.exists():
-        raise ParameterError(f"folder of {owner}", f"must be a new one, but {table} exists.")
+        raise ParameterError(f"folder of {owner}", f"must be a new folder, but {table} exists.")
     (table.parent / "audio").mkdir(parents=True, exist_ok=True)
     paths = [table.parent / "audio" / f"clip_{row:04d}.wav" for row in range(len(waveforms))]
     with atomic_file(table, f"folder of {owner}") as part:
@@ -127,7 +127,7 @@ def write_clips(
                 writer = csv.writer(file)
                 writer.writerow(["filename", "fold", "category"])
                 writer.writerows(zip([path.name for path in paths], folds, labels, strict=True))
-            for path in paths:  # a folder with a table is complete, after a loss of power too
+            for path in paths:  # a folder with a table is complete, even after a power failure
                 flush_file(path)
         except BaseException:
             for path in paths:
@@ -137,7 +137,7 @@ def write_clips(
 
 
 def _write_wav(path: Path, waveform: np.ndarray, sample_rate: int, subtype: str) -> None:
-    # By way of memory: of a full disk libsndfile says "System error", and of a close, nothing.
+    # Via memory: on a full disk, libsndfile reports only "System error", and nothing on close.
     buffer = io.BytesIO()
     soundfile.write(buffer, waveform, sample_rate, subtype=subtype, format="WAV")
     path.write_bytes(buffer.getbuffer())
@@ -199,7 +199,7 @@ def load_folder(
     if lost:
         raise FileNotFoundError(
             f"Every file in folder={str(folder)!r} of load_folder must exist, but {len(lost)} are "
-            f"links to what is not there: {name_some(lost)}. Fetch them (git annex get, dvc pull)."
+            f"links without a target: {name_some(lost)}. Fetch them (git annex get, dvc pull)."
         )
     return paths, labels, groups
 
@@ -207,7 +207,7 @@ def load_folder(
 def read_folder(
     folder: str | os.PathLike, *, group: str = "fold"
 ) -> tuple[list[str], np.ndarray, np.ndarray | None]:
-    """As `load_folder`, but links whose target is missing are clips, for others to complain of.
+    """Read a folder like `load_folder`, but include links with a missing target.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def read_folder(
     Raises
     ------
     FileNotFoundError, NotADirectoryError, ValueError, OSError
-        As `load_folder`.
+        As for `load_folder`.
     """
     if not isinstance(group, str):
         raise reject("group", "load_folder", "the name of a column", group)
@@ -241,7 +241,7 @@ Say = Callable[[str], None]
 
 
 def read_meta(root, name, *, group="fold", only=None, say: Say = lambda remark: None):
-    """Read paths, labels and groups from a CSV file, where column `only`, if any, is "True"."""
+    """Read paths, labels and groups from a CSV file; `only` is a column that must be "True"."""
     table = root / name
     rows = read_table(table, group=group, only=only)
     places = [_locate(root, row.filename) for row in rows]
@@ -250,8 +250,8 @@ def read_meta(root, name, *, group="fold", only=None, say: Say = lambda remark: 
         names = ", ".join(f"{row.filename!r} in line {row.line}" for row in missing[:MAX_NAMED])
         more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
         raise FileNotFoundError(
-            f"Every file in {table} must lie in audio/, recordings/ or {root} itself; "
-            f"{len(missing)} of {len(rows)} do not: {names}{more}."
+            f"Every file in {table} must be in audio/, recordings/ or {root} itself; "
+            f"{len(missing)} of {len(rows)} are not: {names}{more}."
         )
     paths = [path for path in places if path is not None]
     check_clips(table, rows, paths)
@@ -260,14 +260,14 @@ def read_meta(root, name, *, group="fold", only=None, say: Say = lambda remark: 
     groups = [row.group for row in rows if row.group is not None]
     numbers = {value: int(value) for value in groups if re.fullmatch(r"[+-]?\d+", value)}
     is_whole = all(value in numbers for value in groups)
-    if groups and is_whole and len(set(numbers.values())) == len(numbers):  # "1" and "01" are two
+    if groups and is_whole and len(set(numbers.values())) == len(numbers):  # "1" and "01" differ
         return paths, np.array(labels), np.array([numbers[value] for value in groups])
     _say_similar(groups, f"values of {group}", say)
     return paths, np.array(labels), np.array(groups) if groups else None
 
 
 def _locate(root: Path, filename: str) -> str | None:
-    """Where the file of a row is; its name may be written in another form of Unicode on disk."""
+    """Return the path of a row's file, whose name may have another Unicode form on disk."""
     forms = dict.fromkeys((filename, compose(filename), unicodedata.normalize("NFD", filename)))
     for form in forms:
         for path in (root / "audio" / form, root / "recordings" / form, root / form):
@@ -292,7 +292,7 @@ def read_class_folders(root, *, skip=None, say: Say = lambda remark: None):
 
 
 def _refuse_other_table(root: Path) -> None:
-    """Refuse a meta.csv that is called almost so, which would be passed over."""
+    """Reject a misnamed meta.csv, which would otherwise be ignored."""
     for path in root.iterdir():
         if _OTHER_TABLE.fullmatch(path.name):
             raise ValueError(
@@ -301,33 +301,33 @@ def _refuse_other_table(root: Path) -> None:
 
 
 def _refuse_lost_classes(root: Path, found: Listing, classes: set[str]) -> None:
-    """Refuse classes that would go missing, since nothing in them can be read."""
+    """Reject folders whose class would be missing because none of their files can be read."""
     lost = sorted({path.parts[0] for path in found.unread} - classes)
     if lost:
         files = [path for path in found.unread if path.parts[0] == lost[0]]
         raise ValueError(
-            f"Every class folder in {str(root)!r} must hold audio that libsndfile reads, but "
-            f"{name_some(lost)} have none: {say_left_out(root, files)} A folder that is no class "
-            "belongs elsewhere."
+            f"Every class folder in {str(root)!r} must contain audio that libsndfile reads, but "
+            f"there is none in {name_some(lost)}: {say_left_out(root, files)} Move folders that "
+            "are not classes elsewhere."
         )
     links = [path for path in root.iterdir() if not path.suffix and is_dangling(path)]
     names = sorted(path.name for path in links if not is_hidden(path.name))
     if names:
         raise FileNotFoundError(
-            f"Every class folder in {str(root)!r} must exist, but {name_some(names)} are links to "
-            "what is not there."
+            f"Every class folder in {str(root)!r} must exist, got links without a target: "
+            f"{name_some(names)}."
         )
 
 
 def _refuse_parts(root: Path, found: Listing, classes: set[str], say: Say) -> None:
-    """Refuse folders that are no classes: nobody wants a model that tells train from test.
+    """Reject folders that are parts of a data set instead of classes, such as train and test.
 
-    Where classes may be called so, this is only said.
+    Names that may also be those of classes are only reported.
     """
     if NOISE in classes:
         raise ValueError(
-            f"{str(root / NOISE)!r} looks like the noise of Speech Commands, which is no class: "
-            "move it out of the folder; if it is a class, give it another name."
+            f"{str(root / NOISE)!r} looks like the noise of Speech Commands, which is not a class: "
+            "move it out of the folder, or rename it if it is a class."
         )
     names = sorted(name for name in classes if not name.startswith("_"))
     tables = sorted(path.name for path in root.glob("*.csv"))
@@ -337,16 +337,16 @@ def _refuse_parts(root: Path, found: Listing, classes: set[str], say: Say) -> No
             parts = names if any(_has_folds(root / name) for name in tables) else []
         if parts:
             say(
-                f"The folders in {str(root)!r} are taken for classes, but {name_some(parts)} look "
-                "like parts of a data set: if they are, load one of them, or write a meta.csv."
+                f"The folders in {str(root)!r} are used as classes, but {name_some(parts)} look "
+                "like parts of a data set: if they are, load one of them or write a meta.csv."
             )
         return
     inner = {path.parts[1] for path in found.audio if path.parts[0] == names[0] and path.parts[2:]}
-    way = "Labels come from a folder per class, or from a meta.csv with columns filename ("
+    way = "Labels are read from one folder per class or from a meta.csv with columns filename ("
     way += f"{str(found.audio[0])!r}, for example), category and fold"
-    way += f"; {name_some(tables)} may have them." if tables else "."
+    way += f"; {name_some(tables)} may contain them." if tables else "."
     if len(inner) > 1:
-        way = f"Load one of them, such as {str(root / names[0])!r}, which has a folder per class."
+        way = f"Load one of them, such as {str(root / names[0])!r}, which has class folders."
     raise ValueError(
         f"The folders in {str(root)!r} must be classes, but {name_some(names)} look like parts of "
         f"a data set. {way}"
@@ -354,7 +354,7 @@ def _refuse_parts(root: Path, found: Listing, classes: set[str], say: Say) -> No
 
 
 def _parts_among(names: list[str]) -> tuple[list[str], bool]:
-    """Names that look like parts of a data set, and whether they can hardly be classes."""
+    """Return names that look like parts of a data set, and whether this is practically certain."""
     if len(names) > 1 and all(map(_FOLD.fullmatch, names)):
         return names, True
     splits = {name: match for name in names if (match := _SPLIT.fullmatch(name))}
@@ -375,22 +375,25 @@ def _has_folds(table: Path) -> bool:
 
 
 def _say_similar(values: list[str], what: str, say: Say) -> None:
-    """Say which values look alike: most likely they are meant to be the same."""
+    """Report values that look alike and are probably meant to be the same."""
     looks: dict[str, str] = {}
     for value in sorted(set(values)):
         look = unicodedata.normalize("NFKC", value).casefold()
-        look = "".join(c for c in look if unicodedata.category(c) != "Cf")  # takes no room
+        look = "".join(c for c in look if unicodedata.category(c) != "Cf")  # invisible
         other = looks.setdefault("".join(look.split()), value)
         if other != value:
-            say(f"The {what} {other!r} and {value!r} differ in case or spaces only: are they one?")
+            say(
+                f"The {what} {other!r} and {value!r} differ only in case or spaces: are they the "
+                "same?"
+            )
 
 
 def _say_underscores(root: Path, classes: set[str], say: Say) -> None:
     marked = sorted(name for name in classes if name.startswith("_"))
     if marked:
         say(
-            f"Every folder in {str(root)!r} is a class, {name_some(marked)} too, which look like "
-            "something else: move them elsewhere if they are no classes."
+            f"Every folder in {str(root)!r} is used as a class, including {name_some(marked)}: if "
+            "these are not classes, move them elsewhere."
         )
 
 
@@ -400,11 +403,11 @@ def _no_class_folders(root, n_files, n_folders):
         parent = root.parent if root.name not in ("", "..") else root / ".."
         files = "1 audio file" if loose == 1 else f"{loose} audio files"
         return (
-            f"{str(root)!r} holds {files} but no folder per class and no meta.csv: did you mean "
+            f"{str(root)!r} contains {files} but no class folders and no meta.csv: did you mean "
             f"{str(parent)!r}?"
         )
     return (
-        f"{str(root)!r} must hold a meta.csv or at least two class folders with audio files (wav, "
-        f"flac, ogg, opus, mp3, aiff and more), got {n_files} file{'s' * (n_files != 1)} in "
+        f"{str(root)!r} must contain a meta.csv or at least two class folders with audio files "
+        f"(wav, flac, ogg, opus, mp3, aiff and more), got {n_files} file{'s' * (n_files != 1)} in "
         f"{n_folders} folder{'s' * (n_folders != 1)}."
     )

@@ -1,4 +1,4 @@
-"""A synthetic task: classes differ in when and how short events sound."""
+"""make_sound_events: synthetic clips whose class is the rhythm and sound of short events."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from skaudio._checks import (
 
 __all__ = ["make_sound_events"]
 
-# Onsets in seconds. The last three have the same number of events and the same span: only the
-# order of the gaps tells them apart.
+# Onsets in seconds. The last three have the same number of events and the same span, and differ
+# only in the order of the gaps.
 _RHYTHMS = {
     "single": (0.0,),
     "double": (0.0, 0.27),
@@ -28,7 +28,7 @@ _RHYTHMS = {
 }
 _SOUNDS = ("rising chirp", "falling chirp", "warble", "click burst")
 _EVEN, _UNEVEN = tuple(_RHYTHMS)[:3], tuple(_RHYTHMS)[3:]
-_CLASSES = [  # first the classes that an average over time cannot tell apart
+_CLASSES = [  # classes that an average over time cannot distinguish come first
     (rhythm, sound)
     for rhythms, sounds in ((_EVEN, _SOUNDS[:2]), (_EVEN, _SOUNDS[2:]), (_UNEVEN, _SOUNDS))
     for rhythm in rhythms
@@ -100,7 +100,7 @@ def make_sound_events(
     if n_clips < n_classes:
         raise ParameterError(
             f"n_clips of {owner}",
-            f"must be an int >= {n_classes}, got {n_clips!r}: as many as n_classes.",
+            f"must be an int >= {n_classes}, got {n_clips!r}: at least one clip per class.",
         )
     Int(low=8000, high=1_000_000).check("sample_rate", sample_rate, owner)
     Int(low=1, high=2**31).check("n_folds", n_folds, owner)
@@ -111,7 +111,7 @@ def make_sound_events(
     if not is_real(duration) or not needed <= duration:
         raise ParameterError(
             f"duration of {owner}",
-            f"must be a float >= {needed:.3f} s to hold the longest of "
+            f"must be a float >= {needed:.3f} s to contain the longest of "
             f"{n_classes} patterns at difficulty {difficulty}, got {duration!r}.",
         )
     if n_clips * duration * sample_rate > MAX_SAMPLES:
@@ -119,7 +119,7 @@ def make_sound_events(
             f"n_clips, duration and sample_rate of {owner} must give at most {MAX_SAMPLES} samples "
             f"in total, got {n_clips!r}, {duration!r} and {sample_rate!r}."
         )
-    # check_random_state(None) would be numpy's global generator.
+    # check_random_state(None) would return numpy's global generator.
     rng = random_generator(np.random.RandomState() if random_state is None else random_state, owner)
     n_samples, n_event = round(duration * sample_rate), round(length * sample_rate)
     waveforms = np.empty((n_clips, n_samples), dtype=np.float32)
@@ -145,7 +145,7 @@ def make_sound_events(
 def _sweep(n_samples, n_sweeps, *, carrier, sample_rate):
     """Sweep the octave around the carrier (Hz) up, down, up..., under a Hann window."""
     position = (np.arange(n_samples) + 0.5) / n_samples * n_sweeps % 2
-    # Linear in octaves per second, so that every sound stays equally long at every pitch.
+    # Linear in octaves per second, so that every sound spends the same time at every pitch.
     freq = carrier * 2.0 ** (0.5 - np.abs(position - 1))
     return np.sin(2 * np.pi * np.cumsum(freq) / sample_rate) * np.hanning(n_samples)
 
@@ -169,6 +169,6 @@ def _coloured_noise(n_samples, *, sample_rate, rng):
     """Make noise with a mean power of 1 and a random spectral slope, shape (n_samples,)."""
     freq = np.fft.rfftfreq(n_samples, 1 / sample_rate)
     spectrum = np.fft.rfft(rng.standard_normal(n_samples))
-    # Flat below 50 Hz, or steep noise would be nothing but a slow drift.
+    # Flat below 50 Hz, since steep noise would otherwise be only a slow drift.
     noise = np.fft.irfft(spectrum * np.maximum(freq, 50) ** (-rng.uniform(0, 1.5) / 2), n_samples)
     return noise / np.sqrt(np.mean(noise**2))

@@ -1,4 +1,4 @@
-"""For people: what networks hear, which parts matter, how training went, what a budget costs."""
+"""Displays and measures of fitted pipelines: importance, embeddings, training and cost."""
 
 from skaudio.inspection._budget_curve import BudgetCurveDisplay
 from skaudio.inspection._cluster_report import cluster_report

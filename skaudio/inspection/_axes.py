@@ -1,4 +1,4 @@
-"""Spectrograms as pictures: in seconds, hertz and decibels."""
+"""Shared code of the displays: figures, axes, and the units of spectrograms."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = [
 ]
 
 NEPER_DB = 20.0 / np.log(10.0)  # decibels per natural logarithm of an amplitude
-DYNAMIC_RANGE_DB = 80.0  # colours end so far below the loudest cell
+DYNAMIC_RANGE_DB = 80.0  # range of the colours below the loudest cell
 TICKS_HZ = 62.5 * 2.0 ** np.arange(9)
-TICK_DISTANCE = 0.07  # least distance of two labels, as a share of the axis
-# Okabe and Ito's palette: told apart with every kind of colour blindness.
+TICK_DISTANCE = 0.07  # minimum distance between two labels, as a fraction of the axis
+# Okabe and Ito's palette, whose colours are distinguishable with every type of colour blindness.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
 def units_of(pipe: Pipeline, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Units of spectrograms that a step of a pipeline made, as from `units_of_mel`.
+    """Return the units of spectrograms that a step of a pipeline computed.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ def units_of(pipe: Pipeline, shape: tuple[int, ...]) -> dict[str, Any]:
     Returns
     -------
     units : dict
-        Empty where no step is a `MelSpectrogram` that makes spectrograms of this shape.
+        As from `units_of_mel`; empty if no step is a `MelSpectrogram` with output of this shape.
     """
-    known = ("n_samples_", "mel_scale")  # of a fitted MelSpectrogram
+    known = ("n_samples_", "mel_scale")  # attributes of a fitted MelSpectrogram
     mel = next((s for _, s in pipe.steps if all(hasattr(s, name) for name in known)), None)
     if mel is None or mel.n_mels != shape[0] or shape[1] != (mel.n_frames or _n_natural(mel)):
         return {}
@@ -54,7 +54,7 @@ def units_of(pipe: Pipeline, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def units_of_mel(mel: Any, n_frames: int) -> dict[str, Any]:
-    """Units of the spectrograms of a fitted `MelSpectrogram`, as the displays call them.
+    """Return the units of the output of a fitted `MelSpectrogram`, as parameters of a display.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def units_of_mel(mel: Any, n_frames: int) -> dict[str, Any]:
         'frame_edges', ndarray of shape (n_frames + 1,), in seconds; 'duration' in seconds;
         'frequencies', centres of the bands in Hz; 'power', the exponent of the magnitude.
     """
-    # Frame i of `n_frames` stands for a stretch of the natural ones; these are centred on samples.
+    # Each of the `n_frames` frames covers a range of natural frames, which are centred on samples.
     centre = 0.0 if mel.center else mel.n_fft / 2
     hop = settings_of(mel).windows[0][0]
     edges = hop * (np.arange(n_frames + 1) * _n_natural(mel) / n_frames - 0.5) + centre
@@ -85,7 +85,7 @@ def units_of_mel(mel: Any, n_frames: int) -> dict[str, Any]:
 
 
 def channel_names(mel: Any) -> list[str]:
-    """What tells the channels of a `MelSpectrogram` apart: window and hop in milliseconds."""
+    """Name the channels of a `MelSpectrogram` by their window and hop in milliseconds."""
     windows = settings_of(mel).windows
     milliseconds = 1e3 / mel.sample_rate
     return [
@@ -95,7 +95,7 @@ def channel_names(mel: Any) -> list[str]:
 
 
 def level_range(log_mel: np.ndarray, power: float | None) -> tuple[float, float]:
-    """Lowest and highest value that get colours of their own, as natural logarithms."""
+    """Return the values at the ends of the colour scale, as natural logarithms."""
     low, high = float(log_mel.min()), float(log_mel.max())
     if power is None:
         return low, high
@@ -111,7 +111,7 @@ def draw_spectrogram(
     power: float | None,
     levels: tuple[float, float],
 ) -> Any:
-    """Draw one spectrogram, its bands labelled.
+    """Draw one spectrogram, with labelled bands.
 
     Parameters
     ----------
@@ -120,13 +120,13 @@ def draw_spectrogram(
     log_mel : ndarray of shape (n_mels, n_frames)
         Natural logarithm of mel power.
     extent : tuple of float
-        Where the first frame begins and the last ends.
+        Start of the first frame and end of the last one.
     frequencies : ndarray of shape (n_mels,) or None
         Centres of the bands in Hz; None numbers the bands.
     power : float or None
         Exponent of the magnitude; None shows natural logarithms instead of decibels.
     levels : tuple of float
-        Values with the first and the last colour, as from `level_range`; the last is 0 dB.
+        Values of the first and the last colour, as from `level_range`; the last is 0 dB.
 
     Returns
     -------
@@ -144,13 +144,13 @@ def draw_spectrogram(
 
 
 def draw_level_bar(ax: Any, image: Any, power: float | None) -> None:
-    """Draw the scale of colours beside a panel."""
+    """Draw the colour scale beside a panel."""
     label = "Log power (nat)" if power is None else "Level (dB re loudest)"
     ax.figure.colorbar(image, cax=ax.inset_axes((1.015, 0.0, 0.02, 1.0)), label=label)
 
 
 def label_bands(ax: Any, frequencies: np.ndarray | None) -> None:
-    """Label an axis of mel bands with round frequencies, where these are known."""
+    """Label an axis of mel bands, with round frequencies if they are known."""
     ax.set_ylabel("Mel band")
     if frequencies is not None:
         ax.set_yticks(*_frequency_ticks(frequencies))
@@ -162,7 +162,7 @@ def _n_natural(mel: Any) -> int:
 
 
 def _frequency_ticks(frequencies: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Places of round frequencies on an axis of mel bands, the highest ones first to be kept."""
+    """Return positions and labels of round frequencies on an axis of mel bands, without overlap."""
     inside = TICKS_HZ[(frequencies[0] <= TICKS_HZ) & (frequencies[-1] >= TICKS_HZ)]
     places = np.interp(inside, frequencies, np.arange(len(frequencies)) + 0.5)
     kept: list[int] = []
@@ -182,12 +182,12 @@ def make_axes(
     heights: Any = None,
     name: str = "axes",
 ) -> np.ndarray:
-    """Axes to draw on: those given, if they are as many as needed, or those of a new figure.
+    """Return the axes to draw on: those of the user, or those of a new figure.
 
     Parameters
     ----------
-    axes : matplotlib.axes.Axes, array-like of such or None
-        What the user gave.
+    axes : matplotlib.axes.Axes, array-like of Axes or None
+        The argument of the user.
     shape : tuple of int
         Rows and columns of panels.
     owner : object
@@ -195,11 +195,11 @@ def make_axes(
     size : tuple of float
         Width and height of a new figure, in inches.
     n_panels : int or None, default=None
-        Number of panels where the last row is not full; None fills all rows.
+        Number of panels if the last row is not full; None fills all rows.
     heights : tuple of float or None, default=None
-        Heights of the rows relative to each other; None makes them equal.
+        Relative heights of the rows; None makes them equal.
     name : str, default='axes'
-        What the owner calls the argument.
+        Name of the argument.
 
     Returns
     -------
@@ -211,13 +211,13 @@ def make_axes(
     ImportError
         If matplotlib is missing.
     ValueError
-        If they are not as many as there are panels.
+        If the number of axes is not the number of panels.
     """
     try:
         import matplotlib.pyplot as plt
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as err:
-        raise ImportError("skaudio draws with matplotlib: pip install 'skaudio[plot]'.") from err
+        raise ImportError("Plots need matplotlib: pip install 'skaudio[plot]'.") from err
     n_panels = shape[0] * shape[1] if n_panels is None else n_panels
     if axes is None:
         layout = ConstrainedLayoutEngine(h_pad=0.04, hspace=0.0)
@@ -228,9 +228,9 @@ def make_axes(
     axes = np.ravel(axes)
     if not all(hasattr(ax, "get_xlim") for ax in axes):
         rule = f"{name} of {type(owner).__name__} must be {n_panels} matplotlib.axes.Axes or None"
-        raise ValueError(f"{rule}, got {type(axes[0]).__name__} in their place.")
+        raise ValueError(f"{rule}, got {type(axes[0]).__name__}.")
     if len(axes) != n_panels:
         raise ParameterError(
-            f"{name} of {type(owner).__name__}", f"must be {n_panels}, got {len(axes)}."
+            f"{name} of {type(owner).__name__}", f"must be {n_panels} Axes, got {len(axes)}."
         )
     return axes

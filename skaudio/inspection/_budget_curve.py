@@ -1,4 +1,4 @@
-"""What a budget of frames costs in accuracy."""
+"""BudgetCurveDisplay: accuracy against the cost of a budget."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class BudgetCurveDisplay:
             ).get_children()
             for row in rows:
                 drawn += ax.plot(values[row], score[row], MARKERS[codes[row]], c=color)
-            # Points of equal cost stand side by side: error bars must not hide each other.
+            # Points of equal cost are shifted apart, so that error bars do not hide each other.
             aside = ScaledTranslation((n - (len(lines) - 1) / 2) / 20, 0, ax.figure.dpi_scale_trans)
             for artist in drawn:
                 artist.set_transform(artist.get_transform() + aside)
@@ -156,17 +156,17 @@ class BudgetCurveDisplay:
         ax.spines[["top", "right"]].set_visible(False)
 
     def _lines(self) -> list[np.ndarray]:
-        """Rows of every line, the longest hop first."""
+        """Return the rows of every line, longest hop first."""
         if self.hop_unit is None:
             return [np.arange(len(self.results["score"]))]
         hop_length = self.results["hop_length"]
         return [np.flatnonzero(hop_length == hop) for hop in np.unique(hop_length)[::-1]]
 
     def _budgets(self) -> tuple[list[str], list[int]]:
-        """Names of the budgets, shares first, and which of them a point has."""
+        """Return the names of the budgets, shares first, and the index of each point's budget."""
         keys = [(isinstance(b, Integral), b) for b in self.results["budget"]]
         ordered = sorted(set(keys))
-        if len(ordered) > len(MARKERS):  # a random search: too many to tell apart
+        if len(ordered) > len(MARKERS):  # from a random search: too many to distinguish
             return [], [0] * len(keys)
         names = [f"budget {b} frames" if count else f"budget {b:.3g}" for count, b in ordered]
         return names, [ordered.index(key) for key in keys]

@@ -1,4 +1,4 @@
-"""How well embeddings tell classes apart, in numbers."""
+"""cluster_report: measures of how well embeddings separate classes."""
 
 from __future__ import annotations
 
@@ -102,13 +102,13 @@ def cluster_report(
     if not is_int(n_neighbors, 1) or n_neighbors > most:
         raise ParameterError(
             "n_neighbors of cluster_report",
-            f"must be an int from 1 to {most}, the clips of the "
+            f"must be an int from 1 to {most}, the number of clips in the "
             f"smallest of {n_folds} training parts, got {n_neighbors!r}.",
         )
     table = normalize(table)
     clusters = KMeans(len(classes), n_init=10, random_state=random_state).fit_predict(table)
     homogeneity, completeness, v_measure = homogeneity_completeness_v_measure(labels, clusters)
-    # Equal votes would tie, and scikit-learn then takes the label that sorts first.
+    # Equal weights would lead to ties, for which scikit-learn returns the label that sorts first.
     voters = KNeighborsClassifier(n_neighbors, weights="distance", metric="cosine")
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=random_state)
     report = {
@@ -134,7 +134,7 @@ def check_embedding(embedding: Any, y: Any, owner: str) -> tuple[np.ndarray, np.
     y : array-like of shape (n_clips,)
         Labels, at least two different, none missing.
     owner : str
-        Whose arguments they are, for messages.
+        The function or class with these arguments, for messages.
 
     Returns
     -------
@@ -146,14 +146,14 @@ def check_embedding(embedding: Any, y: Any, owner: str) -> tuple[np.ndarray, np.
     Raises
     ------
     ValueError
-        If a shape is wrong, a number is not finite, a label is missing, or all are alike.
+        If a shape is wrong, a number is not finite, a label is missing, or all labels are equal.
     """
     table, labels = np.asarray(embedding), np.asarray(plain_labels(y, f"y of {owner}"))
     if table.ndim != 2 or table.dtype.kind not in "fiu" or 0 in table.shape:
         raise ParameterError(
             f"embedding of {owner}",
             f"must be numbers of shape (n_clips, n_embedding), got "
-            f"{table.dtype} of shape {table.shape}: pass what transform of a classifier gives.",
+            f"{table.dtype} of shape {table.shape}: pass the output of transform of a classifier.",
         )
     bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if len(bad):
@@ -173,6 +173,6 @@ def check_embedding(embedding: Any, y: Any, owner: str) -> tuple[np.ndarray, np.
         raise ParameterError(
             f"y of {owner}",
             f"must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}: "
-            "add clips of another one.",
+            "add clips of another class.",
         )
     return table.astype(np.float64, copy=False), labels

@@ -1,4 +1,4 @@
-"""Where a network puts the clips of every class, as a picture."""
+"""EmbeddingDisplay: embeddings of clips, projected to two dimensions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from skaudio.pipelines._steps import check_pipeline, run_transformers
 __all__ = ["EmbeddingDisplay"]
 
 METHODS = ("pca", "tsne")
-SHAPES = "o^XsvPD*<>"  # every colour comes once per shape
-MAX_AREA = 25.0  # of a point, in square points
+SHAPES = "o^XsvPD*<>"  # combined with every colour
+MAX_AREA = 25.0  # of a marker, in square points
 PANEL_SIZE = 3.6  # in inches
 MAX_ROWS = 18  # of the legend, which is as high as a panel
 LETTER_WIDTH = 0.085  # of the legend, in inches
@@ -34,7 +34,7 @@ class EmbeddingDisplay:
 
     Parameters
     ----------
-    embedding : ndarray of shape (n_clips, n_embedding), or list of such
+    embedding : ndarray of shape (n_clips, n_embedding), or list of these
         One row per clip, `n_embedding` >= 2. A list is drawn as one panel per item, such as the
         stages of a network.
     labels : array-like of shape (n_clips,)
@@ -51,7 +51,7 @@ class EmbeddingDisplay:
     ----------
     points_ : ndarray of shape (n_clips, 2), or (n_stages, n_clips, 2) for a list
         Projected points. Computed by the first call of `plot` and reused by later ones.
-    ax_ : matplotlib.axes.Axes, or ndarray of such of shape (n_stages,) for a list
+    ax_ : matplotlib.axes.Axes, or ndarray of Axes of shape (n_stages,) for a list
         The panel or panels.
     figure_ : matplotlib.figure.Figure
         Figure with the panels.
@@ -108,7 +108,7 @@ class EmbeddingDisplay:
             must have `transform_stages`, like `MAST`.
         random_state : int, RandomState instance or None, default=None
             As for the display.
-        ax : matplotlib.axes.Axes, array-like of such or None, default=None
+        ax : matplotlib.axes.Axes, array-like of Axes or None, default=None
             Axes to draw on, one per panel; None creates a figure.
 
         Returns
@@ -125,14 +125,14 @@ class EmbeddingDisplay:
         pipe = check_pipeline(pipe, cls.__name__, network=True)
         last = pipe[-1]
         display = cls(None, y, method=method, random_state=random_state)
-        # Before the network runs, which may take long.
+        # Checked before the network runs, which may take long.
         Choice(METHODS).check("method", display.method, cls.__name__)
         Flag().check("per_stage", per_stage, cls.__name__)
         if per_stage and not hasattr(last, "transform_stages"):
             raise ParameterError(
                 f"per_stage of {cls.__name__}",
                 f"must be False unless the classifier has "
-                f"transform_stages, as MAST has; {type(last).__name__} has not, got {per_stage!r}.",
+                f"transform_stages, like MAST, got {per_stage!r} and {type(last).__name__}.",
             )
         features = run_transformers(pipe, X)
         transform = last.transform_stages if per_stage else last.transform
@@ -153,7 +153,7 @@ class EmbeddingDisplay:
 
         Parameters
         ----------
-        embedding : array-like of shape (n_clips, n_embedding), or list of ndarray of such shapes
+        embedding : array-like of shape (n_clips, n_embedding), or list of these
             As from `transform`, or from `transform_stages` for one panel per stage.
         y : array-like of shape (n_clips,)
             Labels, at least 2 classes.
@@ -161,7 +161,7 @@ class EmbeddingDisplay:
             Projection method.
         random_state : int, RandomState instance or None, default=None
             As for the display.
-        ax : matplotlib.axes.Axes, array-like of such or None, default=None
+        ax : matplotlib.axes.Axes, array-like of Axes or None, default=None
             Axes to draw on, one per panel; None creates a figure.
 
         Returns
@@ -182,7 +182,7 @@ class EmbeddingDisplay:
 
         Parameters
         ----------
-        ax : matplotlib.axes.Axes, array-like of such or None, default=None
+        ax : matplotlib.axes.Axes, array-like of Axes or None, default=None
             Axes to draw on, one per panel; None creates a figure.
 
         Returns
@@ -204,7 +204,7 @@ class EmbeddingDisplay:
         axes = make_axes(ax, (1, len(panels)), self, size, name="ax")
         for n, panel in enumerate(axes):
             drawn = self._draw_points(panel, panels[n])
-            # Ticks would say nothing: vectors have length 1, and t-SNE has no unit.
+            # Ticks would be meaningless: vectors have length 1, and t-SNE has no unit.
             across, up = self._axis_names[n]
             panel.set(xlabel=across, ylabel=up, xticks=[], yticks=[])
             if several:
@@ -214,7 +214,7 @@ class EmbeddingDisplay:
         return self
 
     def _project(self, stage: Any) -> tuple[np.ndarray, tuple[str, str]]:
-        """Points of one panel, and what its axes are."""
+        """Return the points of one panel, and the labels of its axes."""
         owner, most = type(self).__name__, len(COLORS) * len(SHAPES)
         table, labels = check_embedding(stage, self.labels, owner)
         if table.shape[1] < 2:
@@ -226,15 +226,15 @@ class EmbeddingDisplay:
         if n_classes > most:
             raise ParameterError(
                 f"y of {owner}",
-                f"must have at most {most} classes to be told apart, got "
-                f"{n_classes}: draw some of them.",
+                f"must have at most {most} classes, got {n_classes}: more cannot be "
+                "distinguished, so select some of them.",
             )
         table = normalize(table)
         if self.method == "tsne":
             perplexity = min(PERPLEXITY, (len(table) - 1) / 3)
             tsne = TSNE(2, perplexity=perplexity, random_state=self.random_state)
             return tsne.fit_transform(table), ("t-SNE 1", "t-SNE 2")
-        pca = PCA(2, svd_solver="full")  # exact: the default one draws at random for large tables
+        pca = PCA(2, svd_solver="full")  # exact; the default one is random for large tables
         points = pca.fit_transform(table)
         first, second = pca.explained_variance_ratio_
         return points, (f"PC 1 ({first:.0%} of variance)", f"PC 2 ({second:.0%} of variance)")
@@ -261,7 +261,7 @@ class EmbeddingDisplay:
             legend.legend_handles, legend.get_texts(), names, strict=True
         ):
             handle.set(sizes=[MAX_AREA], alpha=1.0)
-            text.set_text(name)  # only now, for matplotlib leaves out labels that start with '_'
+            text.set_text(name)  # only now, as matplotlib omits labels that start with '_'
 
 
 def _is_list_of_tables(embedding: Any) -> bool:

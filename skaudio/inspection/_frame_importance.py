@@ -1,4 +1,4 @@
-"""Which frames a pipeline keeps: as numbers, and as a picture of one clip."""
+"""FrameImportanceDisplay and related functions: which frames a pipeline keeps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
     "kept_log_mel",
 ]
 
-MAX_BANDS = 48  # drawn between the two spectrograms
+MAX_BANDS = 48  # stripes between the two spectrograms
 
 
 def frame_importance(pipe: Any, X: Any) -> np.ndarray:
@@ -228,7 +228,7 @@ class FrameImportanceDisplay:
 
 
 def kept_log_mel(pipe: Any, X: Any) -> np.ndarray:
-    """Return the spectrograms that a fitted pipeline with `DiffResResampler` keeps of clips.
+    """Return spectrograms with the information that a pipeline with `DiffResResampler` keeps.
 
     Frames are merged as for the network and then restored to their original positions: frames that
     were merged into one output frame share one spectrum, an important frame keeps its own.

@@ -1,4 +1,4 @@
-"""How training went, epoch by epoch, as a picture."""
+"""LearningCurveDisplay: loss and accuracy of every epoch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LearningCurveDisplay:
     ----------
     figure_ : matplotlib.figure.Figure
         Figure with the panels; available after `plot`.
-    ax_ : matplotlib.axes.Axes, or ndarray of such of shape (2,)
+    ax_ : matplotlib.axes.Axes, or ndarray of Axes of shape (2,)
         Panels of the loss and, if available, the accuracy.
 
     Examples
@@ -64,7 +64,7 @@ class LearningCurveDisplay:
             Fitted skaudio classifiers, or estimators that contain one: for a pipeline, the last
             step with a `history_` is used; for a search, its `best_estimator_`. A list has one
             entry per fit, such as ``cross_validate(..., return_estimator=True)["estimator"]``.
-        ax : matplotlib.axes.Axes, array-like of such or None, default=None
+        ax : matplotlib.axes.Axes, array-like of Axes or None, default=None
             Axes to draw on: one for the loss and, if available, one for the accuracy; None creates
             a figure.
 
@@ -86,7 +86,9 @@ class LearningCurveDisplay:
         several = isinstance(estimator, list | tuple)
         classifiers = [_trained(item) for item in (estimator if several else [estimator])]
         if not classifiers:
-            raise ParameterError(f"estimator of {cls.__name__}", "must hold at least one, got [].")
+            raise ParameterError(
+                f"estimator of {cls.__name__}", "must contain at least one classifier, got []."
+            )
         histories = [classifier.history_ for classifier in classifiers]
         return cls(histories, best_epochs=[_best_epoch(c) for c in classifiers]).plot(ax)
 
@@ -103,7 +105,7 @@ class LearningCurveDisplay:
             'valid_accuracy'.
         best_epoch : int or None, default=None
             Epoch to mark, >= 1.
-        ax : matplotlib.axes.Axes, array-like of such or None, default=None
+        ax : matplotlib.axes.Axes, array-like of Axes or None, default=None
             Axes to draw on; None creates a figure.
 
         Returns
@@ -123,7 +125,7 @@ class LearningCurveDisplay:
 
         Parameters
         ----------
-        ax : matplotlib.axes.Axes, array-like of such or None, default=None
+        ax : matplotlib.axes.Axes, array-like of Axes or None, default=None
             Axes to draw on: one for the loss and, if available, one for the accuracy; None creates
             a figure.
 
@@ -190,12 +192,12 @@ class LearningCurveDisplay:
 
 
 def _trained(estimator: Any) -> Any:
-    """The classifier with a history in a search, a pipeline, or by itself."""
+    """Return the classifier with a history, which may be inside a search or a pipeline."""
     owner = "estimator of LearningCurveDisplay"
     if not hasattr(estimator, "fit") or isinstance(estimator, type):
         raise ValueError(
             f"{owner} must be a fitted classifier, a pipeline or search with one, or a list of "
-            f"such, got {estimator!r}."
+            f"these, got {estimator!r}."
         )
     check_is_fitted(estimator)
     estimator = unwrap(estimator, owner)
@@ -205,17 +207,17 @@ def _trained(estimator: Any) -> Any:
     found = [step for step in steps if hasattr(step, "history_")]
     if not found:
         names = ", ".join(type(step).__name__ for step in steps)
-        raise ValueError(f"{owner} must have history_, as classifiers of skaudio do, got {names}.")
+        raise ValueError(f"{owner} must have history_, like skaudio classifiers, got {names}.")
     return found[-1]
 
 
 def _best_epoch(classifier: Any) -> int | None:
-    """The epoch that early stopping went back to, by the rule of `skorch.EarlyStopping`."""
+    """Return the epoch that early stopping restored, by the rule of `skorch.EarlyStopping`."""
     history = classifier.history_
     name = "valid_loss" if any("valid_loss" in row for row in history) else "train_loss"
     stopping = getattr(classifier, "early_stopping", False)
     if not stopping or classifier.warm_start or not all(name in row for row in history):
-        return None  # `partial_fit` went on after `fit` where rows lack what was watched
+        return None  # rows without the monitored loss are from `partial_fit` after `fit`
     best, lowest = None, np.inf
     for row in history:
         if row[name] < lowest - classifier.tol:
@@ -233,5 +235,5 @@ def _check_history(history: Any) -> None:
         raise ParameterError(
             "history of LearningCurveDisplay",
             "must be a list of dicts with 'epoch' and "
-            f"'train_loss', as history_ of a classifier, got {history!r:.60}.",
+            f"'train_loss', like history_ of a classifier, got {history!r:.60}.",
         )

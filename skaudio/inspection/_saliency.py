@@ -1,4 +1,4 @@
-"""Which parts of a spectrogram speak for a class, as a picture."""
+"""SaliencyDisplay: contributions of the parts of a spectrogram to a class."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class SaliencyDisplay:
         if len(pipe) == 1 and is_clip(path):
             raise ParameterError(
                 f"path of {cls.__name__}",
-                f"must be a spectrogram where pipe has no MelSpectrogram, got {abbreviate(path)}.",
+                f"must be a spectrogram if pipe has no MelSpectrogram, got {abbreviate(path)}.",
             )
         classifier = pipe[-1]
         _check_numbers(baseline, n_steps)
@@ -251,19 +251,19 @@ def _check_numbers(baseline: Any, n_steps: Any) -> None:
 
 
 def _behind_log_mel(classifier: Any, X: Any) -> tuple[Tensor, nn.Module]:
-    """Log-mel of clips, and a copy of the network that takes it to logits."""
+    """Return the log-mel of clips, and a copy of the network that maps it to logits."""
     images, frontend = classifier._check_X(X)
     first = copy.deepcopy(frontend.waveform_parts()).cpu().eval()
     with torch.no_grad():
         log_mel = first(torch.from_numpy(np.array(images)))[0]
     rest = FrontEndChain(frontend.parts()[len(first) :])
     network = copy.deepcopy(classifier.net_.module_.with_frontend(rest)).cpu().eval()
-    network.amp_dtype = None  # contributions add up in full precision only
+    network.amp_dtype = None  # contributions add up only in full precision
     return log_mel, network
 
 
 def _one(clip: Any) -> Any:
-    """A list of one path or waveform, or a table of one spectrogram."""
+    """Return a list of one path or waveform, or an array of one spectrogram."""
     return clip[None] if getattr(clip, "ndim", 1) > 1 else [clip]
 
 
@@ -280,13 +280,11 @@ def _index(classes: np.ndarray, target: Any) -> int:
 def _integrate(
     network: nn.Module, log_mel: Tensor, silent: Tensor, index: int, n_steps: int
 ) -> Tensor:
-    """Integrated gradients of one logit from silence to a clip."""
+    """Compute the integrated gradients of one logit, from silence to a clip."""
     try:
         from captum.attr import IntegratedGradients
     except ImportError as err:
-        raise ImportError(
-            "SaliencyDisplay explains with captum: pip install 'skaudio[explain]'."
-        ) from err
+        raise ImportError("SaliencyDisplay needs captum: pip install 'skaudio[explain]'.") from err
     attribution = IntegratedGradients(network).attribute(
         log_mel, silent, target=index, n_steps=n_steps, internal_batch_size=STEPS_AT_A_TIME
     )

@@ -1,4 +1,4 @@
-"""What clips look like to a network, as pictures."""
+"""SpectrogramDisplay: log-mel spectrograms of clips."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class SpectrogramDisplay:
     ----------
     figure_ : matplotlib.figure.Figure
         Figure with the panels; available after `plot`.
-    ax_ : matplotlib.axes.Axes, or ndarray of such of shape (n_panels,)
+    ax_ : matplotlib.axes.Axes, or ndarray of Axes of shape (n_panels,)
         The panel, or the panels row by row if there are several.
 
     See Also
@@ -102,7 +102,7 @@ class SpectrogramDisplay:
         mel : MelSpectrogram or None, default=None
             Settings of the spectrogram; None uses the defaults. A copy is fitted on the clip, so
             without `duration` the whole clip is shown.
-        ax : matplotlib.axes.Axes, array-like of such or None, default=None
+        ax : matplotlib.axes.Axes, array-like of Axes or None, default=None
             Axes to draw on, one per window of `mel`; None creates a figure.
 
         Returns
@@ -113,7 +113,8 @@ class SpectrogramDisplay:
         Raises
         ------
         ValueError
-            If `clip` is neither, `mel` is not a `MelSpectrogram`, or a parameter is out of range.
+            If `clip` is neither a path nor a waveform, `mel` is not a `MelSpectrogram`, or a
+            parameter is out of range.
         AudioError
             If the file cannot be read.
         """
@@ -137,14 +138,14 @@ class SpectrogramDisplay:
         Parameters
         ----------
         pipe : Pipeline or search
-            Fitted; its first step that returns images is used. Axes are in seconds, Hz and decibels
-            if one of its steps is a `MelSpectrogram`; otherwise in frames, bands and natural
-            logarithms.
+            Fitted; its first step that returns spectrograms is used. Axes are in seconds, Hz and
+            decibels if one of its steps is a `MelSpectrogram`; otherwise in frames, bands and
+            natural logarithms.
         X : array-like of shape (n_clips, ...)
             Clips as for `pipe.predict`, at most 16.
         y : array-like of shape (n_clips,) or None, default=None
             Labels to show above the clips; None shows the file names.
-        ax : matplotlib.axes.Axes, array-like of such or None, default=None
+        ax : matplotlib.axes.Axes, array-like of Axes or None, default=None
             Axes to draw on, one per clip and channel, channel by channel; None creates a figure.
 
         Returns
@@ -186,7 +187,7 @@ class SpectrogramDisplay:
 
         Parameters
         ----------
-        ax : matplotlib.axes.Axes, array-like of such or None, default=None
+        ax : matplotlib.axes.Axes, array-like of Axes or None, default=None
             Axes to draw on, one per clip and channel, channel by channel; None creates a figure.
 
         Returns
@@ -233,6 +234,6 @@ class SpectrogramDisplay:
 
 
 def _names(X: Any) -> list[str] | None:
-    """Names of files, None where clips are no files."""
+    """Return the names of the files, or None if clips are not files."""
     names = file_names(X)
     return None if names is None else [os.path.basename(name) for name in names]

@@ -1,1 +1,1 @@
-"""What is done with fitted pipelines."""
+"""Functions for fitted pipelines."""

@@ -1,4 +1,4 @@
-"""cost: what a fitted pipeline needs per clip, in parameters, arithmetic and time."""
+"""cost: parameters, arithmetic and time of a fitted pipeline per clip."""
 
 from __future__ import annotations
 
@@ -180,29 +180,29 @@ def cost(pipe: Any, X: Any, *, n_repeats: int = 10) -> Cost:
 
 
 def macs_of(pipe: Pipeline, X: Any, n_classes: int) -> int:
-    """Multiply-accumulates per clip of a pipeline that need not be fitted.
+    """Count the multiply-accumulates per clip of a pipeline, which need not be fitted.
 
-    The transformers of a clone are fitted on the clips; the network is built for the shape that
-    they give, with random weights, and is not trained: arithmetic does not depend on weights.
+    The transformers of a clone are fitted on the clips. The network is built for the shape of their
+    output, with random weights, and not trained, since arithmetic does not depend on weights.
 
     Parameters
     ----------
     pipe : Pipeline
         Ends with a skaudio classifier.
     X : array-like of shape (n_clips, ...)
-        Clips; the first is counted.
+        Clips; the count is for the first one.
     n_classes : int
         Number of classes, >= 2.
 
     Returns
     -------
     macs : int
-        Of front end and backbone together, counted as in `skaudio.cost`.
+        Sum for front end and backbone, counted as in `skaudio.cost`.
 
     Raises
     ------
     ValueError
-        If the pipeline ends with something else.
+        If the pipeline does not end with a skaudio classifier.
     """
     check_classifier(pipe, "macs_of")
     classifier, features = clone(pipe[-1]), X
@@ -229,7 +229,7 @@ def macs_of(pipe: Pipeline, X: Any, n_classes: int) -> int:
 def candidate_costs(
     search: Any, X: Any, *, count_macs: bool = True
 ) -> tuple[dict[str, np.ndarray], str]:
-    """Scores of the candidates of a search over a budget, and what they cost.
+    """Return the scores and costs of the candidates of a search over a budget.
 
     Parameters
     ----------
@@ -244,16 +244,16 @@ def candidate_costs(
     -------
     results : dict of ndarray of shape (n_points,)
         Columns of a table with the best candidate of every budget and hop length: 'budget',
-        'hop_length' in samples and 'sample_rate' in Hz, None where no step has them; 'score' and
-        'score_std'; 'frames' that come out of the resampler; 'macs' where they are counted.
+        'hop_length' in samples and 'sample_rate' in Hz, None if no step has them; 'score' and
+        'score_std'; 'frames', the output frames of the resampler; 'macs' if they are counted.
     score_name : str
-        What the scores are.
+        Name of the scores.
 
     Raises
     ------
     ValueError
-        If the search is not fitted, has no budget or no candidate with a score, or was not
-        refitted although `count_macs`.
+        If the search is not fitted, has no budget or no candidate with a score, or if `count_macs`
+        is True and the search was not refitted.
     """
     metric, score_name = _scoring(search, count_macs)
     table = search.cv_results_
@@ -265,7 +265,7 @@ def candidate_costs(
             _by_suffix(params, "budget"),
             _by_suffix(pipe.get_params(), "hop_length"),
         )
-        key = isinstance(budget, Integral), budget, hop_length  # 1 frame is not the share 1.0
+        key = isinstance(budget, Integral), budget, hop_length  # one frame is not the share 1.0
         if budget is None or np.isnan(score) or key in rows:
             continue
         rows[key] = row = {"budget": budget, "hop_length": hop_length}
@@ -287,7 +287,7 @@ def candidate_costs(
 
 
 def _scoring(search: Any, refitted: bool) -> tuple[str, str]:
-    """Name of the scores in `cv_results_`, and for people."""
+    """Return the name of the scores in `cv_results_`, and the name to display."""
     rule = "search of BudgetCurveDisplay must"
     over_pipeline = isinstance(getattr(search, "estimator", None), Pipeline)
     if over_pipeline:
@@ -307,18 +307,18 @@ def _scoring(search: Any, refitted: bool) -> tuple[str, str]:
             search.scoring, str
         ) else named
     if not isinstance(search.refit, str):
-        raise ValueError(f"{rule} name the score to draw in refit, got {search.refit!r}.")
+        raise ValueError(f"{rule} name the score to plot in refit, got {search.refit!r}.")
     return search.refit, search.refit.replace("_", " ")
 
 
 def _by_suffix(params: dict[str, Any], name: str) -> Any:
-    """The value of the one parameter `step__name`, None where there is none."""
+    """Return the value of the parameter `step__name`, or None if there is none."""
     value = next((params[key] for key in params if key.endswith(f"__{name}")), None)
     return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
 
 
 def _clock(run: Callable[[int], Any], numbers: list[int]) -> tuple[float, Any]:
-    """Median time of the runs but the first, in ms, and the result of the last."""
+    """Return the median time in ms of all runs except the first, and the result of the last."""
     times, result = [], None
     for number in numbers:
         start = time.perf_counter()
@@ -328,15 +328,15 @@ def _clock(run: Callable[[int], Any], numbers: list[int]) -> tuple[float, Any]:
 
 
 def _count_macs(module: ImageClassifier, images: np.ndarray) -> tuple[int, int]:
-    """Multiply-accumulates of front end and backbone for `images`."""
+    """Count the multiply-accumulates of front end and backbone for `images`."""
     counts = []
     first = module.frontend.waveform_parts()
-    with torch.no_grad():  # making log-mel of waveforms is no network's work
+    with torch.no_grad():  # log-mel is not counted
         x, _ = first(torch.from_numpy(images.copy()))
     rest = module.frontend[len(first) :]
     backbone = module.with_frontend(FrontEndChain())
     for part in (rest.eval(), backbone.eval()):
-        # The counter sees no product inside the fused attention of the CPU.
+        # The counter does not see the products inside the fused attention of the CPU.
         plain = sdpa_kernel(SDPBackend.MATH)
         with torch.no_grad(), plain, FlopCounterMode(display=False) as counter:
             x = part(x)[0] if part is rest else part(x)
@@ -349,7 +349,7 @@ def _count_parameters(module: nn.Module) -> int:
 
 
 def _short(number: int) -> str:
-    """A count with three digits and a unit: 41.1 M."""
+    """Format a count with three digits and a unit, such as 41.1 M."""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= limit:
             return f"{number / limit:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""Windows to events, and events to the files of programs in which people look at sound."""
+"""Join windows into events, and export events for Audacity and Raven."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RAVEN_COLUMNS = (
     "Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)",
     "High Freq (Hz)",
 )  # fmt: skip
-# Seconds: windows are as good as touching when rounding is all that parts them.
+# Tolerance in seconds when the edges of windows are compared.
 ROUNDING = 1e-6
 
 
@@ -90,14 +90,14 @@ def windows_to_events(
         kind = _codes(_codes(loud["path"]) * len(loud) + kind)
     order = np.lexsort((loud["start"].to_numpy(), kind))
     loud, kind = loud.iloc[order], kind[order]
-    # A window opens an event unless an earlier one of its kind reaches up to it.
+    # A window opens an event unless an earlier one of its class and recording reaches it.
     reached = loud["end"].groupby(kind).cummax().groupby(kind).shift()
     opens = ~(loud["start"] <= reached + max_gap + ROUNDING)
     rules = {"path": "first", "start": "min", "end": "max", "class": "first", "probability": "max"}
     rules = {name: rules[name] for name in columns}
     events = loud.groupby(opens.cumsum().to_numpy()).agg(rules)
     events = events[events["end"] - events["start"] >= min_duration - ROUNDING]
-    # Events stand kind by kind, in the order in which the table names them.
+    # `events` is still sorted by class and recording, in the order of their first rows in `table`.
     recording = _codes(events["path"]) if "path" in columns else 0
     order = np.lexsort((events["start"].to_numpy(), np.broadcast_to(recording, len(events))))
     return events.iloc[order].reset_index(drop=True)
@@ -222,7 +222,7 @@ def write_raven_table(
 
 
 def _above(table: DataFrame, threshold: Any, owner: str) -> np.ndarray:
-    """Rows at or above the threshold of their class."""
+    """Return a mask of the rows at or above the threshold of their class."""
     thresholds = threshold if isinstance(threshold, Mapping) else {None: threshold}
     for name, value in thresholds.items():
         label = f"threshold of {owner}" + (f" for {name!r}" if name is not None else "")
@@ -240,9 +240,10 @@ def _above(table: DataFrame, threshold: Any, owner: str) -> np.ndarray:
 
 
 def _codes(values: Any) -> np.ndarray:
-    """A number for every value, in the order of their first appearance.
+    """Number the values in the order of their first appearance.
 
-    As objects: `groupby` makes strings of text, which names of files that are no Unicode cannot be.
+    Values are treated as objects: `groupby` would convert them to strings, which fails for file
+    names that are not valid Unicode.
     """
     import pandas
 
@@ -275,15 +276,15 @@ def _check_number(value: Any, label: str, *, high: float = math.inf) -> None:
 
 
 def _recording_of(events: Any, owner: str) -> str | None:
-    """The one recording that events are of, None if they do not say."""
+    """Return the path of the recording of all events, or None if there is no column 'path'."""
     if "path" not in _check_columns(events, owner, "events"):
         return None
     names = events["path"].unique().tolist()
     if len(names) > 1:
         raise ParameterError(
             f"events of {owner}",
-            f"must be of one recording, got {len(names)}: write a file for each, "
-            "for name, part in events.groupby('path').",
+            f"must be of one recording, got {len(names)}: write one file for each "
+            "(for name, part in events.groupby('path')).",
         )
     return names[0] if names else None
 
@@ -294,12 +295,12 @@ def _rows(events: DataFrame) -> Iterator[tuple[float, float, str, float]]:
 
 
 def _one_line(text: str) -> str:
-    """No tabs and line ends, which would look like another column or row."""
+    """Replace tabs and line ends, which would start another column or row, by spaces."""
     return " ".join(text.split())
 
 
 def _write_lines(lines: Sequence[Sequence[str]], path: Any, owner: str) -> None:
     text = "".join("\t".join(line) + "\n" for line in lines)
     with atomic_file(path, f"path of {owner}") as part:
-        # Names of files that are no Unicode are written as their bytes.
+        # File names that are not valid Unicode are written as their bytes.
         part.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")

@@ -1,4 +1,4 @@
-"""export_onnx: the network of a fitted pipeline as a file that runs without Python's packages."""
+"""export_onnx: write the network of a fitted pipeline as an ONNX file."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from skaudio.pipelines._steps import check_pipeline, transformers
 
 __all__ = ["export_onnx"]
 
-# The first that has a resize with antialiasing (18) and a Fourier transform (17).
+# The first with an antialiased resize (18) and a Fourier transform (17).
 OPSET = 18
-# Probabilities of the file and of the network may differ by this.
+# Maximum difference between the probabilities of the file and the network.
 TOLERANCE = 1e-4
-# Parameters of MelSpectrogram that say how it computes, not what.
+# Parameters of MelSpectrogram that do not determine its output.
 NOT_IN_METADATA = ("on_error", "cache_dir", "cache_waveforms", "memmap_dir", "in_network",
                    "device", "n_jobs", "verbose")  # fmt: skip
 
@@ -119,16 +119,16 @@ def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = Fal
 
 
 class _Exported(nn.Module):
-    """Clips to probabilities and logits.
+    """Map clips to probabilities and logits.
 
     Parameters
     ----------
     network : nn.Module
-        Images (batch, n_channels, height, width) to logits.
+        Maps images (batch, n_channels, height, width) to logits.
     activation : callable
-        Logits to probabilities.
+        Maps logits to probabilities.
     from_waveform : bool
-        Whether clips have no axis of bands.
+        Whether clips are waveforms, without an axis of mel bands.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class _Exported(nn.Module):
 def _network(
     pipe: Pipeline, mel: MelSpectrogram | None, from_waveform: bool
 ) -> tuple[_Exported, tuple[int, ...]]:
-    """The network on the CPU, in evaluation mode, and the shape of a clip that enters it."""
+    """Return the network on the CPU, in evaluation mode, and the shape of an input clip."""
     classifier = copy.deepcopy(pipe[-1]).set_params(compile=False, device="cpu")
     shape = classifier.input_shape_
     if mel is not None:
@@ -161,9 +161,9 @@ def _network(
         _, own = classifier._check_X(last)
     except ValueError as err:
         raise ParameterError(
-            "pipe of export_onnx", f"must be as it was fitted: {err} Fit it again."
+            "pipe of export_onnx", f"must not have changed since fit: {err} Fit it again."
         ) from err
-    # What the classifier has trained stands for the last modules, with their settings of now.
+    # The classifier's trained copies replace the last modules, with the current settings.
     parts = [*chain[: len(chain) - len(own)], *own.parts()]
     parts = parts[len(FrontEndChain(parts).waveform_parts()) :]
     if from_waveform:
@@ -177,14 +177,14 @@ def _network(
 
 
 def _activation(name: str) -> Callable[[Tensor], Tensor]:
-    """What makes probabilities of logits in the file; `_compare` holds it against `_labels`."""
+    """Return the map from logits to probabilities; `_compare` checks it against `_labels`."""
     return torch.sigmoid if name == "sigmoid" else partial(torch.softmax, dim=1)
 
 
 def _modules(
     pipe: Pipeline, mel: MelSpectrogram | None, shape: tuple[int, ...]
 ) -> tuple[list[FrontEnd], Any]:
-    """All steps but the last as modules, and what these steps make of a clip without sound."""
+    """Return all steps but the last as modules, and the output of these steps for silence."""
     clips: Any = np.zeros((1, *[1] * (3 - len(shape)), *shape), dtype=np.float32)
     steps = transformers(pipe)
     if mel is not None and mel.in_network:
@@ -193,7 +193,7 @@ def _modules(
         clips = first.transform(silence)
     modules: list[FrontEnd] = clips.frontend.parts() if hasattr(clips, "frontend") else []
     for step in steps if mel is None else steps[1:]:
-        # Computed arrays carry no modules, so each step is also asked what it would be in a chain.
+        # Steps add their modules only to a DifferentiableArray, so plain arrays are wrapped.
         lifted = clips if hasattr(clips, "frontend") else DifferentiableArray(clips, [])
         modules += step.transform(lifted).frontend.parts()[len(lifted.frontend) :]
         clips = step.transform(clips)
@@ -207,9 +207,9 @@ def _channels(mel: Any) -> tuple[int, ...]:
 def _to_onnx(network: _Exported, name: str, shape: tuple[int, ...], owner: str) -> Any:
     clips = torch.from_numpy(_noise(2, shape))
     with torch.no_grad():
-        network(clips)  # makes the constants of LogMel, which must not be made while tracing
+        network(clips)  # creates the constants of LogMel, which must not happen during tracing
     try:
-        # The exporter takes fused attention apart, for layouts that differ from the fused one's.
+        # Without fused attention, whose memory layout the exporter misinterprets.
         with sdpa_kernel(SDPBackend.MATH), _quiet():
             program = torch.onnx.export(
                 network,
@@ -224,20 +224,19 @@ def _to_onnx(network: _Exported, name: str, shape: tuple[int, ...], owner: str) 
     except torch.onnx.OnnxExporterError as err:
         reason = " ".join(str(err.__cause__ or err).split())[:500]
         raise ValueError(
-            f"The network of {owner} cannot be exported by export_onnx: {reason}. Write its "
-            "backbone in operations of torch that do not depend on values or on the number of "
-            "clips."
+            f"The network of {owner} cannot be exported by export_onnx: {reason}. Use a backbone "
+            "whose torch operations do not depend on values or on the number of clips."
         ) from err
-    assert program is not None  # None is for the older exporter
+    assert program is not None  # only the older exporter returns None
     for node in program.model.graph.all_nodes():  # type: ignore[union-attr]
-        node.metadata_props.clear()  # where in which file on this machine an operation stands
+        node.metadata_props.clear()  # paths and lines of source files on this machine
     return program
 
 
 def _compare(
     path: Path, classifier: Any, network: _Exported, name: str, shape: tuple[int, ...]
 ) -> None:
-    """Run the file on clips of its own, and as many as the exporter has not seen."""
+    """Compare file and network on noise, for a number of clips that the exporter has not seen."""
     import onnxruntime
 
     clips = _noise(3, shape)
@@ -249,9 +248,9 @@ def _compare(
     error = float(np.abs(found - expected).max())
     if not error <= TOLERANCE:
         raise ValueError(
-            f"The file of export_onnx must give the network's probabilities to {TOLERANCE:g}, got "
-            f"a difference of {error:.3g}: the backbone decides something in Python, which the "
-            "export fixes."
+            f"The file of export_onnx must match the network's probabilities to {TOLERANCE:g}, got "
+            f"a difference of {error:.3g}: the backbone has a condition in Python, which the "
+            "export evaluates only once."
         )
 
 
@@ -274,7 +273,7 @@ def _metadata(classifier: Any, mel: MelSpectrogram | None) -> dict[str, Any]:
 
 
 def _check_steps(pipe: Pipeline, from_waveform: bool) -> MelSpectrogram | None:
-    """Check that the network does all the work behind the spectrograms; give what makes them."""
+    """Check that all steps can be exported, and return the `MelSpectrogram`, if any."""
     steps = transformers(pipe)
     mel = steps[0] if steps and isinstance(steps[0], MelSpectrogram) else None
     kinds = DiffResResampler if mel is None else DiffResResampler | FrontEndTransformer
@@ -282,9 +281,9 @@ def _check_steps(pipe: Pipeline, from_waveform: bool) -> MelSpectrogram | None:
         if not isinstance(step, kinds):
             raise ParameterError(
                 "pipe of export_onnx",
-                "must have no steps but MelSpectrogram, others of skaudio "
-                f"behind it, and a classifier of skaudio, got {type(step).__name__}, whose work "
-                "would be missing in the file.",
+                "must have no steps except MelSpectrogram, skaudio steps "
+                f"after it, and a skaudio classifier, got {type(step).__name__}, which "
+                "cannot be part of the file.",
             )
     if from_waveform and mel is None:
         raise ParameterError(
@@ -304,7 +303,7 @@ def _check_packages() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter tells of each operator that it leaves as it is."""
+    """Suppress the exporter's messages about operators that it does not change."""
     logger = logging.getLogger("onnxscript")
     before = logger.level
     logger.setLevel(logging.ERROR)

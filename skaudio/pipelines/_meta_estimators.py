@@ -1,4 +1,4 @@
-"""Estimators that hold others: searches, thresholds, votes."""
+"""Access to the estimators inside searches, thresholds and voting classifiers."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ THRESHOLDS = (FixedThresholdClassifier, TunedThresholdClassifierCV)
 
 
 def is_search(estimator: Any) -> bool:
-    """Whether an estimator is a fitted search over parameters.
+    """Return whether an estimator is a fitted search over parameters.
 
-    Others have `refit` or `cv_results_` too, such as `TunedThresholdClassifierCV` and `RFECV`; the
-    candidates in it are what only a search has.
+    Other estimators have `refit` or `cv_results_` too, such as `TunedThresholdClassifierCV` and
+    `RFECV`, but only those of a search contain candidates.
     """
     results = getattr(estimator, "cv_results_", None)
     return isinstance(results, Mapping) and "params" in results
 
 
 def best_estimator(estimator: Any, owner: str) -> Any:
-    """Return the best estimator of a fitted search, and any other estimator as it is.
+    """Return the best estimator of a fitted search, and any other estimator unchanged.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def best_estimator(estimator: Any, owner: str) -> Any:
     if hasattr(estimator, "best_estimator_"):
         return estimator.best_estimator_
     if is_search(estimator):
-        way_out = "fit it with refit naming one of its scores"
+        way_out = "set refit to the name of one of its scores and fit it again"
         if hasattr(estimator, "best_params_"):
             way_out = "fit clone(search.estimator).set_params(**search.best_params_) instead"
         raise ValueError(
@@ -47,9 +47,10 @@ def best_estimator(estimator: Any, owner: str) -> Any:
 
 
 def unwrap(estimator: Any, owner: str) -> Any:
-    """Return the estimator that gives the probabilities of a fitted one.
+    """Return the estimator that computes the probabilities of a fitted one.
 
-    That is the best one of a search, and what a threshold or `FrozenEstimator` is put around.
+    This is the best estimator of a search, and the estimator inside a threshold or
+    `FrozenEstimator`.
     """
     found = best_estimator(estimator, owner)
     if isinstance(found, (*THRESHOLDS, FrozenEstimator)):
@@ -58,7 +59,7 @@ def unwrap(estimator: Any, owner: str) -> Any:
 
 
 def threshold_last(estimator: Any) -> Any:
-    """Move a threshold around a pipeline to the pipeline's last step; it predicts the same."""
+    """Move a threshold around a pipeline to its last step, without changing predictions."""
     if not isinstance(estimator, THRESHOLDS) or not isinstance(estimator.estimator, Pipeline):
         return estimator
     pipe = getattr(estimator, "estimator_", estimator.estimator)
@@ -70,7 +71,7 @@ def threshold_last(estimator: Any) -> Any:
 
 
 def held_estimators(estimator: Any) -> Iterator[tuple[str, Any]]:
-    """Yield fitted estimators inside another one, each after the expression that gives it."""
+    """Yield the fitted estimators inside another one, each with the expression to access it."""
     if hasattr(estimator, "estimator_"):
         yield "estimator_", estimator.estimator_
     for n, one in enumerate(getattr(estimator, "calibrated_classifiers_", ())):

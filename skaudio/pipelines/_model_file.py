@@ -40,9 +40,9 @@ __all__ = ["FORMAT_VERSION", "load", "save"]
 
 FORMAT, FORMAT_VERSION = "skaudio model", 1
 PACKAGES = ("skaudio", "numpy", "scipy", "scikit-learn", "torch", "timm")
-# Classes of scikit-learn that a file may name, by module: what they learn are numbers and arrays
-# that numpy computes with. Trees, neighbours and support vectors are not among them: compiled code
-# follows the numbers in their arrays without looking.
+# scikit-learn classes that a file may name, by module: their fitted attributes are numbers and
+# arrays that numpy processes. Trees, neighbours and support vectors are excluded, because compiled
+# code uses the numbers in their arrays as indices without checking them.
 SKLEARN = {
     "calibration": "CalibratedClassifierCV _CalibratedClassifier _SigmoidCalibration "
     "_TemperatureScaling",
@@ -73,10 +73,10 @@ SKLEARN = {
     "svm": "LinearSVC LinearSVR",
 }
 HOMES = {name: f"sklearn.{home}" for home, names in SKLEARN.items() for name in names.split()}
-# What a class was called when a file was written, and what now. A class that is renamed comes here.
+# Renamed classes: the name in older files, and the current name.
 MOVED: dict[str, str] = {}
 DTYPES = [np.dtype(letter) for letter in "?bBhHiIlLqQefdU"]
-# What a file may hold by name: functions of arrays, and types.
+# Objects that a file may refer to by name: functions of arrays, and types.
 NAMED: dict[str, Any] = {
     f"{module.__name__}.{name}": value
     for module in (np, scipy.special)
@@ -86,13 +86,13 @@ NAMED: dict[str, Any] = {
 NAMED |= {f"builtins.{kind.__name__}": kind for kind in (bool, int, float, str)}
 NAMED |= {f"numpy.{kind.type.__name__}": kind.type for kind in DTYPES}
 NAMED |= {f"dtype {kind.str}": kind for kind in DTYPES}
-# Types of arrays, and what safetensors calls them; text is kept as numbers of characters.
+# Types of arrays, and their names in safetensors; text is stored as code points.
 STORED = {
     "|b1": "BOOL", "|i1": "I8", "|u1": "U8", "<i2": "I16", "<u2": "U16", "<i4": "I32",
     "<u4": "U32", "<i8": "I64", "<u8": "U64", "<f2": "F16", "<f4": "F32", "<f8": "F64",
 }  # fmt: skip
 TEXT = re.compile(r"<U([1-9]\d{0,6})")
-# Values that JSON does not have: what they are in a file, of values that it may have, and back.
+# Values that JSON does not have: their type, the conversion to values that it has, and back.
 KINDS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "float": (float, str, {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}.__getitem__),
     "tuple": (tuple, list, tuple),
@@ -102,11 +102,12 @@ KINDS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "slice": (slice, lambda v: [v.start, v.stop, v.step], lambda v: slice(*v)),
     "scalar": (np.generic, lambda v: [v.dtype.type, v.item()], lambda v: _scalar(*v)),
 }
-# Of this machine, or for it: `save` and `load` set them to None.
+# Settings of one machine, which `save` and `load` set to None.
 LOCAL = {"cache_dir", "checkpoint_dir", "memmap_dir", "memory", "n_jobs"}
-# What only `fit` needs, metadata requests and callbacks; and what is said of the whole file.
+# Not saved: metadata requests and callbacks, which only `fit` needs, and a version that is stored
+# once per file.
 NOT_KEPT = {"_metadata_request", "_skl_callbacks", "_sklearn_version"}
-# More than these no model needs; a file could ask for all the memory or processes there are.
+# Maximum values in a file, which could otherwise request any amount of memory or processes.
 LIMITS = {
     "n_threads": 256, "n_fft": MAX_FFT, "n_mels": MAX_BANDS, "n_mfcc": MAX_BANDS,
     "n_channels": 2**11, "n_channels_": 2**11, "n_samples_": 2**28, "width": MAX_WIDTH,
@@ -178,8 +179,8 @@ def save(model: BaseEstimator, path: str | os.PathLike) -> None:
         kinds = [[type(one) for one in estimators_in(every)] for every in (model, loaded)]
         if kinds[0] != kinds[1]:
             raise ValueError(
-                f"model of skaudio.save cannot be saved: {type(model).__name__} does not come back "
-                "as it was."
+                f"model of skaudio.save cannot be saved: {type(model).__name__} differs after "
+                "loading."
             )
 
 
@@ -235,7 +236,7 @@ def load(path: str | os.PathLike) -> Any:
         if not os.path.lexists(file):
             raise FileNotFoundError(f"{os.fspath(path)!r} cannot be loaded: there is no such file.")
         if not file.is_file():
-            raise ValueError("it is a folder" if file.is_dir() else "it is no regular file")
+            raise ValueError("it is a folder" if file.is_dir() else "it is not a regular file")
         return _load(file)
     except (ValueError, PermissionError) as err:
         raise ValueError(
@@ -251,7 +252,7 @@ def _check_fitted(model: Any) -> None:
         check_is_fitted(model)
     except NotFittedError as err:
         raise ValueError(
-            f"{rule} fitted, got a {type(model).__name__} that is not: call fit first."
+            f"{rule} fitted, got an unfitted {type(model).__name__}: call fit first."
         ) from err
 
 
@@ -261,33 +262,35 @@ def _load(file: Path, *, build: bool = True) -> Any:
     try:
         model = reader.value(about["tree"], "the model")
         if not isinstance(model, BaseEstimator):
-            raise ValueError(f"it holds no estimator, but a {type(model).__name__}")
+            raise ValueError(
+                f"it contains an object of type {type(model).__name__}, not an estimator"
+            )
         for one in estimators_in(model):
-            if type(one).__module__ == "skaudio":  # others mean something else by these names
+            if type(one).__module__ == "skaudio":  # the names have other meanings elsewhere
                 _check_sizes(vars(one), type(one).__name__)
-            # One that was never fitted may be a part too, as the `estimator` of a calibration.
+            # A network may be unfitted, such as the `estimator` of a calibration.
             if isinstance(one, TrainedNetwork) and {"classes_", "_arrays"} & set(vars(one)):
                 one._check_state(build=build)
         if arrays:
-            raise ValueError(f"its array {next(iter(arrays))!r} is no part of its model")
+            raise ValueError(f"its array {next(iter(arrays))!r} is not part of its model")
         told = describe(model)
-    except Exception as err:  # whatever crafted attributes make of any step
+    except Exception as err:  # crafted attributes may cause any error
         raise ValueError(f"{err or type(err).__name__}{_written_with(about)}") from err
     if {name: about.get(name) for name in told} != told:
-        raise ValueError("its description lists other classes or sounds than its model has")
+        raise ValueError("the classes or audio format in its description do not match its model")
     if reader.versioned and about["versions"].get("scikit-learn") != version("scikit-learn"):
         warn(
-            f"{', '.join(sorted(reader.versioned))} in the file is of another scikit-learn: check "
-            f"some predictions{_written_with(about)}."
+            f"The file contains {', '.join(sorted(reader.versioned))} of another scikit-learn "
+            f"version: check some predictions{_written_with(about)}."
         )
     return model
 
 
-# The container: a header that follows from the description alone, and the bytes of the arrays
+# The container: a header that the description determines, and the bytes of the arrays
 
 
 def _header(about: dict[str, Any]) -> tuple[bytes, int]:
-    """How the file of a description begins, and how many bytes follow."""
+    """Return the start of the file for a description, and the number of bytes that follow."""
     text = json.dumps(about, allow_nan=False, separators=(",", ":"))
     metadata = {"skaudio": text, "checksum": xxhash.xxh3_128_hexdigest(text.encode())}
     head: dict[str, Any] = {"__metadata__": metadata}
@@ -319,7 +322,7 @@ def _write(file: Path, model: Any) -> None:
         "versions": _versions(),
         "tree": writer.node(model, "the model"),
     }
-    # The widest types first, so that all arrays are aligned.
+    # Widest types first, so that all arrays are aligned.
     names = sorted(writer.arrays, key=lambda name: -_width(writer.arrays[name].dtype))
     arrays = {name: writer.arrays[name] for name in names}
     about["tensors"] = {
@@ -348,10 +351,10 @@ def _width(dtype: np.dtype) -> int:
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Description and arrays of a file, after every byte was found to be what it describes.
+    """Read the description and the arrays of a file, and check every byte of it.
 
-    JSON that can be written in another way, as with keys that occur twice, is none of `save`: the
-    header must be the one that `save` would write.
+    The header must be the one that `save` would write, which excludes other notations of the same
+    JSON, such as duplicate keys.
     """
     with open(file, "rb") as handle:
         begin = _read_header(handle)
@@ -362,7 +365,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         except (KeyError, TypeError, AttributeError, RecursionError, ValueError) as err:
             raise ValueError(f"its description cannot be read: {err}") from err
         if expected != begin:
-            raise ValueError("its header is damaged, or does not fit its description")
+            raise ValueError("its header is damaged or does not match its description")
         if os.fstat(handle.fileno()).st_size != len(expected) + n_bytes:
             raise ValueError("it is truncated, or something was appended to it")
         arrays = {name: _read_array(handle, name, one) for name, one in about["tensors"].items()}
@@ -370,17 +373,17 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _read_header(handle: BinaryIO) -> bytes:
-    """How a file begins: the length of its header, and the header."""
+    """Read the start of a file: the length of its header, and the header."""
     start, begin = handle.read(8), b'{"__metadata__":{"skaudio":"'
     length = int.from_bytes(start, "little")
     if start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         raise ValueError(
-            "it is no model file, but looks like one of joblib or pickle: joblib.load reads "
-            "those, and runs the code in them"
+            "it is not a model file, but looks like a joblib or pickle file: joblib.load reads "
+            "these and runs the code in them"
         )
     header = handle.read(min(length, MAX_HEADER))
     if not header.startswith(begin):
-        raise ValueError("it is no model file, as skaudio.save writes them")
+        raise ValueError("it is not a model file written by skaudio.save")
     if length > MAX_HEADER:
         raise ValueError(f"its header is larger than {MAX_HEADER:,} bytes")
     if len(header) < length:
@@ -389,45 +392,45 @@ def _read_header(handle: BinaryIO) -> bytes:
 
 
 def _read_array(handle: BinaryIO, name: str, tensor: dict[str, Any]) -> np.ndarray:
-    """The next array of a file, which must be what is described."""
+    """Read the next array of a file, and check it against its description."""
     array = np.empty(tensor["shape"], tensor["dtype"])
     handle.readinto(_bytes(array))  # type: ignore[attr-defined]
     if xxhash.xxh3_128_hexdigest(_bytes(array)) != tensor["checksum"]:
         raise ValueError(f"its array {name!r} is damaged: its checksum differs")
     most = {"U": 0x10FFFF, "b": 1}.get(array.dtype.kind)
     if most and (array.reshape(-1).view(f"u{_width(array.dtype)}") > most).any():
-        raise ValueError(f"its array {name!r} is not of the type that it claims")
+        raise ValueError(f"its array {name!r} has values outside its type")
     return array
 
 
 def _check_format(about: Any) -> None:
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise ValueError(f"it is none of a {FORMAT}")
+        raise ValueError(f"it is not in the format {FORMAT!r}")
     number = about.get("format_version")
     if type(number) is not int or number < 1:
-        raise ValueError(f"it has the format version {number!r}, no int >= 1")
+        raise ValueError(f"its format version must be an int >= 1, got {number!r}")
     if number > FORMAT_VERSION:
         raise ValueError(
-            f"it has format version {number}, this skaudio reads up to {FORMAT_VERSION}: upgrade "
-            "skaudio"
+            f"it has format version {number}, but this version of skaudio reads up to "
+            f"{FORMAT_VERSION}: upgrade skaudio"
         )
     if "tree" not in about or not isinstance(about.get("versions"), dict):
-        raise ValueError("it lacks the tree of its model, or versions")
+        raise ValueError("it lacks the tree of its model or the versions")
 
 
-# Values: JSON where it has them, else a dict of one entry that says what its content is
+# Values: JSON if it has them, otherwise a dict of one entry whose key states the type
 
 
 class _Writer:
-    """Describes a model; arrays are set aside under the name of their place in it."""
+    """Describes a model as JSON values, and collects its arrays, named by their place in it."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, np.ndarray] = {}
-        self.numbers: dict[int, int] = {}  # of objects that are written, by identity
+        self.numbers: dict[int, int] = {}  # of the objects written so far, by id
         self.count = 0
 
     def node(self, value: Any, where: str, path: tuple[str, ...] = ()) -> Any:
-        """Describe a value; `where` is its place for people."""
+        """Describe a value; `where` is its place in the model, for messages."""
         self.count += 1
         if len(path) > MAX_DEPTH or self.count > MAX_NODES:
             raise ValueError(f"{where} is nested too deeply, or too large")
@@ -478,17 +481,17 @@ class _Writer:
 
 
 class _Reader:
-    """Makes a model of its description.
+    """Builds a model from its description.
 
     Parameters
     ----------
     arrays : dict of str to ndarray
-        Each is taken out when it finds its place.
+        The arrays of the file; each is removed when it is used.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
-        self.objects: list[tuple[Any, int]] = []  # and of how many nodes they are
-        self.versioned: set[str] = set()  # of scikit-learn, where its version may matter
+        self.objects: list[tuple[Any, int]] = []  # with their numbers of nodes
+        self.versioned: set[str] = set()  # scikit-learn classes that depend on its version
         self.count = 0
         self.makers = {tag: make for tag, (_, _, make) in KINDS.items()} | {
             "array": arrays.pop,
@@ -499,7 +502,7 @@ class _Reader:
         }
 
     def value(self, node: Any, where: str, depth: int = 0) -> Any:
-        """Make a value; `where` is its place for people."""
+        """Build a value; `where` is its place in the model, for messages."""
         self.count += 1
         if depth > MAX_DEPTH or self.count > MAX_NODES:
             raise ValueError(f"{where} in it is nested too deeply, or too large")
@@ -522,9 +525,9 @@ class _Reader:
 
     def _again(self, number: Any) -> Any:
         if type(number) is not int or not 0 <= number < len(self.objects):
-            raise IndexError("it refers to what is not described before it")
+            raise IndexError("it refers to an object that is not described before it")
         found, count = self.objects[number]
-        self.count += count  # as if it were written out: what walks through it may do so twice
+        self.count += count  # as if written twice, since other code may process it twice
         return found
 
     def _object(self, name: Any, nodes: dict[str, Any], where: str, depth: int) -> Any:
@@ -537,7 +540,7 @@ class _Reader:
             # The default of a dataclass's parameter is an attribute of the class.
             shadows = hasattr(kind, key) and key not in parameters
             if not key.isidentifier() or key == "_net" or shadows:
-                raise ValueError(f"{owner} in it has an attribute {key[:40]!r}, which no model has")
+                raise ValueError(f"{owner} in it has the invalid attribute {key[:40]!r}")
         state = {
             key: self.value(node, f"{key} of {owner}", depth + 1) for key, node in nodes.items()
         }
@@ -547,7 +550,7 @@ class _Reader:
         state = _without_machine(state)
         if is_ours:
             _check_front_ends(state)
-        elif owner != "Pipeline":  # which holds nothing but its steps
+        elif owner != "Pipeline":  # which contains only its steps
             self.versioned.add(owner)
         made = kind.__new__(kind)
         if hasattr(made, "__setstate__"):
@@ -561,12 +564,12 @@ class _Reader:
 
 
 def _is_named(item: Any) -> bool:
-    """Whether a list is a name and what is called so: an entry of a dict, a step of a pipeline."""
+    """Return whether a list is a name and a value: an entry of a dict, a step of a pipeline."""
     return isinstance(item, list | tuple) and len(item) == 2 and isinstance(item[0], str)
 
 
 def _place(item: Any, number: int) -> str:
-    """What an item of a list is called in names of arrays."""
+    """Return what an item of a list contributes to the names of arrays."""
     return item[0] if _is_named(item) else str(number)
 
 
@@ -579,7 +582,7 @@ def _unique(pairs: Any) -> dict[Any, Any]:
 
 def _scalar(kind: Any, value: Any) -> np.generic:
     if not (isinstance(kind, type) and issubclass(kind, np.generic)):
-        raise TypeError(f"{kind!r} is no type of numpy")
+        raise TypeError(f"{kind!r} is not a numpy type")
     return kind(value)
 
 
@@ -592,7 +595,7 @@ def _object_array(content: Any) -> np.ndarray:
 
 
 def _find_class(name: Any) -> Any:
-    """The class that a file names, or None; what is not on the lists is not looked for."""
+    """Return the class that a file names, or None; only names on the lists are looked up."""
     home, _, short = str(MOVED.get(name, name)).partition(".")
     if home == "sklearn" and short in HOMES:
         return getattr(import_module(HOMES[short]), short, None)
@@ -601,7 +604,7 @@ def _find_class(name: Any) -> Any:
 
 
 def _unknown(name: Any, where: str) -> ValueError:
-    return ValueError(f"it names what no model file may hold: {str(name)[:80]} ({where})")
+    return ValueError(f"it names an object that is not allowed: {str(name)[:80]} ({where})")
 
 
 def _stranger(value: Any, where: str) -> ValueError:
@@ -611,15 +614,15 @@ def _stranger(value: Any, where: str) -> ValueError:
     elif kind.__module__ != "builtins":
         shown = f"<{kind.__module__}.{kind.__qualname__}>"
     return ValueError(
-        f"{where} must be a plain value for skaudio.save, got {shown}: model files hold no code, "
-        "and no objects but those of skaudio and of scikit-learn that learn plain numbers. If "
-        "predictions do not need it, set it to None or leave it out; otherwise keep the model with "
-        "skops, or with joblib, whose files run code when loaded and which wants functions to be "
+        f"{where} must be a plain value for skaudio.save, got {shown}: model files contain no "
+        "code, and only objects of skaudio and of scikit-learn that learn plain numbers. If "
+        "predictions do not need it, set it to None or omit it; otherwise save the model with "
+        "skops, or with joblib, whose files run code when loaded and whose functions must be "
         "defined in a module"
     )
 
 
-# What a model holds
+# The content of a model
 
 
 def estimators_in(model: Any) -> list[Any]:
@@ -632,7 +635,7 @@ def estimators_in(model: Any) -> list[Any]:
         if id(value) in seen or isinstance(value, type):
             continue
         seen.add(id(value))
-        # Parts of scikit-learn's estimators may be none themselves, as in calibration.
+        # Parts of scikit-learn estimators may not be estimators themselves, e.g. in calibration.
         part = type(value).__module__.startswith("sklearn.") and hasattr(value, "__dict__")
         if isinstance(value, BaseEstimator):
             found.append(value)
@@ -641,7 +644,7 @@ def estimators_in(model: Any) -> list[Any]:
         elif isinstance(value, list | tuple):
             ahead += reversed(value)
         elif part or isinstance(value, BaseEstimator):
-            # The net of skorch is an estimator too; it is saved as the arrays of its owner.
+            # The skorch net is an estimator too; it is saved as the arrays of its owner.
             names = sorted(set(vars(value)) - {"_net"}, reverse=True)
             ahead += [vars(value)[name] for name in names]
     return found
@@ -654,7 +657,7 @@ def describe(model: Any) -> dict[str, Any]:
         last = last.steps[-1][1]
     names = getattr(last, "label_names_", getattr(last, "classes_", None))
     plain = np.asarray(names).tolist() if names is not None else None
-    # Those that take sounds; `n_samples_` alone is an attribute of scikit-learn's too.
+    # Estimators of audio; scikit-learn estimators may have `n_samples_` too.
     attributes = {"n_samples_", "sample_rate"}
     mels = [one for one in estimators_in(model) if attributes <= set(vars(one))]
     sound = None
@@ -681,7 +684,7 @@ def _versions() -> dict[str, str]:
 
 
 def _written_with(about: dict[str, Any]) -> str:
-    """The versions that are others here."""
+    """Return a text with the versions in the file that differ from the installed ones."""
     written, here = about["versions"], _versions()
     other = [
         f"{name} {str(written[name])[:20]} (here {here[name]})"
@@ -692,7 +695,7 @@ def _written_with(about: dict[str, Any]) -> str:
 
 
 def _without_machine(state: dict[str, Any]) -> dict[str, Any]:
-    """The attributes of an estimator without what belongs to one machine."""
+    """Return the attributes of an estimator without the settings of one machine."""
     state |= dict.fromkeys(LOCAL & set(state))
     if "compile" in state:
         state["compile"] = False
@@ -713,7 +716,7 @@ def _check_sizes(values: dict[str, Any], owner: str) -> None:
 
 
 def _check_front_ends(state: dict[str, Any]) -> None:
-    """Check the modules of torch that attributes of ours describe, before one is made."""
+    """Check the front ends in attributes of skaudio estimators before any is built."""
     plain = [*state.get("_blueprint", {}).get("front_end", ())]
     if state.get("module_") is not None:
         plain.append(state["module_"][:2])

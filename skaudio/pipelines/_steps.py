@@ -1,4 +1,4 @@
-"""What tools for people ask of a pipeline: its steps, what they make of clips, its resampler."""
+"""Access to the steps of a fitted pipeline, their outputs and the trained resampler."""
 
 from __future__ import annotations
 
@@ -37,30 +37,30 @@ __all__ = [
 
 
 def trained_resampler(pipe: Any, X: Any, owner: str) -> tuple[np.ndarray, FrontEndChain, DiffRes]:
-    """What a fitted pipeline scores frames with.
+    """Return the module with which a fitted pipeline scores frames, and its input.
 
     Parameters
     ----------
     pipe : Pipeline
-        With a `DiffResResampler`.
+        A pipeline with a `DiffResResampler`.
     X : array-like of shape (n_clips, ...)
         Clips.
     owner : str
-        Whose argument `pipe` is, for messages.
+        The function or class with the argument `pipe`, for messages.
 
     Returns
     -------
     images : ndarray of shape (n_clips, n_channels, n_mels, n_frames)
-        What the first trainable module sees.
+        The input of the first trainable module.
     before : FrontEndChain
         The modules before the resampler.
     resampler : DiffRes
-        The classifier's trained copy where there is one; on the CPU, in evaluation mode.
+        The classifier's trained copy if there is one; on the CPU, in evaluation mode.
 
     Raises
     ------
     ValueError
-        If the pipeline is not fitted, shortens time by another method, or not at all.
+        If the pipeline is not fitted, or shortens time by another method or not at all.
     """
     pipe = check_pipeline(pipe, owner)
     last = pipe[-1]
@@ -80,13 +80,13 @@ def trained_resampler(pipe: Any, X: Any, owner: str) -> tuple[np.ndarray, FrontE
         raise ParameterError(
             f"pipe of {owner}",
             f"must have a DiffResResampler with method='diffres', got "
-            f"{type(resampler).__name__}, to which all frames matter alike.",
+            f"{type(resampler).__name__}, which treats all frames alike.",
         )
     return images, FrontEndChain(chain[: found[0]]), resampler
 
 
 def first_log_mel(pipe: Pipeline, X: Any, images: np.ndarray) -> np.ndarray:
-    """The log-mel of clips before any other step has changed it.
+    """Return the log-mel of clips before any other step has changed it.
 
     Parameters
     ----------
@@ -95,28 +95,28 @@ def first_log_mel(pipe: Pipeline, X: Any, images: np.ndarray) -> np.ndarray:
     X : array-like of shape (n_clips, ...)
         Clips.
     images : ndarray of shape (n_clips, 1, n_mels, n_frames)
-        What `trained_resampler` gave for them; the result where no step is a `MelSpectrogram`.
+        The output of `trained_resampler`; also the result if no step is a `MelSpectrogram`.
 
     Returns
     -------
     log_mel : ndarray of shape (n_clips, n_mels, n_frames)
         Natural logarithm of mel power.
     """
-    known = ("n_samples_", "mel_scale")  # of a fitted MelSpectrogram, which is imported later
+    known = ("n_samples_", "mel_scale")  # attributes of a fitted MelSpectrogram
     places = [
         n for n, (_, step) in enumerate(pipe.steps) if all(hasattr(step, name) for name in known)
     ]
     log_mel = images
     if places:
         mel, behind = (step for _, step in pipe.steps[places[0] : places[0] + 2])
-        # Where the resampler comes next, it was given log-mel, and no clip need be read again.
+        # If the resampler comes next, its input was the log-mel, and no clip is read again.
         if mel.in_network or not hasattr(behind, "budget"):
             log_mel = np.asarray(pipe[: places[0] + 1].transform(X))
     return log_mel[:, 0] if log_mel.ndim == 4 else log_mel
 
 
 def resample(pipe: Pipeline, X: Any, *, fit: bool = False) -> Any:
-    """What the first step that shortens time makes of clips; of the first one only with `fit`."""
+    """Transform clips up to the first step that shortens time; with `fit`, only the first clip."""
     for step in transformers(pipe):
         X = step.fit(X).transform(X[:1]) if fit else step.transform(X)
         if isinstance(X, DifferentiableArray) and any(
@@ -127,21 +127,21 @@ def resample(pipe: Pipeline, X: Any, *, fit: bool = False) -> Any:
 
 
 def transformers(pipe: Pipeline) -> list[Any]:
-    """The steps of a pipeline that transform; a last step that predicts is left out."""
+    """Return the steps of a pipeline that transform, without a last step that predicts."""
     steps = [step for _, step in pipe.steps]
     steps = steps[:-1] if hasattr(steps[-1], "predict") else steps
     return [step for step in steps if step not in (None, "passthrough")]
 
 
 def run_transformers(pipe: Pipeline, X: Any) -> Any:
-    """What clips are when they reach the last step of a fitted pipeline."""
+    """Transform clips to the input of the last step of a fitted pipeline."""
     for step in transformers(pipe):
         X = step.transform(X)
     return X
 
 
 def spectrograms(pipe: Any, X: Any, owner: str) -> np.ndarray:
-    """What clips look like in a fitted pipeline: the first images that it makes of them.
+    """Return the first spectrograms that a fitted pipeline computes from clips.
 
     Parameters
     ----------
@@ -150,17 +150,17 @@ def spectrograms(pipe: Any, X: Any, owner: str) -> np.ndarray:
     X : array-like of shape (n_clips, ...)
         Clips.
     owner : str
-        Whose argument `pipe` is, for messages.
+        The function or class with the argument `pipe`, for messages.
 
     Returns
     -------
     log_mel : ndarray of shape (n_clips, n_channels, n_mels, n_frames)
-        What leaves the first step that makes images, or `X` itself where it holds such.
+        The output of the first step that returns spectrograms, or `X` itself if it contains them.
 
     Raises
     ------
     ValueError
-        If the pipeline is not fitted or never makes images.
+        If the pipeline is not fitted or computes no spectrograms.
     """
     pipe = check_pipeline(pipe, owner)
     images = first_images(pipe, X)
@@ -168,13 +168,13 @@ def spectrograms(pipe: Any, X: Any, owner: str) -> np.ndarray:
         names = ", ".join(type(step).__name__ for _, step in pipe.steps)
         raise ParameterError(
             f"pipe of {owner}",
-            f"must have a step that makes spectrograms, such as MelSpectrogram, got {names}.",
+            f"must have a step that computes spectrograms, such as MelSpectrogram, got {names}.",
         )
     return images
 
 
 def first_images(pipe: Pipeline, X: Any) -> np.ndarray | None:
-    """As `spectrograms`, and None where the pipeline never makes images."""
+    """Return the output of `spectrograms`, or None if the pipeline computes none."""
     steps = iter(transformers(pipe))
     while getattr(X, "ndim", 0) not in (3, 4):
         step = next(steps, None)
@@ -186,28 +186,28 @@ def first_images(pipe: Pipeline, X: Any) -> np.ndarray | None:
 
 
 def check_pipeline(pipe: Any, owner: str, *, network: bool = False) -> Pipeline:
-    """Check that `pipe` is fitted, and return the pipeline that gives its probabilities.
+    """Check that `pipe` is fitted, and return the pipeline that computes its probabilities.
 
     Parameters
     ----------
     pipe : Pipeline, search, or threshold around one
-        What the user passed.
+        The argument of the user.
     owner : str
-        Whose argument it is, for messages.
+        The function or class with this argument, for messages.
     network : bool, default=False
-        Whether the pipeline must end with a classifier of skaudio.
+        Whether the pipeline must end with a skaudio classifier.
 
     Returns
     -------
     pipe : Pipeline
-        Itself; of a search the best one; what a threshold is put around.
+        `pipe` itself, the best pipeline of a search, or the pipeline inside a threshold.
 
     Raises
     ------
     NotFittedError
         If it is not fitted.
     ValueError
-        If there is no one such pipeline; with what to do, where the class is known.
+        If there is not exactly one such pipeline; for known classes, the message names a fix.
     """
     if isinstance(pipe, BaseEstimator):
         check_is_fitted(pipe)
@@ -224,7 +224,7 @@ def check_pipeline(pipe: Any, owner: str, *, network: bool = False) -> Pipeline:
 
 
 def _way_out(estimator: Any, network: bool) -> str:
-    """What to pass instead of an estimator that is no pipeline, but belongs to one."""
+    """Say what to pass instead of an estimator that is not a pipeline but contains or needs one."""
     if isinstance(estimator, SpectrogramClassifier):
         return ": pass make_pipeline(it)"
     pipes = [name for name, one in held_estimators(estimator) if isinstance(one, Pipeline)]
@@ -235,33 +235,33 @@ def _way_out(estimator: Any, network: bool) -> str:
 
 
 def check_classifier(pipe: Pipeline, owner: str) -> None:
-    """Check that `pipe` ends with a classifier of skaudio."""
+    """Check that `pipe` ends with a skaudio classifier."""
     if isinstance(pipe[-1], SpectrogramClassifier):
         return
     networks = [n for n, one in held_estimators(pipe[-1]) if isinstance(one, SpectrogramClassifier)]
     hint = f": pass make_pipeline(*pipe[:-1], pipe[-1].{networks[0]})" if networks else ""
     raise ParameterError(
         f"pipe of {owner}",
-        f"must end with a classifier of skaudio, such as PretrainedCNN, got "
+        f"must end with a skaudio classifier, such as PretrainedCNN, got "
         f"{type(pipe[-1]).__name__}{hint}.",
     )
 
 
 def label_names(estimator: Any) -> np.ndarray:
-    """Names of the columns of `predict_proba`: the classes, or of many labels their names."""
+    """Return the names of the columns of `predict_proba`: classes, or names of labels."""
     last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
     return last.label_names_ if hasattr(last, "label_names_") else last.classes_
 
 
 def blank_copy(pipe: Pipeline) -> Pipeline:
-    """An unfitted copy whose steps are quick to fit."""
+    """Return an unfitted copy without memory and pretraining, so that its steps fit quickly."""
     blank = clone(pipe).set_params(memory=None)
     names = [name for name in blank.get_params() if name.endswith("__pretrain_epochs")]
     return blank.set_params(**dict.fromkeys(names, 0))
 
 
 def uncached_transform(pipe: Pipeline) -> Callable[[Any], Any]:
-    """All steps but the last as one quiet function that neither reads nor writes a cache."""
+    """Return all steps but the last as one silent function that does not use a cache."""
     if len(pipe) == 1:
         return lambda X: X
     steps = copy.deepcopy(pipe[:-1])

@@ -1,4 +1,4 @@
-"""Augmentation: what it takes, and that training does what it says."""
+"""Augmentation: its parameters, and their effect in training."""
 
 from functools import partial
 
@@ -101,13 +101,13 @@ def test_a_custom_change_gets_spectrograms_or_waveforms_in_the_shape_of_its_conv
 
 @pytest.mark.parametrize(
     ("wrong", "got"), [(lambda clips: clips[:, :, :4], r"got \(8, 1, 4, 20\)"),
-                       (lambda clips: clips.numpy(), "shape .* as it was given, got"),
-                       (lambda clips: clips.double(), "of torch.float64"),
+                       (lambda clips: clips.numpy(), "shape .*, like its input, got"),
+                       (lambda clips: clips.double(), "and type torch.float64; the same"),
                        (lambda clips: None, "got NoneType")]
 )  # fmt: skip
 def test_a_custom_change_that_gives_something_else_is_refused(images, wrong, got):
     with pytest.raises(
-        ValueError, match=r"custom of Augmentation must give a torch.Tensor.*" + got
+        ValueError, match=r"custom of Augmentation must return a torch.Tensor.*" + got
     ):
         make_classifier(augment=wrong).fit(*images)
 
@@ -125,7 +125,7 @@ def test_transforms_of_torch_audiomentations_plug_in(tone_clips):
     inverted, plain = (
         make_classifier(augment=how).fit(X, labels).predict_proba(X) for how in (invert, None)
     )
-    # The power of a wave does not know its sign.
+    # The power of a wave does not depend on its sign.
     np.testing.assert_allclose(inverted, plain, atol=1e-4)
 
 

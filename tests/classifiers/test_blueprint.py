@@ -1,4 +1,4 @@
-"""A network in plain values, and the network that is built of them."""
+"""Blueprints of networks, and the networks built from them."""
 
 import json
 

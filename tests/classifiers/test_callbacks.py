@@ -1,4 +1,4 @@
-"""Callbacks of scikit-learn and of skorch, and silence without them."""
+"""scikit-learn and skorch callbacks, and no output without them."""
 
 import os
 import signal
@@ -182,7 +182,7 @@ def test_callbacks_of_scikit_learn_hear_of_the_epoch_in_which_one_of_skorch_stop
 
 @pytest.mark.parametrize("callback", [EpochScoring("accuracy"), BatchScoring("accuracy")])
 def test_callbacks_that_score_targets_are_refused_with_the_way_out(images, callback):
-    with pytest.raises(ValueError, match=r"must not score targets.* ScoringMonitor through"):
+    with pytest.raises(ValueError, match=r"must not score targets.* ScoringMonitor to"):
         make_classifier(callbacks=[callback]).fit(*images)
 
 

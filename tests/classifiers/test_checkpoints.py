@@ -1,4 +1,4 @@
-"""Fits that are killed and go on with the same bits, and files that cannot be trusted."""
+"""Killed fits that resume with the same bits, and unusable checkpoint files."""
 
 import errno
 import logging
@@ -62,7 +62,7 @@ class Killed(Exception):
 
 @pytest.fixture
 def kill_after(monkeypatch):
-    """Let training end after so many steps; tells how many are left."""
+    """Stop training after a number of steps; return the number of steps left."""
     train_step = _Net.train_step
 
     def arm(n_steps):
@@ -86,7 +86,7 @@ def test_a_killed_fit_goes_on_with_the_same_bits(hard_images, tmp_path, kill_aft
     X, y = hard_images
     whole = make_classifier(**SETTINGS[name]).fit(X, y)
     clf = make_classifier(**SETTINGS[name], checkpoint_dir=tmp_path)
-    for n_steps in (STEPS + 2, STEPS + 1):  # in the second epoch, and in the one after that
+    for n_steps in (STEPS + 2, STEPS + 1):  # in the second epoch, and in the third
         kill_after(n_steps)
         with pytest.raises(Killed):
             clone(clf).fit(X, y)
@@ -140,7 +140,7 @@ def test_whatever_is_trained_on_goes_on(hard_images, tmp_path, kill_after, fit):
     resumed = fit(clf, X, y)
     through = DiffResResampler(0.5, random_state=0).fit_transform(X) if len(whole.frontend_) else X
     assert_same(resumed, whole, through)
-    kill_after(0)  # and what is finished is read
+    kill_after(0)  # a finished fit is loaded
     assert_same(fit(clone(clf), X, y), whole, through)
 
 
@@ -180,7 +180,7 @@ def test_a_finished_fit_is_read_and_not_trained_again(hard_images, tmp_path, kil
     whole = make_classifier(ema_decay=0.9, checkpoint_dir=tmp_path).fit(X, y)
     (file,) = tmp_path.iterdir()
     assert file.name.startswith("PretrainedCNN-")
-    assert set(load_file(file)) == set(whole.net_.module_.state_dict())  # nothing but weights
+    assert set(load_file(file)) == set(whole.net_.module_.state_dict())  # only weights
     kill_after(0)
     again = make_classifier(ema_decay=0.9, checkpoint_dir=tmp_path).fit(X, y)
     assert_same(again, whole, X)
@@ -489,7 +489,7 @@ def test_a_spoiled_checkpoint_is_named_and_training_starts_anew(
     clf, file = interrupted
     spoil(file)
     left = kill_after(100)
-    with pytest.warns(UserWarning, match=rf"from the start.*{file.name}.*({reason})"):
+    with pytest.warns(UserWarning, match=rf"starts training over.*{file.name}.*({reason})"):
         clf.fit(*hard_images)
     assert 100 - left[0] == 4 * STEPS
     assert_same(clf, make_classifier().fit(*hard_images), hard_images[0])
@@ -535,7 +535,7 @@ def test_a_full_disk_says_so_and_leaves_the_earlier_checkpoint(
     assert len(list(tmp_path.iterdir())) == 1
     left = kill_after(100)
     assert_same(clf.fit(X, y), make_classifier().fit(X, y), X)
-    assert 100 - left[0] == 2 * STEPS + 4 * STEPS  # two epochs, and those of the other fit
+    assert 100 - left[0] == 2 * STEPS + 4 * STEPS  # two epochs, and all of the other fit
 
 
 def test_a_folder_that_goes_away_is_made_again(hard_images, tmp_path, monkeypatch):
@@ -563,12 +563,12 @@ def test_what_killed_writers_have_left_goes_with_the_next_checkpoint(hard_images
 @pytest.mark.parametrize(
     ("parameters", "rule"),
     [
-        ({"random_state": None}, "random_state of PretrainedCNN must be an int where .*got None"),
+        ({"random_state": None}, "random_state of PretrainedCNN must be an int if .*got None"),
         (
             {"random_state": np.random.RandomState(0)},
             "random_state .* must be an int .*RandomState",
         ),
-        ({"callbacks": [Callback()]}, "callbacks of PretrainedCNN must be None where .*state"),
+        ({"callbacks": [Callback()]}, "callbacks of PretrainedCNN must be None if .*state"),
         ({"checkpoint_every": 0}, "checkpoint_every of PretrainedCNN must be an int >= 1, got 0"),
         ({"checkpoint_dir": 3}, "checkpoint_dir of PretrainedCNN must be a str or PathLike, got 3"),
         ({"checkpoint_dir": ""}, "checkpoint_dir of PretrainedCNN must be the path of a folder"),
@@ -585,14 +585,14 @@ def test_with_verbose_a_fit_says_what_it_found(hard_images, interrupted, capsys)
     clf.fit(*hard_images)
     assert capsys.readouterr().out == ""
     clf.set_params(verbose=1).fit(*hard_images)
-    told = f"PretrainedCNN was finished before, 4 of 4 epochs are in {file}\n"
+    told = f"PretrainedCNN had finished: 4 of 4 epochs are in {file}\n"
     assert capsys.readouterr().out == told
 
 
 def test_with_verbose_a_fit_that_goes_on_says_so(hard_images, interrupted, capsys):
     clf, file = interrupted
     clf.set_params(verbose=1).fit(*hard_images)
-    told = f"PretrainedCNN goes on, 2 of 4 epochs are in {file}\n"
+    told = f"PretrainedCNN resumes: 2 of 4 epochs are in {file}\n"
     assert capsys.readouterr().out.startswith(told)
 
 

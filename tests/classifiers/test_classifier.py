@@ -1,4 +1,4 @@
-"""What all classifiers promise, shown on PretrainedCNN with a tiny network."""
+"""Behaviour of all classifiers, tested with PretrainedCNN and a tiny network."""
 
 import gc
 import pickle
@@ -188,7 +188,7 @@ def test_tiny_classes_keep_a_clip_for_training(images):
 def test_classes_of_one_clip_each_fall_back_with_a_warning(images):
     X, _ = images
     clf = make_classifier(early_stopping=True, max_epochs=2)
-    with pytest.warns(UserWarning, match="PretrainedCNN cannot set clips aside"):
+    with pytest.warns(UserWarning, match="PretrainedCNN cannot hold out clips"):
         clf.fit(X[:3], ["a", "b", "c"])
 
 
@@ -387,7 +387,7 @@ def test_read_only_clips_are_trained_on_without_a_warning(images):
         "PretrainedCNN(tiny_cnn, weights=None, max_epochs=1).fit(X, [0, 1] * 4).predict(X)"
     )
     folder = str(Path(__file__).parents[1])
-    # In a process of its own, since torch warns only once in each.
+    # In a separate process, since torch warns only once per process.
     subprocess.run([sys.executable, "-W", "error", "-c", code, folder], check=True)
 
 
@@ -545,7 +545,7 @@ def test_gradients_are_clipped_at_their_true_length_whatever_scales_the_loss(ima
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """Lets `torch.compile` run graphs as they are, as compiling for speed takes half a minute."""
+    """Make `torch.compile` run graphs unchanged, because compiling takes half a minute."""
     calls = []
     run = nn.Module.compile
     counters.clear()
@@ -609,7 +609,8 @@ def test_where_nothing_can_be_compiled_the_error_names_the_way_out(images, monke
     monkeypatch.setattr(nn.Module, "compile", lambda module: run(module, backend=fail))
     with pytest.raises(ValueError, match=r"compile of PretrainedCNN must be False .*no compiler"):
         make_classifier(max_epochs=1, compile=True).fit(X, y)
-    with pytest.raises(ValueError, match=r"set_params\(compile=False\); a fitted .* no new fit"):
+    rule = r"set_params\(compile=False\); a fitted .* need not be fitted"
+    with pytest.raises(ValueError, match=rule):
         clf.set_params(compile=True).predict_proba(X)
     np.testing.assert_array_equal(clf.set_params(compile=False).predict_proba(X), plain)
     torch.compiler.reset()

@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of training: what was learnt so far is kept."""
+"""Ctrl-C during training: finished epochs are kept."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def background_job():
-    """Start as shells start what they run in the background: SIGINT is ignored."""
+    """Ignore SIGINT, as shells do for background jobs."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGINT, before)
@@ -154,7 +154,7 @@ def test_ctrl_c_pressed_twice_leaves_the_estimator_as_it_was(hard_images, press_
 
 
 class DivergingCNN(DropoutCNN):
-    """Its loss is no number."""
+    """A network whose loss is NaN."""
 
     def forward(self, X):
         return super().forward(X) * float("nan")

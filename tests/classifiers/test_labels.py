@@ -37,7 +37,7 @@ pd = optional_import("pandas")
 
 @pytest.fixture(scope="module")
 def tagged():
-    """96 images with up to three labels, each of which brightens bands of its own."""
+    """96 images with up to three labels, each of which brightens different bands."""
     rng = np.random.default_rng(0)
     y = (rng.random((96, 3)) < [0.5, 0.3, 0.15]).astype(int)
     X = rng.normal(size=(96, 16, 20)).astype(np.float32)
@@ -404,7 +404,7 @@ def test_an_unnamed_matrix_goes_on_where_a_named_one_began(tagged):
 
 
 def test_a_label_keeps_a_clip_to_train_on(tagged):
-    """The third label stands on four clips that have the others, too."""
+    """The third label is on four clips that also have the others."""
     X, y = tagged
     y = np.tile([[1, 0, 0], [0, 1, 0], [1, 1, 1], [1, 1, 0]], (6, 1))
     y[:12, 2] = 0

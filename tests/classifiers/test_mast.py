@@ -18,7 +18,7 @@ from skaudio.nn.masked import MaskedReconstruction
 
 @pytest.fixture
 def clips():
-    """Noise whose louder band tells the class."""
+    """Noise whose class is its louder band."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40, 16, 48)).astype(np.float32)
     y = np.array(["high", "low"] * 20)
@@ -114,7 +114,7 @@ def test_narrow_grids_give_the_same_bits_in_bfloat16():
     found = set()
     for _ in range(4):
         junk = [torch.full((n,), np.nan) for n in (10, 100, 1000, 10_000, 100_000)]
-        del junk  # memory that nobody writes holds NaN now
+        del junk  # uninitialised memory contains NaN now
         clf = MAST(max_epochs=3, precision="bf16", device="cpu", random_state=0).fit(X, y)
         found.add(clf.predict_proba(X).tobytes())
     assert len(found) == 1
@@ -161,7 +161,7 @@ def test_bad_parameters_are_named(clips, parameters, message):
 @pytest.mark.slow
 def test_clips_without_labels_must_go_with_the_others(clips):
     X, y = clips
-    with pytest.warns(UserWarning, match="MAST.fit leaves X_unlabeled aside: pretrain=None"):
+    with pytest.warns(UserWarning, match="MAST.fit ignores X_unlabeled because pretrain=None"):
         make_mast(max_epochs=1).fit(X, y, X_unlabeled=X)
     clf = make_mast(pretrain="masked", pretrain_epochs=1, max_epochs=1, warm_start=True)
     for bad, message in (
@@ -169,11 +169,11 @@ def test_clips_without_labels_must_go_with_the_others(clips):
         (["a.wav"], "put a MelSpectrogram before it"),
         (np.full_like(X, np.nan), "contains NaN"),
     ):
-        rule = f"X_unlabeled of MAST.fit must be spectrograms as X is.*{message}.*transform_input"
+        rule = f"X_unlabeled of MAST.fit must be spectrograms from .*{message}.*transform_input"
         with pytest.raises(ValueError, match=rule):
             clf.fit(X, y, X_unlabeled=bad)
     clf.fit(X, y)
-    with pytest.raises(ValueError, match="X_unlabeled of MAST.fit must be None where a warm start"):
+    with pytest.raises(ValueError, match="X_unlabeled of MAST.fit must be None if a warm start"):
         clf.fit(X, y, X_unlabeled=X)
 
 
@@ -248,7 +248,7 @@ def test_clips_without_labels_come_through_the_pipeline(clips):
         pipe = make_pipeline(resampler, clf, transform_input=["X_unlabeled"])
         pipe.fit(X[:20], y[:20], X_unlabeled=X[20:])
     assert len(pipe[-1].pretrain_history_) == 1
-    rule = "X_unlabeled of MAST.fit must be .* through the same steps: 1 front end.* not 0"
+    rule = "X_unlabeled of MAST.fit must be .* from the same steps as X: 1 front end.* not 0"
     with pytest.raises(ValueError, match=rule):
         clone(clf).fit(resampler.fit_transform(X), y, X_unlabeled=X)
 

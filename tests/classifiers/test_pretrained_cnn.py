@@ -206,7 +206,7 @@ def test_standardization_uses_the_training_clips(images):
         ({"backbone": "resnet_18"}, "backbone of PretrainedCNN must be a timm model .*resnet_18"),
         ({"backbone": 3}, "name of a timm model or a callable, got 3"),
         ({"backbone": no_network}, r"must return a torch\.nn\.Module, got str"),
-        ({"backbone": wrong_cnn}, r"must give 2 logits per clip, got shape \(2, 3\)"),
+        ({"backbone": wrong_cnn}, r"must return 2 logits per clip, got shape \(2, 3\)"),
         ({"backbone": tiny_cnn, "weights": "imagenet"}, "None or a file when backbone is a call"),
         ({"backbone": tiny_cnn, "backbone_options": {}}, "None when backbone is a callable"),
         ({"backbone_options": {"in_chans": 2}}, "a dict without in_chans, num_classes"),
@@ -215,10 +215,10 @@ def test_standardization_uses_the_training_clips(images):
         ({"weights": "nowhere.pth"}, "weights of PretrainedCNN must be a file .*is missing"),
         ({"input_size": (3,)}, r"two ints from 1 to 8192 or None, got \(3,\)"),
         ({"freeze": "all"}, "None, 'backbone' or an int >= 0, got 'all'"),
-        ({"freeze": 99}, r"at most \d, the number of stages of its network, got 99"),
-        ({"backbone": headless_cnn, "freeze": 1}, "freeze of .* None for a backbone without"),
+        ({"freeze": 99}, r"at most \d, the number of stages of the network, got 99"),
+        ({"backbone": headless_cnn, "freeze": 1}, "freeze of .* None for a backbone whose"),
         ({"backbone": headless_cnn, "backbone_lr": 1e-4}, "backbone_lr of .* None for a backbone"),
-        ({"backbone": Pair}, r"must give 2 logits per clip, got tuple"),
+        ({"backbone": Pair}, r"must return 2 logits per clip, got tuple"),
     ],
 )
 def test_bad_parameters_are_named_with_rule_and_value(images, parameters, message):

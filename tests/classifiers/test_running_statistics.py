@@ -1,4 +1,4 @@
-"""Statistics of normalisation layers: those of the training clips, through the final weights."""
+"""Statistics of normalisation layers on the training clips, with the final weights."""
 
 import warnings
 from functools import partial
@@ -18,7 +18,7 @@ make_classifier = partial(factories.make_classifier, max_epochs=3)
 
 
 def three_classes():
-    """Forty-five clips, each class loud in a third of the bands of its own."""
+    """Forty-five clips; each class is loud in a different third of the bands."""
     rng = np.random.default_rng(0)
     y = np.arange(45) % 3
     X = rng.normal(size=(45, 24, 20)).astype(np.float32)
@@ -171,7 +171,7 @@ def test_a_layer_that_is_called_twice_has_the_statistics_of_both_calls():
 
 
 def hooked_cnn(in_channels, n_classes):
-    """A network that changes what it gets before it computes."""
+    """A network that changes its input in a hook."""
     network = tiny_cnn(in_channels, n_classes)
     network.register_forward_pre_hook(lambda module, inputs: (10.0 * inputs[0] + 5.0,))
     return network

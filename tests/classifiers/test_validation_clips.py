@@ -1,4 +1,4 @@
-"""Validation clips that the user gives, through a pipeline too, and groups that stay together."""
+"""Validation clips passed to fit, also through a pipeline, and groups that are not split."""
 
 import factories
 import numpy as np
@@ -33,7 +33,7 @@ def test_the_loss_of_given_clips_is_recorded_and_none_are_set_aside(images, earl
     clf = make_classifier(early_stopping=early_stopping, n_iter_no_change=99)
     clf.fit(X[8:], y[8:], X_val=X[:8], y_val=y[:8])
     alone = make_classifier().fit(X[8:], y[8:])
-    # Validation leaves training alone: all clips of X are trained on, in the same order.
+    # Validation does not affect training: all clips of X are used, in the same order.
     assert [row["train_loss"] for row in clf.history_] == [
         row["train_loss"] for row in alone.history_
     ]
@@ -65,7 +65,7 @@ def test_paths_to_validate_on_go_through_the_pipeline(tone_clips, routing, betwe
     by_hand = pipe[:-1].transform(paths[-7:])
     loss = -np.log(pipe["clf"].predict_proba(by_hand)[
         np.arange(7), np.searchsorted(pipe.classes_, labels[-7:])]).mean()  # fmt: skip
-    # Statistics of a resampler are settled after the last epoch.
+    # Statistics of a resampler are measured after the last epoch.
     near = 0.05 if between else 1e-5
     assert loss == pytest.approx(pipe["clf"].history_[-1]["valid_loss"], rel=near)
 
@@ -113,18 +113,18 @@ def test_clips_to_validate_on_come_with_their_labels(images, given, rule):
 def test_clips_to_validate_on_must_go_with_the_others(images, routing):
     X, y = images
     fit = make_classifier().fit
-    with pytest.raises(ValueError, match=r"X_val .* spectrograms as X is.* got 1 of 8"):
+    with pytest.raises(ValueError, match=r"X_val .* spectrograms from the same.* got 1 of 8"):
         fit(X, y, X_val=X[:, :8], y_val=y)
-    with pytest.raises(ValueError, match=r"X_val .* as X is.* tables must have 320 columns"):
+    with pytest.raises(ValueError, match=r"X_val .* as X: tables must have 320 columns"):
         make_classifier(max_epochs=1).fit(X.reshape(48, -1), y, X_val=X[:, :8, 0], y_val=y)
-    with pytest.raises(ValueError, match=r"X_val .* spectrograms as X is.* transform_input"):
+    with pytest.raises(ValueError, match=r"X_val .* spectrograms from the same.* transform_input"):
         fit(X, y, X_val=["a.wav"] * 48, y_val=y)
     with pytest.raises(
-        ValueError, match=r"y_val .* what y holds, \['dog', 'rain'\], got \['cat', 'dog'\]"
+        ValueError, match=r"y_val .* the labels of y, \['dog', 'rain'\], got \['cat', 'dog'\]"
     ):
         fit(X, y, X_val=X[:2], y_val=["dog", "cat"])
     with pytest.raises(
-        ValueError, match=r"y_val .* what y holds, \['dog', 'rain'\], got an indicator"
+        ValueError, match=r"y_val .* the labels of y, \['dog', 'rain'\], got an indicator"
     ):
         fit(X, y, X_val=X[:2], y_val=[[0, 1], [1, 0]])
 
@@ -178,7 +178,7 @@ def test_early_stopping_keeps_groups_together(images, monkeypatch):
 
 def test_classes_of_one_group_each_cannot_be_set_aside(images):
     X, y = images
-    with pytest.warns(UserWarning, match="every class lies in one group: it watches the training"):
+    with pytest.warns(UserWarning, match="every class lies in one group: it monitors the training"):
         make_classifier(early_stopping=True).fit(X, y, groups=y)
 
 

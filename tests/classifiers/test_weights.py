@@ -1,4 +1,4 @@
-"""Weights by name, from a model hub on this machine."""
+"""Weights by name, from a local model hub."""
 
 import hashlib
 import http.server
@@ -70,7 +70,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def pretrained_resnet():
-    """What stands in for weights that somebody trained."""
+    """A substitute for pretrained weights."""
     return build_cnn("test_resnet", in_channels=3, n_classes=1000)
 
 
@@ -154,7 +154,7 @@ def test_weights_from_the_hub_are_never_unpickled(hub, tmp_path):
         fill_resnet()
     assert not bad.exists()
     torch.load(io.BytesIO(hub.files["pytorch_model.bin"]), weights_only=False)
-    assert bad.exists()  # so the file was a danger
+    assert bad.exists()  # so the file would have run code
 
 
 def test_weights_that_arrive_damaged_are_removed(hub, tmp_path):

@@ -179,7 +179,7 @@ def test_only_what_is_called_so_is_unpickled(run, model, data, tmp_path, name):
     shutil.copy(model, tmp_path / name)
     status, _, err = run("predict", tmp_path / name, data)
     assert status == 2
-    assert "is no model saved by skaudio fit (it is no model file" in err
+    assert "is no model saved by skaudio fit (it is not a model file" in err
 
 
 def write_table(folder, column, values, data):
@@ -279,7 +279,7 @@ def test_a_class_without_audio_that_is_read_ends_a_fit(run, data, tmp_path):
     (tmp_path / "data" / "owl" / "a.m4a").touch()
     status, _, err = run("fit", tmp_path / "data", "--model", tmp_path / "m", *SMALL)
     assert status == 2
-    assert "but 'owl' have none: 1 file is left out, " in err
+    assert "but there is none in 'owl': 1 file is left out, " in err
 
 
 def test_a_long_file_among_short_clips_is_named(run, data, tmp_path):
@@ -413,10 +413,10 @@ def test_report_says_which_clips_the_model_was_judged_on(run, model, data, tmp_p
         (["predict", "missing.joblib", "a.wav"], "missing.joblib: no such file"),
         (
             ["predict", "TEXT", "a.wav"],
-            r"'text' is no model saved by skaudio fit \(it is no model file, .*\); the "
+            r"'text' is no model saved by skaudio fit \(it is not a model file .*\); the "
             r"model comes first: skaudio predict MODEL CLIP \.\.\.$",
         ),
-        (["predict", os.devnull, "a.wav"], r"\(it is no regular file\); the model comes first"),
+        (["predict", os.devnull, "a.wav"], r"\(it is not a regular file\); the model comes first"),
         (["predict", "EMPTY.pkl", "a.wav"], r"saved by joblib \(EOFError\); the model comes first"),
         (["report", "TEXT", "DATA", "-o", "r"], "comes first: skaudio report MODEL DATA$"),
         (["predict", "OTHER", "a.wav"], "holds no pipeline with predict_proba, but dict"),

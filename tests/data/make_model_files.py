@@ -1,4 +1,4 @@
-"""Model files of the present format, which later versions must load for ever, and predictions.
+"""Write model files of the current format, which later versions must load, and predictions.
 
 Run once per format version, before it is released, from the root of the project:
 ``python tests/data/make_model_files.py``. Files that are there are left alone:

@@ -64,7 +64,7 @@ NAMES = [
 def test_names_that_lead_elsewhere_are_refused(tmp_path, make, name):
     content = make((name, b"x"))
     message = r"member '.*(outside|control|Windows|too deep|twice)|damaged|neither"
-    if make is make_tar and "\0" in name:  # a header of its own holds such names
+    if make is make_tar and "\0" in name:  # such names are in a separate header
         info = special("x", tarfile.REGTYPE)
         info.pax_headers = {"path": name}
         content = make_tar((info, b"x"))
@@ -220,7 +220,7 @@ def test_whatever_the_names_nothing_leaves_the_folder(tmp_path_factory, members,
     tmp_path = tmp_path_factory.mktemp("names")
     try:
         archive = make(*[(name, b"x" * full) for name, full in members])
-    except (ValueError, IndexError):  # not even the writer takes it
+    except (ValueError, IndexError):  # the writer rejects it too
         return
     try:
         files = unpack(tmp_path, archive)
@@ -246,5 +246,5 @@ def test_damage_is_always_a_value_error(tmp_path_factory, data, which):
     content = (
         content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content
     )
-    with suppress(ValueError):  # damage may hit what does not count; any other error is one
+    with suppress(ValueError):  # damage may hit unused bytes; any other error is a failure
         unpack(tmp_path_factory.mktemp("damage"), bytes(content))

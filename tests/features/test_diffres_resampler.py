@@ -256,7 +256,7 @@ def test_other_numbers_of_frames_can_be_predicted(events):
 def test_arrays_of_another_resampler_are_refused(events):
     X, y, _ = events
     clf = make_classifier(max_epochs=1).fit(DiffResResampler(0.25).fit_transform(X), y)
-    rule = r"X of PretrainedCNN must come from the step it came from in fit: .*was trained, not"
+    rule = r"X of PretrainedCNN must come from the same step as in fit: .*was trained, not"
     with pytest.raises(ValueError, match=rf"{rule} AveragePooling\(n_mels=8, budget=0\.25\)"):
         clf.predict(DiffResResampler(0.25, method="average").fit_transform(X))
     with pytest.raises(ValueError, match=r"1 front end\(s\) were trained, not 0\. Fit the pipe"):

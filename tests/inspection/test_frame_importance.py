@@ -1,4 +1,4 @@
-"""Scores of frames, and the pictures made of them."""
+"""Scores of frames, and their display."""
 
 import copy
 import sys
@@ -39,7 +39,7 @@ def clips():
 
 @pytest.fixture(scope="module")
 def pipe(clips):
-    """Fitted, and far enough from even scores to be told apart from them."""
+    """A fitted pipeline whose scores differ clearly from uniform ones."""
     pipe = make_pipe().fit(*clips)
     with torch.no_grad():
         pipe[-1].frontend_[0].estimator.head.weight.fill_(1.0)
@@ -209,7 +209,7 @@ def test_paths_are_drawn_into_axes_that_are_given(pipe, clips, tmp_path, plt):
 def test_one_clip_and_four_axes_are_needed(pipe, clips, plt):
     with pytest.raises(ValueError, match="path of .* one path or one array, got list"):
         FrameImportanceDisplay.from_estimator(pipe, ["a.wav", "b.wav"])
-    with pytest.raises(ValueError, match="axes of FrameImportanceDisplay must be 4, got 1"):
+    with pytest.raises(ValueError, match="axes of FrameImportanceDisplay must be 4 Axes, got 1"):
         FrameImportanceDisplay.from_estimator(pipe, clips[0][0], axes=plt.figure().add_subplot())
 
 
@@ -300,5 +300,5 @@ def test_ordinary_estimators_are_drawn_against_frames_only(clips):
     search = GridSearchCV(pipe, {"diffresresampler__budget": [0.25, 0.5]}, cv=2).fit(*clips)
     display = BudgetCurveDisplay.from_search(search, clips[0], against="frames")
     assert sorted(display.results["frames"]) == [30, 60]
-    with pytest.raises(ValueError, match="must end with a classifier of skaudio, .* Logistic"):
+    with pytest.raises(ValueError, match="must end with a skaudio classifier, .* Logistic"):
         BudgetCurveDisplay.from_search(search, clips[0])

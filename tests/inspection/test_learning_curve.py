@@ -1,4 +1,4 @@
-"""Pictures of how training went."""
+"""LearningCurveDisplay."""
 
 import numpy as np
 import pytest
@@ -120,7 +120,7 @@ def test_what_cannot_be_drawn_says_why(images):
     flat = images[0].reshape(len(images[0]), -1)
     with pytest.raises(ValueError, match="must have history_, .* got LogisticRegression"):
         call(LogisticRegression().fit(flat, images[1]))
-    with pytest.raises(ValueError, match="must hold at least one, got"):
+    with pytest.raises(ValueError, match="must contain at least one classifier, got"):
         call([])
     with pytest.raises(ValueError, match="list of dicts with 'epoch' and 'train_loss'"):
         LearningCurveDisplay.from_history([])

@@ -1,4 +1,4 @@
-"""The report: what stands on the page, and how it behaves in a browser."""
+"""The report: the content of the page, and its behaviour in a browser."""
 
 import base64
 import io
@@ -251,14 +251,14 @@ def test_frame_importance_stands_below_the_spectrogram(file, search, clips, tmp_
 def test_without_mistakes_the_least_certain_right_answers_are_shown(plain, clips, tmp_path):
     predicted, certainty = plain.predict(clips[0]), plain.predict_proba(clips[0]).max(axis=1)
     text, _ = write(tmp_path, plain, clips[0], predicted, n_mistakes=2)
-    assert "The least certain right answers" in text
+    assert "The least certain correct predictions" in text
     assert rows_of_cards(text) == np.argsort(certainty, kind="stable")[:2].tolist()
 
 
 def test_the_page_says_what_its_numbers_are_worth(plain, clips, tmp_path):
     assert "Was the model trained on these 24 clips?" in write(tmp_path, plain, *clips)[0]
     text, _ = write(tmp_path, plain, *clips, held_out=True)
-    assert "24 clips that were held out from training, as you stated." in text
+    assert "24 clips that were held out from training (held_out=True)." in text
     assert "Was the model trained" not in text
 
 
@@ -311,15 +311,15 @@ def test_with_folds_every_clip_is_predicted_by_a_model_that_did_not_see_it(clips
     cv = StratifiedKFold(3, shuffle=True, random_state=0)
     memory = make_plain(Recorder())
     text, page = write(tmp_path, memory, pd.Series(paths), pd.Series(labels), cv=cv)
-    assert "by models that did not see them, in 3 folds" in text
+    assert "by models that were not trained on them, in 3 folds" in text
     rows = page.table("fold", "clips", "accuracy")
     assert [int(row["clips"]) for row in rows] == [8, 8, 8]
-    assert {float(row["accuracy"]) for row in rows} == {0.0}  # it knows the clips it has seen only
+    assert {float(row["accuracy"]) for row in rows} == {0.0}  # it is only right on training clips
     assert re.search(r"/a\.wav, fold 1</p>", text)
 
 
 class Recorder(DummyClassifier):
-    """Knows by heart what it was trained on, and is wrong about everything else."""
+    """A classifier that memorises its training clips and is wrong on all others."""
 
     def fit(self, X, y):
         self.seen_ = {row.tobytes(): label for row, label in zip(X, y, strict=True)}
@@ -384,7 +384,7 @@ def test_waveforms_can_be_heard_and_features_cannot(clips, tmp_path):
     features = np.log(np.abs(np.fft.rfft(waves))[:, :200] + 1e-3)
     text, page = write(tmp_path, LogisticRegression().fit(features, clips[1]), features, clips[1])
     assert page.all("audio") == page.all("img") == []
-    assert "To listen, pass paths, or waveforms to a MelSpectrogram." in text
+    assert "To listen, pass paths, or waveforms that a MelSpectrogram processes." in text
 
 
 @pytest.mark.parametrize("kind", ["bytes", "array", "channels"])

@@ -1,4 +1,4 @@
-"""Pictures of spectrograms, and of what their cells contribute to a class."""
+"""SpectrogramDisplay and SaliencyDisplay."""
 
 import doctest
 import sys
@@ -125,7 +125,7 @@ def test_spectrograms_are_drawn_into_axes_that_are_given(pipe, clips, plt):
     figure, axes = plt.subplots(2, 1)
     display = SpectrogramDisplay.from_estimator(pipe, clips[0][:2], ax=axes)
     assert display.figure_ is figure
-    with pytest.raises(ValueError, match="ax of SpectrogramDisplay must be 2, got 1"):
+    with pytest.raises(ValueError, match="ax of SpectrogramDisplay must be 2 Axes, got 1"):
         SpectrogramDisplay.from_estimator(pipe, clips[0][:2], ax=axes[0])
 
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_drawn_says_why(pipe, clips, tmp_path):
     with pytest.raises(NotFittedError, match="not fitted"):
         SpectrogramDisplay.from_estimator(make_pipe(), waves[:2])
     flat = make_pipeline(FunctionTransformer(), LogisticRegression()).fit(waves, labels)
-    with pytest.raises(ValueError, match="must have a step that makes spectrograms, .* Logistic"):
+    with pytest.raises(ValueError, match="must have a step that computes .* Logistic"):
         SpectrogramDisplay.from_estimator(flat, waves[:2])
 
 
@@ -244,7 +244,7 @@ class TestSaliency:
             call(pipe, wave, n_steps=0)
         with pytest.raises(ValueError, match="path of .* one path or one array, got list"):
             call(pipe, [wave])
-        with pytest.raises(ValueError, match="must end with a classifier of skaudio"):
+        with pytest.raises(ValueError, match="must end with a skaudio classifier"):
             call(make_pipeline(LogisticRegression()).fit(*clips), wave)
 
 

@@ -1,4 +1,4 @@
-"""What a pipeline costs: counted by hand, and as a budget changes it."""
+"""cost, compared with counts by hand, and its dependence on the budget."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Networks as ONNX files: onnxruntime gives the pipeline's probabilities."""
+"""ONNX files: onnxruntime computes the probabilities of the pipeline."""
 
 import json
 import sys
@@ -42,7 +42,7 @@ def make_pipe(*, diffres=False, clf=None, **mel):
 
 
 def as_input(pipe, paths, from_waveform):
-    """What the file wants: spectrograms, or waveforms at the pipeline's rate."""
+    """The input of the file: spectrograms, or waveforms at the pipeline's rate."""
     mel = pipe[0]
     if not from_waveform:
         return {"spectrogram": np.asarray(mel.transform(paths))}
@@ -163,7 +163,7 @@ def test_settings_changed_after_fit_are_those_of_the_file(tone_clips, tmp_path):
     paths, labels, _ = tone_clips
     pipe = make_pipe(diffres=True).fit(paths, labels)
     before = pipe.predict_proba(paths)
-    pipe.set_params(diffres__budget=0.2, clf__compile=True)  # compiled or not, the file is one
+    pipe.set_params(diffres__budget=0.2, clf__compile=True)  # compilation does not affect the file
     export_onnx(pipe, tmp_path / "m.onnx")
     pipe.set_params(clf__compile=False)
     assert_same(tmp_path / "m.onnx", pipe, paths, False)
@@ -206,7 +206,7 @@ def test_a_pipeline_that_no_longer_predicts_has_no_file(tone_clips, tmp_path, be
     paths, labels, _ = tone_clips
     pipe = make_pipe(**before).fit(paths, labels)
     pipe.set_params(**{name: value or False for name, value in after.items()})
-    with pytest.raises(ValueError, match=r"pipe of export_onnx must be as it was fitted: .*again"):
+    with pytest.raises(ValueError, match=r"export_onnx must not have changed since fit: .*again"):
         export_onnx(pipe, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -216,8 +216,8 @@ def test_pipelines_that_are_more_than_a_network_are_refused(images, tmp_path):
     clf = PretrainedCNN(tiny_cnn, weights=None, max_epochs=1, random_state=0)
     for pipe, message in [
         (clf, r"must be a scikit-learn Pipeline, .* got PretrainedCNN: pass make_pipeline"),
-        (make_pipeline(clf, LogisticRegression()), r"must end with a classifier of skaudio"),
-        (make_pipeline(FunctionTransformer(np.abs), clf), r"got FunctionTransformer, whose work"),
+        (make_pipeline(clf, LogisticRegression()), r"must end with a skaudio classifier"),
+        (make_pipeline(FunctionTransformer(np.abs), clf), r"got FunctionTransformer, which cannot"),
     ]:
         with pytest.raises(ValueError, match=message):
             export_onnx(pipe.fit(X, y), tmp_path / "m.onnx")

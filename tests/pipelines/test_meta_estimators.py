@@ -1,4 +1,4 @@
-"""Searches, thresholds and votes around a pipeline, wherever a pipeline is taken."""
+"""Searches, thresholds and voting around a pipeline, as arguments of every function."""
 
 import joblib
 import numpy as np
@@ -154,7 +154,7 @@ def test_a_search_that_kept_no_model_says_how_to_get_one(clips, tmp_path, use, s
     pytest.importorskip("pandas", reason="needs pandas")
     search = GridSearchCV(make_plain(), {}, cv=2, refit=False, scoring=scoring).fit(*clips)
     way_out = (
-        r"\*\*search\.best_params_" if hasattr(search, "best_params_") else "naming one of its sc"
+        r"\*\*search\.best_params_" if hasattr(search, "best_params_") else "name of one of its sc"
     )
     with pytest.raises(ValueError, match=f"must be a search with refit=True, got .*{way_out}"):
         use(search, *clips, tmp_path)

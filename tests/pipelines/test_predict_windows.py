@@ -231,7 +231,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path, tone_clips):
         predict_windows(pipe, tmp_path / f"{minutes}.wav")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    grown = 4 * 18 * 60 * 16_000  # bytes of float32 that the longer one has more
+    grown = 4 * 18 * 60 * 16_000  # additional bytes of float32 of the longer one
     assert peaks[1] - peaks[0] < grown / 10
 
 
@@ -307,7 +307,7 @@ def test_pipelines_that_cannot_do_this_are_named(pipe, recording, tone_clips):
 def test_blocks_are_the_whole_file_or_the_same_error(nasty, sample_rate, monkeypatch):
     monkeypatch.setattr("skaudio.audio._decoder.Decoder.block_samples", 9000)
     for path in sorted(nasty.glob("*.*")):
-        if path.name in ("long_10min.wav", "corrupt_mid.opus"):  # damage sounds as it likes to
+        if path.name in ("long_10min.wav", "corrupt_mid.opus"):  # no defined content
             continue
         try:
             rate = min(sample_rate or soundfile.info(path).samplerate, MAX_SAMPLE_RATE)
@@ -341,7 +341,7 @@ def test_blocks_of_lossy_files_fit_together(tmp_path, monkeypatch, name, subtype
     soundfile.write(tmp_path / name, wave, 48_000, subtype=subtype)
     monkeypatch.setattr("skaudio.audio._decoder.Decoder.block_samples", 9000)
     found = np.concatenate(list(stream_blocks(tmp_path / name, sample_rate=16_000)))
-    # libsndfile is sent to where it stands after every block; mp3 is rounded otherwise then.
+    # libsndfile seeks to its current position after every block, which changes rounding in mp3.
     np.testing.assert_allclose(found, load_clip(tmp_path / name, sample_rate=16_000), atol=1e-6)
 
 

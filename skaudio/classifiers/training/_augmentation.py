@@ -25,7 +25,7 @@ __all__ = [
     "as_augmentation",
 ]
 
-# From full scale to the largest samples that are taken for sound; see `MAX_AMPLITUDE`.
+# Level of the largest accepted samples relative to full scale; see `MAX_AMPLITUDE`.
 MAX_DB = 120.0
 
 
@@ -43,7 +43,7 @@ class Augmentation(BaseEstimator):
         ``(n_clips, n_channels, n_mels, n_frames)``, or ``(n_clips, n_channels, n_samples)`` for
         waveforms, as with ``MelSpectrogram(in_network=True)``; returns clips of the same shape and
         type, or an object with clips as its attribute `samples`, such as any transform of
-        torch-audiomentations. It may use the generators of torch, which are seeded in training.
+        torch-audiomentations. It may use torch's generators, which are seeded in training.
     time_shift : float, default=0.0
         Roll clips by up to this fraction of their length, in [0, 1]. Useful if the position of a
         sound in the clip is irrelevant.
@@ -67,8 +67,8 @@ class Augmentation(BaseEstimator):
     Notes
     -----
     `gain_db` and `noise_snr_db` are for waveforms and for log-mel spectrograms of power with
-    filters of area 1, the defaults of `MelSpectrogram`; all others are for any image. Masks also
-    apply to spectrograms that the network computes from waveforms.
+    filters of area 1, the defaults of `MelSpectrogram`; the other parameters are for any kind of
+    spectrogram. Masks also apply to spectrograms that the network computes from waveforms.
 
     References
     ----------
@@ -125,7 +125,7 @@ class Augmentation(BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter is out of range; names the rule and the value.
+            If a parameter is out of range.
         """
         check_parameters(self)
         if self.custom is not None and not callable(self.custom):
@@ -180,14 +180,14 @@ def as_augmentation(owner: Any) -> Augmentation:
 
 @dataclass
 class Augmenter:
-    """Random changes to training batches; see `skaudio.Augmentation`.
+    """Apply random changes to training batches; see `skaudio.Augmentation`.
 
     Parameters
     ----------
     settings : Augmentation
-        What to do, and how much of it.
+        The changes to apply.
     fill : Tensor of shape (n_channels,) or None
-        The value of silence in every channel of spectrograms; None: they are not masked.
+        Value of silence in every channel of the spectrograms; None disables masks.
     rng : RandomState
         Source of randomness.
     """
@@ -197,7 +197,7 @@ class Augmenter:
     rng: np.random.RandomState
 
     def change(self, x: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Change clips as they come, spectrograms or waveforms, and their targets and weights."""
+        """Change clips, which are spectrograms or waveforms, their targets and their weights."""
         how = self.settings
         if how.custom is not None:
             x = _call(how.custom, x)
@@ -212,7 +212,7 @@ class Augmenter:
         return x, target, weight
 
     def mask(self, x: Tensor) -> Tensor:
-        """Silence parts of spectrograms."""
+        """Replace parts of spectrograms by silence."""
         if self.fill is None:
             return x
         how = self.settings
@@ -220,7 +220,7 @@ class Augmenter:
 
 
 def _call(custom: Any, x: Tensor) -> Tensor:
-    """A user's change; waveforms go in as ``(batch, 1, n_samples)``."""
+    """Apply a user's callable; it receives waveforms as ``(n_clips, n_channels, n_samples)``."""
     clips = x.flatten(1, 2) if x.shape[-2] == 1 else x
     changed = custom(clips)
     changed = getattr(changed, "samples", changed)
@@ -228,11 +228,11 @@ def _call(custom: Any, x: Tensor) -> Tensor:
     if not alike or changed.dtype != clips.dtype:
         got = type(changed).__name__
         if isinstance(changed, Tensor):
-            got = f"{tuple(changed.shape)} of {changed.dtype}"
+            got = f"{tuple(changed.shape)} and type {changed.dtype}"
         raise ParameterError(
             "custom of Augmentation",
-            "must give a torch.Tensor of shape "
-            f"{tuple(clips.shape)} of {clips.dtype}, as it was given, got {got}; so must a "
-            "callable augment.",
+            "must return a torch.Tensor of shape "
+            f"{tuple(clips.shape)} and type {clips.dtype}, like its input, got {got}; the same "
+            "applies to a callable augment.",
         )
     return changed.reshape(x.shape)

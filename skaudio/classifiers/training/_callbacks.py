@@ -1,4 +1,4 @@
-"""What happens between the steps of training: callbacks of skorch."""
+"""The skorch callbacks of training."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ __all__ = [
     "training_callbacks",
 ]
 
-# How the names of callbacks begin that a user gave.
+# Prefix of the names of callbacks that a user passed.
 USERS = "user_"
-# The name of the callback that speaks with those of scikit-learn.
+# Name of the callback that notifies scikit-learn callbacks.
 PROGRESS = "progress"
-# The name of the callback that keeps what a fit goes back to.
+# Name of the callback that keeps the last finished epoch.
 KEEPER = "keeper"
 
 
 class StopTraining(Exception):
-    """Raised when training is to end before its last epoch."""
+    """Raised to end training before the last epoch."""
 
 
 class _Averaging(Callback):
-    """Validate, and end, with a moving average of the weights instead of the last ones.
+    """Validate and predict with a moving average of the weights instead of the last weights.
 
-    The decay rises to its value, so that the weights of the first steps are soon forgotten.
+    The decay rises to its value, so the first steps soon lose their influence.
     """
 
     def __init__(self, decay):
@@ -77,7 +77,7 @@ class _Averaging(Callback):
         self._show(net, True)
 
     def _show(self, net, shown):
-        """Exchange the weights of the network and of the average."""
+        """Swap the weights of the network and the average."""
         if shown == self.shown_:
             return
         self.shown_ = shown
@@ -89,7 +89,7 @@ class _Averaging(Callback):
 
 
 class _Accuracy(Callback):
-    """Record which share of the validation clips of every batch is right."""
+    """Record the accuracy on every batch of validation clips."""
 
     def __init__(self, hits):
         self.hits = hits
@@ -101,9 +101,9 @@ class _Accuracy(Callback):
 
 
 class _Settling(Callback):
-    """Settle the statistics of normalisation layers before anything is evaluated, once an epoch.
+    """Measure the statistics of normalisation layers before the first evaluation of an epoch.
 
-    Training goes on as if nothing had happened: it normalises by the statistics of its batches.
+    Training is not affected, because it normalises with the statistics of each batch.
     """
 
     def __init__(self, statistics, every_epoch):
@@ -122,14 +122,14 @@ class _Settling(Callback):
             self.settle(net)
 
     def settle(self, net):
-        """Settle them unless it is done."""
+        """Measure the statistics, unless this was done in the current epoch."""
         if not self.settled_:
             self.statistics.settle(net.module_, torch.device(net.device))
             self.settled_ = True
 
 
 class _Progress(Callback):
-    """Tell callbacks of scikit-learn of every epoch, and stop if one asks for it."""
+    """Notify scikit-learn callbacks of every epoch, and stop if one of them requests it."""
 
     def __init__(self, task, owner):
         self.task = task
@@ -148,9 +148,9 @@ class _Progress(Callback):
 
 
 class _Keeper(Callback):
-    """Keep the last finished epoch for an interrupt, and checkpoints for another process.
+    """Keep the last finished epoch in case of an interrupt, and write checkpoints.
 
-    The last callback: an epoch is finished when all others have heard of it.
+    It is the last callback: an epoch has finished when all others have been notified.
     """
 
     def __init__(self, checkpoint, rng):
@@ -170,23 +170,23 @@ class _Keeper(Callback):
         stopping = dict(net.callbacks_).get("stopping")
         ends = len(net.history) == net.max_epochs
         ends |= stopping is not None and stopping.misses_ == stopping.patience
-        if self.checkpoint is not None and not ends:  # training on from the end would be wrong
+        if self.checkpoint is not None and not ends:  # a fit must not resume after its last epoch
             self.checkpoint.save(net, self.rng)
 
 
 def training_callbacks(
     owner: Any, task: TrainingTask, rng: np.random.RandomState | None
 ) -> list[tuple[str, Callback]]:
-    """What happens between the steps, in this order.
+    """Create the callbacks of training, in the order in which they are called.
 
     Parameters
     ----------
     owner : SpectrogramClassifier
-        Its parameters say how to train.
+        Provides the parameters of training.
     task : TrainingTask
-        What it is trained on.
+        The clips and options of training.
     rng : RandomState or None
-        Source of the order of the clips and of their changes.
+        Determines the order of the clips and their augmentation.
 
     Returns
     -------
@@ -203,11 +203,11 @@ def training_callbacks(
         callbacks += [("hits", _Accuracy(task.labels.hits)), ("accuracy", score)]
     if owner.gradient_clip_value is not None:
         callbacks.append(("clipping", GradientNormClipping(owner.gradient_clip_value)))
-    if task.scheduled and owner.ema_decay is not None:  # before all that look at the weights
+    if task.scheduled and owner.ema_decay is not None:  # before any callback that reads the weights
         callbacks.append(("averaging", _Averaging(owner.ema_decay)))
-    if task.scheduled:  # behind what chooses the weights, before all that evaluate them
+    if task.scheduled:  # after the weights are chosen, before they are evaluated
         callbacks.append(("settling", _Settling(task.statistics, bool(owner.callbacks))))
-    # Copies, so that one object can serve many fits, in threads too.
+    # Copied, so that one object can be used by several fits, also in threads.
     callbacks += [(f"{USERS}{n}", copy.deepcopy(c)) for n, c in enumerate(owner.callbacks or [])]
     if task.progress is not None:
         callbacks.append((PROGRESS, _Progress(task, owner)))
@@ -226,7 +226,7 @@ def training_callbacks(
 
 
 def check_callbacks(owner: Any) -> None:
-    """Check that parameter `callbacks` of `owner` is a list of callbacks of skorch, or None."""
+    """Check that parameter `callbacks` of `owner` is a list of skorch callbacks or None."""
     given = owner.callbacks
     if given is None:
         return
@@ -234,7 +234,7 @@ def check_callbacks(owner: Any) -> None:
         raise ParameterError(
             f"callbacks of {type(owner).__name__}",
             f"must be a list of skorch.callbacks.Callback "
-            f"objects or None, got {given!r}: those of scikit-learn go through set_callbacks.",
+            f"objects or None, got {given!r}: pass scikit-learn callbacks to set_callbacks.",
         )
     for callback in given:
         by_epoch = isinstance(callback, EpochScoring)
@@ -243,13 +243,13 @@ def check_callbacks(owner: Any) -> None:
             raise ParameterError(
                 f"callbacks of {type(owner).__name__}",
                 f"must not score targets, which are "
-                f"probabilities and weights here, got {type(callback).__name__}: take "
-                "scikit-learn's ScoringMonitor through set_callbacks, or X_val and history_.",
+                f"probabilities and weights here, got {type(callback).__name__}: pass "
+                "scikit-learn's ScoringMonitor to set_callbacks, or use X_val and history_.",
             )
 
 
 def _schedule_of(owner: Any, n_clips: int) -> Schedule:
-    """The schedule that the parameters of a classifier ask for."""
+    """Create the learning rate schedule from the parameters of a classifier."""
     return Schedule(
         max(1, math.ceil(n_clips / owner.batch_size)),
         owner.max_epochs,

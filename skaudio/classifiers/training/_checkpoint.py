@@ -1,4 +1,4 @@
-"""The checkpoint of a fit: one file in a folder, from which an equal fit goes on."""
+"""Checkpoint: the file of an unfinished fit, from which an identical fit resumes."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from skaudio.classifiers.training._state import (
 
 __all__ = ["Checkpoint", "check_checkpoints"]
 
-# Raise it when the content of a file changes its meaning: older ones are then not read.
+# Increment it when the meaning of a file's content changes: older files are then not read.
 FORMAT_VERSION = 1
 
 
 class Checkpoint:
-    """The file of one fit: written after epochs, read by the next fit that is equal.
+    """The file of one fit, written after epochs and read by the next identical fit.
 
-    A file of safetensors: tensors, and all else as JSON in its header, under one checksum. It has
-    the name of its fit, so that any number of fits share a folder.
+    A safetensors file: tensors, and everything else as JSON in its header, covered by one checksum.
+    Its name contains the digest of the fit, so any number of fits can share a folder.
 
     Parameters
     ----------
     owner : SpectrogramClassifier
-        Its `checkpoint_dir` and `checkpoint_every` hold.
+        Provides `checkpoint_dir` and `checkpoint_every`.
     fit : str
-        What tells this fit from others, see `digest_of_fit`.
+        Digest of the fit; see `digest_of_fit`.
     """
 
     def __init__(self, owner: Any, fit: str) -> None:
@@ -52,14 +52,14 @@ class Checkpoint:
         self.state = self._read()
         plain = {} if self.state is None else self.state.plain
         self.finished = plain.get("finished", False)
-        # Attributes that the estimator got before the first epoch.
+        # Attributes of the estimator that were set before the first epoch.
         self.started: dict[str, Any] = plain.get("started", {})
 
     def resume(self, net: Any, rng: Any) -> bool:
-        """Bring a net to the state that was found, if any; tells whether nothing is left to do."""
+        """Restore the saved state of a net, if any; return whether the fit had finished."""
         state, self.state = self.state, None
         if state is None:
-            if self.started:  # what came before the first epoch took long
+            if self.started:  # pretraining takes long, so save its result
                 self._write(take_state(net, rng))
             return False
         if self.finished:
@@ -68,21 +68,21 @@ class Checkpoint:
         else:
             put_state(net, rng, state)
         if net.verbose:
-            what = "was finished before" if self.finished else "goes on"
+            what = "had finished" if self.finished else "resumes"
             epochs = f"{len(net.history)} of {net.max_epochs} epochs"
-            print_line(f"{self.owner} {what}, {epochs} are in {self.path}")
+            print_line(f"{self.owner} {what}: {epochs} are in {self.path}")
         return self.finished
 
     def save(self, net: Any, rng: Any) -> None:
-        """Write the state of a net after an epoch, if it is time to."""
+        """Write the state of a net, once every `checkpoint_every` epochs."""
         if len(net.history) % self.every == 0:
             self._write(take_state(net, rng))
 
     def finish(self, net: Any) -> None:
-        """Keep the weights of a net that is trained to its end, and nothing else."""
+        """Keep only the weights of a net whose training has finished."""
         if self.finished:
             return
-        if net.cut_short:  # by a callback, which an equal fit need not have
+        if net.cut_short:  # by a callback, which an identical fit may not have
             with suppress(OSError):
                 self.path.unlink()
             return
@@ -97,7 +97,7 @@ class Checkpoint:
             for name, tensor in state.tensors.items()
         }
         plain = {**state.plain, "started": self.started, "finished": finished}
-        text = json.dumps(plain, default=np.generic.item)  # a search hands over numpy's numbers
+        text = json.dumps(plain, default=np.generic.item)  # searches pass numpy numbers
         header = {"format": str(FORMAT_VERSION), "fit": self.fit, "state": text}
         content = save(tensors, {**header, "checksum": _checksum(text, tensors)})
         try:
@@ -112,12 +112,12 @@ class Checkpoint:
                 cause.errno,
                 f"checkpoint_dir of {self.owner} cannot be written to ({cause.strerror}): free "
                 "space, change permissions, choose another folder or pass checkpoint_dir=None. An "
-                "earlier checkpoint is as it was, and the next fit goes on from it",
+                "earlier checkpoint is unchanged, and the next fit resumes from it",
                 str(self.folder),
             ) from err
 
     def _read(self) -> TrainingState | None:
-        """What the file holds; a file that cannot be used is named in a warning."""
+        """Return the content of the file, or warn and return None if it cannot be used."""
         if not self.path.exists():
             return None
         from safetensors import SafetensorError, safe_open
@@ -129,21 +129,21 @@ class Checkpoint:
                     raise ValueError(f"its format is {header.get('format')}, not {FORMAT_VERSION}")
                 if header["fit"] != self.fit:
                     raise ValueError("it belongs to another fit")
-                # Copies: what is mapped from a file dies with it.
+                # Copied, so that the tensors do not depend on the mapped file.
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
                 if header["checksum"] != _checksum(header["state"], tensors):
                     raise ValueError("it has been altered or is damaged")
                 return TrainingState(tensors, json.loads(header["state"]))
         except (SafetensorError, OSError, ValueError, KeyError) as err:
             warn(
-                f"{self.owner} trains from the start, because its checkpoint {str(self.path)!r} "
+                f"{self.owner} starts training over, because its checkpoint {str(self.path)!r} "
                 f"cannot be used: {err}."
             )
             return None
 
 
 def check_checkpoints(owner: Any) -> None:
-    """Check `checkpoint_dir` of `owner`, and what it asks of other parameters."""
+    """Check `checkpoint_dir` of `owner`, and the parameters that it restricts."""
     if owner.checkpoint_dir is None:
         return
     name = type(owner).__name__
@@ -151,20 +151,20 @@ def check_checkpoints(owner: Any) -> None:
     if not is_int(owner.random_state, 0):
         raise ParameterError(
             f"random_state of {name}",
-            f"must be an int where checkpoint_dir is set, got "
-            f"{owner.random_state!r}: only the same seed makes the same fit again.",
+            f"must be an int if checkpoint_dir is set, got "
+            f"{owner.random_state!r}: a fit can only be repeated with the same seed.",
         )
     if owner.callbacks:
         raise ParameterError(
             f"callbacks of {name}",
-            f"must be None where checkpoint_dir is set, got "
-            f"{owner.callbacks!r}: a file cannot hold their state. Those of scikit-learn, through "
-            "set_callbacks, hear of the epochs that are still to come.",
+            f"must be None if checkpoint_dir is set, got "
+            f"{owner.callbacks!r}: their state cannot be saved. scikit-learn callbacks, passed to "
+            "set_callbacks, are allowed and see only the remaining epochs.",
         )
 
 
 def _checksum(text: str, tensors: dict[str, torch.Tensor]) -> str:
-    """Of damage, not of malice."""
+    """Return a checksum that detects damage, but not manipulation."""
     digest = xxhash.xxh3_128(text.encode())
     for part in as_bytes(dict(sorted(tensors.items()))):
         digest.update(part)

@@ -1,4 +1,4 @@
-"""The training loop: steps, loss and what is trained on, around a skorch net."""
+"""The training loop: a skorch net with its own steps, loss and batches."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class _Net(NeuralNet):
-    """A skorch net on soft targets with a weight for every clip."""
+    """A skorch net for soft targets and weighted clips."""
 
     def __init__(
         self, *args, augmenter, sampling, parameter_settings, scheduled, compiled, **kwargs
@@ -57,21 +57,21 @@ class _Net(NeuralNet):
         return self
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
-        # skorch takes every KeyboardInterrupt for a wish to stop early, so that one could not
-        # interrupt a search. Here Ctrl-C is passed on.
+        # skorch treats every KeyboardInterrupt as a request to stop early, so Ctrl-C would not
+        # interrupt a search. Here it is passed on.
         self.cut_short = False
         with watched_interrupts() as self.interrupted:
             with suppress(StopTraining):
                 self.notify("on_train_begin", X=X, y=y)
-                # A checkpoint brings epochs along.
+                # After resuming, the history contains the epochs of the checkpoint.
                 self.fit_loop(X, y, self.max_epochs - len(self.history), **fit_params)
             self.notify("on_train_end", X=X, y=y)
         return self
 
     def go_back(self):
-        """Become what training that had stopped after the last finished epoch would have left.
+        """Restore the state after the last finished epoch, as if training had stopped there.
 
-        Tells whether there is such an epoch, and it had not diverged.
+        Returns whether there is such an epoch and its loss is finite.
         """
         keeper = dict(self.callbacks_).get(KEEPER)
         if keeper is None or keeper.last is None:
@@ -85,7 +85,7 @@ class _Net(NeuralNet):
         if method_name != "on_epoch_end":
             super().notify(method_name, **kwargs)
             return
-        # All callbacks hear of the end of an epoch, also if one of them wants to stop there.
+        # All callbacks are notified of the end of an epoch, even if one of them requests a stop.
         self.on_epoch_end(self, **kwargs)
         stop = False
         for name, callback in self.callbacks_:
@@ -94,7 +94,7 @@ class _Net(NeuralNet):
             except StopTraining:
                 stop = True
                 self.cut_short = name == PROGRESS
-            except KeyboardInterrupt:  # this is how callbacks of skorch ask for it
+            except KeyboardInterrupt:  # skorch callbacks request a stop this way
                 if self.interrupted() or name == PROGRESS:
                     raise
                 stop = True
@@ -102,7 +102,7 @@ class _Net(NeuralNet):
             raise StopTraining
 
     def get_params_for_optimizer(self, prefix, named_parameters):
-        # Parameters with the same settings form a group: one group for each would be slow.
+        # Parameters with the same settings form a group: one group per parameter would be slow.
         groups: dict[tuple, list] = {}
         for name, parameter in named_parameters:
             settings = tuple(self.parameter_settings[name].items())
@@ -116,7 +116,7 @@ class _Net(NeuralNet):
         return Batches(dataset, self.batch_size, self.augmenter.rng, balanced=balanced)
 
     def train_step(self, batch, **fit_params):
-        # Written out, where skorch hands a closure to the optimiser: scaled gradients need that.
+        # skorch passes a closure to the optimiser, which gradient scaling does not support.
         images, target = batch
         self._set_training(True)
         self._zero_grad_optimizer()
@@ -126,7 +126,7 @@ class _Net(NeuralNet):
         loss = self.get_loss(logits, target, training=True) + penalty
         self.scaler_.scale(loss).backward()
         self.scaler_.unscale_(self.optimizer_)
-        parameters = TeeGenerator(self.get_all_learnable_params())  # for every callback anew
+        parameters = TeeGenerator(self.get_all_learnable_params())  # for several callbacks
         self.notify("on_grad_computed", named_parameters=parameters, batch=batch, training=True)
         self.scaler_.step(self.optimizer_)
         self.scaler_.update()
@@ -151,17 +151,17 @@ def make_net(
     Parameters
     ----------
     owner : SpectrogramClassifier
-        Its parameters say how to train.
+        Provides the parameters of training.
     module : ImageClassifier
         The network.
     parameter_settings : dict of str to dict
         Learning rate ('lr') and weight decay ('weight_decay') of every parameter.
     device : torch.device
-        Where it is trained.
+        The device to train on.
     task : TrainingTask or None, default=None
-        What it is trained on; None makes a net that only predicts.
+        The clips and options of training; None returns a net that only predicts.
     augmenter : Augmenter or None, default=None
-        Changes every training batch.
+        Applied to every training batch.
 
     Returns
     -------
@@ -170,8 +170,8 @@ def make_net(
     """
     module.amp_dtype = AMP_DTYPES[owner.precision]
     if owner.compile:
-        # torch compiles so many networks in a process and runs all others as they are, without a
-        # word: this one is not to be among those.
+        # torch compiles a limited number of networks per process and silently runs all others
+        # uncompiled.
         torch.compiler.reset()
         _compile_in_place(module.backbone)  # weights keep their names
     scheduled = task is None or task.scheduled
@@ -185,7 +185,7 @@ def make_net(
         batch_size=owner.batch_size,
         train_split=None if valid is None else predefined_split(valid),
         callbacks=None if task is None else training_callbacks(owner, task, rng),
-        # skorch's own table flushes a standard output that need not be there, verbose or not.
+        # skorch's own PrintLog always flushes the standard output, which need not exist.
         callbacks__print_log=PrintLog(sink=print_line) if owner.verbose else None,
         device=str(device),
         verbose=owner.verbose,
@@ -199,9 +199,9 @@ def make_net(
 
 
 def _compile_in_place(backbone: Any) -> None:
-    """`backbone.compile()`, which in torch 2.9 to 2.11 does nothing for a plain `Sequential`.
+    """Call `backbone.compile()`, which in torch 2.9 to 2.11 ignores a plain `Sequential`.
 
-    It passes over code of torch itself, so for that moment the call is one of ours.
+    It skips torch's own code, so the method that it compiles is temporarily replaced.
     """
 
     def call(*inputs: Any) -> Any:
@@ -215,9 +215,9 @@ def _compile_in_place(backbone: Any) -> None:
 
 
 def continue_optimizer(net: NeuralNet, before: NeuralNet) -> None:
-    """Give a net the optimiser's memory of another one for the same network.
+    """Copy the optimiser state from a net of the same network.
 
-    Learning rates and other settings stay those of `net`.
+    Learning rates and other settings of `net` are not changed.
     """
     earlier = dict(before.module_.named_parameters())
     for name, parameter in net.module_.named_parameters():
@@ -232,7 +232,7 @@ def continue_optimizer(net: NeuralNet, before: NeuralNet) -> None:
 
 @contextmanager
 def compile_errors(owner: Any) -> Iterator[None]:
-    """Say what to do where `torch.compile` fails, for want of a compiler for instance."""
+    """Replace errors of `torch.compile`, e.g. for a missing compiler, by a `ParameterError`."""
     try:
         yield
     except RuntimeError as err:
@@ -245,16 +245,17 @@ def compile_errors(owner: Any) -> Iterator[None]:
         name, reason = type(owner).__name__, " ".join(str(err).split("\n\n")[0].split())
         raise ParameterError(
             f"compile of {name}",
-            f"must be False where torch.compile fails: {reason}. Call "
-            f"set_params(compile=False); a fitted {name} needs no new fit for that.",
+            f"must be False if torch.compile fails: {reason}. Call "
+            f"set_params(compile=False); a fitted {name} need not be fitted again.",
         ) from err
 
 
 @contextmanager
 def watched_interrupts() -> Iterator[Callable[[], bool]]:
-    """Give a function that tells whether Ctrl-C was pressed inside the block.
+    """Yield a function that returns whether Ctrl-C was pressed inside the block.
 
-    What Ctrl-C does stays as it is. Signals reach the main thread only: in others it never was.
+    The effect of Ctrl-C does not change. Signals reach only the main thread; in other threads, the
+    function always returns False.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):

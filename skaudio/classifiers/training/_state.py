@@ -1,4 +1,4 @@
-"""What a fit needs to go on after an epoch: taken from a net of skorch, and put back."""
+"""The state of an unfinished fit, read from a skorch net and restored later."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class TrainingState:
     Parameters
     ----------
     tensors : dict of str to Tensor
-        Weights, statistics and moments.
+        Weights, statistics, and the states of the optimiser and the random generators.
     plain : dict of str to JSON values
-        All else.
+        Everything else.
     """
 
     tensors: dict[str, Tensor]
@@ -40,16 +40,16 @@ class TrainingState:
 
 @dataclass
 class FinishedEpoch:
-    """What an interrupted fit goes back to: the network as it was after an epoch.
+    """The network after an epoch, to be restored if the fit is interrupted.
 
     Parameters
     ----------
     weights : dict of str to Tensor
-        Weights and statistics, those of the moving average where there is one.
+        Weights and statistics; those of the moving average if there is one.
     n_epochs : int
-        How many epochs the net had been trained.
+        Number of epochs trained.
     stopping : dict of str to Any
-        What early stopping knew.
+        State of early stopping.
     """
 
     weights: dict[str, Tensor]
@@ -58,7 +58,7 @@ class FinishedEpoch:
 
     @classmethod
     def of(cls, net: Any) -> FinishedEpoch:
-        """Take it from a net; one copy of the weights."""
+        """Copy the weights of a net, its number of epochs and the state of early stopping."""
         stopping = dict(net.callbacks_).get("stopping")
         return cls(
             {name: tensor.clone() for name, tensor in net.module_.state_dict().items()},
@@ -67,7 +67,7 @@ class FinishedEpoch:
         )
 
     def restore(self, net: Any) -> None:
-        """Take the net back; it can be looked at and used, not trained on."""
+        """Restore the net; it can then be inspected and used, but not trained further."""
         _fill(net.module_, self.weights)
         del net.history[self.n_epochs :]
         if self.stopping:
@@ -75,14 +75,14 @@ class FinishedEpoch:
 
 
 def take_state(net: Any, rng: np.random.RandomState) -> TrainingState:
-    """What the rest of a fit depends on, after an epoch.
+    """Collect everything that the rest of a fit depends on, after an epoch.
 
     Parameters
     ----------
     net : NeuralNet
-        In training. Tensors are those of the net, not copies.
+        The net in training. Its tensors are not copied.
     rng : RandomState
-        Source of the order of the clips and of their changes.
+        Determines the order of the clips and their augmentation.
     """
     parts = dict(net.callbacks_)
     tensors = _named("weights", net.module_.state_dict())
@@ -109,7 +109,7 @@ def take_state(net: Any, rng: np.random.RandomState) -> TrainingState:
 
 
 def put_state(net: Any, rng: np.random.RandomState, state: TrainingState) -> None:
-    """Bring a net that is about to be trained, and its sources of randomness, to a state."""
+    """Restore the state of a net that is about to be trained, and of its random generators."""
     parts, plain = dict(net.callbacks_), state.plain
     _fill(net.module_, _under("weights", state.tensors))
     schedule = parts["schedule"].lr_scheduler_
@@ -119,7 +119,7 @@ def put_state(net: Any, rng: np.random.RandomState, state: TrainingState) -> Non
     for number, parameter in enumerate(_parameters(net.optimizer_)):
         memory = _under(f"optimizer.{number}", state.tensors)
         net.optimizer_.state[parameter] = {
-            # Like the parameter in memory too: another layout might be summed in another order.
+            # In the memory layout of the parameter: another one could change the summation order.
             name: value if name == "step" else torch.empty_like(parameter).copy_(value)
             for name, value in memory.items()
         }
@@ -141,24 +141,24 @@ def put_state(net: Any, rng: np.random.RandomState, state: TrainingState) -> Non
 
 
 def as_bytes(tensors: dict[str, Tensor]) -> Iterator[bytes | memoryview]:
-    """Names, types, shapes and content of tensors on the CPU, for a checksum."""
+    """Yield the names, types, shapes and contents of CPU tensors, for a checksum."""
     for name, tensor in tensors.items():
         yield f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode()
         yield bytes_of(tensor)
 
 
 def bytes_of(tensor: Tensor) -> memoryview:
-    """Content of a tensor on the CPU."""
+    """Return the bytes of a CPU tensor."""
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def put_history(net: Any, rows: list[dict[str, Any]]) -> None:
-    """Let the history of a net be these epochs; what happened batch by batch is not kept."""
+    """Replace the history of a net by these epochs, without their batches."""
     net.history[:] = [{**row, "batches": []} for row in rows]
 
 
 def row_of(epoch: dict[str, Any]) -> dict[str, Any]:
-    """An epoch of a net's history as JSON values."""
+    """Return an epoch of a net's history as JSON values."""
     plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in epoch.items()}
     return {k: v for k, v in plain.items() if isinstance(v, bool | int | float)}
 
@@ -168,12 +168,12 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def _scoring(parts: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Callbacks that mark the best epochs in the history."""
+    """Return the callbacks that mark the best epochs in the history."""
     return [(name, part) for name, part in parts.items() if hasattr(part, "best_score_")]
 
 
 def _generators(net: Any) -> dict[str, Tensor]:
-    """States of torch's generators that training draws from."""
+    """Return the states of torch's generators that training draws from."""
     device = torch.device(net.device)
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
@@ -201,6 +201,6 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Overwrite weights and statistics in place, whatever their layout in memory."""
+    """Overwrite weights and statistics in place, keeping their memory layout."""
     for name, own in module.state_dict().items():
         own.copy_(tensors[name])

@@ -1,4 +1,4 @@
-"""TrainingTask: what a classifier trains on, and what is set aside to validate on."""
+"""TrainingTask, the input of training, and the choice of validation clips."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ Start = Callable[[Any, "TrainingTask", np.random.RandomState], dict[str, Any]]
 
 @dataclass
 class TrainingTask:
-    """What a classifier trains on, and how it came to that.
+    """The clips, loss and options of one call of `fit` or `partial_fit`.
 
     Parameters
     ----------
     data : ClipDataset
         Clips with targets and weights.
     labels : Task
-        What the logits stand for.
+        The meaning of the logits.
     criterion : nn.Module
-        Logits and targets to the loss of every clip.
+        Maps logits and targets to one loss per clip.
     frontend : FrontEndChain
-        The modules that came with the clips.
+        The modules that were passed along with the clips.
     fresh : bool
-        Whether training starts anew, or from the present weights.
+        Whether training starts with a new network instead of the current weights.
     scheduled : bool, default=True
         Whether the learning rate follows `schedule` and training may stop early.
     valid : ClipDataset or None, default=None
-        Clips to validate on, if the user gave some.
+        Validation clips, if there are any.
     groups : ndarray of shape (n_clips,), int, or None, default=None
-        Clips of a group stay together where clips are set aside.
+        Groups of clips that are not split when clips are held out.
     start : callable or None, default=None
-        Called with a fresh network on its device, this task and a source of randomness, before
-        anything else; gives fitted attributes, as JSON values.
+        Called before training with a new network on its device, this task and a random generator;
+        returns fitted attributes as JSON values.
     unlabeled : ClipDataset or None, default=None
         Clips without labels, for `start`.
     checkpoint : Checkpoint or None, default=None
-        Where training is kept from time to time.
+        The file in which the state of training is saved.
     progress : FitProgress or None, default=None
-        What tells scikit-learn's callbacks of every epoch.
+        Notifies scikit-learn callbacks of every epoch.
     statistics : RunningStatistics or None, default=None
-        Where normalisation layers get their statistics for evaluation from.
+        Measures the statistics that normalisation layers use in evaluation.
     """
 
     data: ClipDataset
@@ -79,30 +79,30 @@ def draw_validation(
     rng: np.random.RandomState,
     groups: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Choose clips to set aside, by class where classes are large enough.
+    """Draw clips to hold out, stratified by class if the classes are large enough.
 
     Parameters
     ----------
     codes : ndarray of shape (n_clips,), int
         Class of every clip.
     fraction : float
-        Share of the clips to set aside, in (0, 1).
+        Fraction of the clips to hold out, in (0, 1).
     rng : RandomState
         Source of randomness.
     groups : ndarray of shape (n_clips,) or None, default=None
-        Clips of a group, as of a recording or a speaker, are set aside together or not at all.
+        Groups of clips, e.g. by recording or speaker, that are held out together or not at all.
 
     Returns
     -------
     held : ndarray of shape (n_clips,), bool
-        At least one clip, and never the last one of a class: nothing where every class has one,
-        or lies in one group.
+        Whether each clip is held out: at least one, but never all of a class; none if every class
+        consists of one clip or lies in one group.
     """
     if groups is not None:
         return _draw_groups(codes, fraction, rng, groups)
     order = rng.permutation(len(codes))
-    # A clip's place among those of its class, as a share of the class: the clips with the lowest
-    # shares are a stratified draw, also where a class has one or two clips.
+    # The random rank of a clip within its class, divided by the size of the class: the clips with
+    # the lowest values are a stratified sample, even if a class has only one or two clips.
     share = np.empty(len(codes))
     for code in np.unique(codes):
         members = order[codes[order] == code]
@@ -119,7 +119,7 @@ def _draw_groups(
 ) -> np.ndarray:
     group = np.unique(groups, return_inverse=True)[1].ravel()
     code = np.unique(codes, return_inverse=True)[1].ravel()
-    table = np.zeros((group.max() + 1, code.max() + 1))  # clips by group and class
+    table = np.zeros((group.max() + 1, code.max() + 1))  # number of clips per group and class
     np.add.at(table, (group, code), 1)
     total = table.sum(axis=0)
     wanted, taken, chosen = fraction * total, np.zeros_like(total), []
@@ -130,7 +130,7 @@ def _draw_groups(
         if nearer and (more < total).all():
             taken = more
             chosen.append(g)
-    if not chosen:  # all are larger than wanted: the smallest one, if it may go
+    if not chosen:  # all are too large: hold out the smallest that leaves clips of every class
         fit = [g for g in order if (table[g] < total).all()]
         chosen = sorted(fit, key=lambda g: table[g].sum())[:1]
     return np.isin(group, chosen)

@@ -1,1 +1,1 @@
-"""The report: a page to look at and listen to."""
+"""The HTML report."""

@@ -1,4 +1,4 @@
-"""Cards of the report: one clip each, to look at and listen to."""
+"""Cards of the report: one clip each, with its spectrogram and an audio player."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ __all__ = ["cards"]
 
 
 def cards(evaluation: Evaluation, X: Any, examples: Sequence[Example]) -> str:
-    """Cards of some clips, side by side.
+    """Return the cards of some clips, side by side.
 
     Parameters
     ----------
     evaluation : Evaluation
-        What was predicted.
+        The predictions.
     X : array-like of shape (n_clips, ...)
-        All clips that were passed.
+        All clips of the report.
     examples : sequence of Example
-        Which of them to show.
+        The clips to show.
 
     Returns
     -------
     html : str
-        An element that holds all cards.
+        An element with all cards.
     """
     places = np.array([example.place for example in examples], dtype=int)
     rows, folds = evaluation.rows[places], evaluation.fold[places]
     pictures: dict[int, ClipPicture] = {}
-    for fold in np.unique(folds):  # every clip as the model that heard it sees it
+    for fold in np.unique(folds):  # spectrograms of the model that predicted the clip
         chosen = np.flatnonzero(folds == fold)
         found = clip_pictures(evaluation.models[fold], X, rows[chosen])
         pictures |= dict(zip(chosen.tolist(), found or [], strict=False))
@@ -85,7 +85,7 @@ def _player(sound: Sound | str | None, where: str) -> str:
 
 
 def _picture(picture: ClipPicture, alt: str) -> str:
-    """A spectrogram with its axes, and the importance of its frames below."""
+    """Return a spectrogram with its axes, and the importance of its frames below."""
     bands = "".join(f'<span style="--up:{up:.4f}">{name}</span>' for name, up in picture.ticks())
     seconds = "" if picture.seconds is None else f' data-seconds="{picture.seconds:g}"'
     source = data_uri(picture.png(), "image/png")

@@ -1,4 +1,4 @@
-"""What a model, or the models of several folds, made of clips with known labels."""
+"""Evaluation of a model, or of the models of several folds, on labelled clips."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ MAX_NAMED = 10  # labels in a message
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Clips, their labels and what was predicted.
+    """Clips, their labels and their predictions.
 
     Parameters
     ----------
     rows : ndarray of shape (n_clips,)
-        Places of the clips in the `X` that was passed; all, or those that some fold tested.
+        Indices of the clips in `X`: all clips, or those in the test part of some fold.
     truth, predicted : ndarray of shape (n_clips,) or (n_clips, n_labels)
-        Numbers of classes; an indicator matrix each with several labels per clip.
+        Indices of classes, or indicator matrices for several labels per clip.
     proba : ndarray of shape (n_clips, n_classes) or None
-        Probabilities, where the model gives such.
+        Probabilities, if the model predicts them.
     names : list of str
         Names of the classes or labels.
     models : list of Pipeline
         Fitted; one, or one per fold.
     fold : ndarray of shape (n_clips,)
-        Which of the models was asked.
+        Index of the model that predicted each clip.
     unknown : list of str, default=()
-        Labels that the model, asked for clips that others labelled, cannot give.
+        Labels in the data that a fitted model does not know.
     """
 
     rows: np.ndarray
@@ -55,16 +55,16 @@ class Evaluation:
 
     @property
     def multilabel(self) -> bool:
-        """Whether a clip can have several labels, or none."""
+        """Whether a clip can have any number of labels."""
         return self.truth.ndim == 2
 
     @property
     def score_name(self) -> str:
-        """The one number that folds are compared by."""
+        """Name of the score by which folds are compared."""
         return "micro F1" if self.multilabel else "accuracy"
 
     def score(self, fold: int | None = None) -> float:
-        """That number, of one fold or of all clips."""
+        """Return this score, for one fold or for all clips."""
         chosen = slice(None) if fold is None else self.fold == fold
         truth, predicted = self.truth[chosen], self.predicted[chosen]
         if self.multilabel:
@@ -72,13 +72,13 @@ class Evaluation:
         return float(accuracy_score(truth, predicted))
 
     def macro_f1(self) -> float:
-        """Mean over the classes that occur, as labels or as predictions."""
+        """Return the mean F1 over the classes that occur as labels or as predictions."""
         scores = self.per_class()
         occur = (scores["clips"] > 0) | (scores["predicted"] > 0)
         return float(np.nan_to_num(scores["F1"][occur]).mean()) if occur.any() else np.nan
 
     def per_class(self) -> dict[str, np.ndarray]:
-        """Columns of a table with a row per class; NaN where there is nothing to divide by."""
+        """Return the columns of a table with a row per class; NaN for undefined scores."""
         numbers = None if self.multilabel else np.arange(len(self.names))
         precision, recall, f1, clips = precision_recall_f1(
             self.truth, self.predicted, labels=numbers, zero_division=np.nan
@@ -94,7 +94,7 @@ class Evaluation:
 
 
 def check_targets(y: Any, n_clips: int) -> tuple[np.ndarray, list[str] | None]:
-    """Check labels; give them as an array, and the names of the columns of a table."""
+    """Check labels, and return them as an array, with the names of the columns of a table."""
     columns = getattr(y, "columns", None)
     names = None if columns is None else [str(name) for name in columns]
     targets = np.asarray(y)
@@ -115,17 +115,17 @@ def check_targets(y: Any, n_clips: int) -> tuple[np.ndarray, list[str] | None]:
 
 
 def take(X: Any, rows: Any) -> Any:
-    """Some clips of a list, array, Series or DataFrame."""
+    """Select clips from a list, array, Series or DataFrame."""
     if hasattr(X, "iloc"):
         return X.iloc[rows]
     return X[rows] if hasattr(X, "shape") else [X[row] for row in rows]
 
 
 def _splits(cv: Any, X: Any, targets: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows to train on and rows to predict, fold by fold."""
+    """Return the rows to train on and the rows to predict, for every fold."""
     try:
         if isinstance(cv, bool | np.bool_):
-            raise TypeError("a truth value says nothing of folds")
+            raise TypeError("a bool is not a number of folds")
         rows = np.arange(len(targets))
         folds = check_cv(cv, targets, classifier=True).split(X, targets)
         splits = [(rows[np.asarray(train)], rows[np.asarray(test)]) for train, test in folds]
@@ -135,7 +135,7 @@ def _splits(cv: Any, X: Any, targets: np.ndarray) -> list[tuple[np.ndarray, np.n
             f"must be an int, splitter or iterable of splits, got {abbreviate(cv)}: {err}.",
         ) from err
     if not splits or any(train.ndim != 1 or test.ndim != 1 for train, test in splits):
-        raise ParameterError("cv of report", f"must give at least one split, got {abbreviate(cv)}.")
+        raise ParameterError("cv of report", f"must have at least one split, got {abbreviate(cv)}.")
     return splits
 
 
@@ -147,7 +147,7 @@ def evaluate(
     Parameters
     ----------
     pipe : Pipeline
-        Fitted, or not where `cv` is given.
+        Fitted, unless `cv` is given.
     X : array-like of shape (n_clips, ...)
         Clips.
     targets : ndarray of shape (n_clips,) or (n_clips, n_labels)
@@ -155,7 +155,7 @@ def evaluate(
     names : list of str or None
         Names of the labels of an indicator matrix; None numbers them.
     cv : int, splitter, iterable of splits, or None
-        Folds, as in scikit-learn; None asks `pipe` itself.
+        Folds, as in scikit-learn; None uses `pipe` itself.
 
     Returns
     -------
@@ -198,13 +198,13 @@ def evaluate(
 
 
 def join_names(names: Sequence[Any]) -> str:
-    """Labels as a list to read, shortened."""
+    """Format labels as a list, shortened if it is long."""
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return ", ".join(repr(name) for name in names[:MAX_NAMED]) + more
 
 
 def _unknown_labels(pipe: Pipeline, targets: np.ndarray) -> list[str]:
-    """Labels that are none of the classes of a fitted model; not all may be."""
+    """Return the labels that a fitted model does not know; an error if it knows none."""
     known, given = np.unique(pipe.classes_).tolist(), np.unique(targets).tolist()
     unknown = [label for label in given if label not in known]
     if len(unknown) == len(given):
@@ -221,7 +221,7 @@ def _unknown_labels(pipe: Pipeline, targets: np.ndarray) -> list[str]:
 
 
 def _predict(model: Pipeline, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """Labels and probabilities, for which clips are transformed once only."""
+    """Predict labels and probabilities, and transform the clips only once."""
     last = model[-1]
     features = model[:-1].transform(X) if len(model) > 1 else X
     predicted = np.asarray(last.predict(features))
@@ -234,7 +234,7 @@ def _predict(model: Pipeline, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _spread(proba: np.ndarray, own: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Columns of a model that knows some of the classes, among those of all."""
+    """Place the columns of a model that knows some of the classes among those of all classes."""
     spread = np.zeros((len(proba), len(classes)))
     spread[:, np.searchsorted(classes, own)] = proba
     return spread

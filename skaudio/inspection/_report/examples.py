@@ -1,4 +1,4 @@
-"""Which clips are worth looking at: the worst mistakes, or the least certain right answers."""
+"""Choice of clips to show: the worst mistakes, or the least certain correct predictions."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["Example", "choose_examples"]
 
 @dataclass(frozen=True)
 class Example:
-    """A clip to look at and listen to.
+    """A clip to show in the report.
 
     Parameters
     ----------
     place : int
-        Its place in the evaluation.
+        Its index in the evaluation.
     verdict : str
-        What was predicted, in words.
+        The prediction in words.
     bars : list of (str, str, float or None)
         Role ('predicted', 'true' or 'next'), name and probability of the classes to show.
     right : bool
-        Whether that is true.
+        Whether the prediction is correct.
     detail : str, default=''
-        More in words.
+        Further text.
     """
 
     place: int
@@ -37,21 +37,21 @@ class Example:
 
 
 def choose_examples(evaluation: Evaluation, count: int) -> tuple[list[Example], int]:
-    """The most confident wrong answers, or the least certain right ones if none is wrong.
+    """Choose the most confident mistakes, or the least certain correct predictions if none.
 
     Parameters
     ----------
     evaluation : Evaluation
-        What was predicted.
+        The predictions.
     count : int
-        How many at most, >= 0.
+        Maximum number of examples, >= 0.
 
     Returns
     -------
     examples : list of Example
-        The worst first; in the order of the clips where there are no probabilities.
+        Worst first; in the order of the clips if there are no probabilities.
     n_mistakes : int
-        How many answers are wrong.
+        Number of wrong predictions.
     """
     if evaluation.multilabel:
         return _label_examples(evaluation, count)
@@ -79,13 +79,13 @@ def _describe(evaluation: Evaluation, place: int) -> Example:
         for n, role in shown.items()
     ]
     verdict = (
-        f"{names[said]}, rightly" if said == truth else f"{names[truth]} taken for {names[said]}"
+        f"{names[said]}, correct" if said == truth else f"{names[truth]} predicted as {names[said]}"
     )
     return Example(int(place), verdict, bars, said == truth)
 
 
 def _label_examples(evaluation: Evaluation, count: int) -> tuple[list[Example], int]:
-    """The same for pairs of clip and label."""
+    """Choose examples for an indicator matrix, among pairs of clip and label."""
     truth, predicted = evaluation.truth.astype(bool), evaluation.predicted.astype(bool)
     proba = predicted.astype(float) if evaluation.proba is None else evaluation.proba
     wrong = truth != predicted
@@ -97,8 +97,8 @@ def _label_examples(evaluation: Evaluation, count: int) -> tuple[list[Example], 
     for place, label in pairs:
         name, present = evaluation.names[label], truth[place, label]
         words = {
-            (True, False): f"{name} missed", (False, True): f"{name} heard where there is none",
-            (True, True): f"{name}, rightly", (False, False): f"no {name}, rightly",
+            (True, False): f"{name} missed", (False, True): f"{name} predicted but absent",
+            (True, True): f"{name}, correct", (False, False): f"no {name}, correct",
         }  # fmt: skip
         value = None if evaluation.proba is None else float(proba[place, label])
         role = "true" if present else "predicted"

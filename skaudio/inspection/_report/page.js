@@ -1,7 +1,7 @@
 "use strict";
 
-// Tables: a click, Enter or Space on a column's name sorts by it; once more turns the order round.
-// Numbers start with the largest, words with the first; what is missing comes last.
+// Tables: a click, Enter or Space on a column name sorts by this column; a second one reverses the
+// order. Numbers are sorted from the largest, text alphabetically; missing values come last.
 for (const table of document.querySelectorAll("table.sortable")) {
   const names = [...table.tHead.rows[0].cells];
   const body = table.tBodies[0];
@@ -23,7 +23,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// Players: one at a time, with a line in the spectrogram where it is; a click there jumps.
+// Players: one at a time, with a line at the position in the spectrogram; a click there seeks.
 const players = [...document.querySelectorAll(".card audio")];
 for (const player of players) {
   const view = player.closest(".card").querySelector(".view[data-seconds]");

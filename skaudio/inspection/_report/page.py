@@ -1,4 +1,4 @@
-"""A page of HTML that needs nothing but itself: its parts, and how they become one text."""
+"""Parts of a self-contained HTML page, and the page itself."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Cell:
     Parameters
     ----------
     text : str
-        What is shown; escaped.
+        The content, which is escaped.
     value : float, str or None, default=None
-        What the column is sorted by: a number, or None for the text. NaN comes last.
+        Key for sorting the column: a number, or None for the text. NaN comes last.
     share : float or None, default=None
         Length of a bar behind the text, in [0, 1].
     """
@@ -46,13 +46,13 @@ class Cell:
 
     @classmethod
     def number(cls, value: float, digits: int = 3, *, bar: bool = False) -> Cell:
-        """A number with so many decimals, perhaps with a bar; a dash for NaN."""
+        """Create a cell with a rounded number and optionally a bar, or with a dash for NaN."""
         if not np.isfinite(value):
             return cls("\N{EN DASH}", float("nan"))
         return cls(f"{value:.{digits}f}", float(value), float(value) if bar else None)
 
     def html(self, tag: str) -> str:
-        """The cell as an element."""
+        """Return the cell as an HTML element."""
         if self.value is None:
             return f'<{tag} class="text">{escape(self.text)}</{tag}>'
         value = "" if self.value != self.value else f"{self.value:.10g}"
@@ -61,7 +61,7 @@ class Cell:
 
 
 def meter(share: float) -> str:
-    """A bar that is filled so far; for eyes only."""
+    """Return a bar filled to a share, which is hidden from screen readers."""
     share = min(1.0, max(0.0, share))
     return f'<span class="meter" aria-hidden="true"><i style="--share:{share:.3f}"></i></span>'
 
@@ -69,7 +69,7 @@ def meter(share: float) -> str:
 def table(
     names: Sequence[str], rows: Sequence[Sequence[Cell]], *, caption: str, best: int | None = None
 ) -> str:
-    """A table that can be sorted by every column.
+    """Return a table that can be sorted by every column.
 
     Parameters
     ----------
@@ -78,14 +78,14 @@ def table(
     rows : sequence of sequences of Cell
         The cells.
     caption : str
-        What the table shows, or what to do with it; stands above.
+        A text above the table, on its content or use.
     best : int or None, default=None
-        The row to point out.
+        The row to highlight.
 
     Returns
     -------
     html : str
-        An element that scrolls sideways where it is too wide.
+        An element that scrolls horizontally if it is too wide.
     """
     words = [all(row[n].value is None for row in rows) for n in range(len(names))]
     head = "".join(
@@ -105,19 +105,19 @@ def table(
 
 
 def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
-    """A confusion matrix, true classes in rows; colours are shares of a row, mistakes enhanced.
+    """Return a confusion matrix, coloured by the share of the row, with mistakes enhanced.
 
     Parameters
     ----------
     counts : ndarray of shape (n_classes, n_classes)
-        Numbers of clips.
+        Numbers of clips, with true classes in rows.
     names : sequence of str
         Names of the classes.
 
     Returns
     -------
     html : str
-        A table that scrolls sideways where it is too wide.
+        A table that scrolls horizontally if it is too wide.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     shares = np.where(np.eye(len(names), dtype=bool), shares, np.sqrt(shares))
@@ -126,7 +126,7 @@ def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
     for i, name in enumerate(names):
         cells = "".join(
             f'<td class="{"hit" if i == j else "miss"}" '
-            f'style="--share:{shares[i, j]:.3f}" title="{escape(name)} taken for '
+            f'style="--share:{shares[i, j]:.3f}" title="{escape(name)} predicted as '
             f'{escape(names[j])}: {counts[i, j]}">{counts[i, j] or ""}</td>'
             for j in range(len(names))
         )
@@ -140,7 +140,7 @@ def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
 
 
 def tiles(items: Sequence[tuple[str, str, str]]) -> str:
-    """Headline numbers: name, number, and what it stands on."""
+    """Return headline numbers, each with a name and details."""
     parts = "".join(
         f'<div class="tile"><dt>{escape(name)}</dt><dd>{escape(value)}</dd>'
         f"<dd>{escape(detail)}</dd></div>"
@@ -150,12 +150,12 @@ def tiles(items: Sequence[tuple[str, str, str]]) -> str:
 
 
 def note(text: str, *, calm: bool) -> str:
-    """A remark that must not be overlooked, a warning unless it is `calm`."""
+    """Return a highlighted note, which is a warning unless it is `calm`."""
     return f'<p class="note{" calm" if calm else ""}" role="note">{escape(text)}</p>'
 
 
 def section(name: str, title: str, text: str, *parts: str) -> str:
-    """A part of the page, with a sentence on what is to be seen."""
+    """Return a section of the page, with a text that introduces its parts."""
     lead = f'<p class="muted">{escape(text)}</p>' if text else ""
     return (
         f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">'
@@ -164,33 +164,33 @@ def section(name: str, title: str, text: str, *parts: str) -> str:
 
 
 def side_by_side(*parts: str) -> str:
-    """Parts beside each other, or below each other where there is no room."""
+    """Return parts side by side, or below each other if there is not enough space."""
     return f'<div class="pair">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
 
 
 def charts(pictures: Sequence[tuple[str, str]]) -> str:
-    """Charts side by side, or below each other on a phone."""
+    """Return charts side by side, or below each other on a phone."""
     parts = (image(svg.encode(), "image/svg+xml", alt, "chart") for svg, alt in pictures)
     return f'<div class="charts">{"".join(parts)}</div>'
 
 
 def image(content: bytes, kind: str, alt: str, name: str = "") -> str:
-    """A picture that stands in the page itself."""
+    """Return an image that is embedded in the page."""
     return f'<img class="{name}" src="{data_uri(content, kind)}" alt="{escape(alt)}">'
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """A file as an address that holds it."""
+    """Return the content of a file as a data URI."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def page(*, title: str, subtitle: str, version: str, body: Sequence[str]) -> str:
-    """The whole page.
+    """Return the whole page.
 
     Parameters
     ----------
     title, subtitle, version : str
-        What is written at the top and at the bottom; escaped.
+        Texts at the top and at the bottom, which are escaped.
     body : sequence of str
         Sections, as HTML.
 
@@ -210,7 +210,7 @@ def page(*, title: str, subtitle: str, version: str, body: Sequence[str]) -> str
 
 
 def _scroll(content: str, label: str) -> str:
-    """What may be wider than the page, below what it is; reached by keyboard too."""
+    """Wrap content that may be wider than the page in a labelled region that can be scrolled."""
     return (
         f'<p class="muted caption">{escape(label)}</p>'
         f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(label)}">'

@@ -1,4 +1,4 @@
-"""Pictures of the report, small enough to stand in the page itself."""
+"""Pictures of the report, small enough to be embedded in the page."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["ClipPicture", "budget_charts", "clip_pictures", "learning_charts"]
 MAX_COLUMNS = 800  # of a spectrogram; longer ones are averaged over time
 N_COLORS = 256
 TICKS_HZ = (125, 500, 2000, 8000, 32_000)
-TICK_DISTANCE = 0.1  # of two of them, as a share of the height
-CHART_SIZE = (4.6, 3.2)  # in inches: letters keep their size on a phone
+TICK_DISTANCE = 0.1  # minimum between two ticks, as a fraction of the height
+CHART_SIZE = (4.6, 3.2)  # in inches; small, so that text is readable on a phone
 STYLE: Any = {"svg.fonttype": "path", "svg.hashsalt": "skaudio", "font.size": 11.0}
 
 
 class ClipPicture:
-    """A spectrogram without axes, which the page draws around it.
+    """A spectrogram without axes; the page adds these.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class ClipPicture:
     importance : ndarray of shape (n_frames,) or None
         Scores of the frames in [0, 1].
     units : dict
-        As from `units_of`; empty where unknown.
+        As from `units_of`; empty if unknown.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class ClipPicture:
         self.power = units.get("power")
 
     def png(self) -> bytes:
-        """The picture, one pixel per cell, the lowest band at the bottom."""
+        """Return the picture with one pixel per cell and the lowest band at the bottom."""
         from matplotlib import colormaps
         from PIL import Image
 
@@ -63,7 +63,7 @@ class ClipPicture:
         return file.getvalue()
 
     def ticks(self) -> list[tuple[str, float]]:
-        """Round frequencies, and how far up they are, as a share of the height."""
+        """Return round frequencies and their positions, as fractions of the height."""
         if self.frequencies is None:
             return []
         inside = [f for f in TICKS_HZ if self.frequencies[0] <= f <= self.frequencies[-1]]
@@ -78,7 +78,7 @@ class ClipPicture:
 
 
 def clip_pictures(pipe: Pipeline, X: Any, rows: np.ndarray) -> list[ClipPicture] | None:
-    """Pictures of some clips; None where a pipeline makes no spectrograms."""
+    """Return pictures of some clips, or None if the pipeline computes no spectrograms."""
     if len(rows) == 0:
         return []
     clips = take(X, rows)
@@ -96,9 +96,9 @@ def clip_pictures(pipe: Pipeline, X: Any, rows: np.ndarray) -> list[ClipPicture]
 
 
 def learning_charts(models: list[Pipeline]) -> tuple[list[tuple[str, str]], bool]:
-    """Loss and accuracy over the epochs, and whether an epoch is marked; none without a history.
+    """Draw loss and accuracy over the epochs, and return whether an epoch is marked.
 
-    Each is SVG and what it shows.
+    Charts are pairs of SVG and alternative text; without a history, there are none.
     """
     if not all(any(hasattr(step, "history_") for _, step in model.steps) for model in models):
         return [], False
@@ -111,7 +111,7 @@ def learning_charts(models: list[Pipeline]) -> tuple[list[tuple[str, str]], bool
 
 
 def budget_charts(search: Any, X: Any) -> list[tuple[str, str]]:
-    """Scores against frames and arithmetic: SVG and what it shows; none without a budget."""
+    """Draw scores against frames and arithmetic; without a budget, there are no charts."""
     if not any(
         name.endswith("__budget") for params in search.cv_results_["params"] for name in params
     ):
@@ -129,7 +129,7 @@ def budget_charts(search: Any, X: Any) -> list[tuple[str, str]]:
 
 
 class _Charts:
-    """Figures that exist only inside the block, in the style of the page."""
+    """Context manager for figures in the style of the page, which are closed on exit."""
 
     def __enter__(self) -> _Charts:
         import matplotlib.pyplot as plt
@@ -147,7 +147,7 @@ class _Charts:
             plt.close(number)
 
     def axes(self, sizes: list[tuple[float, float]]) -> list[Any]:
-        """One panel per figure: they stand side by side, or below each other on a phone."""
+        """Create one figure per panel, so that the page can arrange them."""
         import matplotlib.pyplot as plt
 
         figures = [plt.figure(figsize=size, layout="constrained") for size in sizes]
@@ -155,7 +155,7 @@ class _Charts:
         return self.panels
 
     def svg(self, alts: list[str]) -> list[tuple[str, str]]:
-        """The figures as text, each with what it shows."""
+        """Return the figures as pairs of SVG and alternative text."""
         charts = []
         for panel, alt in zip(self.panels, alts, strict=True):
             file = io.StringIO()
@@ -167,7 +167,7 @@ class _Charts:
 
 
 def _legend_below(panel: Any) -> None:
-    """Move the legend from the side of a chart to where it takes no width, in a higher figure."""
+    """Move the legend from the side of a chart to below it, and make the figure taller."""
     legend = panel.get_legend()
     labels = [text.get_text() for text in legend.get_texts()]
     n_rows = -(-len(labels) // 2)
@@ -179,7 +179,7 @@ def _legend_below(panel: Any) -> None:
 
 
 def _shorten(table: np.ndarray) -> np.ndarray:
-    """At most `MAX_COLUMNS` columns, averages of stretches of equal length."""
+    """Average adjacent columns, so that at most `MAX_COLUMNS` remain."""
     width = -(-table.shape[1] // MAX_COLUMNS)
     if width == 1:
         return table

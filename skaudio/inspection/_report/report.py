@@ -1,4 +1,4 @@
-"""report: one page that shows how good a classifier is, to look at and listen to."""
+"""report: an HTML report on the performance of a classifier."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def report(
     held_out: bool = False,
     cv: Any = None,
     n_mistakes: int = 12,
-    title: str = "How well are the clips told apart?",
+    title: str = "Classification report",
 ) -> Path:
     """Write an HTML report on the performance of a classifier, with audio players.
 
@@ -82,7 +82,7 @@ def report(
     n_mistakes : int, default=12
         Maximum number of mistakes to show, >= 0. If there are none, the least certain correct
         predictions are shown.
-    title : str, default='How well are the clips told apart?'
+    title : str, default='Classification report'
         Title of the page.
 
     Returns
@@ -136,7 +136,7 @@ def report(
     search, pipe = _check_estimator(estimator, fitted=cv is None)
     Int(low=0).check("n_mistakes", n_mistakes, "report")
     if is_clip(X):
-        as_clips(X, "report")  # says what to pass instead of a single clip
+        as_clips(X, "report")  # its error says what to pass instead of a single clip
     X = as_rows(X)
     Flag().check("held_out", held_out, "report")
     if not isinstance(title, str):
@@ -166,7 +166,7 @@ def report(
 
 
 def _check_estimator(estimator: Any, *, fitted: bool) -> tuple[Any, Pipeline]:
-    """The search, if it is one, and the pipeline to report on."""
+    """Return the search, if there is one, and the pipeline to report on."""
     if not hasattr(estimator, "__sklearn_tags__") or not is_classifier(estimator):
         name = type(estimator).__name__
         raise ParameterError("estimator of report", f"must be a classifier, got {name}.")
@@ -196,4 +196,4 @@ def _check_matplotlib() -> None:
     try:
         import matplotlib.pyplot  # noqa: F401
     except ImportError as err:
-        raise ImportError("report draws with matplotlib: pip install 'skaudio[plot]'.") from err
+        raise ImportError("report needs matplotlib: pip install 'skaudio[plot]'.") from err

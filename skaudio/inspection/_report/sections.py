@@ -42,11 +42,11 @@ __all__ = [
 
 MAX_MATRIX = 40  # classes of a confusion matrix; with more, its largest entries are listed
 MAX_FOLDS = 10  # columns of the table of candidates
-MAX_VALUE = 60  # letters of a parameter's value
+MAX_VALUE = 60  # characters of a parameter's value
 
 
 def headline(evaluation: Evaluation, search: Any, X: Any, *, held_out: bool) -> str:
-    """The numbers to remember, and what they are worth."""
+    """Return the headline numbers, with notes on their reliability."""
     n_clips, right = len(evaluation.rows), (evaluation.truth == evaluation.predicted)
     if evaluation.multilabel:
         scores = evaluation.per_class()
@@ -55,7 +55,9 @@ def headline(evaluation: Evaluation, search: Any, X: Any, *, held_out: bool) -> 
             mean = np.nanmean(scores["average precision"])
             items.append(("Mean average precision", f"{mean:.3f}", "over labels that occur"))
         exact = int(right.all(axis=1).sum())
-        items.append(("All labels right", f"{exact / n_clips:.3f}", f"{exact} of {n_clips} clips"))
+        items.append(
+            ("All labels correct", f"{exact / n_clips:.3f}", f"{exact} of {n_clips} clips")
+        )
     else:
         low, high = _wilson(int(right.sum()), n_clips)
         detail = f"{right.sum()} of {n_clips} clips; 95% interval {low:.2f} to {high:.2f}"
@@ -75,7 +77,7 @@ def headline(evaluation: Evaluation, search: Any, X: Any, *, held_out: bool) -> 
 
 
 def folds_section(evaluation: Evaluation, search: Any) -> str:
-    """Scores per fold, of the cross-validation or of the best candidate of a search."""
+    """Return the section on scores per fold, of `cv` or of the best candidate of a search."""
     if len(evaluation.models) > 1:
         counts = np.bincount(evaluation.fold)
         scores = [evaluation.score(n) for n in range(len(counts))]
@@ -97,7 +99,7 @@ def folds_section(evaluation: Evaluation, search: Any) -> str:
             [Cell(f"Fold {n + 1}", float(n + 1)), Cell.number(score, bar=True)]
             for n, score in enumerate(scores)
         ]
-        text = "The best candidate of the search, on the clips that each fold left out"
+        text = "The best candidate of the search, on the held-out clips of each fold"
     else:
         return ""
     caption = f"{text}: mean {np.mean(scores):.3f}, standard deviation {np.std(scores):.3f}."
@@ -105,7 +107,7 @@ def folds_section(evaluation: Evaluation, search: Any) -> str:
 
 
 def classes_section(evaluation: Evaluation) -> str:
-    """How well every class is recognised, and what it is taken for."""
+    """Return the section on the scores of every class and the confusions between classes."""
     scores = evaluation.per_class()
     counted = ("clips", "predicted")
     rows = [
@@ -120,8 +122,8 @@ def classes_section(evaluation: Evaluation) -> str:
     ]
     what = "label" if evaluation.multilabel else "class"
     caption = (
-        f"Precision: the share of predictions of a {what} that are right. Recall: the share of its "
-        "clips that are found. Click a column's name to sort."
+        f"Precision: the share of predictions of a {what} that are correct. Recall: the share of "
+        "its clips that are found. Click a column name to sort."
     )
     parts = [table([what, *scores], rows, caption=caption)]
     if not evaluation.multilabel:
@@ -131,32 +133,32 @@ def classes_section(evaluation: Evaluation) -> str:
 
 
 def mistakes_section(evaluation: Evaluation, X: Any, n_mistakes: int) -> str:
-    """The clips that went most wrong, to listen to."""
+    """Return the section on the worst mistakes."""
     examples, n_wrong = choose_examples(evaluation, n_mistakes)
     if n_mistakes == 0 or not examples:
         return ""
     body = cards(evaluation, X, examples)
     what = "pairs of clip and label" if evaluation.multilabel else "clips"
     order = "the most confident first" if evaluation.proba is not None else "in the order of X"
-    text = f"{len(examples)} of {n_wrong} {what} that are wrong, {order}. "
+    text = f"{len(examples)} of {n_wrong} wrongly predicted {what}, {order}. "
     title = "The worst mistakes"
     if not n_wrong:
-        title = "The least certain right answers"
-        text = "There is no mistake among these clips. "
+        title = "The least certain correct predictions"
+        text = "There are no mistakes. "
     if "<audio" in body:
-        text += "Play a clip to follow it in its picture."
+        text += "Play a clip to follow its position in the spectrogram."
     else:
-        text += "To listen, pass paths, or waveforms to a MelSpectrogram."
+        text += "To listen, pass paths, or waveforms that a MelSpectrogram processes."
     return section("mistakes", title, text, body)
 
 
 def search_sections(search: Any, X: Any) -> str:
-    """What a budget costs, and all candidates of the search."""
+    """Return the sections on the cost of a budget and on all candidates of the search."""
     parts = []
     drawn = budget_charts(search, X)
     if drawn:
-        text = "Test scores of the search against what a clip costs; bars are standard deviations."
-        parts.append(section("budget", "What a budget costs", text, charts(drawn)))
+        text = "Test scores of the search against the cost per clip, with standard deviations."
+        parts.append(section("budget", "Cost of a budget", text, charts(drawn)))
     metric, name = _metric(search)
     results, splits = search.cv_results_, _splits(search, metric)
     order = np.argsort(-results[f"mean_test_{metric}"], kind="stable")  # NaN comes last
@@ -175,26 +177,26 @@ def search_sections(search: Any, X: Any) -> str:
     ]
     columns = ["#", name, "SD", *names, *folds, "fit (s)"]
     best = int(np.flatnonzero(order == search.best_index_)[0])
-    caption = f"{len(order)} candidates by their mean over the folds; the one chosen is shaded."
+    caption = f"{len(order)} candidates by mean score over the folds; the selected one is shaded."
     body = table(columns, rows, caption=caption, best=best)
     return "\n".join([*parts, section("candidates", "Candidates", "", body)])
 
 
 def training_section(evaluation: Evaluation) -> str:
-    """How training went, where the classifier kept a history."""
+    """Return the section on training, if the classifier has a history."""
     drawn, marked = learning_charts(evaluation.models)
     if not drawn:
         return ""
     several = len(evaluation.models) > 1
     text = ["One line per fold."] if several else []
     if marked:
-        text.append("A dot marks the epoch whose weights were kept, where training stopped early.")
+        text.append("A dot marks the epoch whose weights early stopping restored.")
     return section("training", "Training", " ".join(text), charts(drawn))
 
 
 def model_section(pipe: Pipeline) -> str:
-    """The steps and their parameters."""
-    shown = clone(pipe)  # of files and folders the name alone: a page is sent around
+    """Return the section on the steps and their parameters."""
+    shown = clone(pipe)  # with only the names of files and folders, since pages are shared
     names = {key: _file_name(value) for key, value in pipe.get_params().items()}
     changed = {key: name for key, name in names.items() if name is not None}
     with_parameters = f"<pre>{escape(repr(shown.set_params(**changed)))}</pre>"
@@ -205,7 +207,7 @@ def model_section(pipe: Pipeline) -> str:
 
 
 def _file_name(value: Any) -> str | None:
-    """The last part of an absolute path, None for all else."""
+    """Return the last part of an absolute path, and None for any other value."""
     return Path(value).name if is_path(value) and os.path.isabs(value) else None
 
 
@@ -224,19 +226,19 @@ def _worth(evaluation: Evaluation, held_out: bool) -> str:
     n_clips, n_models = len(evaluation.rows), len(evaluation.models)
     if n_models > 1:
         return note(
-            f"All {n_clips} clips were predicted by models that did not see them, in {n_models} "
-            "folds. Where cut-outs of one recording lie in several folds, the numbers are "
-            "optimistic nevertheless.", calm=True,
+            f"All {n_clips} clips were predicted by models that were not trained on them, in "
+            f"{n_models} folds. If several folds contain parts of the same recording, the numbers "
+            "are still optimistic.", calm=True,
         )  # fmt: skip
     if held_out:
         return note(
-            f"Computed on {n_clips} clips that were held out from training, as you stated.",
+            f"Computed on {n_clips} clips that were held out from training (held_out=True).",
             calm=True,
         )
     return note(
-        f"Was the model trained on these {n_clips} clips? Then accuracy, classes and mistakes "
-        "on this page are optimistic, and say little about new recordings. Pass clips that "
-        "were held out, with held_out=True, or let cv= train on some folds and test on others.",
+        f"Was the model trained on these {n_clips} clips? If so, the scores and mistakes on this "
+        "page are optimistic and say little about new recordings. Pass held-out clips with "
+        "held_out=True, or use cv to train on some folds and test on others.",
         calm=False,
     )
 
@@ -269,7 +271,7 @@ def _confusions(evaluation: Evaluation) -> str:
 
 
 def _metric(search: Any) -> tuple[str, str]:
-    """Name of the scores in `cv_results_`, and for people."""
+    """Return the name of the scores in `cv_results_`, and the name to display."""
     if not search.multimetric_:
         named = isinstance(search.scoring, str)
         return "score", search.scoring.replace("_", " ") if named else (
@@ -280,13 +282,13 @@ def _metric(search: Any) -> tuple[str, str]:
 
 
 def _splits(search: Any, metric: str) -> list[np.ndarray]:
-    """Scores of the candidates, fold by fold."""
+    """Return the scores of the candidates, for every fold."""
     columns = (search.cv_results_.get(f"split{n}_test_{metric}") for n in range(search.n_splits_))
     return [column for column in columns if column is not None]
 
 
 def _value(value: Any) -> Cell:
-    """A parameter: numbers sort as such."""
+    """Return the cell of a parameter; numbers are sorted by value."""
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         return Cell(f"{value:g}", float(value))
     text = _file_name(value) or (value if isinstance(value, str) else repr(value))
@@ -296,7 +298,7 @@ def _value(value: Any) -> Cell:
 
 
 def _wilson(right: int, count: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share."""
+    """Return Wilson's 95% interval of a proportion."""
     z = 1.96
     share, weight = right / count, z**2 / count
     centre = (share + weight / 2) / (1 + weight)

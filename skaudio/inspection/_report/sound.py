@@ -1,4 +1,4 @@
-"""The sound of clips, as a model heard it, and what to call them."""
+"""Audio of clips for the players of the report, and names of clips."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ __all__ = [
     "mel_step",
 ]
 
-MAX_SECONDS = 10.0  # of sound per player, so that a page can be sent around
-DEFAULT_RATE = 22_050  # in Hz, where no step of the pipeline says how files are read
+MAX_SECONDS = 10.0  # of audio per player, so that a page is small enough to be shared
+DEFAULT_RATE = 22_050  # in Hz, if no step of the pipeline determines how files are read
 
 Sound = tuple[bytes, float]  # a FLAC file, and the length of the clip in seconds
-# Rates in Hz that every browser must play, by the Web Audio API of the W3C. Chromium plays 3 to 768
-# kHz and stays silent elsewhere, others have limits of their own, and sound cards have theirs.
+# Rates in Hz that every browser must play, according to the W3C's Web Audio API. Chromium plays 3
+# to 768 kHz and is silent at other rates; other browsers and sound cards have other limits.
 MIN_PLAYER_RATE, MAX_PLAYER_RATE = 8_000, 96_000
 MAX_FLAC_CHANNELS = 8  # of the format
 
 
 def mel_step(pipe: Pipeline) -> MelSpectrogram | None:
-    """The step that turns clips into spectrograms."""
+    """Return the step that computes spectrograms, or None."""
     return next((step for _, step in pipe.steps if isinstance(step, MelSpectrogram)), None)
 
 
 def clip_names(X: Any, rows: np.ndarray) -> list[str]:
-    """What to call clips: their paths below the folder that all have in common, else their row."""
+    """Name clips by their paths below the folder of all clips, or else by their rows."""
     names = file_names(X)
     if names is None:
         return [f"row {row}" for row in rows]
@@ -53,7 +53,7 @@ def clip_names(X: Any, rows: np.ndarray) -> list[str]:
 
 
 def clip_sound(pipe: Pipeline, X: Any, row: int) -> Sound | str | None:
-    """A clip as the pipeline heard it: mixed, resampled, cut or filled.
+    """Return the audio of a clip as the pipeline processes it: mixed, resampled, cut or padded.
 
     Parameters
     ----------
@@ -62,13 +62,13 @@ def clip_sound(pipe: Pipeline, X: Any, row: int) -> Sound | str | None:
     X : array-like of shape (n_clips, ...)
         Clips.
     row : int
-        Which one.
+        Index of the clip.
 
     Returns
     -------
     sound : (bytes, float), str or None
         A FLAC file of at most `MAX_SECONDS`, and the length of the whole clip in seconds; the
-        reason why a file cannot be read; or None where rows are no clips, but features.
+        reason why a file cannot be read; or None if rows are features instead of clips.
     """
     mel, one = mel_step(pipe), take(X, [row])
     with_channels = mel is not None and mel.channel == "all"
@@ -89,14 +89,14 @@ def clip_sound(pipe: Pipeline, X: Any, row: int) -> Sound | str | None:
 
 
 def encode_clip(wave: np.ndarray, *, sample_rate: int) -> bytes:
-    """Encode a waveform as a FLAC file of 16 bits, which all browsers play.
+    """Encode a waveform as a 16-bit FLAC file, which all browsers play.
 
     Waveforms at less than 8,000 Hz or more than 96,000 Hz are resampled to the nearer of the two.
 
     Parameters
     ----------
     wave : ndarray of shape (n_samples,) or (n_channels, n_samples)
-        Samples in [-1, 1]; what lies beyond is cut. At most 8 channels.
+        Samples in [-1, 1]; other values are clipped. At most 8 channels.
     sample_rate : int
         Rate in Hz, >= 1.
 
