@@ -12,8 +12,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import Timeout
-
 from skaudio._checks import as_path, expand_home, reject
 from skaudio._files import NoLocksError, acquire_lock, check_folder
 from skaudio._warning import warn
@@ -23,8 +21,6 @@ __all__ = ["Source", "fetch"]
 
 CHUNK_BYTES = 1 << 16
 TIMEOUT = 60.0  # seconds without a byte
-# Seconds to wait for a process that downloads the same: as long as 2.4 GB take at 170 kB/s.
-LOCK_TIMEOUT = 14_400.0
 CHECKSUM = re.compile("((md5|sha1|sha256|sha512):)?[0-9a-fA-F]{32,128}")
 
 
@@ -57,13 +53,8 @@ def fetch(
     ----------
     source : Source
         Where it comes from and how it is recognised.
-    folder : str, PathLike or None
-        Where data sets are kept, ``~`` being the home of the user; None:
-        `pooch.os_cache("skaudio")`.
-    url, known_hash : str or None
-        Another address and checksum than those of `source`.
-    progress : bool
-        Whether to show a progress bar.
+    folder, url, known_hash, progress
+        As for `fetch_esc50`.
 
     Returns
     -------
@@ -72,16 +63,8 @@ def fetch(
 
     Raises
     ------
-    ConnectionError
-        If the download failed.
-    ValueError
-        If the address is neither https nor, with a checksum, http; if the archive is not the
-        expected one, not safe or too large, which removes it; if `folder` is a file or cannot be
-        written to; if a part of what was extracted earlier is gone.
-    OSError
-        If the disk is full.
-    TimeoutError
-        If another process has been at it for hours.
+    ConnectionError, ValueError, OSError
+        As in `fetch_esc50`; also if a part of what was extracted earlier is gone.
 
     Warns
     -----
@@ -140,17 +123,12 @@ def _lock(path: Path, owner: str) -> ExitStack:
     """Wait until no other process downloads the same, if the file system has locks."""
     lock = ExitStack()
     try:
-        lock.callback(acquire_lock(path, LOCK_TIMEOUT).release)
+        lock.callback(acquire_lock(path, timeout=-1).release)
     except NoLocksError as err:
         warn(
             f"{path.parent} is on a file system without locks ({err.strerror}): call {owner} in "
             "one process at a time until the data set is there."
         )
-    except Timeout as err:
-        raise TimeoutError(
-            f"{owner} has waited {LOCK_TIMEOUT / 3600:g} hours for another process that downloads "
-            f"the same: end it, or remove {path} if there is none, and call again."
-        ) from err
     return lock
 
 

@@ -77,8 +77,6 @@ def fetch_esc50(
         `url` or `known_hash` is not of the above form; if `folder` cannot be written to.
     OSError
         If the disk is full.
-    TimeoutError
-        If another process has been downloading the same for hours.
 
     References
     ----------

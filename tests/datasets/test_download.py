@@ -11,8 +11,7 @@ import zipfile
 
 import pytest
 
-from skaudio._files import acquire_lock
-from skaudio.datasets import _download, fetch_esc50, fetch_fsdd, fetch_speech_commands
+from skaudio.datasets import fetch_esc50, fetch_fsdd, fetch_speech_commands
 
 SIZE = 300_000
 
@@ -228,17 +227,6 @@ def test_a_folder_without_locks_takes_a_download_and_warns_once(
         paths, _, _ = fetch_fsdd(tmp_path, url=url, known_hash=KNOWN_HASH, progress=False)
     assert [len(paths), len(record), record[0].filename] == [1, 1, __file__]
     assert names(tmp_path) == [".lock", "files"]
-
-
-def test_a_download_that_another_process_never_ends_is_waited_for_with_a_limit(
-    tmp_path, server, monkeypatch
-):
-    monkeypatch.setattr(_download, "LOCK_TIMEOUT", 0.1)
-    lock = acquire_lock(tmp_path / f"fsdd-{KNOWN_HASH[7:23]}.lock", 0)
-    with pytest.raises(TimeoutError, match=r"fetch_fsdd has waited .* remove .*\.lock if there"):
-        fetch_fsdd(tmp_path, url=server.url, known_hash=KNOWN_HASH, progress=False)
-    assert not server.asked
-    lock.release()
 
 
 def test_a_data_set_that_lost_a_part_says_what_to_remove(tmp_path, server):
