@@ -32,11 +32,8 @@ from pages import describe_machine, write_block
 from scipy import fft
 from threadpoolctl import threadpool_limits
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from torchaudio_adapter import import_torchaudio
-
 from skaudio import MelSpectrogram
+from skaudio._optional import import_torchaudio
 from skaudio.dsp import LOG_FLOOR, mel_filterbank
 
 ROUNDS = 5
@@ -87,7 +84,7 @@ def with_librosa(paths, sample_rate, seconds):
 
 def with_torchaudio(paths, sample_rate, seconds):
     """One transform for all clips."""
-    torchaudio = import_torchaudio()
+    torchaudio, _ = import_torchaudio()
     length, n_fft = window_of(sample_rate, seconds)
     transform = torchaudio.transforms.MelSpectrogram(
         sample_rate, n_fft, length, sample_rate // 100, n_mels=128, norm="slaney",

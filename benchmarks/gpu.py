@@ -13,7 +13,6 @@ with `--write`.
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,11 +23,8 @@ import torch
 from pages import describe_machine, write_block
 from sklearn.pipeline import make_pipeline
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from torchaudio_adapter import import_torchaudio
-
 from skaudio import MAST, DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio._optional import import_torchaudio
 from skaudio.nn.logmel import LogMel
 
 RATE, SECONDS, N_CLASSES = 16_000, 10, 50
@@ -56,7 +52,7 @@ def rate_of(call, n_clips, device, repeats=5):
 
 def frontend_table(device, quick):
     """Clips per second of both front ends, batch by batch."""
-    torchaudio = import_torchaudio()
+    torchaudio, _ = import_torchaudio()
     settings = {"fmin": 0.0, "fmax": None, "power": 2.0, "mel_scale": "slaney", "norm": "slaney"}
     ours = LogMel(
         **MEL, **settings, windows=[(160, 400)], n_frames=None, center=True,

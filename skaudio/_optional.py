@@ -1,22 +1,29 @@
-"""Packages that may be missing, and progress, for which there may be no console.
+"""Packages that may be missing or broken, and progress, for which there may be no console.
 
 Programs without a console, such as pythonw, have None as `sys.stdout` and `sys.stderr`.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from types import ModuleType
 from typing import Any
 
 __all__ = [
     "import_pandas",
+    "import_torchaudio",
     "print_line",
     "progress_bar",
     "some_stderr",
 ]
+
+_LOCK = threading.Lock()
+EXTENSION = "torchaudio._extension"
 
 
 class _NoBar:
@@ -87,3 +94,59 @@ def import_pandas(owner: str) -> Any:
             f"{owner} needs pandas: install it with pip install 'skaudio[table]'."
         ) from err
     return pandas
+
+
+def import_torchaudio() -> tuple[ModuleType | None, str]:
+    """Import torchaudio, without its compiled part if need be.
+
+    Wheels of torchaudio 2.11 raise `OSError` beside a CPU-only torch and `RuntimeError` beside a
+    torch for another CUDA version, though transforms, masks and resampling are plain Python. When
+    that happens its extension module is replaced by a stand-in that reports no compiled
+    operators, for the whole process.
+
+    Returns
+    -------
+    torchaudio : module or None
+        None if it is not installed or cannot be imported either way.
+    mode : {'full', 'python', 'absent'}
+        What was got: everything, everything but the compiled operators, nothing.
+    """
+    with _LOCK:
+        present = sys.modules.get(EXTENSION)
+        try:
+            module = importlib.import_module("torchaudio")
+        except ModuleNotFoundError:
+            return None, "absent"
+        except (ImportError, OSError, RuntimeError):
+            return _import_python_part()
+        return module, "python" if isinstance(present, _NoExtension) else "full"
+
+
+class _NoExtension(ModuleType):
+    """Stand-in for `torchaudio._extension` on machines where that cannot be loaded."""
+
+    _IS_TORCHAUDIO_EXT_AVAILABLE = False
+    _IS_RIR_AVAILABLE = False
+    _IS_ALIGN_AVAILABLE = False
+
+    @staticmethod
+    def _check_cuda_version() -> None:
+        return None
+
+    @staticmethod
+    def fail_if_no_align(function):
+        """Leave `function` as it is; called, it fails for want of its operator."""
+        return function
+
+    fail_if_no_rir = fail_if_no_align
+
+
+def _import_python_part() -> tuple[ModuleType | None, str]:
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
+        del sys.modules[name]
+    sys.modules[EXTENSION] = _NoExtension(EXTENSION)
+    try:
+        return importlib.import_module("torchaudio"), "python"
+    except (ImportError, OSError, RuntimeError):
+        del sys.modules[EXTENSION]
+        return None, "absent"

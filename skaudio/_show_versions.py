@@ -6,7 +6,7 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from skaudio._optional import print_line
+from skaudio._optional import import_torchaudio, print_line
 
 PACKAGES = (
     "skaudio", "scikit-learn", "numpy", "scipy", "joblib", "torch", "torchvision", "torchaudio",
@@ -15,7 +15,12 @@ PACKAGES = (
 
 
 def show_versions() -> None:
-    """Print versions of Python, skaudio and its dependencies, and the devices of torch."""
+    """Print versions of Python, skaudio and what it stands on, and what torch can use here.
+
+    The line for torchaudio also says how much of it can be imported: all ('full'), all but its
+    compiled operators ('python'), or nothing ('absent'). skaudio needs none of it to fit and
+    predict.
+    """
     import soundfile
     import torch
 
@@ -25,6 +30,7 @@ def show_versions() -> None:
             lines[name] = version(name)
         except PackageNotFoundError:
             lines[name] = "not installed"
+    lines["torchaudio"] += f" (mode: {import_torchaudio()[1]})"
     lines["libsndfile"] = soundfile.__libsndfile_version__
     lines["torch threads"] = str(torch.get_num_threads())
     lines["CUDA"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import torch
 from signals import tone
-from torchaudio_adapter import import_torchaudio
 
 from skaudio import dsp
+from skaudio._optional import import_torchaudio
 
 SETTINGS = [
     {},
@@ -45,8 +45,8 @@ def test_power_equals_librosa(noise, settings):
 @pytest.mark.parametrize("settings", [s for s in SETTINGS if s.get("n_fft", 0) % 2 == 0], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_power_equals_torchaudio(noise, settings, dtype):
-    torchaudio = import_torchaudio()
-    if torchaudio is None:
+    torchaudio, mode = import_torchaudio()
+    if mode == "absent":
         pytest.skip("torchaudio cannot be imported here")
     options = {"n_fft": 2048, "hop_length": 512, "n_mels": 128, "norm": "slaney",
                "mel_scale": "slaney", **settings}  # fmt: skip
