@@ -183,7 +183,7 @@ def write_page(direct, installed, findings, unasked):
     lines += ["", f"They bring {len(others)} more packages: {', '.join(counts)}."]
     if "unknown" in kinds:
         lines += [f"Without a licence in their metadata: {', '.join(kinds['unknown'])}."]
-    lines += ["", "| data set | checked by | limit |", "|---|---|---|"]
+    lines += ["", "| data set | checked by | limit of extracted files |", "|---|---|---|"]
     for source in (_fetch._ESC50, _fetch._FSDD, _fetch._SPEECH_COMMANDS):
         checked = "SHA-256 of the archive" if source.known_hash else "SHA-256 of all recordings"
         lines.append(f"| {source.name} | {checked} | {source.max_bytes >> 20} MiB |")

@@ -322,7 +322,7 @@ def acquire_lock(path: Path, timeout: float) -> FileLock:
     path : Path
         The file, made if needed, in an existing folder.
     timeout : float
-        Seconds to wait for others, >= 0.
+        Seconds to wait for others, >= 0; -1: without a limit.
 
     Returns
     -------

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, Queue
 from typing import Any
+from urllib.request import urlopen
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,7 @@ from skaudio.nn.weights import load_weights, read_weights
 __all__ = ["check_weights", "fetch_imagenet", "fill_network"]
 
 Tensors = dict[str, Tensor]
-# Seconds to wait for the model hub before saying that it cannot be reached. timm itself tries for
-# the better part of a minute, also where the hub is there but does not give out files.
+# Seconds to wait for the model hub before saying that it cannot be reached.
 HUB_TIMEOUT = 8.0
 
 
@@ -141,13 +140,12 @@ def fetch_imagenet(name: str, options: dict[str, Any] | None = None) -> dict[str
         raise ValueError(f"timm has no pretrained weights for {name!r}")
     if config.custom_load and not config.hf_hub_id or config.custom_load == "hf":
         raise ValueError(f"timm has the weights of {name!r} only in a form of another library")
-    path = _cached_file(config) if config.hf_hub_id else None
-    if path is None:
-        _require_file(config)
+    path = _cached_file(config)
+    filename = _ask_host(config) if path is None else ""
     try:
         if config.hf_hub_id:
             with some_stderr():
-                file = path or _download_file(config)
+                file = path or _download_file(config.hf_hub_id, filename)
             tensors = read_weights(file)
         else:
             tensors = torch.hub.load_state_dict_from_url(
@@ -173,77 +171,67 @@ def _file_names(config: Any) -> tuple[str, str]:
 def _cached_file(config: Any) -> str | None:
     from huggingface_hub import try_to_load_from_cache
 
-    for filename in _file_names(config):
+    for filename in _file_names(config) if config.hf_hub_id else ():
         path = try_to_load_from_cache(config.hf_hub_id, filename)
         if isinstance(path, str):
             return path
     return None
 
 
-def _download_file(config: Any) -> str:
+def _download_file(repo: str, filename: str) -> str:
+    import pooch
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import EntryNotFoundError
 
-    safe, pickled = _file_names(config)
-    try:
-        path = hf_hub_download(config.hf_hub_id, safe)
-    except EntryNotFoundError:
-        path = hf_hub_download(config.hf_hub_id, pickled)
-    # The cache names large files by the checksum that the hub gives, and does not look at it.
+    path = hf_hub_download(repo, filename)
+    # The cache names large files by the checksum that the hub gives, but does not verify it.
     checksum = Path(path).resolve().name
     if re.fullmatch("[0-9a-f]{64}", checksum):
-        found = _sha256(path)
+        found = pooch.file_hash(path)
         if found != checksum:
             Path(path).resolve().unlink()
             raise OSError(f"the file has the sha256 {found}, not {checksum}; it is removed")
     return path
 
 
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _ask_host(config: Any) -> str:
+    """Return the name of the file that the host of the weights has, within `HUB_TIMEOUT`.
 
+    Without an answer, `hf_hub_download` of huggingface-hub 2 retries for minutes, and `torch.hub`
+    has no timeout. In a thread, because every address of a host name has a timeout of its own.
+    """
+    from huggingface_hub import hf_hub_url
 
-def _require_file(config: Any) -> None:
-    """Check within `HUB_TIMEOUT` that the host of the weights answers for their very file."""
-    from huggingface_hub import constants, hf_hub_url
-
-    if config.hf_hub_id and constants.HF_HUB_OFFLINE:
-        raise OSError("the model hub is switched off by HF_HUB_OFFLINE")
-    address = (
-        hf_hub_url(config.hf_hub_id, config.hf_hub_filename or "model.safetensors")
-        if config.hf_hub_id
-        else config.url
-    )
-    reasons: list[str | None] = []  # one, None if there is nothing against the download
+    answers: Queue[str | Exception] = Queue()
 
     def ask() -> None:
         try:
-            request = urllib.request.Request(address, method="HEAD")
-            with urllib.request.build_opener(_NoRedirect).open(request, timeout=HUB_TIMEOUT):
-                reasons.append(None)
-        except urllib.error.HTTPError as err:
-            # A redirect leads to the file. Of other refusals (another file name, a token that is
-            # needed) the download makes the best, without the retries that take so long.
-            fails_slowly = err.code >= 500 or err.code in (408, 429)
-            reasons.append(f"it answers with HTTP {err.code}" if fails_slowly else None)
+            answers.put(_find_file(config))
         except Exception as err:
-            reasons.append(f"{type(err).__name__}: {err}")
+            answers.put(err)
 
-    # In a thread, because looking up a host name does not obey the timeout of urllib.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(HUB_TIMEOUT)
-    reason = reasons[0] if reasons else f"no answer within {HUB_TIMEOUT:g} s"
-    if reason is not None:
-        raise OSError(f"the model hub cannot be reached from this machine ({reason})")
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=HUB_TIMEOUT)
+    except Empty:
+        answer = TimeoutError(f"no answer within {HUB_TIMEOUT:g} s")
+    if isinstance(answer, Exception):
+        url = config.url
+        if config.hf_hub_id:
+            url = hf_hub_url(config.hf_hub_id, _file_names(config)[0])
+        raise OSError(f"{url} cannot be downloaded ({type(answer).__name__}: {answer})") from answer
+    return answer
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Leave redirects alone: urllib would ask for the whole file where they lead."""
+def _find_file(config: Any) -> str:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.utils import EntryNotFoundError
 
-    def redirect_request(self, *args):
-        return None
+    if not config.hf_hub_id:
+        urlopen(config.url, timeout=HUB_TIMEOUT).close()
+        return config.url
+    names = _file_names(config)
+    for name in names:
+        with suppress(EntryNotFoundError):
+            get_hf_file_metadata(hf_hub_url(config.hf_hub_id, name), timeout=HUB_TIMEOUT)
+            return name
+    raise FileNotFoundError(f"it has neither {' nor '.join(names)}")

@@ -23,14 +23,14 @@ _FSDD = Source(  # computed from a copy of the recordings; a public project repo
     "fsdd",
     "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip",
     "recordings",
-    max_bytes=128 << 20,  # 16 MB, unpacked 27 MB
+    max_bytes=128 << 20,  # 27 MB
     content_hash="45a9b976ba3397a2fd5c70a9f2e43c34f442a3a6be47392ecfc41174b678f37e",
 )
 _SPEECH_COMMANDS = Source(  # the hash in TensorFlow Datasets and torchaudio
     "speech_commands",
     "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
     "testing_list.txt",
-    max_bytes=16 << 30,  # 2.4 GB, unpacked 3.8 GB
+    max_bytes=16 << 30,  # 3.8 GB
     known_hash="sha256:af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
 )
 
@@ -45,9 +45,9 @@ def fetch_esc50(
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Download ESC-50: 2,000 environmental sounds of 5 s at 44.1 kHz, 50 classes.
 
-    645 MB, CC BY-NC; ESC-10 is CC BY [1]_. An interrupted download is resumed, and a second call
-    does not download again. The SHA-256 of the archive is checked; GitHub packs it on demand, so if
-    its bytes change one day, pass the `known_hash` of a copy you trust.
+    645 MB, CC BY-NC; ESC-10 is CC BY [1]_. A second call does not download again. The SHA-256 of
+    the archive is checked; GitHub packs it on demand, so if its bytes change one day, pass the
+    `known_hash` of a copy you trust.
 
     Parameters
     ----------
@@ -71,12 +71,12 @@ def fetch_esc50(
     Raises
     ------
     ConnectionError
-        If the download failed; call again to resume.
+        If the download failed.
     ValueError
         If the archive is not the expected one, unsafe or too large, in which case it is removed; if
         `url` or `known_hash` is not of the above form; if `folder` cannot be written to.
     OSError
-        If the disk is full; the partial download is kept.
+        If the disk is full.
 
     References
     ----------

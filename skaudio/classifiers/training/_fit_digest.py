@@ -1,4 +1,4 @@
-"""What tells one fit from another: everything that decides its result."""
+"""A digest of everything that determines the result of a fit."""
 
 from __future__ import annotations
 
@@ -27,20 +27,19 @@ from skaudio.nn._data import ClipDataset
 
 __all__ = ["digest_of_fit"]
 
-# Parameters that do not change what is trained, or whose effect is in what is digested anyway.
+# Parameters that do not affect training, or affect it only through values that the digest covers.
 WITHOUT_EFFECT = {
     "callbacks", "checkpoint_dir", "checkpoint_every", "device", "embedding", "random_state",
     "threshold", "verbose", "warm_start", "weights",
 }  # fmt: skip
 PACKAGES = ("numpy", "scikit-learn", "skaudio", "skorch", "timm", "torch")
-# How the names begin of what these versions tell.
+# Prefixes of the names of functions and classes that the versions of these packages determine.
 VERSIONED = ("builtins.", "numpy.", "skaudio.", "sklearn.", "skorch.", "timm.", "torch.")
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 CLIPS_AT_A_TIME = 256
-# Where Python and packages are: what their functions name is not looked into.
+# Folders of Python and of installed packages. The global values of their functions are ignored.
 PYTHON = os.path.realpath(sysconfig.get_path("stdlib")) + os.sep
 PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
-LONG_ARRAY = 4096  # numbers; longer arrays count by their checksum
 
 
 def digest_of_fit(
@@ -50,25 +49,25 @@ def digest_of_fit(
     rng: np.random.RandomState,
     device: torch.device,
 ) -> str:
-    """What two fits share only if they give the same bits.
+    """Return a string that two fits share only if they give the same bits.
 
-    The network counts as it is before training, so that seeds, files of weights, statistics of the
-    clips and the weights that a warm start goes on from are all in it. Functions and classes of the
-    user count by name, source and what they use: closures, global values, and functions and classes
-    of his that they name. Those of installed packages count by name and source.
+    It covers the network before training, and thus seeds, loaded weights, statistics of the clips
+    and the weights that a warm start continues from. Functions and classes of the user are
+    identified by name, source and what they use: closures, global values, and other functions and
+    classes of the user. Those of installed packages are identified by name and source.
 
     Parameters
     ----------
     owner : SpectrogramClassifier
-        Its parameters say how to train.
+        The classifier, for its parameters.
     module : nn.Module
         The network, on the CPU.
     task : TrainingTask
-        What it is trained on.
+        Clips, labels and front end.
     rng : RandomState
-        Source of the order of the clips and of their changes.
+        Determines the order of the clips and their augmentation.
     device : torch.device
-        Where it is trained.
+        Device of the training.
 
     Returns
     -------
@@ -97,7 +96,7 @@ def digest_of_fit(
 
 
 def _parts(data: ClipDataset) -> Iterator[Any]:
-    """The content of a data set, so many clips at a time."""
+    """Yield the content of a data set, `CLIPS_AT_A_TIME` clips at a time."""
     yield f"{len(data)}{data.images.shape[1:]}".encode()
     for start in range(0, len(data), CLIPS_AT_A_TIME):
         images, rest = data[np.arange(start, min(start + CLIPS_AT_A_TIME, len(data)))]
@@ -105,9 +104,9 @@ def _parts(data: ClipDataset) -> Iterator[Any]:
 
 
 def _describe(value: Any, above: tuple[int, ...]) -> str:
-    """A text that is the same in every process for values that do the same.
+    """Return a text that is equal, in every process, for values that have the same effect.
 
-    `above` are the identities of the objects that hold this one.
+    `above` has the ids of the objects that contain this one, to stop at circular references.
     """
     if id(value) in above:
         return "itself"
@@ -125,25 +124,20 @@ def _describe(value: Any, above: tuple[int, ...]) -> str:
     return _describe_unknown(value, describe)
 
 
-# What values of a kind are described by; the first kind that a value is of counts.
+# How kinds of values are described; the first kind that matches is used.
 _RULES: tuple[tuple[Callable[[Any], bool], Callable[[Any, Callable[[Any], str]], str]], ...] = (
     (
-        lambda v: isinstance(v, np.ndarray) and v.size > LONG_ARRAY and v.dtype != object,
+        lambda v: isinstance(v, np.ndarray) and not v.dtype.hasobject,
         lambda v, _: _checksum(v, np.ascontiguousarray(v).reshape(-1).view(np.uint8)),
     ),
     (
-        lambda v: isinstance(v, torch.Tensor) and v.numel() > LONG_ARRAY,
+        lambda v: isinstance(v, torch.Tensor),
         lambda v, _: _checksum(v, bytes_of(v.detach().cpu())),
     ),
     (
         lambda v: isinstance(v, np.ndarray | np.generic),
         lambda v, describe: describe(v.tolist()),
     ),
-    (
-        lambda v: isinstance(v, torch.Tensor),
-        lambda v, describe: describe(v.detach().cpu().tolist()),
-    ),
-    (lambda v: isinstance(v, os.PathLike), lambda v, _: os.fsdecode(v)),
     (inspect.ismodule, lambda v, _: v.__name__),
     (
         lambda v: isinstance(v, BaseEstimator),
@@ -154,20 +148,12 @@ _RULES: tuple[tuple[Callable[[Any], bool], Callable[[Any, Callable[[Any], str]],
         lambda v, describe: describe((v.func, v.args, v.keywords)),
     ),
     (
-        lambda v: isinstance(v, np.random.RandomState | torch.Generator),
-        lambda v, describe: describe((type(v), v.get_state())),
-    ),
-    (
-        lambda v: isinstance(v, np.random.Generator),
-        lambda v, describe: describe((type(v), v.bit_generator.state)),
-    ),
-    (
         lambda v: isinstance(v, type),
         lambda v, describe: f"{_source(v)}{describe(_inherited(v))}",
     ),
     (inspect.isroutine, lambda v, describe: f"{_source(v)}{describe(_held(v))}"),
     (lambda v: isinstance(v, property), lambda v, describe: describe((v.fget, v.fset))),
-    (lambda v: isinstance(v, logging.Logger), lambda v, _: v.name),  # knows all others
+    (lambda v: isinstance(v, logging.Logger), lambda v, _: v.name),  # refers to all others
     (lambda v: hasattr(v, "__dict__"), lambda v, describe: describe((type(v), vars(v)))),
     (
         inspect.iscode,
@@ -177,46 +163,46 @@ _RULES: tuple[tuple[Callable[[Any], bool], Callable[[Any, Callable[[Any], str]],
 
 
 def _describe_unknown(value: Any, describe: Callable[[Any], str]) -> str:
-    """The text of an object that no rule knows, without the address that it may show."""
+    """Describe an object of any other kind by its repr, or by its state if that has an address."""
     text = repr(value)
     if not ADDRESS.search(text):
         return text
-    with suppress(Exception):  # it cannot be copied: its type is all that is known
-        text += describe(value.__reduce_ex__(2)[2:3])
+    with suppress(Exception):  # it has no state that can be pickled; use its type only
+        text += describe(value.__reduce_ex__(2)[1:3])
     return ADDRESS.sub("", text)
 
 
 def _checksum(array: np.ndarray | torch.Tensor, content: Any) -> str:
-    """Type and shape of a long array, and a checksum of its bytes."""
+    """Return type, shape and a checksum of the bytes of an array."""
     checksum = hashlib.blake2b(content, digest_size=16).hexdigest()
     return f"{array.dtype} {tuple(array.shape)} {checksum}"
 
 
 def _source(value: Any) -> str:
-    """Name of a function or class, and its text, or what was compiled of it."""
+    """Return the name of a function or class with its source or, without one, its bytecode."""
     name = f"{getattr(value, '__module__', None)}.{value.__qualname__}"
     if name.startswith(VERSIONED):
         return name
     try:
         return f"{name} {inspect.getsource(value)}"
-    except (OSError, TypeError):  # typed in, or sent from another process
+    except (OSError, TypeError):  # defined interactively, or pickled by another process
         return f"{name} {_describe(getattr(value, '__code__', None), ())}"
 
 
 def _held(value: Any) -> list[Any]:
-    """What a function brings along: the object of a method, defaults, a closure, global values."""
+    """List the values that a function uses: `self` of a method, defaults, closure, globals."""
     names = ("__self__", "__defaults__", "__kwdefaults__")
     cells = []
     for cell in getattr(value, "__closure__", None) or ():
-        with suppress(ValueError):  # it is empty
+        with suppress(ValueError):  # an empty cell
             cells.append(cell.cell_contents)
     return [*(getattr(value, name, None) for name in names), *cells, _globals_of(value)]
 
 
 def _globals_of(function: Any) -> dict[str, Any]:
-    """Global values that a function of the user names, and what it names of modules of his.
+    """Return the global values that a function of the user uses, also from modules of the user.
 
-    Names of attributes are not told from those of values: one too many makes another fit at most.
+    Attributes are not distinguished from global names; at worst, a fit is not recognised.
     """
     code = getattr(function, "__code__", None)
     known = f"{function.__module__}.".startswith(VERSIONED)
@@ -231,25 +217,25 @@ def _globals_of(function: Any) -> dict[str, Any]:
 
 
 def _names_in(code: CodeType) -> set[str]:
-    """Names of global values and of attributes in a function and in those within it."""
+    """Return the names of globals and attributes in a function and in nested functions."""
     inner = [_names_in(part) for part in code.co_consts if inspect.iscode(part)]
     return set(code.co_names).union(*inner)
 
 
 def _is_installed(file: str | None) -> bool:
-    """Whether code is part of a package, of Python, or compiled, rather than of the user."""
+    """Return whether code belongs to Python or to an installed package, or is compiled."""
     if file is None or os.path.realpath(file).startswith(PYTHON):
         return True
     return not PACKAGE_FOLDERS.isdisjoint(Path(file).parts)
 
 
 def _inherited(value: type) -> list[Any]:
-    """What a class has besides its text: the classes above it, values and functions."""
+    """List what determines a class besides its source: bases, values and functions."""
     if f"{value.__module__}.".startswith(VERSIONED):
         return []
     home = "" if value.__module__ == "__main__" else value.__module__
     if _is_installed(getattr(sys.modules.get(home), "__file__", "")):
-        return [value.__bases__]  # its text says the rest
+        return [value.__bases__]  # its source determines the rest
     own = {
         name: part
         for name, part in vars(value).items()
