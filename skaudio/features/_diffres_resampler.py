@@ -204,6 +204,8 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         with seeded(seed, here), limited_threads(self.n_threads):
             n_mels = before.output_shape(inputs.shape[1:])[1]
             module = METHODS[self.method](n_mels, self._plain_budget(), **options)
+        has_weights = next(module.parameters(), None) is not None
+        module.reproducible = is_int(self.random_state, 0) or not has_weights
         if self.pretrain_epochs > 0:
             if len(before):  # earlier modules are not this step's to train
                 inputs = np.asarray(self._array(inputs, before.parts()))
