@@ -75,8 +75,10 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     budget : float or int, default=0.5
-        Share of frames to keep, in (0, 1], or their number, >= 1. Can be changed after `fit`:
-        `pipe.set_params(diffres__budget=0.25).predict(paths)` requires no retraining.
+        Number of frames to keep. If float, the share of the frames of `X`, in (0, 1]. If int, the
+        number itself, >= 1: ``budget=1`` keeps a single frame, ``budget=1.0`` all of them. Can be
+        changed after `fit`: `pipe.set_params(diffres__budget=0.25).predict(paths)` requires no
+        retraining.
     method : {'diffres', 'average', 'average-max', 'conv-average'}, default='diffres'
         'diffres' learns which frames are important. The others shorten evenly, for comparison:
         'average' is the mean of log-mel over segments of equal length, 'average-max' the mean of
