@@ -13,7 +13,7 @@ import numpy as np
 from skaudio._cli.output import is_verbose, say, say_failures
 from skaudio._warning import warn
 
-__all__ = ["list_clips", "load_data", "make_folds"]
+__all__ = ["drop_bad_clips", "list_clips", "list_data", "make_folds"]
 
 MAX_FOLDS = 5
 
@@ -38,14 +38,20 @@ def list_clips(clips: Sequence[str]) -> list[str]:
     return paths
 
 
-def load_data(args: argparse.Namespace) -> tuple[Data, list[tuple[str, str]]]:
-    """Clips, labels and groups; and with `--skip-bad` the clips that cannot be read."""
-    from skaudio.audio._check_audio import report_files
+def list_data(args: argparse.Namespace) -> Data:
+    """Return the clips, labels and groups of DATA; no audio is decoded."""
     from skaudio.datasets._folder import read_folder
 
-    paths, labels, groups = read_folder(args.data, group=args.group)
+    return read_folder(args.data, group=args.group)
+
+
+def drop_bad_clips(data: Data, args: argparse.Namespace) -> tuple[Data, list[tuple[str, str]]]:
+    """With `--skip-bad`, decode all clips, and return those that can be read and the failures."""
+    from skaudio.audio._check_audio import report_files
+
+    paths, labels, groups = data
     if not args.skip_bad:
-        return (paths, labels, groups), []
+        return data, []
     rows = report_files(paths, n_jobs=args.jobs, verbose=is_verbose(args))
     failures = [(row.path, row.reason) for row in rows if row.status == "error"]
     say_failures(failures)

@@ -119,15 +119,17 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _fit(args: argparse.Namespace) -> int:
-    from skaudio._cli.data import load_data, make_folds
-    from skaudio._cli.models import write_model
+    from skaudio._cli.data import drop_bad_clips, list_data, make_folds
+    from skaudio._cli.models import check_pipeline, new_pipeline, write_model
     from skaudio._files import atomic_file
 
-    (paths, labels, groups), failures = load_data(args)
-    folds = make_folds(labels, groups, args) if args.cv else []
-    pipe = _new_pipeline(args)
-    # The file is opened now: a folder that cannot be written to must not cost a training.
+    data = list_data(args)
+    pipe = new_pipeline(args)
+    # Everything that can be wrong with the options is checked before any clip is decoded.
     with atomic_file(args.model, "--model") as part:
+        check_pipeline(pipe, n_classes=len(set(data[1])))
+        (paths, labels, groups), failures = drop_bad_clips(data, args)
+        folds = make_folds(labels, groups, args) if args.cv else []
         if folds:
             _cross_validate(pipe, paths, labels, folds, args)
         say_progress(f"training on all {len(paths)} clips", args)
@@ -138,23 +140,6 @@ def _fit(args: argparse.Namespace) -> int:
     n_classes = len(pipe.classes_)
     say(f"saved {args.model}, trained on {len(paths)} clips of {n_classes} classes")
     return SOME_FAILED if failures else FINE
-
-
-def _new_pipeline(args: argparse.Namespace) -> Pipeline:
-    from sklearn.pipeline import Pipeline
-
-    from skaudio import MelSpectrogram, PretrainedCNN
-
-    mel = MelSpectrogram(
-        sample_rate=args.sample_rate, duration=args.duration, cache_dir=args.cache_dir,
-        n_jobs=args.jobs, verbose=is_verbose(args),
-    )  # fmt: skip
-    clf = PretrainedCNN(
-        args.backbone, weights=None if args.weights == "none" else args.weights,
-        max_epochs=args.epochs, random_state=args.seed, device=args.device,
-        checkpoint_dir=args.checkpoint_dir, verbose=is_verbose(args),
-    )  # fmt: skip
-    return Pipeline([("mel", mel), ("clf", clf)])
 
 
 def _cross_validate(
@@ -180,11 +165,14 @@ def _cross_validate(
 
 
 def _predict(args: argparse.Namespace) -> int:
+    from skaudio._checks import Real
     from skaudio._cli.data import list_clips
     from skaudio._cli.models import load_model
 
     if args.top is not None and args.top < 0:
         raise ValueError(f"--top must be an int >= 0, got {args.top}")
+    if args.events is not None:
+        Real(low=0, high=1).check("threshold", args.events, "windows_to_events")
     if args.top is not None and args.events is not None:
         raise ValueError("--top has no place beside --events: events are of all classes")
     pipe = load_model(args)
@@ -269,11 +257,13 @@ def _rows_of(
 
 def _report(args: argparse.Namespace) -> int:
     import skaudio
-    from skaudio._cli.data import load_data, make_folds
+    from skaudio._cli.data import drop_bad_clips, list_data, make_folds
     from skaudio._cli.models import load_model
+    from skaudio.inspection._report.report import check_target
 
     pipe = load_model(args)
-    (paths, labels, groups), failures = load_data(args)
+    check_target(args.output)
+    (paths, labels, groups), failures = drop_bad_clips(list_data(args), args)
     cv = [fold[1:] for fold in make_folds(labels, groups, args)] if args.cv else None
     if cv:
         say_progress(f"training {len(cv)} models, one per fold", args)

@@ -8,17 +8,52 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
+import torch
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skaudio._cli.output import is_verbose
+from skaudio.classifiers._pretrained_cnn import PretrainedCNN
+from skaudio.features._mel_spectrogram import MelSpectrogram
+from skaudio.nn._device import device_of, limited_threads, seeded
 from skaudio.pipelines._meta_estimators import best_estimator
 from skaudio.pipelines._model_file import load, save
 
-__all__ = ["load_model", "write_model"]
+__all__ = ["check_pipeline", "load_model", "new_pipeline", "write_model"]
 
 # Only a file that is called so is unpickled, which runs what is in it.
 JOBLIB_SUFFIXES = (".joblib", ".pkl", ".pickle")
+
+
+def new_pipeline(args: argparse.Namespace) -> Pipeline:
+    """Build the pipeline that `skaudio fit` trains."""
+    mel = MelSpectrogram(
+        sample_rate=args.sample_rate, duration=args.duration, cache_dir=args.cache_dir,
+        n_jobs=args.jobs, verbose=is_verbose(args),
+    )  # fmt: skip
+    clf = PretrainedCNN(
+        args.backbone, weights=None if args.weights == "none" else args.weights,
+        max_epochs=args.epochs, random_state=args.seed, device=args.device,
+        checkpoint_dir=args.checkpoint_dir, verbose=int(not args.quiet),
+    )  # fmt: skip
+    return Pipeline([("mel", mel), ("clf", clf)])
+
+
+def check_pipeline(pipe: Pipeline, *, n_classes: int) -> None:
+    """Raise the errors of `fit` that do not depend on clips: parameters, folders and weights.
+
+    Weights from the model hub are downloaded here.
+    """
+    mel, clf = clone(pipe).set_params(mel__verbose=0).named_steps.values()
+    mel.fit([np.zeros(1, dtype=np.float32)])
+    clf._check_parameters()
+    device_of(clf)
+    with seeded(0, torch.device("cpu")), limited_threads(clf.n_threads):
+        image_shape = (1, mel.n_mels, 1)  # the number of frames does not decide about weights
+        clf._build_module(torch.nn.Identity(), image_shape, n_classes, pretrained=True)
 
 
 def write_model(pipe: Pipeline, file: str | os.PathLike) -> None:
@@ -48,7 +83,10 @@ def load_model(args: argparse.Namespace) -> Any:
     if hasattr(args, "device"):
         wanted[f"{last}__device"] = args.device
     known = model.get_params()
-    return model.set_params(**{name: value for name, value in wanted.items() if name in known})
+    model.set_params(**{name: value for name, value in wanted.items() if name in known})
+    if f"{last}__device" in known:
+        device_of(model[-1])
+    return model
 
 
 def _read(args: argparse.Namespace) -> Any:

@@ -215,7 +215,7 @@ def test_without_groups_there_are_five_folds(run, data, tmp_path, monkeypatch):
     monkeypatch.setattr(Pipeline, "fit", lambda self, X, y: fits.append(X) or self)
     monkeypatch.setattr(Pipeline, "score", lambda self, X, y: 1.0)
     monkeypatch.setattr(Pipeline, "classes_", ["a", "b"])
-    _, rows, err = run("fit", data, "--model", tmp_path / "m.joblib", "--cv")
+    _, rows, err = run("fit", data, "--model", tmp_path / "m.joblib", "--cv", *SMALL)
     assert [row[1:3] for row in rows[1:]] == [["16", "4"]] * 5
     assert [len(X) for X in fits] == [16] * 5 + [20]
     assert err.splitlines() == [
@@ -224,7 +224,7 @@ def test_without_groups_there_are_five_folds(run, data, tmp_path, monkeypatch):
         "skaudio: training on all 20 clips",
         f"skaudio: saved {tmp_path / 'm.joblib'}, trained on 20 clips of 2 classes",
     ]
-    _, _, err = run("fit", data, "--model", tmp_path / "m.joblib", "-q")
+    _, _, err = run("fit", data, "--model", tmp_path / "m.joblib", "-q", *SMALL)
     assert err.count("\n") == 1
 
 
@@ -310,6 +310,49 @@ def test_links_to_missing_files_are_errors_of_every_command(run, model, data, tm
     status, _, err = run(*fit, "--skip-bad")
     assert status == 1
     assert "trained on 20 clips of 2 classes" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--weights", "missing.bin", "--weights must be .*'missing.bin' is missing"),
+        ("--backbone", "resnet_0", "--backbone must be a timm model .* no model 'resnet_0'"),
+        ("--device", "tpu", "--device must be 'auto' or a device of torch"),
+        ("--epochs", "0", "--epochs must be an int >= 1, got 0"),
+        ("--checkpoint-dir", __file__, "--checkpoint-dir must be a folder"),
+        ("--cache-dir", __file__, "--cache-dir must be a folder"),
+    ],
+)
+def test_options_of_fit_are_checked_before_clips(run, data, tmp_path, option, value, message):
+    write_table(tmp_path, "fold", "12" * 10, data)
+    (tmp_path / "low_1.wav").write_text("no sound")
+    fit = ("fit", tmp_path, "--model", tmp_path / "m", *SMALL, "--skip-bad", option, value)
+    status, _, err = run(*fit)
+    assert (status, err.count("\n")) == (2, 1)
+    assert re.search(message, err)
+
+
+def test_options_of_predict_and_report_are_checked_before_clips(run, model, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "bad.wav").write_text("no sound")
+    clips = ("predict", model, tmp_path / "a")
+    report = ("report", model, tmp_path, "--skip-bad")
+    for command, option in [
+        ((*clips, "--device", "tpu"), "--device"), ((*clips, "--events", 2), "--events"),
+        ((*report, "-o", "no/r.html"), "--output"),
+    ]:  # fmt: skip
+        status, rows, err = run(*command)
+        assert (status, rows, err.count("\n")) == (2, [], 1)
+        assert f"skaudio: error: {option} must be " in err
+
+
+def test_fit_prints_a_line_per_epoch(run, data, tmp_path):
+    fit = ("fit", data, "--model", tmp_path / "m", "--sample-rate", RATE, *SMALL, "--epochs", 3)
+    lines = run(*fit)[2].splitlines()
+    assert [line.split()[0] for line in lines if re.match(" +[0-9]+ ", line)] == ["1", "2", "3"]
+    assert "\x1b" not in "".join(lines)
+    assert run(*fit, "-q")[2].count("\n") == 1
 
 
 def test_a_failed_fit_leaves_no_file_and_the_old_one_alone(run, data, tmp_path):
@@ -531,7 +574,7 @@ def test_an_interrupted_fit_leaves_no_file(run, data, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Pipeline, "fit", interrupt)
-    status, _, err = run("fit", data, "--model", tmp_path / "m", "-q")
+    status, _, err = run("fit", data, "--model", tmp_path / "m", "-q", *SMALL)
     assert (status, err) == (130, "skaudio: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 
