@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import numpy as np
 from skaudio._cli.output import is_verbose, say, say_failures
 from skaudio._warning import warn
 
-__all__ = ["drop_bad_clips", "list_clips", "list_data", "make_folds"]
+__all__ = ["count_long", "drop_bad_clips", "list_clips", "list_data", "make_folds", "say_long"]
 
 MAX_FOLDS = 5
+# A file that exceeds a clip by a smaller share has a single window, see `predict_windows`.
+MIN_LAST = 0.25
 
 Data = tuple[list[str], np.ndarray, Any]  # paths, labels, and groups or None
 
@@ -36,6 +39,33 @@ def list_clips(clips: Sequence[str]) -> list[str]:
             raise ValueError(f"{clip}: no audio files in this folder")
         paths += [str(Path(clip) / path) for path in found.audio]
     return paths
+
+
+def count_long(paths: Sequence[str], first: Any) -> int:
+    """Count the files that `--window` would divide, but a pipeline with step `first` cuts off."""
+    from skaudio import MelSpectrogram
+    from skaudio.audio._clips import as_clips
+    from skaudio.audio._limits import as_limits
+    from skaudio.audio._load import AudioError, length_of
+
+    if not paths or not isinstance(first, MelSpectrogram):
+        return 0
+    limits, count = as_limits(first.limits, "MelSpectrogram"), 0
+    for clip in as_clips(paths, "predict"):
+        with suppress(AudioError):  # the file has just been removed or replaced
+            n_samples = length_of(clip, first.sample_rate, limits)
+            count += n_samples > (1 + MIN_LAST) * first.n_samples_
+    return count
+
+
+def say_long(n_long: int, n_files: int, mel: Any) -> None:
+    """Say that parts of files were not classified, and how to classify them."""
+    seconds = f"{mel.n_samples_ / mel.sample_rate:g}"
+    part = "first" if mel.crop == "start" else "middle"
+    say(
+        f"{n_long} of {n_files} files are longer than the clips of the model: only their {part} "
+        f"{seconds} s were classified; use --window {seconds} to classify whole files"
+    )
 
 
 def list_data(args: argparse.Namespace) -> Data:

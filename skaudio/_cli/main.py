@@ -193,9 +193,10 @@ def _clip_rows(
     pipe: Pipeline, paths: list[str], failures: list[tuple[str, str]], args: argparse.Namespace
 ) -> Iterator[tuple[Any, ...]]:
     """Path, class and probability, in rows; clips that fail are added to `failures`."""
+    from skaudio._cli.data import count_long, say_long
     from skaudio.pipelines._steps import label_names
 
-    names = label_names(pipe)
+    names, n_long = label_names(pipe), 0
     with progress_bar(len(paths), "clip", args) as bar:
         for first in range(0, len(paths), CHUNK):
             chunk = paths[first : first + CHUNK]
@@ -205,6 +206,9 @@ def _clip_rows(
             good = [path for path in chunk if path not in dict(bad)]
             for path, row in zip(good, proba, strict=True):
                 yield from ((path, *best) for best in _best(names, row, args.top))
+            n_long += count_long(good, pipe[0])
+    if n_long:
+        say_long(n_long, len(paths), pipe[0])
 
 
 def _probabilities(pipe: Pipeline, paths: list[str]) -> tuple[Any, list[tuple[str, str]]]:
@@ -226,6 +230,7 @@ def _window_rows(
     from skaudio.audio._load import AudioError
     from skaudio.pipelines._steps import label_names
 
+    tops: list[tuple[float, Any]] = []  # the highest probability of every recording
     alone = len(paths) == 1  # then its own windows are worth a bar
     with progress_bar(0 if alone else len(paths), "file", args) as bar:
         for path in paths:
@@ -236,8 +241,16 @@ def _window_rows(
             except AudioError as err:
                 failures += err.failures
             else:
+                top = table.loc[table["probability"].idxmax()]
+                tops.append((top["probability"], top["class"]))
                 yield from _rows_of(table, path, label_names(pipe), args)
             bar.update(1)
+    highest, label = max(tops, key=lambda top: top[0], default=(1.0, None))
+    if args.events is not None and highest < args.events:
+        say(
+            f"no window reached --events {args.events:g}; the highest probability was "
+            f"{highest:.3g}, of {str(label)!r}"
+        )
 
 
 def _rows_of(

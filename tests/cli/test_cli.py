@@ -126,6 +126,25 @@ def test_windows_are_joined_to_events(run, model, recording):
     ]  # fmt: skip
 
 
+def test_files_longer_than_clips_are_counted(run, model, data, recording):
+    status, rows, err = run("predict", model, data / "low", recording, "missing.wav")
+    assert (status, len(rows)) == (1, 1 + 11)
+    told = "skaudio: 1 of 12 files are longer than the clips of the model: only their first 0.2 s"
+    assert f"{told} were classified; use --window 0.2 to classify whole files\n" in err
+    soundfile.write(recording, tone(400, sample_rate=RATE, duration=0.24), RATE)
+    assert run("predict", model, recording)[2] == ""  # --window would make a single window too
+
+
+def test_a_threshold_that_nothing_reaches_is_named(run, model, recording):
+    windows = run("predict", model, recording, "--window", 0.2)[1][1:]
+    label, highest = max((row[3:] for row in windows), key=lambda row: float(row[1]))
+    status, rows, err = run("predict", model, recording, "--window", 0.2, "--events", 1)
+    assert (status, len(rows)) == (0, 1)
+    told = f"the highest probability was {float(highest):.3g}, of '{label}'"
+    assert err == f"skaudio: no window reached --events 1; {told}\n"
+    assert run("predict", model, "missing.wav", "--events", 1)[2].count("\n") == 1
+
+
 def test_json_is_a_list_of_objects(model, recording, capsys):
     pytest.importorskip("pandas", reason="needs pandas")
     assert main(["predict", model, str(recording), "--window", "0.2", "--format", "json"]) == 0
