@@ -35,7 +35,7 @@ def new_pipeline(args: argparse.Namespace) -> Pipeline:
         n_jobs=args.jobs, verbose=is_verbose(args),
     )  # fmt: skip
     clf = PretrainedCNN(
-        args.backbone, weights=None if args.weights == "none" else args.weights,
+        args.backbone, weights=None if args.weights.lower() == "none" else args.weights,
         max_epochs=args.epochs, random_state=args.seed, device=args.device,
         checkpoint_dir=args.checkpoint_dir, verbose=int(not args.quiet),
     )  # fmt: skip

@@ -86,6 +86,7 @@ def in_options(problem: Any) -> str:
         text = f"{name} {problem.problem}"
         for none in (", or None, got", " or None, got"):  # for which there is no word here
             text = text.replace(none, ", got")
+        text = text.replace(", None or", ", 'none' or")
     return " ".join(text.split())
 
 

@@ -334,7 +334,7 @@ def test_links_to_missing_files_are_errors_of_every_command(run, model, data, tm
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--weights", "missing.bin", "--weights must be .*'missing.bin' is missing"),
+        ("--weights", "imagnet", "--weights must be 'imagenet', 'none' or an existing file, got"),
         ("--backbone", "resnet_0", "--backbone must be a timm model .* no model 'resnet_0'"),
         ("--device", "tpu", "--device must be 'auto' or a device of torch"),
         ("--epochs", "0", "--epochs must be an int >= 1, got 0"),
