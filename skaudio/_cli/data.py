@@ -1,4 +1,4 @@
-"""What the command line is given: files, folders of clips with labels, and their folds."""
+"""Input of the command line: files, folders of labelled clips, and folds."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from skaudio._warning import warn
 __all__ = ["count_long", "drop_bad_clips", "list_clips", "list_data", "make_folds", "say_long"]
 
 MAX_FOLDS = 5
-# A file that exceeds a clip by a smaller share has a single window, see `predict_windows`.
+# `predict_windows` drops a last window that contains less than this fraction of one.
 MIN_LAST = 0.25
 
 Data = tuple[list[str], np.ndarray, Any]  # paths, labels, and groups or None
 
 
 def list_clips(clips: Sequence[str]) -> list[str]:
-    """Files as they are, folders as the audio files in them."""
+    """Return the given files, and the audio files in the given folders."""
     from skaudio.audio._listing import list_media, say_left_out
 
     paths: list[str] = []
@@ -42,7 +42,7 @@ def list_clips(clips: Sequence[str]) -> list[str]:
 
 
 def count_long(paths: Sequence[str], first: Any) -> int:
-    """Count the files that `--window` would divide, but a pipeline with step `first` cuts off."""
+    """Count the files that are cut off to one clip, but would have several windows."""
     from skaudio import MelSpectrogram
     from skaudio.audio._clips import as_clips
     from skaudio.audio._limits import as_limits
@@ -59,7 +59,7 @@ def count_long(paths: Sequence[str], first: Any) -> int:
 
 
 def say_long(n_long: int, n_files: int, mel: Any) -> None:
-    """Say that parts of files were not classified, and how to classify them."""
+    """Report files of which only a part was classified, and how to classify the rest."""
     seconds = f"{mel.n_samples_ / mel.sample_rate:g}"
     part = "first" if mel.crop == "start" else "middle"
     say(
@@ -96,12 +96,12 @@ def drop_bad_clips(data: Data, args: argparse.Namespace) -> tuple[Data, list[tup
 def make_folds(
     labels: np.ndarray, groups: Any, args: argparse.Namespace
 ) -> list[tuple[Any, np.ndarray, np.ndarray]]:
-    """Name of every fold, and the clips to train and to test on."""
+    """Return the name of every fold, and the indices of its training and test clips."""
     from sklearn.model_selection import GroupKFold, PredefinedSplit, StratifiedKFold
 
     n_folds = _count_folds(labels) if groups is None else len(np.unique(groups))
     if n_folds < 2:
-        raise ValueError(f"--cv needs two different values of {args.group}, got one")
+        raise ValueError(f"--cv needs at least two different values of {args.group}, got one")
     names: Any = range(1, n_folds + 1)
     if groups is None:
         cv: Any = StratifiedKFold(n_folds, shuffle=True, random_state=args.seed)
@@ -115,11 +115,11 @@ def make_folds(
 
 
 def _count_folds(labels: np.ndarray) -> int:
-    """As many as the smallest class allows."""
+    """Return the number of folds, at most the number of clips in the smallest class."""
     names, counts = np.unique(labels, return_counts=True)
     smallest, count = names[counts.argmin()], int(counts.min())
     if count < 2:
-        raise ValueError(f"--cv needs two clips of every class, but {str(smallest)!r} has one")
+        raise ValueError(f"--cv needs at least two clips per class, but {str(smallest)!r} has one")
     if count < MAX_FOLDS:
-        say(f"{count} folds, as class {str(smallest)!r} has {count} clips only")
+        say(f"using {count} folds, because class {str(smallest)!r} has only {count} clips")
     return min(MAX_FOLDS, count)

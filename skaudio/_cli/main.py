@@ -1,4 +1,4 @@
-"""The command line: fit, predict, report and check, thin over what Python offers."""
+"""The commands check, fit, predict and report: a thin layer over the Python API."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 FINE, SOME_FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
-# Clips that are predicted at a time: memory does not grow with their number.
+# Clips per call of `predict_proba`, so that memory does not grow with their number.
 CHUNK = 128
 
 
@@ -41,13 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str or None, default=None
-        The arguments; None takes those of the process.
+        Arguments; None means those of the process.
 
     Returns
     -------
     status : int
-        0 if all went well, 1 if some clips could not be read, 2 after wrong usage or input, 130
-        after Ctrl-C, 141 if the reader of the output went away.
+        0 on success, 1 if some clips could not be read, 2 for wrong usage or input, 130 after
+        Ctrl-C, 141 if the program that reads the output has closed it.
     """
     args = None
     with standard_streams():
@@ -56,16 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = _run(args)
         except BrokenPipeError:
             status = BROKEN_PIPE
-        except KeyboardInterrupt:  # during imports too, which take seconds
+        except KeyboardInterrupt:  # also during imports, which take seconds
             folder = getattr(args, "checkpoint_dir", None)
-            say(f"interrupted; the same command goes on from {folder}" if folder else "interrupted")
+            say(f"interrupted; the same command resumes from {folder}" if folder else "interrupted")
             status = INTERRUPTED
     return status
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Do what a command says, and say what is wrong with it."""
-    from skaudio.audio._load import AudioError  # only here: `--help` needs no decoder
+    """Run a command; errors that users can mend become one line on standard error."""
+    from skaudio.audio._load import AudioError  # imported late: `--help` needs no decoder
 
     run = {"check": _check, "fit": _fit, "predict": _predict, "report": _report}
     try:
@@ -79,7 +79,7 @@ def _run(args: argparse.Namespace) -> int:
         say_failures(err.failures)
         if hasattr(args, "skip_bad"):
             done = "saved" if args.command == "fit" else "written"
-            say(f"error: nothing was {done}; --skip-bad leaves such clips out")
+            say(f"error: nothing was {done}; use --skip-bad to skip such clips")
         return SOME_FAILED
     except BrokenPipeError:
         raise
@@ -90,7 +90,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _check_arguments(args: argparse.Namespace) -> None:
-    """What Python would complain of late, or in words of another library."""
+    """Check options for which Python has late errors, or those of another library."""
     if getattr(args, "jobs", None) == 0:
         raise ValueError("--jobs must be an int other than 0, got 0")
     if not 0 <= getattr(args, "seed", 0) < 2**32:
@@ -145,7 +145,7 @@ def _fit(args: argparse.Namespace) -> int:
 def _cross_validate(
     pipe: Pipeline, paths: list[str], labels: np.ndarray, folds: list[Any], args: argparse.Namespace
 ) -> None:
-    """Print name, sizes and accuracy of every fold, and say their mean."""
+    """Print name, sizes and accuracy of every fold, and report the mean accuracy."""
     import numpy as np
     from sklearn.base import clone
 
@@ -153,7 +153,7 @@ def _cross_validate(
 
     def rows() -> Iterator[tuple[Any, int, int, float]]:
         for number, (name, train, test) in enumerate(folds, start=1):
-            say_progress(f"fold {number} of {len(folds)}, {len(train)} clips", args)
+            say_progress(f"fold {number} of {len(folds)}: training on {len(train)} clips", args)
             with redirect_stdout(sys.stderr):
                 score = clone(pipe).fit(X[train], labels[train]).score(X[test], labels[test])
             scores.append(score)
@@ -161,7 +161,7 @@ def _cross_validate(
 
     print_rows(("fold", "n_train", "n_test", "accuracy"), rows(), args.format)
     sys.stdout.flush()
-    say(f"accuracy {np.mean(scores):.3f}, standard deviation of folds {np.std(scores):.3f}")
+    say(f"mean accuracy {np.mean(scores):.3f}, standard deviation {np.std(scores):.3f}")
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -174,7 +174,7 @@ def _predict(args: argparse.Namespace) -> int:
     if args.events is not None:
         Real(low=0, high=1).check("threshold", args.events, "windows_to_events")
     if args.top is not None and args.events is not None:
-        raise ValueError("--top has no place beside --events: events are of all classes")
+        raise ValueError("--top cannot be combined with --events, which covers all classes")
     pipe = load_model(args)
     paths = list_clips(args.clips)
     failures: list[tuple[str, str]] = []
@@ -192,7 +192,7 @@ def _predict(args: argparse.Namespace) -> int:
 def _clip_rows(
     pipe: Pipeline, paths: list[str], failures: list[tuple[str, str]], args: argparse.Namespace
 ) -> Iterator[tuple[Any, ...]]:
-    """Path, class and probability, in rows; clips that fail are added to `failures`."""
+    """Yield rows of path, class and probability; add unreadable clips to `failures`."""
     from skaudio._cli.data import count_long, say_long
     from skaudio.pipelines._steps import label_names
 
@@ -212,7 +212,7 @@ def _clip_rows(
 
 
 def _probabilities(pipe: Pipeline, paths: list[str]) -> tuple[Any, list[tuple[str, str]]]:
-    """Those of the clips that can be read, and why the others cannot."""
+    """Return the probabilities of readable clips, and path and reason of the others."""
     from skaudio.audio._load import AudioError
 
     try:
@@ -225,13 +225,13 @@ def _probabilities(pipe: Pipeline, paths: list[str]) -> tuple[Any, list[tuple[st
 def _window_rows(
     pipe: Pipeline, paths: list[str], failures: list[tuple[str, str]], args: argparse.Namespace
 ) -> Iterator[tuple[Any, ...]]:
-    """Path, start, end, class and probability, in rows, recording by recording."""
+    """Yield rows of path, start, end, class and probability; add failures to `failures`."""
     from skaudio import predict_windows
     from skaudio.audio._load import AudioError
     from skaudio.pipelines._steps import label_names
 
     tops: list[tuple[float, Any]] = []  # the highest probability of every recording
-    alone = len(paths) == 1  # then its own windows are worth a bar
+    alone = len(paths) == 1  # the progress bar then counts its windows
     with progress_bar(0 if alone else len(paths), "file", args) as bar:
         for path in paths:
             try:
@@ -291,6 +291,6 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _best(classes: np.ndarray, proba: np.ndarray, top: int | None) -> list[tuple[Any, float]]:
-    """The most probable classes and their probabilities."""
+    """Return the most probable classes and their probabilities."""
     order = proba.argsort(kind="stable")[::-1][: 1 if top is None else top or None]
     return [(classes[k], proba[k]) for k in order]

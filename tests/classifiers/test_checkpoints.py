@@ -588,7 +588,7 @@ def test_weights_that_an_earlier_step_draws_without_a_seed_are_refused(
 ):
     X, y = hard_images
     resampler = DiffResResampler(0.5, method=method, random_state=seed)
-    rule = r"checkpoint_dir .* must be None if .* without a seed, .*DiffResResampler\(random_state=0"
+    rule = r"checkpoint_dir .* must be None if .* without a seed, .*Resampler\(random_state=0"
     with pytest.raises(ValueError, match=rule):
         make_pipeline(resampler, make_classifier(checkpoint_dir=tmp_path)).fit(X, y)
     assert list(tmp_path.iterdir()) == []

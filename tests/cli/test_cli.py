@@ -198,7 +198,7 @@ def test_only_what_is_called_so_is_unpickled(run, model, data, tmp_path, name):
     shutil.copy(model, tmp_path / name)
     status, _, err = run("predict", tmp_path / name, data)
     assert status == 2
-    assert "is no model saved by skaudio fit (it is no model file" in err
+    assert "is not a model saved by skaudio fit (it is no model file" in err
 
 
 def write_table(folder, column, values, data):
@@ -238,8 +238,8 @@ def test_without_groups_there_are_five_folds(run, data, tmp_path, monkeypatch):
     assert [row[1:3] for row in rows[1:]] == [["16", "4"]] * 5
     assert [len(X) for X in fits] == [16] * 5 + [20]
     assert err.splitlines() == [
-        *(f"skaudio: fold {n} of 5, 16 clips" for n in range(1, 6)),
-        "skaudio: accuracy 1.000, standard deviation of folds 0.000",
+        *(f"skaudio: fold {n} of 5: training on 16 clips" for n in range(1, 6)),
+        "skaudio: mean accuracy 1.000, standard deviation 0.000",
         "skaudio: training on all 20 clips",
         f"skaudio: saved {tmp_path / 'm.joblib'}, trained on 20 clips of 2 classes",
     ]
@@ -254,12 +254,12 @@ def test_small_classes_make_fewer_folds_and_single_clips_none(run, data, tmp_pat
     (tmp_path / "meta.csv").write_text("\n".join(rows[:14]))
     status, out, err = run(*fit)
     assert (status, len(out)) == (0, 4)
-    assert "skaudio: 3 folds, as class 'low' has 3 clips only\n" in err
-    assert "skaudio: fold 3 of 3, " in err
+    assert "skaudio: using 3 folds, because class 'low' has only 3 clips\n" in err
+    assert "skaudio: fold 3 of 3: " in err
     mean, std = (f([float(row[3]) for row in out[1:]]) for f in (np.mean, np.std))
-    assert f"skaudio: accuracy {mean:.3f}, standard deviation of folds {std:.3f}\n" in err
+    assert f"skaudio: mean accuracy {mean:.3f}, standard deviation {std:.3f}\n" in err
     (tmp_path / "meta.csv").write_text("\n".join(rows[:12]))
-    error = "skaudio: error: --cv needs two clips of every class, but 'low' has one\n"
+    error = "skaudio: error: --cv needs at least two clips per class, but 'low' has one\n"
     assert run(*fit) == (2, [], error)
 
 
@@ -382,7 +382,7 @@ def test_a_failed_fit_leaves_no_file_and_the_old_one_alone(run, data, tmp_path):
     status, _, err = run("fit", tmp_path, "--model", file, "--duration", 0.2, *SMALL)
     assert status == 1
     assert "low_1.wav: libsndfile says" in err
-    assert "nothing was saved; --skip-bad leaves such clips out" in err
+    assert "nothing was saved; use --skip-bad to skip such clips" in err
     file.write_text("old")
     assert run("fit", tmp_path, "--model", file, *SMALL)[0] == 1
     assert file.read_text() == "old"
@@ -410,7 +410,7 @@ def test_bad_clips_may_be_left_out_of_a_report(run, model, data, tmp_path):
     status, _, err = run("report", model, tmp_path / "data", "-o", page)
     assert status == 1
     assert "low/1.wav: libsndfile says" in err
-    assert err.endswith("error: nothing was written; --skip-bad leaves such clips out\n")
+    assert err.endswith("error: nothing was written; use --skip-bad to skip such clips\n")
     assert not page.exists()
     status, _, err = run("report", model, tmp_path / "data", "-o", page, "--skip-bad")
     assert status == 1
@@ -475,22 +475,25 @@ def test_report_says_which_clips_the_model_was_judged_on(run, model, data, tmp_p
         (["predict", "missing.joblib", "a.wav"], "missing.joblib: no such file"),
         (
             ["predict", "TEXT", "a.wav"],
-            r"'text' is no model saved by skaudio fit \(it is no model file, .*\); the "
+            r"'text' is not a model saved by skaudio fit \(it is no model file, .*\); the "
             r"model comes first: skaudio predict MODEL CLIP \.\.\.$",
         ),
         (["predict", os.devnull, "a.wav"], r"\(it is no regular file\); the model comes first"),
         (["predict", "EMPTY.pkl", "a.wav"], r"saved by joblib \(EOFError\); the model comes first"),
         (["report", "TEXT", "DATA", "-o", "r"], "comes first: skaudio report MODEL DATA$"),
-        (["predict", "OTHER", "a.wav"], "holds no pipeline with predict_proba, but dict"),
-        (["predict", "UNFITTED", "a.wav"], "unfitted.joblib: holds a pipeline that is not fitted"),
-        (["predict", "SCALER", "a.wav"], "holds no pipeline with predict_proba, but Pipeline"),
+        (["predict", "OTHER", "a.wav"], "must contain a pipeline with predict_proba, got dict"),
+        (["predict", "UNFITTED", "a.wav"], "joblib contains a pipeline that is not fitted"),
+        (["predict", "SCALER", "a.wav"], "contain a pipeline with predict_proba, got Pipeline"),
         (["predict", "MODEL", "SOME", "--window", "5"], r"--window must be .* got 5\.0"),
         (["predict", "MODEL", "SOME", "--hop", "-1"], r"--hop must be .*8000\), got -1\.0"),
         (["predict", "MODEL", "SOME", "--events", "2"], r"--events must be .* \[0, 1\], got 2\.0"),
         (["predict", "MODEL", "SOME", "--device", "tpu"], "--device must be 'auto' or"),
         (["check", "DATA", "-j", "0"], "--jobs must be an int other than 0, got 0"),
         (["predict", "MODEL", "a.wav", "--top", "-1"], "--top must be an int >= 0, got -1"),
-        (["predict", "MODEL", "a.wav", "--top", "2", "--events", "0.5"], "--top has no place"),
+        (
+            ["predict", "MODEL", "a.wav", "--top", "2", "--events", "0.5"],
+            "--top cannot be combined",
+        ),
         (["predict", "MODEL", "EMPTY"], "no audio files in this folder"),
         (["fit", "missing", "--model", "m"], "DATA must exist, got 'missing'"),
         (["fit", "DATA", "--model", "missing/m"], "--model must be in a folder that can be writt"),
@@ -554,8 +557,8 @@ def test_help_explains_every_option(command, capsys):
 @pytest.mark.parametrize(
     ("command", "text"),
     [
-        ("fit", "weights that come from TensorFlow need Python (backbone_options)"),
-        ("predict", "of every class, background too"),
+        ("fit", "weights converted from TensorFlow require Python (backbone_options)"),
+        ("predict", "for every class, including background"),
         ("report", "auto (default)"),
     ],
 )
@@ -614,7 +617,7 @@ def test_a_fit_goes_on_where_it_was_interrupted(run, data, tmp_path, monkeypatch
     status, rows, err = run(*command)
     assert (status, len(rows)) == (130, 1 + 2)
     folder = tmp_path / "checkpoints"
-    assert err.endswith(f"skaudio: interrupted; the same command goes on from {folder}\n")
+    assert err.endswith(f"skaudio: interrupted; the same command resumes from {folder}\n")
     status, rows, _ = run(*command)
     assert (status, len(rows)) == (0, 1 + 5)
     assert len(steps) == 3 + 4  # three folds and the model

@@ -173,7 +173,7 @@ def test_another_column_can_group_the_clips(tmp_path):
                ["a.wav", "yes", "1", "ann"], ["b.wav", "no", "2", "bob"])  # fmt: skip
     assert list(load_folder(tmp_path)[2]) == [1, 2]
     assert list(load_folder(tmp_path, group="speaker")[2]) == ["ann", "bob"]
-    with pytest.raises(ValueError, match=r"must have the column 'room', got the columns \['filename', '"):
+    with pytest.raises(ValueError, match="must have the column 'room', got the columns"):
         load_folder(tmp_path, group="room")
 
 
