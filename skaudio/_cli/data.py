@@ -44,16 +44,16 @@ def list_clips(clips: Sequence[str]) -> list[str]:
 def count_long(paths: Sequence[str], first: Any) -> int:
     """Count the files that are cut off to one clip, but would have several windows."""
     from skaudio import MelSpectrogram
-    from skaudio.audio._clips import as_clips
+    from skaudio.audio._clips import as_clip
     from skaudio.audio._limits import as_limits
     from skaudio.audio._load import AudioError, length_of
 
     if not paths or not isinstance(first, MelSpectrogram):
         return 0
     limits, count = as_limits(first.limits, "MelSpectrogram"), 0
-    for clip in as_clips(paths, "predict"):
+    for path in paths:
         with suppress(AudioError):  # the file has just been removed or replaced
-            n_samples = length_of(clip, first.sample_rate, limits)
+            n_samples = length_of(as_clip(path, "path", "predict"), first.sample_rate, limits)
             count += n_samples > (1 + MIN_LAST) * first.n_samples_
     return count
 
