@@ -142,6 +142,13 @@ def _add_fit(commands: Any) -> None:
     )  # fmt: skip
     _add_jobs(sound)
     _add_skip_bad(sound)
+    _add_network(parser)
+    scores = parser.add_argument_group("cross-validation")
+    _add_folds(scores, "before training on all clips, cross-validate and print the accuracies")
+    _add_format(scores)
+
+
+def _add_network(parser: Any) -> None:
     network = parser.add_argument_group("network")
     network.add_argument(
         "--backbone", default="mobilenetv2_100", metavar="NAME",
@@ -162,9 +169,6 @@ def _add_fit(commands: Any) -> None:
         "from there, including the folds of --cv",
     )  # fmt: skip
     _add_device(network)
-    scores = parser.add_argument_group("cross-validation")
-    _add_folds(scores, "before training on all clips, cross-validate and print the accuracies")
-    _add_format(scores)
 
 
 def _add_predict(commands: Any) -> None:
