@@ -60,7 +60,7 @@ def count_long(paths: Sequence[str], first: Any) -> int:
 
 def say_long(n_long: int, n_files: int, mel: Any) -> None:
     """Report files of which only a part was classified, and how to classify the rest."""
-    seconds = f"{mel.n_samples_ / mel.sample_rate:g}"
+    seconds = 1000 * mel.n_samples_ // mel.sample_rate / 1000  # longer windows are errors
     part = "first" if mel.crop == "start" else "middle"
     say(
         f"{n_long} of {n_files} files are longer than the clips of the model: only their {part} "

@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Run a command; errors that users can mend become one line on standard error."""
+    """Run a command; expected errors become one line on standard error."""
     from skaudio.audio._load import AudioError  # imported late: `--help` needs no decoder
 
     run = {"check": _check, "fit": _fit, "predict": _predict, "report": _report}
@@ -90,7 +90,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _check_arguments(args: argparse.Namespace) -> None:
-    """Check options for which Python has late errors, or those of another library."""
+    """Check options that the Python API checks late, or not at all."""
     if getattr(args, "jobs", None) == 0:
         raise ValueError("--jobs must be an int other than 0, got 0")
     if not 0 <= getattr(args, "seed", 0) < 2**32:
