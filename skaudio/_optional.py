@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ __all__ = [
     "some_stderr",
 ]
 
+# skorch colours the best value of every column.
+COLOR = re.compile(r"\x1b\[\d*m")
 _LOCK = threading.Lock()
 EXTENSION = "torchaudio._extension"
 
@@ -63,9 +66,10 @@ def progress_bar(total: int, unit: str, owner: str, verbose: int) -> Iterator[An
 
 
 def print_line(text: str) -> None:
-    """Write a line to standard output at once, if there is one."""
+    """Write a line to standard output at once, if there is one; colours are for terminals only."""
     if sys.stdout is not None:
-        sys.stdout.write(f"{text}\n")
+        is_terminal = hasattr(sys.stdout, "isatty") and sys.stdout.isatty()
+        sys.stdout.write(f"{text if is_terminal else COLOR.sub('', text)}\n")
         sys.stdout.flush()
 
 

@@ -20,23 +20,9 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-# What the code on the pages takes for granted. Everything else it must import or make itself.
+# What the code on the pages takes for granted, after the first block of the user guide, which holds
+# imports. Everything else it must import or make itself.
 PREAMBLE = """
-import joblib
-import numpy as np
-import pandas as pd
-import sklearn
-import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, GroupKFold, PredefinedSplit, cross_validate
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
-
-import skaudio
-from skaudio import *
-from skaudio.datasets import load_folder
-from skaudio.inspection import *
-
 paths, labels, folds = load_folder("recordings")
 train_paths, test_paths, more_paths = paths[:12], paths[12:], paths[:8]
 train_labels, test_labels = labels[:12], labels[12:]
@@ -149,6 +135,12 @@ def sections(page):
             yield section.splitlines()[0], code
 
 
+def imports():
+    """The imports that all sections share, as the user guide shows them."""
+    guide = (DOCS / "user_guide.md").read_text(encoding="utf-8")
+    return re.search(r"^```python\n(.*?)^```", guide, flags=re.DOTALL | re.M).group(1)
+
+
 def shown_code():
     for page in (ROOT / "README.md", DOCS / "user_guide.md"):
         yield from (pytest.param(code, id=f"{page.name}-{title}") for title, code in sections(page))
@@ -210,7 +202,7 @@ def test_code_on_the_pages_runs(code, recordings, monkeypatch, fresh_workers):
     code = re.sub(r"_epochs=\d+", "_epochs=1", code)
     code = re.sub(r"n_jobs=\d+", "n_jobs=2", code)
     try:
-        exec(compile(PREAMBLE + code, "page", "exec"), {"__name__": "page"})
+        exec(compile(imports() + PREAMBLE + code, "page", "exec"), {"__name__": "page"})
     except ModuleNotFoundError as err:
         if err.name.startswith("skaudio"):
             raise

@@ -1,4 +1,4 @@
-"""The command line: fit, predict, report and check, thin over what Python offers."""
+"""The commands check, fit, predict and report: a thin layer over the Python API."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 FINE, SOME_FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
-# Clips that are predicted at a time: memory does not grow with their number.
+# Clips per call of `predict_proba`, so that memory does not grow with their number.
 CHUNK = 128
 
 
@@ -41,13 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str or None, default=None
-        The arguments; None takes those of the process.
+        Arguments; None means those of the process.
 
     Returns
     -------
     status : int
-        0 if all went well, 1 if some clips could not be read, 2 after wrong usage or input, 130
-        after Ctrl-C, 141 if the reader of the output went away.
+        0 on success, 1 if some clips could not be read, 2 for wrong usage or input, 130 after
+        Ctrl-C, 141 if the program that reads the output has closed it.
     """
     args = None
     with standard_streams():
@@ -56,16 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = _run(args)
         except BrokenPipeError:
             status = BROKEN_PIPE
-        except KeyboardInterrupt:  # during imports too, which take seconds
+        except KeyboardInterrupt:  # also during imports, which take seconds
             folder = getattr(args, "checkpoint_dir", None)
-            say(f"interrupted; the same command goes on from {folder}" if folder else "interrupted")
+            say(f"interrupted; the same command resumes from {folder}" if folder else "interrupted")
             status = INTERRUPTED
     return status
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Do what a command says, and say what is wrong with it."""
-    from skaudio.audio._load import AudioError  # only here: `--help` needs no decoder
+    """Run a command; expected errors become one line on standard error."""
+    from skaudio.audio._load import AudioError  # imported late: `--help` needs no decoder
 
     run = {"check": _check, "fit": _fit, "predict": _predict, "report": _report}
     try:
@@ -79,7 +79,7 @@ def _run(args: argparse.Namespace) -> int:
         say_failures(err.failures)
         if hasattr(args, "skip_bad"):
             done = "saved" if args.command == "fit" else "written"
-            say(f"error: nothing was {done}; --skip-bad leaves such clips out")
+            say(f"error: nothing was {done}; use --skip-bad to skip such clips")
         return SOME_FAILED
     except BrokenPipeError:
         raise
@@ -90,7 +90,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _check_arguments(args: argparse.Namespace) -> None:
-    """What Python would complain of late, or in words of another library."""
+    """Check options that the Python API checks late, or not at all."""
     if getattr(args, "jobs", None) == 0:
         raise ValueError("--jobs must be an int other than 0, got 0")
     if not 0 <= getattr(args, "seed", 0) < 2**32:
@@ -119,15 +119,17 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _fit(args: argparse.Namespace) -> int:
-    from skaudio._cli.data import load_data, make_folds
-    from skaudio._cli.models import write_model
+    from skaudio._cli.data import drop_bad_clips, list_data, make_folds
+    from skaudio._cli.models import check_pipeline, new_pipeline, write_model
     from skaudio._files import atomic_file
 
-    (paths, labels, groups), failures = load_data(args)
-    folds = make_folds(labels, groups, args) if args.cv else []
-    pipe = _new_pipeline(args)
-    # The file is opened now: a folder that cannot be written to must not cost a training.
+    data = list_data(args)
+    pipe = new_pipeline(args)
+    # Everything that can be wrong with the options is checked before any clip is decoded.
     with atomic_file(args.model, "--model") as part:
+        check_pipeline(pipe, n_classes=len(set(data[1])))
+        (paths, labels, groups), failures = drop_bad_clips(data, args)
+        folds = make_folds(labels, groups, args) if args.cv else []
         if folds:
             _cross_validate(pipe, paths, labels, folds, args)
         say_progress(f"training on all {len(paths)} clips", args)
@@ -140,27 +142,10 @@ def _fit(args: argparse.Namespace) -> int:
     return SOME_FAILED if failures else FINE
 
 
-def _new_pipeline(args: argparse.Namespace) -> Pipeline:
-    from sklearn.pipeline import Pipeline
-
-    from skaudio import MelSpectrogram, PretrainedCNN
-
-    mel = MelSpectrogram(
-        sample_rate=args.sample_rate, duration=args.duration, cache_dir=args.cache_dir,
-        n_jobs=args.jobs, verbose=is_verbose(args),
-    )  # fmt: skip
-    clf = PretrainedCNN(
-        args.backbone, weights=None if args.weights == "none" else args.weights,
-        max_epochs=args.epochs, random_state=args.seed, device=args.device,
-        checkpoint_dir=args.checkpoint_dir, verbose=is_verbose(args),
-    )  # fmt: skip
-    return Pipeline([("mel", mel), ("clf", clf)])
-
-
 def _cross_validate(
     pipe: Pipeline, paths: list[str], labels: np.ndarray, folds: list[Any], args: argparse.Namespace
 ) -> None:
-    """Print name, sizes and accuracy of every fold, and say their mean."""
+    """Print name, sizes and accuracy of every fold, and report the mean accuracy."""
     import numpy as np
     from sklearn.base import clone
 
@@ -168,7 +153,7 @@ def _cross_validate(
 
     def rows() -> Iterator[tuple[Any, int, int, float]]:
         for number, (name, train, test) in enumerate(folds, start=1):
-            say_progress(f"fold {number} of {len(folds)}, {len(train)} clips", args)
+            say_progress(f"fold {number} of {len(folds)}: training on {len(train)} clips", args)
             with redirect_stdout(sys.stderr):
                 score = clone(pipe).fit(X[train], labels[train]).score(X[test], labels[test])
             scores.append(score)
@@ -176,17 +161,20 @@ def _cross_validate(
 
     print_rows(("fold", "n_train", "n_test", "accuracy"), rows(), args.format)
     sys.stdout.flush()
-    say(f"accuracy {np.mean(scores):.3f}, standard deviation of folds {np.std(scores):.3f}")
+    say(f"mean accuracy {np.mean(scores):.3f}, standard deviation {np.std(scores):.3f}")
 
 
 def _predict(args: argparse.Namespace) -> int:
+    from skaudio._checks import Real
     from skaudio._cli.data import list_clips
     from skaudio._cli.models import load_model
 
     if args.top is not None and args.top < 0:
         raise ValueError(f"--top must be an int >= 0, got {args.top}")
+    if args.events is not None:
+        Real(low=0, high=1).check("threshold", args.events, "windows_to_events")
     if args.top is not None and args.events is not None:
-        raise ValueError("--top has no place beside --events: events are of all classes")
+        raise ValueError("--top cannot be combined with --events, which covers all classes")
     pipe = load_model(args)
     paths = list_clips(args.clips)
     failures: list[tuple[str, str]] = []
@@ -204,10 +192,11 @@ def _predict(args: argparse.Namespace) -> int:
 def _clip_rows(
     pipe: Pipeline, paths: list[str], failures: list[tuple[str, str]], args: argparse.Namespace
 ) -> Iterator[tuple[Any, ...]]:
-    """Path, class and probability, in rows; clips that fail are added to `failures`."""
+    """Yield rows of path, class and probability; add unreadable clips to `failures`."""
+    from skaudio._cli.data import count_long, say_long
     from skaudio.pipelines._steps import label_names
 
-    names = label_names(pipe)
+    names, n_long = label_names(pipe), 0
     with progress_bar(len(paths), "clip", args) as bar:
         for first in range(0, len(paths), CHUNK):
             chunk = paths[first : first + CHUNK]
@@ -217,10 +206,13 @@ def _clip_rows(
             good = [path for path in chunk if path not in dict(bad)]
             for path, row in zip(good, proba, strict=True):
                 yield from ((path, *best) for best in _best(names, row, args.top))
+            n_long += count_long(good, pipe[0])
+    if n_long:
+        say_long(n_long, len(paths), pipe[0])
 
 
 def _probabilities(pipe: Pipeline, paths: list[str]) -> tuple[Any, list[tuple[str, str]]]:
-    """Those of the clips that can be read, and why the others cannot."""
+    """Return the probabilities of readable clips, and path and reason of the others."""
     from skaudio.audio._load import AudioError
 
     try:
@@ -233,12 +225,13 @@ def _probabilities(pipe: Pipeline, paths: list[str]) -> tuple[Any, list[tuple[st
 def _window_rows(
     pipe: Pipeline, paths: list[str], failures: list[tuple[str, str]], args: argparse.Namespace
 ) -> Iterator[tuple[Any, ...]]:
-    """Path, start, end, class and probability, in rows, recording by recording."""
+    """Yield rows of path, start, end, class and probability; add failures to `failures`."""
     from skaudio import predict_windows
     from skaudio.audio._load import AudioError
     from skaudio.pipelines._steps import label_names
 
-    alone = len(paths) == 1  # then its own windows are worth a bar
+    tops: list[tuple[float, Any]] = []  # the highest probability of every recording
+    alone = len(paths) == 1  # the progress bar then counts its windows
     with progress_bar(0 if alone else len(paths), "file", args) as bar:
         for path in paths:
             try:
@@ -248,8 +241,16 @@ def _window_rows(
             except AudioError as err:
                 failures += err.failures
             else:
+                top = table.loc[table["probability"].idxmax()]
+                tops.append((top["probability"], top["class"]))
                 yield from _rows_of(table, path, label_names(pipe), args)
             bar.update(1)
+    highest, label = max(tops, key=lambda top: top[0], default=(1.0, None))
+    if args.events is not None and highest < args.events:
+        say(
+            f"no window reached --events {args.events:g}; the highest probability was "
+            f"{highest:.3g}, of {str(label)!r}"
+        )
 
 
 def _rows_of(
@@ -269,11 +270,13 @@ def _rows_of(
 
 def _report(args: argparse.Namespace) -> int:
     import skaudio
-    from skaudio._cli.data import load_data, make_folds
+    from skaudio._cli.data import drop_bad_clips, list_data, make_folds
     from skaudio._cli.models import load_model
+    from skaudio.inspection._report.report import check_target
 
     pipe = load_model(args)
-    (paths, labels, groups), failures = load_data(args)
+    check_target(args.output)
+    (paths, labels, groups), failures = drop_bad_clips(list_data(args), args)
     cv = [fold[1:] for fold in make_folds(labels, groups, args)] if args.cv else None
     if cv:
         say_progress(f"training {len(cv)} models, one per fold", args)
@@ -288,6 +291,6 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _best(classes: np.ndarray, proba: np.ndarray, top: int | None) -> list[tuple[Any, float]]:
-    """The most probable classes and their probabilities."""
+    """Return the most probable classes and their probabilities."""
     order = proba.argsort(kind="stable")[::-1][: 1 if top is None else top or None]
     return [(classes[k], proba[k]) for k in order]

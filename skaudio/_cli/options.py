@@ -1,4 +1,4 @@
-"""What the command line can be told, and its help."""
+"""Options of the command line and their help."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ examples:
   skaudio predict birds.skaudio night.flac --window 3 --hop 1 --events 0.8
   skaudio report birds.skaudio recordings --cv -o report.html
 
-Results go to standard output, everything else to standard error.
+Results go to standard output, messages and progress to standard error.
 
-exit status: 0 fine; 1 some clips could not be read, all others were dealt with
-where that is possible; 2 wrong usage or input; 130 interrupted; 141 nobody read
-the output.
+exit status: 0 success; 1 some clips could not be read (the others were
+processed if possible); 2 wrong usage or input; 130 interrupted; 141 the program
+that reads the output has closed it.
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser; it puts the name of the command into `command`."""
+    """Return the parser; it stores the name of the command as `command`."""
     from skaudio import __version__
 
     parser = argparse.ArgumentParser(
         prog="skaudio",
-        description="Train audio classifiers on folders of recordings, and use them.",
+        description="Train audio classifiers on folders of clips, and apply them.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -44,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _clip(name: str) -> str:
-    """The path of a clip; a glob of the shell may have found a file here that is called ``~``."""
+    """Expand ``~`` in the path of a clip, unless a file has that name, as from a shell glob."""
     if name.startswith("~") and os.path.lexists(name):
         return os.path.join(os.curdir, name)
     return os.path.expanduser(name)
@@ -52,58 +52,62 @@ def _clip(name: str) -> str:
 
 def _command(commands: Any, name: str, text: str, more: str = "") -> Any:
     parser = commands.add_parser(name, help=text, description=f"{text}. {more}".strip())
-    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing of progress")
+    parser.add_argument("-q", "--quiet", action="store_true", help="do not show progress")
     return parser
 
 
 def _add_format(parser: Any) -> None:
     parser.add_argument(
-        "--format", choices=("csv", "json"), default="csv", help="of the output; default: csv"
+        "--format", choices=("csv", "json"), default="csv", help="output format; default: csv"
     )
 
 
 def _add_jobs(parser: Any, default: str = "1") -> None:
     parser.add_argument(
         "-j", "--jobs", type=int, metavar="N",
-        help=f"workers that read clips; -1: all cores; default: {default}",
+        help=f"number of workers that read clips, -1 for all cores; default: {default}",
     )  # fmt: skip
 
 
 def _add_skip_bad(parser: Any) -> None:
     parser.add_argument(
         "--skip-bad", action="store_true",
-        help="leave out clips that cannot be read, instead of giving up",
+        help="skip clips that cannot be read instead of stopping",
     )  # fmt: skip
 
 
 def _add_device(parser: Any) -> None:
     parser.add_argument(
         "--device", default="auto",
-        help="of the network: auto (default), cpu, cuda, cuda:1, mps ...",
+        help="device of the network: auto (default), cpu, cuda, cuda:1, mps, ...",
     )  # fmt: skip
 
 
 def _add_folds(parser: Any, what: str, either: Any = None) -> None:
     (either or parser).add_argument(
         "--cv", action="store_true",
-        help=f"{what}: the folds of meta.csv, or five that do not split groups, or at most five "
-        "alike in classes",
+        help=f"{what}; the folds are those of meta.csv, or else up to five that do not split the "
+        "groups of --group or, without groups, are stratified by class",
     )  # fmt: skip
     parser.add_argument(
         "--group", default="fold", metavar="COLUMN",
-        help="column of meta.csv with what must not be split; default: fold",
+        help="column of meta.csv with groups that must not be split; default: fold",
     )  # fmt: skip
 
 
 def _add_check(commands: Any) -> None:
     parser = _command(
-        commands, "check", "Say what is in clips, and what is wrong with them",
-        "Every file is decoded to its end. Prints a row for each: path, status (ok, warn, error), "
-        "reason, sample rate, channels, duration, peak, share of silence, share of clipped "
-        "samples, DC offset, and the first clip with the same samples.",
+        commands, "check", "Check audio files and list their problems",
+        "Decodes every file to its end and prints one row per file: path, status (ok, warn, "
+        "error), reason, sample rate, channels, duration, peak, fraction of silence, fraction of "
+        "clipped samples, DC offset, and the first file with the same samples.",
     )  # fmt: skip
     parser.add_argument(
-        "clips", nargs="+", metavar="CLIP", type=_clip, help="a file, or a folder of such"
+        "clips",
+        nargs="+",
+        metavar="CLIP",
+        type=_clip,
+        help="audio file, or folder of audio files",
     )
     _add_format(parser)
     _add_jobs(parser)
@@ -112,111 +116,136 @@ def _add_check(commands: Any) -> None:
 def _add_fit(commands: Any) -> None:
     parser = _command(
         commands, "fit", "Train a classifier and save it",
-        "The pipeline is MelSpectrogram and PretrainedCNN; Python has more to choose from.",
+        "The pipeline is MelSpectrogram and PretrainedCNN; the Python API offers more.",
     )  # fmt: skip
     parser.add_argument(
         "data", metavar="DATA", type=os.path.expanduser,
-        help="a folder with a sub-folder per class, or with meta.csv",
+        help="folder with one subfolder per class, or with a meta.csv",
     )  # fmt: skip
     parser.add_argument(
         "--model", metavar="FILE", type=os.path.expanduser, required=True,
-        help="where to save it, by custom NAME.skaudio, a file that cannot run code; NAME.joblib "
-        "is written by joblib",
+        help="file to write, conventionally NAME.skaudio, which runs no code when it is loaded; "
+        "NAME.joblib is written by joblib",
     )  # fmt: skip
-    sound = parser.add_argument_group("sound")
+    sound = parser.add_argument_group("audio")
     sound.add_argument(
-        "--sample-rate", type=int, default=22_050, metavar="HZ", help="default: 22050"
-    )
+        "--sample-rate", type=int, default=22_050, metavar="HZ",
+        help="sample rate in Hz to which clips are resampled; default: 22050",
+    )  # fmt: skip
     sound.add_argument(
         "--duration", type=float, metavar="S",
-        help="length clips are cut or filled to; default: the longest",
+        help="length in seconds to which clips are cut or padded; default: the longest clip",
     )  # fmt: skip
     sound.add_argument(
         "--cache-dir", metavar="DIR", type=os.path.expanduser,
-        help="keep spectrograms there for next time",
+        help="folder that caches spectrograms for later runs",
     )  # fmt: skip
     _add_jobs(sound)
     _add_skip_bad(sound)
+    _add_network(parser)
+    scores = parser.add_argument_group("cross-validation")
+    _add_folds(scores, "before training on all clips, cross-validate and print the accuracies")
+    _add_format(scores)
+
+
+def _add_network(parser: Any) -> None:
     network = parser.add_argument_group("network")
     network.add_argument(
         "--backbone", default="mobilenetv2_100", metavar="NAME",
-        help="a model of timm; default: mobilenetv2_100",
+        help="name of a timm model; default: mobilenetv2_100",
     )  # fmt: skip
     network.add_argument(
         "--weights", default="imagenet", metavar="W", type=os.path.expanduser,
-        help="imagenet (default; downloaded once), none, or a file; weights that come from "
-        "TensorFlow need Python (backbone_options)",
+        help="imagenet (default; downloaded once), none, or a file; weights converted from "
+        "TensorFlow require Python (backbone_options)",
     )  # fmt: skip
-    network.add_argument("--epochs", type=int, default=20, metavar="N", help="default: 20")
-    network.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    network.add_argument(
+        "--epochs", type=int, default=20, metavar="N", help="number of epochs; default: 20"
+    )
+    network.add_argument("--seed", type=int, default=0, metavar="N", help="random seed; default: 0")
     network.add_argument(
         "--checkpoint-dir", metavar="DIR", type=os.path.expanduser,
-        help="keep the state of training there, so that the same command goes on where it was "
-        "interrupted, folds too",
+        help="folder for checkpoints: after an interruption, the same command resumes training "
+        "from there, including the folds of --cv",
     )  # fmt: skip
     _add_device(network)
-    scores = parser.add_argument_group("scores")
-    _add_folds(scores, "cross-validate first and print the accuracy of every fold")
-    _add_format(scores)
 
 
 def _add_predict(commands: Any) -> None:
     parser = _command(
         commands, "predict", "Classify clips, or windows of long recordings",
-        "Prints path, class and probability, with start and end where there are windows.",
+        "Prints path, class and probability; for windows also start and end in seconds.",
     )  # fmt: skip
     parser.add_argument(
         "model",
         type=os.path.expanduser,
         metavar="MODEL",
-        help="what fit has saved; NAME.joblib runs code when loaded: only from people you trust",
+        help="file written by fit; NAME.joblib runs code when it is loaded: open only files from "
+        "people you trust",
     )
     parser.add_argument(
-        "clips", nargs="+", metavar="CLIP", type=_clip, help="a file, or a folder of such"
+        "clips",
+        nargs="+",
+        metavar="CLIP",
+        type=_clip,
+        help="audio file, or folder of audio files",
     )
     parser.add_argument(
         "--top", type=int, metavar="K",
-        help="print the K most probable classes, 0 for all; default: 1",
+        help="print the K most probable classes of a clip or window, 0 for all; default: 1",
     )  # fmt: skip
     _add_format(parser)
     _add_jobs(parser, "that of the model")
     _add_device(parser)
-    windows = parser.add_argument_group("long recordings (one of these is enough)")
-    windows.add_argument(
-        "--window", type=float, metavar="S", help="length in seconds; default: that of a clip"
+    windows = parser.add_argument_group(
+        "long recordings", "With any of these options, recordings are classified window by window."
     )
     windows.add_argument(
-        "--hop", type=float, metavar="S", help="seconds between two starts; default: the window"
-    )
+        "--window", type=float, metavar="S",
+        help="length of a window in seconds; default: that of the clips of the model",
+    )  # fmt: skip
+    windows.add_argument(
+        "--hop", type=float, metavar="S",
+        help="seconds between the starts of two windows; default: the length of a window",
+    )  # fmt: skip
     windows.add_argument(
         "--events", type=float, metavar="P",
-        help="join neighbouring windows with at least this probability, of every class, "
-        "background too",
+        help="print events: adjacent windows in which a class has at least this probability; for "
+        "every class, including background",
     )  # fmt: skip
 
 
 def _add_report(commands: Any) -> None:
-    parser = _command(commands, "report", "Write a page about how good a model is")
+    parser = _command(
+        commands, "report", "Write an HTML report on the performance of a model",
+        "The page shows scores, and the worst mistakes with spectrograms and players.",
+    )  # fmt: skip
     parser.add_argument(
         "model",
         type=os.path.expanduser,
         metavar="MODEL",
-        help="what fit has saved; NAME.joblib runs code when loaded: only from people you trust",
+        help="file written by fit; NAME.joblib runs code when it is loaded: open only files from "
+        "people you trust",
     )
     parser.add_argument(
-        "data", metavar="DATA", type=os.path.expanduser, help="clips with labels, as for fit"
+        "data", metavar="DATA", type=os.path.expanduser, help="labelled clips, as for fit"
     )
     parser.add_argument(
-        "-o", "--output", required=True, metavar="HTML", type=os.path.expanduser, help="the page"
-    )
-    seed_help = "decides folds that meta.csv does not; default: 0"
+        "-o", "--output", required=True, metavar="HTML", type=os.path.expanduser,
+        help="HTML file to write",
+    )  # fmt: skip
+    seed_help = "random seed of the folds, unless meta.csv has them; default: 0"
     parser.add_argument("--seed", type=int, default=0, metavar="N", help=seed_help)
-    clips = parser.add_argument_group("which clips the model has not heard (one of these)")
+    clips = parser.add_argument_group(
+        "evaluation",
+        "Scores on clips that the model was trained on are optimistic: choose one of --cv and "
+        "--held-out if possible.",
+    )
     either = clips.add_mutually_exclusive_group()
-    what = "train a copy of the model on every fold's other clips, and judge those"
+    what = "for every fold, train a copy of the model on the others and evaluate it on this one"
     _add_folds(clips, what, either)
     either.add_argument(
-        "--held-out", action="store_true", help="the model was trained without these clips"
+        "--held-out", action="store_true", help="the model was not trained on these clips"
     )
     _add_skip_bad(parser)
     _add_jobs(parser, "that of the model")

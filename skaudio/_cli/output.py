@@ -1,4 +1,4 @@
-"""What the command line writes: rows of a table, remarks, and errors in terms of its options."""
+"""Output of the command line: tables, messages, and errors in terms of its options."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = [
     "warning_printer",
 ]
 
-# The number of standard error, above which those of other files begin.
+# File descriptor of standard error; other files have higher ones.
 MAX_STANDARD = 2
-# What Python's parameters are called here.
+# Options by the name of the Python parameter that they set.
 OPTIONS = {
     "backbone": "--backbone", "cache_dir": "--cache-dir", "checkpoint_dir": "--checkpoint-dir",
     "device": "--device", "duration": "--duration", "folder": "DATA", "group": "--group",
@@ -37,15 +37,15 @@ OPTIONS = {
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Standard output and error that take every name, and are there.
+    """Make standard output and error accept every file name, and replace missing ones.
 
-    Tables are UTF-8 wherever they do not go to a terminal: as a redirection on Windows is encoded,
-    most names could not be written. Names that are no text stay as they are.
+    Output is UTF-8 unless it goes to a terminal, because the default encoding of redirected output
+    on Windows lacks most characters. Names that are not valid text are written byte for byte.
     """
     _fill_low_descriptors()
     with ExitStack() as stack:
         nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
-        if sys.stdout is None:  # `>&-`, and Windows' programs without a console
+        if sys.stdout is None:  # after `>&-`, or without a console on Windows
             stack.enter_context(redirect_stdout(nowhere))
         if sys.stderr is None:
             stack.enter_context(redirect_stderr(nowhere))
@@ -63,15 +63,15 @@ def standard_streams() -> Iterator[None]:
 
 
 def _fill_low_descriptors() -> None:
-    # A file that is opened where 1 or 2 is closed gets that number, and with it what libraries of C
-    # write to standard error, such as libmpg123: a model would be damaged.
+    # If descriptor 1 or 2 is closed, the next open file gets it, and with it everything that C
+    # libraries such as libmpg123 write to standard error, which would damage a model.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= MAX_STANDARD:
         pass
     os.close(descriptor)
 
 
 def _empty(stream: TextIO) -> None:
-    """Write out what is left; if it cannot be written, Python must not try so at its end."""
+    """Flush a stream; if that fails, keep Python from trying again at exit."""
     try:
         stream.flush()
     except OSError:
@@ -79,18 +79,19 @@ def _empty(stream: TextIO) -> None:
 
 
 def in_options(problem: Any) -> str:
-    """What an error or a warning says, on one line, with parameters called as options are."""
+    """Return the text of an error or warning on one line, with options for parameters."""
     text, parameter = str(problem), getattr(problem, "parameter", None)
     if parameter in OPTIONS:
         name = problem.label.partition(" of ")[0].replace(parameter, OPTIONS[parameter], 1)
         text = f"{name} {problem.problem}"
-        for none in (", or None, got", " or None, got"):  # for which there is no word here
+        for none in (", or None, got", " or None, got"):  # options have no value for None
             text = text.replace(none, ", got")
+        text = text.replace(", None or", ", 'none' or")
     return " ".join(text.split())
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str) -> None:
-    """Write rows to standard output as they come; nothing where the first one fails."""
+    """Write rows to standard output one by one; nothing if the first one fails."""
     plain = ([_plain(value) for value in row] for row in rows)
     if form == "csv":
         first = next(plain, None)
@@ -102,25 +103,25 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str)
         return
     opening = "["
     for row in plain:
-        text = json.dumps(dict(zip(columns, row, strict=True)))  # ASCII: names may be no text
+        text = json.dumps(dict(zip(columns, row, strict=True)))  # ASCII: names may be invalid text
         sys.stdout.write(f"{opening}\n  {text}")
         opening = ","
     sys.stdout.write("[]\n" if opening == "[" else "\n]\n")
 
 
 def _plain(value: Any) -> Any:
-    """A number or text of Python; six digits behind the point are enough for every column."""
+    """Convert numpy scalars to Python values, and round floats to six decimal places."""
     value = value.item() if hasattr(value, "item") else value
     return round(value, 6) if isinstance(value, float) else value
 
 
 def is_verbose(args: argparse.Namespace) -> int:
-    """1 where bars are of use, else 0."""
+    """Return 1 if progress bars should be shown, otherwise 0."""
     return int(not args.quiet and sys.stderr.isatty())
 
 
 def progress_bar(total: int, unit: str, args: argparse.Namespace) -> Any:
-    """A bar of tqdm, for terminals only."""
+    """Return a progress bar of tqdm, which is shown only on terminals."""
     from tqdm.auto import tqdm
 
     shown = total and is_verbose(args)
@@ -128,26 +129,26 @@ def progress_bar(total: int, unit: str, args: argparse.Namespace) -> Any:
 
 
 def say(text: str) -> None:
-    """A line on standard error; where it cannot be written, results still count."""
+    """Write a line to standard error; failing to do so is no error."""
     with suppress(OSError):
         sys.stderr.write(f"skaudio: {text}\n")
 
 
 def say_progress(text: str, args: argparse.Namespace) -> None:
-    """A line on what is going on, at once and without a terminal too."""
+    """Write a line on progress, immediately, unless `--quiet` is given."""
     if not args.quiet:
         say(text)
         sys.stderr.flush()
 
 
 def say_failures(failures: Iterable[tuple[str, str]]) -> None:
-    """A line for every clip that cannot be read."""
+    """Write a line for every clip that cannot be read."""
     for path, reason in failures:
         say(f"cannot read {path}: {reason}")
 
 
 def warning_printer() -> Callable[..., None]:
-    """A new `warnings.showwarning`: a line for every warning, or file, and each but once."""
+    """Return a `warnings.showwarning` that writes each warning, or each clip in it, once."""
     said: set[str] = set()
 
     def show_warning(

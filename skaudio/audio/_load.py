@@ -11,6 +11,7 @@ from skaudio._checks import Either, Int, IntOrChoice, Real, reject
 from skaudio._warning import warn
 from skaudio.audio._clips import Clip, as_clip
 from skaudio.audio._limits import AudioLimits, as_limits
+from skaudio.audio._sample_checks import FULL_SCALE
 from skaudio.audio._waveforms import (
     DECODING_ERRORS,
     count_frames,
@@ -72,7 +73,8 @@ class AudioError(ValueError):
 class AudioWarning(UserWarning):
     """Warning for clips that were decoded although something is wrong with them.
 
-    The message lists the first twenty clips; `remarks` lists all.
+    The message lists the first twenty clips, and waveforms of the same wrong scale in one line;
+    `remarks` lists all.
 
     ``warnings.simplefilter("error", skaudio.AudioWarning)`` turns these warnings into errors, and
     "ignore" silences them.
@@ -93,11 +95,23 @@ class AudioWarning(UserWarning):
     def __init__(self, remarks: Sequence[tuple[str, str]]) -> None:
         self.remarks = list(dict.fromkeys(remarks))
         count = f"{len(self.remarks)} clip{'s' if len(self.remarks) > 1 else ''}"
-        lines = _lines(self.remarks, "remarks")
+        lines = _lines(_merge_scales(self.remarks), "remarks")
         super().__init__(f"Decoded {count} with problems:{lines}")
 
     def __reduce__(self):
         return AudioWarning, (self.remarks,)
+
+
+def _merge_scales(remarks: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Merge remarks on waveforms that differ only in the peak: their scale has one cause."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name, reason in remarks:
+        scale = reason.partition(FULL_SCALE)[2] if name.startswith("X[") else ""
+        groups.setdefault(scale or f"{name} {reason}", []).append((name, reason))
+    return [
+        (f"{name} and {len(rest)} more" if rest else name, reason)
+        for (name, reason), *rest in groups.values()
+    ]
 
 
 def _lines(found: Sequence[tuple[str, str]], attribute: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 __all__ = [
     "ClipChecks",
+    "FULL_SCALE",
     "MAX_AMPLITUDE",
     "MAX_OVERSHOOT",
     "check_waveform",
@@ -28,6 +29,8 @@ FEW = 16
 MAX_OVERSHOOT = 64.0
 # No sound: full scale is 1, and the power of larger samples would come near what float32 holds.
 MAX_AMPLITUDE = 1e6
+# What remarks on the scale say behind the peak.
+FULL_SCALE = " where full scale is 1"
 # Of rows with something wrong, messages name so many.
 MAX_NAMED = 5
 
@@ -48,7 +51,7 @@ def describe_scale(low: float, high: float) -> str | None:
     peak = max(high, -low)
     if peak <= MAX_OVERSHOOT:
         return None
-    return f"reaches {peak:.6g} where full scale is 1{likely_scale(low, high)}"
+    return f"reaches {peak:.6g}{FULL_SCALE}{likely_scale(low, high)}"
 
 
 def likely_scale(low: float, high: float) -> str:

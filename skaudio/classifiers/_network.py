@@ -19,7 +19,7 @@ from skaudio._warning import warn
 from skaudio.classifiers._labels import task_named
 from skaudio.classifiers.training._augmentation import Augmenter, as_augmentation
 from skaudio.classifiers.training._callbacks import USERS
-from skaudio.classifiers.training._checkpoint import Checkpoint
+from skaudio.classifiers.training._checkpoint import Checkpoint, check_front_ends
 from skaudio.classifiers.training._fit_digest import digest_of_fit
 from skaudio.classifiers.training._loop import compile_errors, continue_optimizer, make_net
 from skaudio.classifiers.training._task import TrainingTask, draw_validation
@@ -254,6 +254,8 @@ class TrainedNetwork(BaseEstimator):
         Returns the interrupt that ended training if the estimator is fitted nevertheless.
         """
         device = device_of(self)
+        if task.fresh and task.scheduled:
+            check_front_ends(self, task.frontend)
         rng = self._generator(0 if task.fresh else self.n_iter_)
         if task.scheduled and self.early_stopping and self.validation_fraction is not None:
             task = self._hold_out(task, rng)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -81,8 +82,14 @@ def fill_network(
     if owner.weights is None:
         return False
     if owner.weights != "imagenet":
+        path = expand_home(owner.weights)
+        if not os.path.exists(path):
+            raise ParameterError(
+                f"weights of {name}",
+                f"must be 'imagenet', None or an existing file, got {owner.weights!r}.",
+            )
         try:
-            tensors = convert(read_weights(expand_home(owner.weights)))
+            tensors = convert(read_weights(path))
             return load_weights(network, tensors, head_names=head_names)
         except ValueError as err:
             raise ParameterError(

@@ -67,7 +67,8 @@ def read_table(table: Path, *, group: str = "fold", only: str | None = None) -> 
     if only is not None:
         rows = [(line, row) for line, row in rows if row[only] == "True"]
     if not rows:
-        raise ValueError(f"{table} must have rows with {' and '.join(used)}, got only a header.")
+        which = "" if only is None else f" with {only}=True"
+        raise ValueError(f"{table} must have at least one row{which} below its header, got none.")
     for line, row in rows:
         for column in used:
             _check_cell(table, line, column, row[column])
@@ -187,12 +188,12 @@ def _used_columns(table: Path, columns: list[str], group: str) -> list[str]:
     used = ["filename", label] + [group] * (group != "fold" or "fold" in columns)
     for column in used:
         if column not in columns:
-            wanted = "category or label" if column == label else column
+            wanted = "'category' (or 'label')" if column == label else repr(column)
             hint = ""
             if len(columns) == 1 and re.search("[;\t|]", columns[0]):
                 hint = " Separate columns by commas."
             raise ValueError(
-                f"{table} must have rows with {wanted}, got columns {columns} in line 1.{hint}"
+                f"{table} must have the column {wanted}, got the columns {columns} in line 1.{hint}"
             )
     return used
 

@@ -75,8 +75,10 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     budget : float or int, default=0.5
-        Share of frames to keep, in (0, 1], or their number, >= 1. Can be changed after `fit`:
-        `pipe.set_params(diffres__budget=0.25).predict(paths)` requires no retraining.
+        Number of frames to keep. If float, the share of the frames of `X`, in (0, 1]. If int, the
+        number itself, >= 1: ``budget=1`` keeps a single frame, ``budget=1.0`` all of them. Can be
+        changed after `fit`: `pipe.set_params(diffres__budget=0.25).predict(paths)` requires no
+        retraining.
     method : {'diffres', 'average', 'average-max', 'conv-average'}, default='diffres'
         'diffres' learns which frames are important. The others shorten evenly, for comparison:
         'average' is the mean of log-mel over segments of equal length, 'average-max' the mean of
@@ -204,6 +206,8 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         with seeded(seed, here), limited_threads(self.n_threads):
             n_mels = before.output_shape(inputs.shape[1:])[1]
             module = METHODS[self.method](n_mels, self._plain_budget(), **options)
+        has_weights = next(module.parameters(), None) is not None
+        module.reproducible = is_int(self.random_state, 0) or not has_weights
         if self.pretrain_epochs > 0:
             if len(before):  # earlier modules are not this step's to train
                 inputs = np.asarray(self._array(inputs, before.parts()))

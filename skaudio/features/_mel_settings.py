@@ -18,6 +18,7 @@ __all__ = [
     "channels_of",
     "check_image_size",
     "check_mel_folders",
+    "deciding_parameters",
     "open_cache",
     "settings_of",
     "warn_of_empty_bands",
@@ -28,6 +29,8 @@ NAMES = (
     "sample_rate", "n_fft", "hop_length", "win_length", "n_mels", "fmin", "fmax", "power",
     "mel_scale", "norm", "center", "pad_mode", "n_frames",
 )  # fmt: skip
+# Further parameters that decide what a clip becomes.
+CUTTING = ("duration", "channel", "fill_mode", "crop")
 # Of models that do not say with which floor they were fitted.
 FIRST_FLOOR = 1e-6
 
@@ -40,8 +43,8 @@ def settings_of(owner: Any, *, floor: float | None = None) -> MelSettings:
     owner : MelSpectrogram
         What has the parameters.
     floor : float or None, default=None
-        Added to mel power; None: what was added in `fit`. Models from before it was kept have the
-        first floor that there was.
+        Added to mel power; None: what was added in `fit`, whose parameters must be unchanged.
+        Models from before it was kept have the first floor that there was.
 
     Returns
     -------
@@ -51,10 +54,10 @@ def settings_of(owner: Any, *, floor: float | None = None) -> MelSettings:
     Raises
     ------
     ParameterError
-        If one is out of range; names rule and value.
+        If one is out of range or was changed after `fit`; names rule and value.
     """
     check_parameters(owner)
-    given = {name: getattr(owner, name) for name in NAMES}
+    given, fitted = {name: getattr(owner, name) for name in NAMES}, floor is None
     floor = getattr(owner, "log_floor_", FIRST_FLOOR) if floor is None else floor
     settings = MelSettings(**given, floor=floor)
     if owner.duration is not None:
@@ -63,7 +66,26 @@ def settings_of(owner: Any, *, floor: float | None = None) -> MelSettings:
         from skaudio.nn._device import device_of  # only here, so that workers need no torch
 
         device_of(owner)
+    if fitted:
+        _check_unchanged(owner)
     return settings
+
+
+def deciding_parameters(owner: Any) -> dict[str, Any]:
+    """Return the parameters of a `MelSpectrogram` that decide the values of its result."""
+    return {name: getattr(owner, name) for name in (*NAMES, *CUTTING)}
+
+
+def _check_unchanged(owner: Any) -> None:
+    """Check that the result of a fitted `MelSpectrogram` is what the next step was fitted on."""
+    fitted = getattr(owner, "_fitted_with", None) or {}  # older models do not have it
+    for name, value in deciding_parameters(owner).items():
+        if name in fitted and value != fitted[name]:
+            raise ParameterError(
+                f"{name} of MelSpectrogram",
+                f"must be {fitted[name]!r}, as in fit, got {value!r}: call fit again after "
+                "changing it.",
+            )
 
 
 def channels_of(owner: Any) -> int | None:

@@ -44,6 +44,7 @@ from skaudio.features._mel_settings import (
     channels_of,
     check_image_size,
     check_mel_folders,
+    deciding_parameters,
     open_cache,
     settings_of,
     warn_of_empty_bands,
@@ -314,6 +315,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         else:
             self.n_samples_ = longest_clip(clips, sample_rate=self.sample_rate, **how)
         check_image_size(self, settings)
+        self._fitted_with = deciding_parameters(self)
         return clips
 
     def transform(self, X: Any) -> Any:
@@ -339,8 +341,8 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             If `on_error` is 'raise' and files cannot be read or do not have `n_channels_` channels;
             names all of them.
         ValueError
-            If `X` contains NaN, infinity or neither paths nor waveforms, or a parameter was set out
-            of range after `fit`.
+            If `X` contains NaN, infinity or neither paths nor waveforms, or if a parameter was set
+            out of range, or one that decides the spectrograms was changed, after `fit`.
 
         Warns
         -----

@@ -20,10 +20,13 @@ class FrontEnd(nn.Module):
     """Base class of modules that stand before a network and are trained with it.
 
     A subclass adds `forward`, `config` and `output_shape`. Attribute `takes_waveforms` tells
-    whether its input is ``(batch, n_channels, 1, n_samples)``; such modules come first.
+    whether its input is ``(batch, n_channels, 1, n_samples)``; such modules come first. Attribute
+    `reproducible` is False if the initial weights were drawn without a seed, so that a classifier
+    with `checkpoint_dir` could never resume its fit.
     """
 
     takes_waveforms = False
+    reproducible = True
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

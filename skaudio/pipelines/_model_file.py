@@ -613,12 +613,14 @@ def _stranger(value: Any, where: str) -> ValueError:
         shown = f"<{'class' if isinstance(value, type) else 'function'} {value.__qualname__}>"
     elif kind.__module__ != "builtins":
         shown = f"<{kind.__module__}.{kind.__qualname__}>"
+    before, after = "", ""
+    if not isinstance(value, BaseEstimator):
+        before = "set it to None if predictions do not need it, or "
+        after = " and need functions to be defined in a module"
     return ValueError(
-        f"{where} must be a plain value for skaudio.save, got {shown}: model files contain no "
-        "code, and only objects of skaudio and of scikit-learn that learn plain numbers. If "
-        "predictions do not need it, set it to None or omit it; otherwise save the model with "
-        "skops, or with joblib, whose files run code when loaded and whose functions must be "
-        "defined in a module"
+        f"{where} must contain only plain values, estimators of skaudio, and estimators of "
+        f"scikit-learn that learn plain numbers, got {shown}: {before}save the model with skops or "
+        f"with joblib.dump(model, 'model.joblib'), whose files run code when they are loaded{after}"
     )
 
 

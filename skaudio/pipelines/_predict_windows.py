@@ -1,4 +1,4 @@
-"""predict_windows: a fitted pipeline on recordings of any length."""
+"""predict_windows: apply a fitted pipeline to recordings of any length."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def predict_windows(
         Fitted; starts with a `MelSpectrogram` and ends with an estimator that has `predict_proba`.
         The best pipeline of a search is used. It is not modified, and windows are not added to its
         cache.
-    path : str, PathLike, bytes, binary file, dict or pair (array, rate), or iterable of such
+    path : str, PathLike, bytes, binary file, dict or pair (array, rate), or iterable of these
         One or several recordings in the formats that `MelSpectrogram` accepts for clips: paths or
         contents of files, or waveforms with their rate.
     window : float or None, default=None
@@ -65,9 +65,9 @@ def predict_windows(
     min_last : float, default=0.25
         Minimum fraction of a window, in [0, 1], that the last window must contain; otherwise it is
         dropped, as predictions for windows that are mostly padding are unreliable. 0 keeps every
-        partial window, 1 keeps none. A recording that is shorter still has one window.
+        partial window, 1 keeps none. A recording shorter than a window always has one window.
     batch_size : int, default=32
-        Number of windows in memory at a time, >= 1.
+        Number of windows that are predicted at once, >= 1.
     on_error : {'raise', 'warn'}, default='raise'
         What to do with recordings that cannot be read: raise an `AudioError`, or warn and omit all
         of their rows.
@@ -96,7 +96,7 @@ def predict_windows(
     Warns
     -----
     AudioWarning
-        Once, for all recordings that can be read although something is wrong with them.
+        Once, for all recordings that can be read although they have problems.
 
     See Also
     --------
@@ -163,13 +163,13 @@ def predict_windows(
     columns = _columns(results, label_names(pipe), mel.sample_rate)
     if is_clip(path):
         del columns["path"]
-    # With its dtype text stays as it is: names of files need not be Unicode, as strings of pandas.
+    # An explicit dtype keeps pandas from making strings of names that are not valid Unicode.
     series = {name: pandas.Series(values, dtype=values.dtype) for name, values in columns.items()}
     return pandas.DataFrame(series)
 
 
 def _check_pipe(pipe: Pipeline) -> MelSpectrogram:
-    """The first step of a pipeline that can do this."""
+    """Check the first and the last step of a pipeline, and return the first."""
     mel, last = pipe[0], pipe[-1]
     if not isinstance(mel, MelSpectrogram):
         raise ParameterError(
@@ -190,29 +190,29 @@ def _check_recordings(path: Any) -> list[Clip]:
     if clips is None or isinstance(clips[0], np.ndarray):
         raise ParameterError(
             f"path of {OWNER}",
-            f"must be a str or PathLike, the content of a file, a pair (array, "
-            f"rate), or a list of at least one of them, got {abbreviate(path)}.",
+            f"must be a path, the content of a file, a pair (array, rate), or a list of at least "
+            f"one of these, got {abbreviate(path)}.",
         )
     return clips
 
 
 def _check_times(window: Any, hop: Any, mel: MelSpectrogram) -> tuple[int, float]:
-    """Length of a window and distance of two, in samples; the distance need not be whole."""
+    """Return the length of a window and the hop in samples; the hop need not be an integer."""
     longest = mel.n_samples_ / mel.sample_rate
     window = longest if window is None else window
     length = round(window * mel.sample_rate) if is_real(window) else 0
     if not 1 <= length <= mel.n_samples_:
         raise ParameterError(
             f"window of {OWNER}",
-            f"must be a number of seconds, > 0 and at most {longest:g}, the "
-            f"length of the clips that pipe takes (it would cut off the rest), got {window!r}.",
+            f"must be a number of seconds, > 0 and at most {longest:g}, the length of the clips "
+            f"that pipe was fitted on, got {window!r}.",
         )
     hop = window if hop is None else hop
     if not is_real(hop) or hop * mel.sample_rate < 1:
         raise ParameterError(
             f"hop of {OWNER}",
-            f"must be a number of seconds, at least one sample "
-            f"(1 / {mel.sample_rate}), or None, got {hop!r}.",
+            f"must be a number of seconds, at least one sample (1 / {mel.sample_rate}), or None, "
+            f"got {hop!r}.",
         )
     return length, float(hop) * mel.sample_rate
 
@@ -220,7 +220,7 @@ def _check_times(window: Any, hop: Any, mel: MelSpectrogram) -> tuple[int, float
 def _probe(
     clips: Sequence[Clip], mel: MelSpectrogram, limits: AudioLimits
 ) -> tuple[list[tuple[Clip, int]], list[tuple[str, str]]]:
-    """Lengths of recordings according to their headers, and those that cannot be used."""
+    """Return recordings with their length according to the header, and unusable ones."""
     lengths, failures = [], []
     for clip in clips:
         try:
@@ -239,7 +239,7 @@ def _count_windows(lengths: Iterable[int], length: int, step: float) -> int:
 
 
 def _predictor(pipe: Pipeline) -> Callable[[list[np.ndarray]], np.ndarray]:
-    """What gives probabilities of waveforms, of shape (n_windows, n_classes)."""
+    """Return a function from waveforms to probabilities of shape (n_windows, n_classes)."""
     transform = uncached_transform(pipe)
     n_classes = len(label_names(pipe))
 
@@ -248,9 +248,9 @@ def _predictor(pipe: Pipeline) -> Callable[[list[np.ndarray]], np.ndarray]:
         if np.shape(proba) != (len(waves), n_classes):
             raise ParameterError(
                 f"pipe of {OWNER}",
-                f"must give one probability per clip and class, "
-                f"{(len(waves), n_classes)}, got {type(proba).__name__} of shape "
-                f"{np.shape(proba)} from {type(pipe[-1]).__name__}.",
+                f"must return one probability per clip and class, {(len(waves), n_classes)}, got "
+                f"{type(proba).__name__} of shape {np.shape(proba)} from "
+                f"{type(pipe[-1]).__name__}.",
             )
         return np.asarray(proba)
 
@@ -260,10 +260,11 @@ def _predictor(pipe: Pipeline) -> Callable[[list[np.ndarray]], np.ndarray]:
 def _cut(
     blocks: Iterable[np.ndarray], length: int, step: float, shortest: float
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Windows of a recording: first sample, and the waveform; only the last may be shorter.
+    """Yield the first sample and the waveform of every window; only the last may be shorter.
 
-    The window that reaches the end is the last one: no later window would hold anything new. One
-    of less than `shortest` samples is left out, unless it is the only one.
+    The first window that reaches the end of the recording is the last one, because later windows
+    would contain nothing new. If it has fewer than `shortest` samples, it is omitted, unless it is
+    the only one.
     """
     buffer: np.ndarray = np.zeros(0, dtype=np.float32)
     offset = 0
@@ -288,7 +289,7 @@ def _predict(
     batch_size: int,
     bar: Any,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First sample, sample after the last, and probabilities of every window of a recording."""
+    """Return start, end (in samples, exclusive) and probabilities of a recording's windows."""
     bounds: list[tuple[int, int]] = []
     proba = []
     while batch := list(islice(windows, batch_size)):
@@ -304,14 +305,14 @@ def _columns(
     classes: np.ndarray,
     sample_rate: int,
 ) -> dict[str, Any]:
-    """One row per window and class."""
+    """Return the columns of the table, with one row per window and class."""
     names = np.array([name for name, *_ in results], dtype=object)
     counts = [len(starts) for _, starts, _, _ in results]
     starts, ends, proba = (
         np.concatenate([result[k] for result in results]) if results else np.zeros(0)
         for k in (1, 2, 3)
     )
-    # Objects: numpy's strings would take the room of the longest name in every row.
+    # Objects, because numpy strings would need the space of the longest name in every row.
     classes = classes.astype(object) if classes.dtype.kind in "US" else classes
     return {
         "path": np.repeat(np.repeat(names, counts), len(classes)),

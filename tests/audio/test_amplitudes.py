@@ -134,8 +134,20 @@ def test_a_warm_cache_tells_too(tmp_path, kind, n_jobs):
     cold, warm = (remarks_of(lambda: mel.transform(X)) for _ in range(2))
     assert cold == warm
     assert "divide by 32768" in cold[0][1]
-    mel.set_params(hop_length=64)  # from the waveforms that are kept
+    mel.set_params(hop_length=64).fit(X)  # from the waveforms that are kept
     assert remarks_of(lambda: mel.transform(X)) == cold
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_a_warning_of_many_waveforms_is_short(pairs):
+    waves = [TONE * 2**15, *(TONE * peak for peak in range(20_000, 20_049))]
+    X = [(wave, RATE) for wave in waves] if pairs else np.array(waves)
+    with pytest.warns(AudioWarning, match="Decoded 50 clips with problems:") as caught:
+        make_mel().fit_transform(X)
+    (line,) = str(caught[0].message).splitlines()[1:]
+    assert line.startswith("  'X[0] and 49 more': reaches ")
+    assert line.endswith("16-bit integers stored as floats: divide by 32768")
+    assert [name for name, _ in caught[0].message.remarks] == [f"X[{i}]" for i in range(50)]
 
 
 def test_warm_and_readers_of_files_tell(tmp_path):

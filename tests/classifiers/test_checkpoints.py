@@ -30,6 +30,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
 
 from skaudio import MAST, Augmentation, DiffResResampler
@@ -578,6 +579,33 @@ def test_what_killed_writers_have_left_goes_with_the_next_checkpoint(hard_images
 def test_wrong_parameters_are_refused_with_the_reason(hard_images, tmp_path, parameters, rule):
     with pytest.raises(ValueError, match=rule):
         make_classifier(**{"checkpoint_dir": tmp_path, **parameters}).fit(*hard_images)
+
+
+@pytest.mark.parametrize("method", ["diffres", "conv-average"])
+@pytest.mark.parametrize("seed", [None, np.random.RandomState(0)])
+def test_weights_that_an_earlier_step_draws_without_a_seed_are_refused(
+    hard_images, tmp_path, method, seed
+):
+    X, y = hard_images
+    resampler = DiffResResampler(0.5, method=method, random_state=seed)
+    rule = r"checkpoint_dir .* must be None if .* without a seed, .*Resampler\(random_state=0"
+    with pytest.raises(ValueError, match=rule):
+        make_pipeline(resampler, make_classifier(checkpoint_dir=tmp_path)).fit(X, y)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"random_state": 0}, {"method": "average"}, {"method": "average-max"}]
+)
+def test_weights_of_an_earlier_step_that_are_always_the_same_are_accepted(
+    hard_images, tmp_path, parameters
+):
+    pipe = make_pipeline(
+        DiffResResampler(0.5, **parameters), make_classifier(checkpoint_dir=tmp_path, max_epochs=1)
+    )
+    for _ in range(2):
+        clone(pipe).fit(*hard_images)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_with_verbose_a_fit_says_what_it_found(hard_images, interrupted, capsys):

@@ -126,6 +126,25 @@ def test_windows_are_joined_to_events(run, model, recording):
     ]  # fmt: skip
 
 
+def test_files_longer_than_clips_are_counted(run, model, data, recording):
+    status, rows, err = run("predict", model, data / "low", recording, "missing.wav")
+    assert (status, len(rows)) == (1, 1 + 11)
+    told = "skaudio: 1 of 12 files are longer than the clips of the model: only their first 0.2 s"
+    assert f"{told} were classified; use --window 0.2 to classify whole files\n" in err
+    soundfile.write(recording, tone(400, sample_rate=RATE, duration=0.24), RATE)
+    assert run("predict", model, recording)[2] == ""  # --window would make a single window too
+
+
+def test_a_threshold_that_nothing_reaches_is_named(run, model, recording):
+    windows = run("predict", model, recording, "--window", 0.2)[1][1:]
+    label, highest = max((row[3:] for row in windows), key=lambda row: float(row[1]))
+    status, rows, err = run("predict", model, recording, "--window", 0.2, "--events", 1)
+    assert (status, len(rows)) == (0, 1)
+    told = f"the highest probability was {float(highest):.3g}, of '{label}'"
+    assert err == f"skaudio: no window reached --events 1; {told}\n"
+    assert run("predict", model, "missing.wav", "--events", 1)[2].count("\n") == 1
+
+
 def test_json_is_a_list_of_objects(model, recording, capsys):
     pytest.importorskip("pandas", reason="needs pandas")
     assert main(["predict", model, str(recording), "--window", "0.2", "--format", "json"]) == 0
@@ -179,7 +198,7 @@ def test_only_what_is_called_so_is_unpickled(run, model, data, tmp_path, name):
     shutil.copy(model, tmp_path / name)
     status, _, err = run("predict", tmp_path / name, data)
     assert status == 2
-    assert "is no model saved by skaudio fit (it is not a model file" in err
+    assert "is not a model saved by skaudio fit (it is not a model file" in err
 
 
 def write_table(folder, column, values, data):
@@ -215,16 +234,16 @@ def test_without_groups_there_are_five_folds(run, data, tmp_path, monkeypatch):
     monkeypatch.setattr(Pipeline, "fit", lambda self, X, y: fits.append(X) or self)
     monkeypatch.setattr(Pipeline, "score", lambda self, X, y: 1.0)
     monkeypatch.setattr(Pipeline, "classes_", ["a", "b"])
-    _, rows, err = run("fit", data, "--model", tmp_path / "m.joblib", "--cv")
+    _, rows, err = run("fit", data, "--model", tmp_path / "m.joblib", "--cv", *SMALL)
     assert [row[1:3] for row in rows[1:]] == [["16", "4"]] * 5
     assert [len(X) for X in fits] == [16] * 5 + [20]
     assert err.splitlines() == [
-        *(f"skaudio: fold {n} of 5, 16 clips" for n in range(1, 6)),
-        "skaudio: accuracy 1.000, standard deviation of folds 0.000",
+        *(f"skaudio: fold {n} of 5: training on 16 clips" for n in range(1, 6)),
+        "skaudio: mean accuracy 1.000, standard deviation 0.000",
         "skaudio: training on all 20 clips",
         f"skaudio: saved {tmp_path / 'm.joblib'}, trained on 20 clips of 2 classes",
     ]
-    _, _, err = run("fit", data, "--model", tmp_path / "m.joblib", "-q")
+    _, _, err = run("fit", data, "--model", tmp_path / "m.joblib", "-q", *SMALL)
     assert err.count("\n") == 1
 
 
@@ -235,12 +254,12 @@ def test_small_classes_make_fewer_folds_and_single_clips_none(run, data, tmp_pat
     (tmp_path / "meta.csv").write_text("\n".join(rows[:14]))
     status, out, err = run(*fit)
     assert (status, len(out)) == (0, 4)
-    assert "skaudio: 3 folds, as class 'low' has 3 clips only\n" in err
-    assert "skaudio: fold 3 of 3, " in err
+    assert "skaudio: using 3 folds, because class 'low' has only 3 clips\n" in err
+    assert "skaudio: fold 3 of 3: " in err
     mean, std = (f([float(row[3]) for row in out[1:]]) for f in (np.mean, np.std))
-    assert f"skaudio: accuracy {mean:.3f}, standard deviation of folds {std:.3f}\n" in err
+    assert f"skaudio: mean accuracy {mean:.3f}, standard deviation {std:.3f}\n" in err
     (tmp_path / "meta.csv").write_text("\n".join(rows[:12]))
-    error = "skaudio: error: --cv needs two clips of every class, but 'low' has one\n"
+    error = "skaudio: error: --cv needs at least two clips per class, but 'low' has one\n"
     assert run(*fit) == (2, [], error)
 
 
@@ -312,6 +331,49 @@ def test_links_to_missing_files_are_errors_of_every_command(run, model, data, tm
     assert "trained on 20 clips of 2 classes" in err
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--weights", "imagnet", "--weights must be 'imagenet', 'none' or an existing file, got"),
+        ("--backbone", "resnet_0", "--backbone must be a timm model .* no model 'resnet_0'"),
+        ("--device", "tpu", "--device must be 'auto' or a device of torch"),
+        ("--epochs", "0", "--epochs must be an int >= 1, got 0"),
+        ("--checkpoint-dir", __file__, "--checkpoint-dir must be a folder"),
+        ("--cache-dir", __file__, "--cache-dir must be a folder"),
+    ],
+)
+def test_options_of_fit_are_checked_before_clips(run, data, tmp_path, option, value, message):
+    write_table(tmp_path, "fold", "12" * 10, data)
+    (tmp_path / "low_1.wav").write_text("no sound")
+    fit = ("fit", tmp_path, "--model", tmp_path / "m", *SMALL, "--skip-bad", option, value)
+    status, _, err = run(*fit)
+    assert (status, err.count("\n")) == (2, 1)
+    assert re.search(message, err)
+
+
+def test_options_of_predict_and_report_are_checked_before_clips(run, model, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "bad.wav").write_text("no sound")
+    clips = ("predict", model, tmp_path / "a")
+    report = ("report", model, tmp_path, "--skip-bad")
+    for command, option in [
+        ((*clips, "--device", "tpu"), "--device"), ((*clips, "--events", 2), "--events"),
+        ((*report, "-o", "no/r.html"), "--output"),
+    ]:  # fmt: skip
+        status, rows, err = run(*command)
+        assert (status, rows, err.count("\n")) == (2, [], 1)
+        assert f"skaudio: error: {option} must be " in err
+
+
+def test_fit_prints_a_line_per_epoch(run, data, tmp_path):
+    fit = ("fit", data, "--model", tmp_path / "m", "--sample-rate", RATE, *SMALL, "--epochs", 3)
+    lines = run(*fit)[2].splitlines()
+    assert [line.split()[0] for line in lines if re.match(" +[0-9]+ ", line)] == ["1", "2", "3"]
+    assert "\x1b" not in "".join(lines)
+    assert run(*fit, "-q")[2].count("\n") == 1
+
+
 def test_a_failed_fit_leaves_no_file_and_the_old_one_alone(run, data, tmp_path):
     write_table(tmp_path, "fold", "1" * 20, data)
     (tmp_path / "low_1.wav").write_text("no sound")
@@ -320,7 +382,7 @@ def test_a_failed_fit_leaves_no_file_and_the_old_one_alone(run, data, tmp_path):
     status, _, err = run("fit", tmp_path, "--model", file, "--duration", 0.2, *SMALL)
     assert status == 1
     assert "low_1.wav: libsndfile says" in err
-    assert "nothing was saved; --skip-bad leaves such clips out" in err
+    assert "nothing was saved; use --skip-bad to skip such clips" in err
     file.write_text("old")
     assert run("fit", tmp_path, "--model", file, *SMALL)[0] == 1
     assert file.read_text() == "old"
@@ -348,7 +410,7 @@ def test_bad_clips_may_be_left_out_of_a_report(run, model, data, tmp_path):
     status, _, err = run("report", model, tmp_path / "data", "-o", page)
     assert status == 1
     assert "low/1.wav: libsndfile says" in err
-    assert err.endswith("error: nothing was written; --skip-bad leaves such clips out\n")
+    assert err.endswith("error: nothing was written; use --skip-bad to skip such clips\n")
     assert not page.exists()
     status, _, err = run("report", model, tmp_path / "data", "-o", page, "--skip-bad")
     assert status == 1
@@ -413,22 +475,25 @@ def test_report_says_which_clips_the_model_was_judged_on(run, model, data, tmp_p
         (["predict", "missing.joblib", "a.wav"], "missing.joblib: no such file"),
         (
             ["predict", "TEXT", "a.wav"],
-            r"'text' is no model saved by skaudio fit \(it is not a model file .*\); the "
+            r"'text' is not a model saved by skaudio fit \(it is not a model file.*\); the "
             r"model comes first: skaudio predict MODEL CLIP \.\.\.$",
         ),
         (["predict", os.devnull, "a.wav"], r"\(it is not a regular file\); the model comes first"),
         (["predict", "EMPTY.pkl", "a.wav"], r"saved by joblib \(EOFError\); the model comes first"),
         (["report", "TEXT", "DATA", "-o", "r"], "comes first: skaudio report MODEL DATA$"),
-        (["predict", "OTHER", "a.wav"], "holds no pipeline with predict_proba, but dict"),
-        (["predict", "UNFITTED", "a.wav"], "unfitted.joblib: holds a pipeline that is not fitted"),
-        (["predict", "SCALER", "a.wav"], "holds no pipeline with predict_proba, but Pipeline"),
+        (["predict", "OTHER", "a.wav"], "must contain a pipeline with predict_proba, got dict"),
+        (["predict", "UNFITTED", "a.wav"], "joblib contains a pipeline that is not fitted"),
+        (["predict", "SCALER", "a.wav"], "contain a pipeline with predict_proba, got Pipeline"),
         (["predict", "MODEL", "SOME", "--window", "5"], r"--window must be .* got 5\.0"),
         (["predict", "MODEL", "SOME", "--hop", "-1"], r"--hop must be .*8000\), got -1\.0"),
         (["predict", "MODEL", "SOME", "--events", "2"], r"--events must be .* \[0, 1\], got 2\.0"),
         (["predict", "MODEL", "SOME", "--device", "tpu"], "--device must be 'auto' or"),
         (["check", "DATA", "-j", "0"], "--jobs must be an int other than 0, got 0"),
         (["predict", "MODEL", "a.wav", "--top", "-1"], "--top must be an int >= 0, got -1"),
-        (["predict", "MODEL", "a.wav", "--top", "2", "--events", "0.5"], "--top has no place"),
+        (
+            ["predict", "MODEL", "a.wav", "--top", "2", "--events", "0.5"],
+            "--top cannot be combined",
+        ),
         (["predict", "MODEL", "EMPTY"], "no audio files in this folder"),
         (["fit", "missing", "--model", "m"], "DATA must exist, got 'missing'"),
         (["fit", "DATA", "--model", "missing/m"], "--model must be in a folder that can be writt"),
@@ -492,8 +557,8 @@ def test_help_explains_every_option(command, capsys):
 @pytest.mark.parametrize(
     ("command", "text"),
     [
-        ("fit", "weights that come from TensorFlow need Python (backbone_options)"),
-        ("predict", "of every class, background too"),
+        ("fit", "weights converted from TensorFlow require Python (backbone_options)"),
+        ("predict", "for every class, including background"),
         ("report", "auto (default)"),
     ],
 )
@@ -531,7 +596,7 @@ def test_an_interrupted_fit_leaves_no_file(run, data, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Pipeline, "fit", interrupt)
-    status, _, err = run("fit", data, "--model", tmp_path / "m", "-q")
+    status, _, err = run("fit", data, "--model", tmp_path / "m", "-q", *SMALL)
     assert (status, err) == (130, "skaudio: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 
@@ -552,7 +617,7 @@ def test_a_fit_goes_on_where_it_was_interrupted(run, data, tmp_path, monkeypatch
     status, rows, err = run(*command)
     assert (status, len(rows)) == (130, 1 + 2)
     folder = tmp_path / "checkpoints"
-    assert err.endswith(f"skaudio: interrupted; the same command goes on from {folder}\n")
+    assert err.endswith(f"skaudio: interrupted; the same command resumes from {folder}\n")
     status, rows, _ = run(*command)
     assert (status, len(rows)) == (0, 1 + 5)
     assert len(steps) == 3 + 4  # three folds and the model

@@ -173,7 +173,7 @@ def test_another_column_can_group_the_clips(tmp_path):
                ["a.wav", "yes", "1", "ann"], ["b.wav", "no", "2", "bob"])  # fmt: skip
     assert list(load_folder(tmp_path)[2]) == [1, 2]
     assert list(load_folder(tmp_path, group="speaker")[2]) == ["ann", "bob"]
-    with pytest.raises(ValueError, match=r"rows with room, got columns \['filename', 'category'"):
+    with pytest.raises(ValueError, match="must have the column 'room', got the columns"):
         load_folder(tmp_path, group="room")
 
 
@@ -478,11 +478,11 @@ STRICT = {
     "Fold": ("filename,label,Fold\na.wav,x,1\n", "column of folds 'fold', but line 1 has 'Fold'"),
     "folds": ("filename,label,folds\na.wav,x,1\n", "folds 'fold', but line 1 has 'folds'"),
     "a space before the name": ("filename,label, fold\na.wav,x,1\n", "line 1 has ' fold'"),
-    "Label": ("filename,Label\na.wav,x\n", "category or label, got columns .*'Label'. in line 1"),
+    "Label": ("filename,Label\na.wav,x\n", r"\(or 'label'\), got the columns .*'Label'. in line 1"),
     "semicolons": ("filename;label\na.wav;x\n", "in line 1. Separate columns by commas"),
     "tabs": ("filename\tlabel\na.wav\tx\n", "in line 1. Separate columns by commas"),
     "another encoding": ("filename,label\na.wav,caf\udce9\n", "in line 2, 'utf-8' codec can't"),
-    "a header alone": ("filename,label\n", "must have rows with filename and label"),
+    "a header alone": ("filename,label\n", "must have at least one row below its header, got none"),
     "start": ("filename,label,start,end\na.wav,x,0,1\n", "line 1 has the column 'start': parts of"),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@ import errno
 import gc
 import os
 import pickle
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -354,6 +355,21 @@ def test_a_pickled_transformer_gives_the_same_numbers(paths):
     mel = make_mel().fit(paths)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(mel)).transform(paths),
                                   mel.transform(paths))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changed", [{"sample_rate": 16_000}, {"hop_length": 100}, {"duration": 1.0}, {"crop": "center"}]
+)
+def test_parameters_that_decide_the_result_stay_those_of_fit(paths, changed):
+    mel = make_mel().fit(paths)
+    expected = mel.transform(paths)
+    (name, value), before = *changed.items(), getattr(mel, [*changed][0])
+    rule = f"{name} of MelSpectrogram must be {before!r}, as in fit, got {value!r}: call fit again"
+    with pytest.raises(ValueError, match=re.escape(rule)):
+        mel.set_params(**changed).transform(paths)
+    mel.set_params(**{name: before}, n_jobs=2, on_error="warn", verbose=0)
+    np.testing.assert_array_equal(mel.transform(paths), expected)
+    assert mel.set_params(**changed).fit_transform(paths) is not None
 
 
 def test_clone_keeps_parameters_and_forgets_the_fit(paths):

@@ -273,9 +273,9 @@ def test_recordings_that_cannot_be_read_may_be_left_out(tmp_path, pipe, recordin
         ({"min_last": 1.5}, r"min_last of predict_windows must be a number in \[0, 1\], got 1\.5"),
         ({"batch_size": 0}, "batch_size of predict_windows must be an int >= 1, got 0"),
         ({"on_error": "skip"}, "on_error of predict_windows must be 'raise' or 'warn', got 'skip'"),
-        ({"path": []}, r"path of predict_windows must be a str or PathLike, .* got \[\]"),
-        ({"path": np.zeros(9)}, r"path of predict_windows must be a str or PathLike, .* array"),
-        ({"path": None}, "path of predict_windows must be a str or PathLike, .* got None"),
+        ({"path": []}, r"path of predict_windows must be a path, .* got \[\]"),
+        ({"path": np.zeros(9)}, r"path of predict_windows must be a path, .* array"),
+        ({"path": None}, "path of predict_windows must be a path, .* got None"),
     ],
 )
 def test_bad_parameters_are_named(pipe, recording, options, message):

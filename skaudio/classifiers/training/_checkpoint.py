@@ -22,8 +22,9 @@ from skaudio.classifiers.training._state import (
     row_of,
     take_state,
 )
+from skaudio.nn.frontend import FrontEndChain
 
-__all__ = ["Checkpoint", "check_checkpoints"]
+__all__ = ["Checkpoint", "check_checkpoints", "check_front_ends"]
 
 # Increment it when the meaning of a file's content changes: older files are then not read.
 FORMAT_VERSION = 1
@@ -160,6 +161,19 @@ def check_checkpoints(owner: Any) -> None:
             f"must be None if checkpoint_dir is set, got "
             f"{owner.callbacks!r}: their state cannot be saved. scikit-learn callbacks, passed to "
             "set_callbacks, are allowed and see only the remaining epochs.",
+        )
+
+
+def check_front_ends(owner: Any, frontend: FrontEndChain) -> None:
+    """Check that a fit with `checkpoint_dir` starts from the same front ends every time."""
+    unseeded = [part for part in frontend.parts() if not part.reproducible]
+    if owner.checkpoint_dir is not None and unseeded:
+        raise ParameterError(
+            f"checkpoint_dir of {type(owner).__name__}",
+            "must be None if an earlier step draws initial weights without a seed, got "
+            f"{owner.checkpoint_dir!r} and a {type(unseeded[0]).__name__} with other weights in "
+            "every fit, so that none can resume. Set the seed of that step: "
+            "DiffResResampler(random_state=0).",
         )
 
 

@@ -38,7 +38,7 @@ from skaudio.inspection._report.sections import (
 )
 from skaudio.pipelines._meta_estimators import best_estimator, is_search, threshold_last
 
-__all__ = ["report"]
+__all__ = ["check_target", "report"]
 
 
 def report(
@@ -132,7 +132,7 @@ def report(
     ...     skaudio.report(pipe, waves, labels, Path(folder) / "report.html", cv=3).name
     'report.html'
     """
-    target = _check_target(path)
+    target = check_target(path)
     search, pipe = _check_estimator(estimator, fitted=cv is None)
     Int(low=0).check("n_mistakes", n_mistakes, "report")
     if is_clip(X):
@@ -177,7 +177,8 @@ def _check_estimator(estimator: Any, *, fitted: bool) -> tuple[Any, Pipeline]:
     return search, estimator if isinstance(estimator, Pipeline) else make_pipeline(estimator)
 
 
-def _check_target(path: Any) -> Path:
+def check_target(path: Any) -> Path:
+    """Check that a report can be written to `path`."""
     if not is_path(path):
         raise ParameterError(
             "path of report", f"must be a str or PathLike, got {abbreviate(path)}."
