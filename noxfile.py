@@ -64,7 +64,8 @@ def docs(session):
 @nox.session
 def bench(session):
     """Run a script of benchmarks: `nox -s bench -- frontend --help`; without a name, list them."""
-    scripts = {path.stem: path for path in Path("benchmarks").glob("*.py")}
+    files = Path("benchmarks").rglob("*.py")
+    scripts = {path.stem: path for path in files if "__main__" in path.read_text(encoding="utf-8")}
     if not session.posargs:
         session.log(f"Name one of: {', '.join(sorted(scripts))}")
         return

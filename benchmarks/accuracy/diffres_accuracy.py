@@ -1,7 +1,7 @@
 """Accuracy, cost and training time of ways to shorten time, at equal budgets.
 
-    python benchmarks/diffres_accuracy.py esc10 --data ESC10_FOLDER --weights MOBILENETV2_FILE
-    python benchmarks/diffres_accuracy.py fsdd --data FSDD_FOLDER
+    python benchmarks/accuracy/diffres_accuracy.py esc10 --data FOLDER --weights MOBILENETV2_FILE
+    python benchmarks/accuracy/diffres_accuracy.py fsdd --data FOLDER
 
 Every row has the same network, folds, epochs and seeds. "longer hop" spaces the frames of the
 spectrogram instead of merging them. The last rows start from frames four times as dense and come
@@ -11,10 +11,10 @@ benchmarks/results, so that a run that is stopped goes on where it was; `--part 
 On two cores ESC-10 takes an hour per seed, the digits twenty minutes for three.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
-from pages import write_block
 from runs import accuracy_cells, count_runs, fit_and_score, make_parser, results_of, run_missing
 from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import Pipeline
@@ -22,6 +22,9 @@ from torch import nn
 
 from skaudio import Augmentation, DiffResResampler, MelSpectrogram, PretrainedCNN, cost
 from skaudio.datasets import load_folder
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import write_block
 
 BUDGETS = (0.75, 0.5, 0.25)
 METHODS = ("average", "average-max", "conv-average", "diffres")
@@ -136,7 +139,7 @@ def write_table(args):
         f"{DESCRIPTIONS[args.name]} {count_runs(reference)}, every row the same network, epochs "
         "and seeds. Difference: mean and standard error of the paired differences to the row of "
         "all frames, over folds and seeds. MMAC: million multiply-accumulates per clip. Written by "
-        "`benchmarks/diffres_accuracy.py`.",
+        "`benchmarks/accuracy/diffres_accuracy.py`.",
         "",
         "| time is shortened by | frames | MMAC front end | MMAC network | accuracy | "
         "sd of folds | difference | training, CPU s |",

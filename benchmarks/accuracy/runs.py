@@ -24,7 +24,7 @@ def make_parser(description, names, cache):
 
 def results_file(name):
     """One line per fit."""
-    return Path(__file__).parent / "results" / f"{name}.jsonl"
+    return Path(__file__).parents[1] / "results" / f"{name}.jsonl"
 
 
 def results_of(name):

@@ -1,6 +1,6 @@
 """Does DiffRes find the events? Synthetic sounds, a tenth of the frames.
 
-    python benchmarks/sound_events.py
+    python benchmarks/accuracy/sound_events.py
 
 Classes differ in when and how events of some 40 ms sound in noise. All pipelines have the same
 small network, epochs and seeds. Writes the table into docs/benchmarks.md. Five minutes on one
@@ -8,15 +8,19 @@ core.
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import numpy as np
-from pages import write_block
 from sklearn.pipeline import Pipeline
 from torch import nn
 
 from skaudio import DiffResResampler, MelSpectrogram, PretrainedCNN
 from skaudio.datasets import make_sound_events
 from skaudio.inspection import frame_importance
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import write_block
 
 RATE, SECONDS, HOP, WINDOW = 16_000, 2.0, 80, 400
 ROWS = {"average": "average", "average and maximum": "average-max", "DiffRes": "diffres"}
@@ -63,7 +67,7 @@ def main():
         f"600 clips of {SECONDS:g} s, 4 classes, difficulty {args.difficulty:g}, 480 for training; "
         f"hop {1e3 * HOP / RATE:g} ms, budget {args.budget:g}; accuracy in % for seeds 0 to "
         f"{args.seeds - 1}, mean importance of frames with and without an event. Written by "
-        "`benchmarks/sound_events.py`.",
+        "`benchmarks/accuracy/sound_events.py`.",
         "",
         "| merged by | accuracy by seed | mean | importance of event frames | of background |",
         "|---|---|---|---|---|",

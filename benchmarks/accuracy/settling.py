@@ -1,8 +1,8 @@
 """What it is worth to settle the statistics of batch normalisation after training, and the cost.
 
-    python benchmarks/settling.py fsdd --data FSDD_FOLDER
-    python benchmarks/settling.py esc10 --data ESC10_FOLDER --weights MOBILENETV2_FILE
-    python benchmarks/settling.py esc10-80 --data ESC10_FOLDER --weights MOBILENETV2_FILE
+    python benchmarks/accuracy/settling.py fsdd --data FSDD_FOLDER
+    python benchmarks/accuracy/settling.py esc10 --data ESC10_FOLDER --weights MOBILENETV2_FILE
+    python benchmarks/accuracy/settling.py esc10-80 --data ESC10_FOLDER --weights MOBILENETV2_FILE
 
 Every fit is judged twice on held-out clips: with the running averages that its steps left, and with
 the statistics that `fit` takes anew from its training clips; weights are the same. Five folds and
@@ -13,12 +13,12 @@ is there. On one core the digits take half an hour, ESC-10 an hour, and 80 clips
 """
 
 import copy
+import sys
 import time
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from pages import write_block
 from runs import count_runs, make_parser, results_of, run_missing
 from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
@@ -26,6 +26,9 @@ from sklearn.pipeline import make_pipeline
 from skaudio import Augmentation, MelSpectrogram, PretrainedCNN
 from skaudio.classifiers._network import TrainedNetwork
 from skaudio.datasets import load_folder
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import write_block
 
 EPOCHS = (1, 2, 3, 5, 10, 20)
 DESCRIPTIONS = {
@@ -124,7 +127,7 @@ def write_table(name):
     found = results_of(f"settling-{name}")
     lines = [
         f"{DESCRIPTIONS[name]}; {count_runs(found[str(EPOCHS[0])])}. Written by "
-        "`benchmarks/settling.py`.",
+        "`benchmarks/accuracy/settling.py`.",
         "",
         "| epochs | accuracy, running averages | settled | difference | log loss, running averages "
         "| settled | difference | epoch, s | settling, s |",

@@ -1,8 +1,8 @@
 """Accuracy of MAST from scratch, with and without masked pretraining and DiffRes.
 
-    python benchmarks/mast_accuracy.py esc10 --data ESC10_FOLDER --weights MOBILENETV2_FILE
-    python benchmarks/mast_accuracy.py fsdd --data FSDD_FOLDER
-    python benchmarks/mast_accuracy.py few-labels --data FSDD_FOLDER
+    python benchmarks/accuracy/mast_accuracy.py esc10 --data ESC10_FOLDER --weights MOBILENETV2_FILE
+    python benchmarks/accuracy/mast_accuracy.py fsdd --data FSDD_FOLDER
+    python benchmarks/accuracy/mast_accuracy.py few-labels --data FSDD_FOLDER
 
 Beside it a support vector machine on the mean and standard deviation of every mel band, and CNNs.
 Finished fits are kept as lines of a file in benchmarks/results, so that a run that is stopped goes
@@ -12,10 +12,12 @@ writes docs/benchmarks.md from what is there.
 few-labels: 60 spoken digits with labels, 2,400 without, five speakers; the sixth tests.
 """
 
+import sys
+from pathlib import Path
+
 import diffres_accuracy
 import numpy as np
 from diffres_accuracy import load, make_cnn
-from pages import write_block
 from runs import accuracy_cells, count_runs, fit_and_score, make_parser, results_of, run_missing
 from sklearn import config_context
 from sklearn.model_selection import PredefinedSplit
@@ -25,6 +27,9 @@ from sklearn.svm import SVC
 
 from skaudio import MAST, Augmentation, DiffResResampler, MelSpectrogram
 from skaudio.datasets import load_folder
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import write_block
 
 SVM, MASKED = "mean and deviation, SVM", "MAST, masked pretraining"
 FEW, UNLABELED = 60, 2400
@@ -131,7 +136,7 @@ def write_table(args):
     lines = [
         f"{DESCRIPTIONS[args.name]} {count_runs(reference)}. Difference: mean and standard error "
         "of the paired differences to MAST, over folds and seeds. Written by "
-        f"`benchmarks/mast_accuracy.py {args.name}`.",
+        f"`benchmarks/accuracy/mast_accuracy.py {args.name}`.",
         "",
         "| | accuracy | sd of folds | difference | training, CPU s |",
         "|---|---|---|---|---|",

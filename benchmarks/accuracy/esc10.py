@@ -1,6 +1,6 @@
 """ESC-10: ImageNet weights against random ones, fine-tuned and as frozen features.
 
-    python benchmarks/esc10.py --data ESC10_FOLDER --weights MOBILENETV2_FILE
+    python benchmarks/accuracy/esc10.py --data ESC10_FOLDER --weights MOBILENETV2_FILE
 
 The folder holds ``audio/`` and ``meta.csv`` (filename, fold, category); the weights are those of
 timm's mobilenetv2_100. Writes the table into docs/benchmarks.md. About 30 minutes on one core.
@@ -9,12 +9,12 @@ timm's mobilenetv2_100. Writes the table into docs/benchmarks.md. About 30 minut
 import argparse
 import json
 import platform
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from pages import write_block
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import PredefinedSplit
@@ -24,6 +24,9 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 import skaudio
 from skaudio import Augmentation, MelSpectrogram, PretrainedCNN
 from skaudio.datasets import load_folder
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import write_block
 
 
 def mean_and_std(log_mel):
@@ -63,8 +66,8 @@ def write_table(results, epochs):
     lines = [
         f"mobilenetv2_100 on 3 x 128 x 250 log-mel images, {epochs} epochs, batch 16, AdamW 1e-3, "
         "seed 0, accuracy after the last epoch on each of the five official folds. Written by "
-        f"`benchmarks/esc10.py` with skaudio {skaudio.__version__}, torch {torch.__version__}, "
-        f"one thread, {platform.machine()}.",
+        f"`benchmarks/accuracy/esc10.py` with skaudio {skaudio.__version__}, "
+        f"torch {torch.__version__}, one thread, {platform.machine()}.",
         "",
         "| weights | fold 1 | 2 | 3 | 4 | 5 | mean | minutes |",
         "|---|---|---|---|---|---|---|---|",
@@ -83,7 +86,7 @@ def main():
     parser.add_argument("--weights", required=True, help="ImageNet weights of mobilenetv2_100")
     parser.add_argument("--cache", default=".cache/esc10", help="folder for spectrograms")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--results", default=Path(__file__).parent / "results" / "esc10.json")
+    parser.add_argument("--results", default=Path(__file__).parents[1] / "results" / "esc10.json")
     args = parser.parse_args()
     paths, labels, folds = load_folder(args.data)
     paths = np.array(paths)
