@@ -1,6 +1,6 @@
 """Models, and ways to run them that must all give the same bits; run here as a program, one way.
 
-Tests run small ones, `benchmarks/seeds.py` all of them.
+Tests run small ones, `benchmarks/reliability/seeds.py` all of them.
 """
 
 import hashlib

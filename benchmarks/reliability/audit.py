@@ -1,7 +1,7 @@
 """Look at everything that skaudio makes people install, and at where its data come from.
 
     python -m pip install pip-audit
-    python benchmarks/audit.py
+    python benchmarks/reliability/audit.py
 
 asks pip-audit [1]_ for known vulnerabilities of the versions that are installed here, of all
 dependencies and of theirs; `pip check` whether they fit together; pip whether releases were
@@ -27,16 +27,18 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-import pages
 import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from skaudio.datasets import _fetch
 
-ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import pages
+
+ROOT = Path(__file__).parents[2]
 EXTRAS = ("plot", "explain", "table", "dask", "ray", "onnx")
-COMMAND = "python benchmarks/audit.py"
+COMMAND = "python benchmarks/reliability/audit.py"
 # Short names of licences, and what stands for them in package metadata.
 LICENCES = (
     ("LGPL", r"lesser general|LGPL"), ("GPL", r"\bGPL|general public"), ("MPL", r"mozilla|\bMPL"),

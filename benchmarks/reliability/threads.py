@@ -1,6 +1,6 @@
 """One fitted pipeline in eight threads at once, round after round.
 
-    python benchmarks/threads.py      # 5 minutes on two cores
+    python benchmarks/reliability/threads.py      # 5 minutes on two cores
 
 In every round a model is read from its file, so that its network is yet to be built, and eight
 threads ask it at once: for probabilities, labels, embeddings and windows of a recording, through a
@@ -19,16 +19,16 @@ from pathlib import Path
 import joblib
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from pages import RELIABILITY, write_block, write_row
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
 from seed_matrix import MODELS, digest
 from seeds import make_task
 from sklearn.base import clone
 from thread_tools import LOOK_UP, answers, at_once
 
-RESULTS = Path(__file__).parent / "results" / "threads.json"
+RESULTS = Path(__file__).parents[1] / "results" / "threads.json"
 N_THREADS = 8
 
 
@@ -97,7 +97,7 @@ def main():
         f"them, {options.imports} imports",
         f"{total['different'] + total['different fits']} other bits, {total['errors'] + broken} "
         "errors",
-        "python benchmarks/threads.py",
+        "python benchmarks/reliability/threads.py",
     )
 
 

@@ -1,7 +1,7 @@
 """Fits that are killed at random moments and go on: are the bits those of fits left alone?
 
-    python benchmarks/resume.py                   # 15 minutes
-    python benchmarks/resume.py --fits 2          # of every kind
+    python benchmarks/reliability/resume.py                   # 15 minutes
+    python benchmarks/reliability/resume.py --fits 2          # of every kind
 
 Every fit runs in a process of its own, which is killed with SIGKILL after a random time and started
 again, up to three times. Weights, predictions and `history_` are then compared with those of an
@@ -19,17 +19,20 @@ import tempfile
 import time
 from collections import Counter
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
-from pages import RELIABILITY, describe_machine, write_block, write_row
 from skorch.callbacks import Callback
-from small_cnn import small_cnn
 
 from skaudio import MAST, Augmentation, DiffResResampler, PretrainedCNN
 from skaudio.classifiers import _network
 from skaudio.classifiers.training._checkpoint import Checkpoint
 from skaudio.classifiers.training._state import FinishedEpoch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import RELIABILITY, describe_machine, write_block, write_row
+from small_cnn import small_cnn
 
 KILLS = 3  # of a fit, at most
 SETTINGS = {
@@ -229,7 +232,7 @@ def main():
     torch.set_num_threads(1)
     lines, total = rows_of_fits(n_fits, random.Random(0))
     lines = [
-        f"Written by `benchmarks/resume.py`, {describe_machine()}.", "",
+        f"Written by `benchmarks/reliability/resume.py`, {describe_machine()}.", "",
         "| fits | kills | went on with the same bits | Ctrl-C after an epoch: equal to a fit that "
         "stopped there | before it: as it was |",
         "|---|---|---|---|---|", *lines, "",
@@ -253,7 +256,7 @@ def main():
         f"{total['same']} went on with the same bits; after Ctrl-C {total['right']} of "
         f"{total['pressed'] - total['before']} were as after the last epoch, and "
         f"{total['before']} before the first one were left as they were",
-        "python benchmarks/resume.py",
+        "python benchmarks/reliability/resume.py",
     )
 
 

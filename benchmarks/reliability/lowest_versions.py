@@ -1,6 +1,6 @@
 """Run the tests with the lowest versions that pyproject.toml allows, in an environment of its own.
 
-    python benchmarks/lowest_versions.py --python python3.10
+    python benchmarks/reliability/lowest_versions.py --python python3.10
 
 makes the environment (some 6 GB, half of it torch), installs this package with every dependency of
 `[project.dependencies]` and of the chosen extras held at its minimum, checks that these versions
@@ -8,7 +8,7 @@ are really there, and runs the tests. What the dependencies depend on comes as n
 so a warning of an old release that something is deprecated does not count as an error, as it does
 elsewhere. Needs Python >= 3.11 itself; what the tests run with is chosen by `--python`.
 
-    python benchmarks/lowest_versions.py --environment FOLDER tests/audio/test_load.py
+    python benchmarks/reliability/lowest_versions.py --environment FOLDER tests/audio/test_load.py
 
 keeps the environment in FOLDER, uses one that is there, and runs only some tests; the page is
 written after a run of all of them.
@@ -23,14 +23,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pages
 import tomllib
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import pages
+
+ROOT = Path(__file__).parents[2]
 EXTRAS = "plot,explain,table,dask"
 # Of the extra `test`, what the tests cannot do without; tests of other peers skip with a reason.
 TEST_PACKAGES = ("hypothesis", "imbalanced-learn", "numpydoc", "pytest", "pytest-xdist", "rich",
@@ -130,7 +132,7 @@ def write_page(found, closing):
         "lowest versions",
         f"all tests with the minimum of {len(found)} dependencies: {versions}, ...",
         counts,
-        "python benchmarks/lowest_versions.py --python python3.10",
+        "python benchmarks/reliability/lowest_versions.py --python python3.10",
     )
 
 

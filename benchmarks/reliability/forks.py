@@ -2,7 +2,7 @@
 
 Linux only. Run from the repository; it takes a minute and writes a row of docs/reliability.md:
 
-    python benchmarks/forks.py
+    python benchmarks/reliability/forks.py
 
 Models answer, then the process is forked and they are asked again, as by servers that load them
 before they start their workers and by pools of processes; tests/forked_answers.py does it.
@@ -20,6 +20,7 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from pages import write_row
 
 # A copy of this process, in which everything is imported: hundreds of rounds take minutes.
@@ -125,7 +126,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="processes that are forked from")
     options = parser.parse_args()
-    script = Path(__file__).parents[1] / "tests" / "forked_answers.py"
+    script = Path(__file__).parents[2] / "tests" / "forked_answers.py"
     outcomes, found = Counter(), {}
     for _ in range(options.rounds):
         done = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, check=True)
@@ -139,7 +140,7 @@ def main():
         f"models, {len(next(iter(found.values())))} ways to ask or train in the child",
         f"{outcomes['same']} gave the bits of the parent, {faults.pop('hung', 0)} hung, "
         f"{sum(faults.values())} had another outcome",
-        "python benchmarks/forks.py",
+        "python benchmarks/reliability/forks.py",
     )
 
 

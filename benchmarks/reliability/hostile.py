@@ -1,6 +1,6 @@
 """Hostile files through skaudio, librosa, torchaudio and soundfile, each in a process of its own.
 
-    python benchmarks/hostile.py --data FOLDER     # 10 minutes
+    python benchmarks/reliability/hostile.py --data FOLDER     # 10 minutes
 
 FOLDER holds hostile files and a manifest.csv: filename, what it is, what should happen, and what
 soundfile reads. The kinds that cannot live in a repository are made on the way: a missing file, a
@@ -33,8 +33,10 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from pages import RELIABILITY, write_block, write_row
 from readers import count_lines, read_all
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import RELIABILITY, write_block, write_row
 
 READERS = (
     "skaudio.audio.load_clip",
@@ -74,7 +76,7 @@ def judge(answer, path, what, expect, frames):
 
 def list_files(data, folder):
     """Path, what it is, what should happen, and number of frames where that is known."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
     from hostile import MADE, lying_file, make_file
 
     with (data / "manifest.csv").open(newline="") as file:
@@ -118,9 +120,8 @@ def main(data):
     write_block("hostile", lines, RELIABILITY)
     mine = Counter(kinds["skaudio.audio.load_clip"])
     result = ", ".join(f"{mine[kind]} {kind}" for kind in KINDS if mine[kind])
-    write_row(
-        "hostile files", f"{len(files)} files", result, "python benchmarks/hostile.py --data FOLDER"
-    )
+    command = "python benchmarks/reliability/hostile.py --data FOLDER"
+    write_row("hostile files", f"{len(files)} files", result, command)
 
 
 if __name__ == "__main__":

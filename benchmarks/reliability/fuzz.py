@@ -4,8 +4,8 @@ Run from the repository, on Linux; the first takes some minutes and writes its p
 docs/reliability.md, the second makes one mutant again, as it is named in a report, in the folder
 where it is run, and says what comes of it:
 
-    python benchmarks/fuzz.py --count 20000
-    python benchmarks/fuzz.py --mutant tones.flac:17
+    python benchmarks/reliability/fuzz.py --count 20000
+    python benchmarks/reliability/fuzz.py --mutant tones.flac:17
 
 `tests/fuzzing.py` says how they are read and what counts as a fault.
 """
@@ -18,12 +18,12 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from pages import RELIABILITY, write_block, write_row
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from fuzzing import fuzz, mutant_names
 from mutants import make_seeds, mutate, read_seeds
+from pages import RELIABILITY, write_block, write_row
 
 OUTCOMES = ("sound", "sound, warned", "refused", "fault")
 
@@ -86,7 +86,8 @@ def main():
     counts = dict(sum(report.outcomes.values(), Counter()))
     print(f"{counts} in {seconds:.0f} s, at most {report.growth / 1e6:.0f} MB")
     if not options.seeds:
-        write_page(report, seconds, f"python benchmarks/fuzz.py --count {options.count}")
+        command = f"python benchmarks/reliability/fuzz.py --count {options.count}"
+        write_page(report, seconds, command)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ class Reader:
         self.problem = self._start().get("error")
 
     def _start(self):
-        tests = str(Path(__file__).parents[1])
+        tests = str(Path(__file__).parents[2])
         self._process = subprocess.Popen(
             [sys.executable, "-c", CHILD, self.name, tests, str(MEMORY)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,

@@ -2,7 +2,7 @@
 
 Run from the repository; it takes some minutes and writes a row of docs/reliability.md:
 
-    python benchmarks/parameters.py --examples 200
+    python benchmarks/reliability/parameters.py --examples 200
 
 `tests/parameter_trials.py` says what a value must do, `tests/parameter_targets.py` what is called.
 """
@@ -13,10 +13,10 @@ from collections import Counter
 from pathlib import Path
 
 from hypothesis.errors import Flaky
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from pages import write_row
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
 from parameter_targets import targets
 from parameter_trials import Fault, try_parameter
 
@@ -46,7 +46,7 @@ def main():
             f"{len(targets())} classes, methods and functions",
             f"{outcomes['right']:,} do their work, {outcomes['refused']:,} are a `ValueError` that "
             f"names the parameter; {len(faults)} parameters with another outcome",
-            f"python benchmarks/parameters.py --examples {options.examples}",
+            f"python benchmarks/reliability/parameters.py --examples {options.examples}",
         )
 
 

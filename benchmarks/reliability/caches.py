@@ -1,6 +1,6 @@
 """Caches whose clips have odd names, on file systems without locks, and in folders of all kinds.
 
-    sudo python benchmarks/caches.py      # a minute on two cores
+    sudo python benchmarks/reliability/caches.py      # a minute on two cores
 
 Only root can mount a disk that is read-only. Every run is compared, bit for bit, with one that has
 no cache. A file system without locks is simulated by a flock that fails as it does there; half of
@@ -14,6 +14,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -23,11 +24,13 @@ import numpy as np
 import soundfile
 from forks import Worker, small_disk
 from kill_work import CLIPS, make_clips, make_mel
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from pages import write_row
 
 CODES = [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS]
 PATIENCE = 60  # seconds after which a run counts as hung
-COMMAND = "python benchmarks/caches.py"
+COMMAND = "python benchmarks/reliability/caches.py"
 
 
 def run(mel, clips, *, flock=None):

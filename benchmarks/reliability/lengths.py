@@ -1,10 +1,10 @@
 """Files whose headers do not tell their length, or the wrong one, and files of unread codecs.
 
-    python benchmarks/lengths.py     # 1 minute
+    python benchmarks/reliability/lengths.py     # 1 minute
 
 Streams, recordings of programs that crashed, what SoX writes into a pipe, files that macOS puts a
-companion beside: every reader opens them with its defaults, as in benchmarks/hostile.py, which this
-takes its processes from; scipy reads wav only. Then files that hold no sound libsndfile decodes: an
+companion beside: every reader opens them with its defaults, as in hostile.py, which this takes
+its processes from; scipy reads wav only. Then files that hold no sound libsndfile decodes: an
 error should say what they are. What counts:
 
 - right: all frames, or, where a header says too little, those that it claims, with a warning;
@@ -15,6 +15,7 @@ error should say what they are. What counts:
 Writes a table into docs/reliability.md, and the row "lengths" of its summary.
 """
 
+import argparse
 import io
 import sys
 import tempfile
@@ -23,11 +24,12 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from pages import RELIABILITY, write_block, write_row
 from readers import count_lines, read_all
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 import hostile as tests  # of the tests, not of this folder
+from pages import RELIABILITY, write_block, write_row
 
 READERS = ("skaudio.audio.load_clip", "librosa.load", "torchaudio.load", "soundfile.read",
            "scipy.io.wavfile.read")  # fmt: skip
@@ -191,11 +193,13 @@ def write_tables(files, kinds, answers, absent):
     others = [f"`{name}`: {sum(k in KINDS[3:] for k in kinds[name])} wrong" for name in names[1:]]
     result = ", ".join(f"{mine[kind]} {kind}" for kind in KINDS if mine[kind])
     tried = f"{len(files)} files without their length, with a wrong one, or of an unread codec"
-    write_row("lengths", tried, f"{result} ({', '.join(others)})", "python benchmarks/lengths.py")
+    command = "python benchmarks/reliability/lengths.py"
+    write_row("lengths", tried, f"{result} ({', '.join(others)})", command)
 
 
 def main():
     """Read all files with all readers, and write the tables."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         files = list(write_files(Path(folder)))
         kinds, answers, problems = read_all(READERS, files, judge)

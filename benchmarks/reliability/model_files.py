@@ -1,6 +1,6 @@
 """Model files under attack, and beside joblib: outcomes by kind, sizes, times.
 
-    python benchmarks/model_files.py [--flips 1500] [--truncations 800] [--descriptions 600]
+    python benchmarks/reliability/model_files.py [--flips 1500]
 
 Every damaged file must be refused with a ValueError; a crafted one that loads may predict
 otherwise, or refuse to. An audit hook of Python watches for processes, unpickling, network and
@@ -22,16 +22,16 @@ from pathlib import Path
 import joblib
 import numpy as np
 import sklearn
-from memory import forget_peak, own_mib
-from pages import RELIABILITY, describe_machine, write_block, write_row
 from sklearn.pipeline import make_pipeline
 
 import skaudio
 from skaudio import MAST, DiffResResampler, MelSpectrogram, PretrainedCNN
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from forged_models import attacks, forge, put, read_model, write_model
+from memory import forget_peak, own_mib
+from pages import RELIABILITY, describe_machine, write_block, write_row
 
 RATE = 8000
 REPEATS = 15
@@ -266,7 +266,7 @@ def main():
 def report(trial, table, args):
     """Write section and row."""
     lines = [
-        f"Written by `benchmarks/model_files.py`, scikit-learn {sklearn.__version__}, "
+        f"Written by `benchmarks/reliability/model_files.py`, scikit-learn {sklearn.__version__}, "
         f"{describe_machine()}.",
         "",
         "| kind | tried | refused | loaded, same predictions | loaded, other or none |",
@@ -297,7 +297,7 @@ def report(trial, table, args):
         f"{total['tried']:,} damaged or crafted files, {len(trial.rows)} kinds",
         f"{total['refused']:,} refused, {total['same']:,} harmless, {other:,} crafted ones loaded "
         f"as another model; {len(trial.watch.events)} ran code",
-        f"python benchmarks/model_files.py{options}",
+        f"python benchmarks/reliability/model_files.py{options}",
     )
     print(json.dumps(trial.rows, indent=1), trial.watch.events[:5])
 

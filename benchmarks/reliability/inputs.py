@@ -1,6 +1,6 @@
 """Every container of paths and every file in memory through everything that takes clips.
 
-    python benchmarks/inputs.py     # 3 minutes
+    python benchmarks/reliability/inputs.py     # 3 minutes
 
 The containers and forms are those of tests/inputs.py. Each goes through each door: what comes out
 must be the numbers that a list of the paths gives. What counts:
@@ -17,6 +17,7 @@ left out and named.
 Writes two rows of the table at the top of docs/reliability.md.
 """
 
+import argparse
 import sys
 import tempfile
 import time
@@ -28,7 +29,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from pages import write_row
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -37,8 +37,10 @@ from skaudio import MelSpectrogram, check_audio, predict_windows, report
 from skaudio.audio._clips import as_clips
 from skaudio.inspection import SpectrogramDisplay
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from inputs import CONTAINERS, IN_MEMORY, RATE, UNORDERED, WRONG, needed_package
+from pages import write_row
 
 LABELS = list("abab")
 LONGEST = 2500
@@ -94,6 +96,7 @@ def judge(door, build, expected, *, ordered=True):
 
 def main():
     """Try everything, and write the rows."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     warnings.simplefilter("ignore")
     needed = {needed_package(name) for name in (*CONTAINERS, *IN_MEMORY)} - {None}
     left_out = sorted(name for name in needed if find_spec(name) is None)
@@ -126,7 +129,7 @@ def main():
                     print(f"{form} through {name}: {result}")
     print(counts, "left out:", left_out)
     cost = many_paths()
-    command = "python benchmarks/inputs.py"
+    command = "python benchmarks/reliability/inputs.py"
     missing = f"; without {', '.join(left_out)}" if left_out else ""
     write_row(
         "containers of paths",

@@ -1,6 +1,6 @@
 """Same seed, same bits: a matrix of models and of ways to run them.
 
-    python benchmarks/seeds.py      # 5 minutes on two cores
+    python benchmarks/reliability/seeds.py      # 5 minutes on two cores
 
 Every cell trains a model on short clips and compares a checksum of its weights and of the
 probabilities it gives with that of the plainest run; of MelSpectrogram alone, of its spectrograms.
@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from pages import RELIABILITY, write_block, write_row
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
 from seed_matrix import (
     FAR_WAYS,
     MODELS,
@@ -34,7 +34,7 @@ from seed_matrix import (
 
 from skaudio.datasets import write_clips
 
-RESULTS = Path(__file__).parent / "results" / "seeds.json"
+RESULTS = Path(__file__).parents[1] / "results" / "seeds.json"
 RESUMED = "interrupted, and resumed"
 
 
@@ -97,7 +97,7 @@ def main():
         "seeds",
         f"{len(ways)} ways to run {len(table)} models, {len(cells)} cells",
         f"{cells.count('same')} of {len(cells)} with the same bits",
-        "python benchmarks/seeds.py",
+        "python benchmarks/reliability/seeds.py",
     )
 
 

@@ -1,6 +1,6 @@
 """What becomes of folders and tables as people have them, and of output where there is no console.
 
-    python benchmarks/folders.py
+    python benchmarks/reliability/folders.py
 
 Writes the rows `folders` and `output` and the tables of docs/reliability.md.
 """
@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from pages import RELIABILITY, write_block, write_row
 
 KINDS = ("right", "right, with a warning", "named in a warning", "clear error", "unclear error",
@@ -288,7 +290,7 @@ def main():
     print("\n".join([*lines, *wrong, f"{len(tried)} folders, {len(written)} outputs"]))
     if dry:
         return
-    command = "python benchmarks/folders.py"
+    command = "python benchmarks/reliability/folders.py"
     write_block("folders", lines, RELIABILITY)
     kinds = Counter(kind for row in tried for kind in row[2:])
     result = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind])

@@ -1,6 +1,6 @@
 """Fits in a row, and ten thousand clips: files, threads, processes and memory.
 
-    python benchmarks/resources.py      # 10 minutes on two cores, 200 MB of disk
+    python benchmarks/reliability/resources.py      # 10 minutes on two cores, 200 MB of disk
 
 First, 50 fits and predictions of several pipelines in one process, each with a cache, `memmap_dir`,
 two workers, early stopping, and a fit that fails half-way: what the process holds after the fifth
@@ -27,19 +27,19 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+from factories import make_mel
 from memory import own_mib
 from pages import RELIABILITY, write_block, write_row
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from factories import make_mel
 from seed_matrix import Crash, augmented, make_cnn
 from seeds import make_task
 from sklearn.pipeline import make_pipeline
 
 from skaudio import MAST, PCEN, DiffResResampler, MelSpectrogram
 
-RESULTS = Path(__file__).parent / "results" / "resources.json"
+RESULTS = Path(__file__).parents[1] / "results" / "resources.json"
 RATE, SECONDS = 8000, 0.4
 # What glibc's allocator is told where peaks are measured.
 FRUGAL = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
@@ -238,7 +238,7 @@ def write_tables(fits, clips):
         cells = [f"{row[str(n)]:.1f} MiB" if str(n) in row else "not measured" for n in sizes]
         lines.append(f"| {model} | {' | '.join(cells)} |")
     write_block("resources", lines, RELIABILITY)
-    command = "python benchmarks/resources.py"
+    command = "python benchmarks/reliability/resources.py"
     same = all(row["early"] == row["late"] for row in fits.values())
     most = 1024 * max(row["MiB per fit"] for row in fits.values())
     write_row(

@@ -1,12 +1,12 @@
 """Change one line of the package at a time, and see whether its tests find out.
 
-    python benchmarks/code_mutants.py
+    python benchmarks/reliability/code_mutants.py
 
 Every mutant is made in a temporary copy of package and tests, and the test files that it names are
 run there; before, all of them are run on the package as it is. Writes the row "code mutants" of the
 page on reliability.
 
-    python benchmarks/code_mutants.py dsp metrics
+    python benchmarks/reliability/code_mutants.py dsp metrics
 
 tries the mutants of some modules only, and leaves the page as it is. The exit code is 1 if one was
 not found.
@@ -25,9 +25,10 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 import pages
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Mutant(NamedTuple):
@@ -271,7 +272,7 @@ def write_page(mutants, missed):
         "code mutants",
         f"{len(mutants)} one-line changes of {n_modules} modules",
         f"{len(mutants) - len(missed)} found by the tests, {len(missed)} not",
-        "python benchmarks/code_mutants.py",
+        "python benchmarks/reliability/code_mutants.py",
     )
 
 

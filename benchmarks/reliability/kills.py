@@ -1,6 +1,6 @@
 """Kills, full disks and several processes: what they leave, and what a rerun gives.
 
-    python benchmarks/kills.py --kills 200          # Linux, as root for the full disks; 10 minutes
+    python benchmarks/reliability/kills.py --kills 200     # Linux; 10 minutes; root for full disks
 
 Every round starts with a new folder. Work is killed by SIGKILL at a random moment of the time it
 takes: the whole process group, or one worker of joblib's pool. Then every entry of the store is
@@ -17,13 +17,13 @@ import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import joblib
 import numpy as np
-from counting import CountingMel, counts
 from forks import Worker, call, timed
 from full_disks import full_disk_rows
 from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -37,11 +37,14 @@ from kill_work import (
     weights_of,
     work_kinds,
 )
-from pages import RELIABILITY, write_block, write_row
 
 from skaudio.features._feature_store import FeatureStore
 
-COMMAND = "python benchmarks/kills.py --kills {}"
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from counting import CountingMel, counts
+from pages import RELIABILITY, write_block, write_row
+
+COMMAND = "python benchmarks/reliability/kills.py --kills {}"
 # Shares of the kills; rounds in which joblib starts processes take seconds, others a fraction.
 SHARES = {
     "features, 2 threads": 0.25, "`warm`, 2 threads": 0.2, "`memmap_dir`, 2 threads": 0.2,
@@ -49,7 +52,7 @@ SHARES = {
     "`write_audacity_labels`": 0.05, "features, 2 processes": 0.05, "one worker of 2": 0.05,
     "search, 2 processes": 0.005,
 }  # fmt: skip
-RESULTS = Path(__file__).parent / "results" / "kills.json"
+RESULTS = Path(__file__).parents[1] / "results" / "kills.json"
 WAIT = 30  # seconds in which joblib has to notice that a worker is gone
 
 
@@ -372,8 +375,8 @@ def write_pages(args, rows, damage, processes, deleted, disks):
     """The section, and its rows of the summary."""
     command = COMMAND.format(args.kills)
     lines = [
-        f"Written by `benchmarks/kills.py`: {len(CLIPS)} clips of a second, searches over "
-        f"{len(SEARCH_CLIPS)}.", "", *kill_table(rows), *damage, "",
+        f"Written by `benchmarks/reliability/kills.py`: {len(CLIPS)} clips of a second, searches "
+        f"over {len(SEARCH_CLIPS)}.", "", *kill_table(rows), *damage, "",
         "| processes on one cold store | rounds | results that differ | clips computed twice |",
         "|---|---|---|---|",
     ]  # fmt: skip
