@@ -1,6 +1,6 @@
 """PCEN, MFCC and Deltas: what they take beside librosa, and what they do for spoken digits.
 
-    python benchmarks/other_front_ends.py --data DIR
+    python benchmarks/speed/other_front_ends.py --data DIR
 
 `DIR` is a copy of FSDD for `load_folder`; without it the data set is fetched. Six speakers: each
 test is on two who were not heard in training. Writes the tables into docs/benchmarks.md. A quarter
@@ -8,19 +8,23 @@ of an hour on one core.
 """
 
 import argparse
+import sys
 import time
+from pathlib import Path
 
 import librosa
 import numpy as np
 import torch
-from pages import describe_machine, write_block
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
-from small_cnn import small_cnn
 
 from skaudio import MFCC, PCEN, Deltas, MelSpectrogram, PretrainedCNN
 from skaudio.audio import load_clip
 from skaudio.datasets import fetch_fsdd, load_folder
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import describe_machine, write_block
+from small_cnn import small_cnn
 
 RATE, SECONDS, HOP = 8000, 0.8, 100
 N_TRAIN, N_TEST, SNR_DB, GAIN_DB = 400, 300, 10.0, -20.0
@@ -107,7 +111,7 @@ def main():
     torch.set_num_threads(1)
     lines = [
         "32 clips of 128 bands and 431 frames, one thread, ms of processor time per clip; librosa "
-        f"clip by clip. Written by `benchmarks/other_front_ends.py`, {describe_machine()}.",
+        f"clip by clip. Written by `benchmarks/speed/other_front_ends.py`, {describe_machine()}.",
         "",
         "| | skaudio | librosa | ratio |",
         "|---|---|---|---|",

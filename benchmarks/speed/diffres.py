@@ -1,6 +1,6 @@
 """Time and memory of merging frames: skaudio against the dense formulation.
 
-    python benchmarks/diffres.py
+    python benchmarks/speed/diffres.py
 
 The dense version builds, for every clip, the matrix of frames by output frames, as the paper and
 its authors' code describe it: a mask of the output frame that a frame ends in, corrected at the
@@ -18,13 +18,16 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
-from memory import forget_peak, own_mib
-from pages import write_block
 from torch.nn.functional import conv1d, pad
 
 from skaudio.nn.diffres import merge_frames, normalize_scores, resolution_encoding
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from memory import forget_peak, own_mib
+from pages import write_block
 
 BATCH, N_FRAMES, N_MELS = 16, 1000, 128
 BUDGETS = (0.75, 0.5, 0.25)
@@ -118,8 +121,8 @@ def main():
     lines = [
         f"Merging {BATCH} clips of {N_FRAMES} frames x {N_MELS} bands, without the network that "
         f"makes the scores; milliseconds and MiB, dense / skaudio. Largest difference of the "
-        f"results {error:.0e}. Written by `benchmarks/diffres.py`, torch {torch.__version__}, "
-        f"{platform.machine()}.",
+        f"results {error:.0e}. Written by `benchmarks/speed/diffres.py`, "
+        f"torch {torch.__version__}, {platform.machine()}.",
         "",
         "| | budget | 1 thread | ratio | 2 threads | ratio | extra memory | ratio |",
         "|---|---|---|---|---|---|---|---|",

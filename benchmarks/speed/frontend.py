@@ -1,6 +1,6 @@
 """From paths to log-mel: skaudio beside librosa, torchaudio, AST's extractor and bare numpy.
 
-    python benchmarks/frontend.py --esc10 FOLDER --digits FOLDER     # 10 minutes
+    python benchmarks/speed/frontend.py --esc10 FOLDER --digits FOLDER     # 10 minutes
 
 Needs `pip install transformers`. FOLDER is that of `skaudio.datasets.fetch_esc50` and
 `fetch_fsdd`. The third set, 40 noises of 10 s at 16 kHz, is made on the way.
@@ -26,15 +26,17 @@ import numpy as np
 import soundfile
 import soxr
 import torch
-from memory import forget_peak, own_mib
 from numpy.lib.stride_tricks import sliding_window_view
-from pages import describe_machine, write_block
 from scipy import fft
 from threadpoolctl import threadpool_limits
 
 from skaudio import MelSpectrogram
 from skaudio._optional import import_torchaudio
 from skaudio.dsp import LOG_FLOOR, mel_filterbank
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from memory import forget_peak, own_mib
+from pages import describe_machine, write_block
 
 ROUNDS = 5
 SETS = {"ESC-10, 5 s ogg, 44.1 to 16 kHz": 16_000, "digits, 0.4 s wav, 8 kHz": 8000,
@@ -224,7 +226,7 @@ def main():
         clips = find_clips(args.esc10, args.digits, Path(folder))
         lines = [
             "Milliseconds of processor time per clip, one thread, and how many times as long as "
-            "skaudio; 128 bands, hop 10 ms. Written by `benchmarks/frontend.py`, "
+            "skaudio; 128 bands, hop 10 ms. Written by `benchmarks/speed/frontend.py`, "
             f"{describe_machine()}.",
         ]
         for title, seconds in (("25 ms", 0.025), ("64 ms", 0.064)):

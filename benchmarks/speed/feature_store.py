@@ -1,6 +1,6 @@
 """Features on disk: skaudio's store beside joblib.Memory, files of numpy by hand, and zarr.
 
-    python benchmarks/feature_store.py --esc10 FOLDER     # 5 minutes, 1 GB of disk
+    python benchmarks/speed/feature_store.py --esc10 FOLDER     # 5 minutes, 1 GB of disk
 
 Needs `pip install zarr`. FOLDER is that of `skaudio.datasets.fetch_esc50`.
 
@@ -12,6 +12,7 @@ on an array in memory and on `memmap_dir`. Writes its tables into docs/benchmark
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,11 +20,13 @@ from pathlib import Path
 import joblib
 import numpy as np
 import zarr
-from pages import describe_machine, write_block
-from small_cnn import small_cnn
 
 from skaudio import MelSpectrogram, PretrainedCNN
 from skaudio.features._feature_store import FeatureStore
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import describe_machine, write_block
+from small_cnn import small_cnn
 
 SETTINGS = {"sample_rate": 16_000, "n_fft": 512, "hop_length": 160, "n_mels": 128}
 SIZES = {400: (128, 501), 10_000: (64, 101)}
@@ -211,7 +214,7 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         lines = [
             "Milliseconds per clip, and how many times as long as skaudio. Written by "
-            f"`benchmarks/feature_store.py`, zarr {zarr.__version__}, {describe_machine()}.",
+            f"`benchmarks/speed/feature_store.py`, zarr {zarr.__version__}, {describe_machine()}.",
             "",
             *store_table(Path(name)),
             "",

@@ -1,7 +1,7 @@
 """Training and prediction: skaudio beside a hand-written loop of PyTorch and plain skorch.
 
-    python benchmarks/training.py                  # 15 minutes
-    python benchmarks/training.py --device cuda
+    python benchmarks/speed/training.py                  # 15 minutes
+    python benchmarks/speed/training.py --device cuda
 
 2000 spectrograms of 64 x 100, a small network of four convolutions, AdamW, one thread. All get the
 same tensors and standardise them. Seconds of an epoch are the least of all epochs of several
@@ -10,16 +10,20 @@ docs/benchmarks.md when it ran on the CPU. A busy machine spoils it.
 """
 
 import argparse
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
-from pages import describe_machine, write_block
 from skorch import NeuralNetClassifier
-from small_cnn import small_cnn
 from torch import nn
 
 from skaudio import PretrainedCNN
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import describe_machine, write_block
+from small_cnn import small_cnn
 
 N_CLIPS, N_CLASSES, EPOCHS, ROUNDS = 2000, 10, 2, 4
 BATCH_SIZES = 32, 128
@@ -139,8 +143,8 @@ def main():
     columns = [epochs_of(X, y, size, device) for size in BATCH_SIZES]
     lines = [
         f"Seconds per epoch on {device}, and how many times as long as the hand-written loop; "
-        f"batches of {BATCH_SIZES[0]} and {BATCH_SIZES[1]}. Written by `benchmarks/training.py`, "
-        f"{describe_machine()}.",
+        f"batches of {BATCH_SIZES[0]} and {BATCH_SIZES[1]}. Written by "
+        f"`benchmarks/speed/training.py`, {describe_machine()}.",
         "",
         "| | " + " | | ".join(f"batch {size}" for size in BATCH_SIZES) + " | |",
         "|---|---|---|---|---|",

@@ -1,6 +1,6 @@
 """Time and memory of the front end against number and length of clips, and workers.
 
-    python benchmarks/scaling.py     # 8 minutes, 3 GB of disk
+    python benchmarks/speed/scaling.py     # 8 minutes, 3 GB of disk
 
 Clips are noise at 16 kHz as wav files; for many clips a hundred files are taken again and again.
 Every point is a process of its own. Memory is its peak above its state before `transform`, looked
@@ -9,6 +9,7 @@ system takes them back when it needs them. Writes its tables into docs/benchmark
 spoils them.
 """
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -18,10 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from memory import own_mib
-from pages import describe_machine, write_block
 
 from skaudio import MelSpectrogram
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from memory import own_mib
+from pages import describe_machine, write_block
 
 RATE = 16_000
 
@@ -93,10 +96,11 @@ def main():
     if sys.argv[1:2] == ["--worker"]:
         worker(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5:])
         return
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         lines = [
-            "64 bands, windows of 32 ms, hop 10 ms, no cache. Written by `benchmarks/scaling.py`, "
-            f"{describe_machine()}.",
+            "64 bands, windows of 32 ms, hop 10 ms, no cache. Written by "
+            f"`benchmarks/speed/scaling.py`, {describe_machine()}.",
             "",
             *tables(folder),
         ]

@@ -1,7 +1,7 @@
 """Arithmetic, time and memory of MAST beside AST-base and convolutional networks.
 
-    python benchmarks/mast.py counts   # under a minute
-    python benchmarks/mast.py speed    # 15 to 20 minutes; a busy machine spoils it
+    python benchmarks/speed/mast.py counts   # under a minute
+    python benchmarks/speed/mast.py speed    # 15 to 20 minutes; a busy machine spoils it
 
 Needs `pip install fvcore`. Weights are random throughout: neither counts nor times depend on them.
 
@@ -26,17 +26,20 @@ import time
 import warnings
 from itertools import product
 from math import prod
+from pathlib import Path
 
 import timm
 import torch
 from ast_base import AST
-from memory import forget_peak, own_mib
-from pages import write_block
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.flop_counter import FlopCounterMode
 
 from skaudio.nn.mvit import build_mast
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from memory import forget_peak, own_mib
+from pages import write_block
 
 N_CLASSES, N_MELS, N_FRAMES = 527, 128, 1024
 REFERENCE = "AST-base"
@@ -129,7 +132,7 @@ def counts():
     all_parameters, _, of_reference = rows[REFERENCE]
     lines = [
         f"Input 1 x {N_MELS} x {N_FRAMES} (10.24 s), {N_CLASSES} classes; billions of multiply-"
-        "accumulates per clip, each with the ratio AST / x. Written by `benchmarks/mast.py "
+        "accumulates per clip, each with the ratio AST / x. Written by `benchmarks/speed/mast.py "
         f"counts`, fvcore {fvcore.__version__}, torch {torch.__version__}.",
         "",
         "| | parameters, M | of AST-base | tokens by stage | fvcore | ratio | torch counter / 2 "
@@ -198,8 +201,9 @@ def latency_table(repeats, batch_repeats):
         f"Milliseconds per batch on the CPU and ratio to {REFERENCE}: float32, inference mode, "
         f"median of {repeats} rounds ({batch_repeats} for batches of {BATCHES[-1]}) that run all "
         f"networks one after the other; the slowest run of any cell took {worst:.1f} times its "
-        f"median. Input 1 x {N_MELS} x {N_FRAMES} unless noted. Written by `benchmarks/mast.py "
-        f"speed`, torch {torch.__version__}, timm {timm.__version__}, {platform.machine()}.",
+        f"median. Input 1 x {N_MELS} x {N_FRAMES} unless noted. Written by "
+        f"`benchmarks/speed/mast.py speed`, torch {torch.__version__}, timm {timm.__version__}, "
+        f"{platform.machine()}.",
         "",
         "| | " + " | ".join(f"{title} | ratio" for title in titles) + " |",
         "|---" * (1 + 2 * len(columns)) + "|",
@@ -264,7 +268,7 @@ def training_table(repeats):
         f"{N_MELS} x {N_FRAMES}, and ratio to {REFERENCE}: float32, no optimiser, median of "
         f"{repeats} fresh processes. Memory: peak during the process's first step less what it "
         "held before, so activations and gradients but not weights; 1 thread. Written by "
-        f"`benchmarks/mast.py speed`, torch {torch.__version__}, timm {timm.__version__}, "
+        f"`benchmarks/speed/mast.py speed`, torch {torch.__version__}, timm {timm.__version__}, "
         f"{platform.machine()}.",
         "",
         "| | " + " | ".join(f"{title} | ratio" for title in [*titles, "MiB"]) + " |",

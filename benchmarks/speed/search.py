@@ -1,6 +1,6 @@
 """A search over hops and budgets from paths: with skaudio's cache, and as one would write it.
 
-    python benchmarks/search.py --esc10 FOLDER     # 8 minutes
+    python benchmarks/speed/search.py --esc10 FOLDER     # 8 minutes
 
 FOLDER is that of `skaudio.datasets.fetch_esc50`. Three hops, four budgets and five folds on 100
 clips of ESC-10, a small network trained for two epochs. Without the cache every fit and every score
@@ -12,20 +12,23 @@ wait for itself. Writes its table into docs/benchmarks.md.
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 import warnings
 from pathlib import Path
 
 import numpy as np
-from counting import CountingMel, counts
-from pages import describe_machine, write_block
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import Pipeline
-from small_cnn import small_cnn
 
 from skaudio import DiffResResampler, PretrainedCNN
 from skaudio.datasets import load_folder
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from counting import CountingMel, counts
+from pages import describe_machine, write_block
+from small_cnn import small_cnn
 
 GRID = {"mel__hop_length": [160, 320, 640], "diffres__budget": [0.25, 0.5, 0.75, 1.0]}
 
@@ -104,7 +107,7 @@ def main():
     assert all(np.array_equal(score, scores[0]) for score in scores)
     write_block("search", [
         f"{len(data[0])} clips, {np.prod([len(v) for v in GRID.values()])} candidates, 5 folds "
-        "and a last fit; all six give the same scores. Written by `benchmarks/search.py`, "
+        "and a last fit; all six give the same scores. Written by `benchmarks/speed/search.py`, "
         f"{describe_machine()}.",
         "",
         "| | n_jobs | clips decoded | spectrograms computed | seconds | processor / clock |",

@@ -1,7 +1,7 @@
 """What a GPU does: front end, training, prediction, waiting for data, memory.
 
-    python benchmarks/gpu.py                      # on CUDA
-    python benchmarks/gpu.py --device cpu --quick  # tries the script where there is none
+    python benchmarks/speed/gpu.py                      # on CUDA
+    python benchmarks/speed/gpu.py --device cpu --quick  # tries the script where there is none
 
 Clips are noise of 10 s at 16 kHz. First log-mel: `skaudio.nn.logmel.LogMel` and torchaudio on the
 same waveforms, both on the device. Then efficientnet_b2 and MAST 'base' through `PretrainedCNN` and
@@ -13,6 +13,7 @@ with `--write`.
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,12 +21,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from pages import describe_machine, write_block
 from sklearn.pipeline import make_pipeline
 
 from skaudio import MAST, DiffResResampler, MelSpectrogram, PretrainedCNN
 from skaudio._optional import import_torchaudio
 from skaudio.nn.logmel import LogMel
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import describe_machine, write_block
 
 RATE, SECONDS, N_CLASSES = 16_000, 10, 50
 MEL = {"sample_rate": RATE, "n_fft": 512, "n_mels": 128}
@@ -152,7 +155,7 @@ def main():
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     args = parser.parse_args()
     card = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
-    lines = [f"On one {card}. Written by `benchmarks/gpu.py`, {describe_machine()}.", ""]
+    lines = [f"On one {card}. Written by `benchmarks/speed/gpu.py`, {describe_machine()}.", ""]
     with tempfile.TemporaryDirectory() as folder:
         for table in (
             frontend_table(args.device, args.quick),
