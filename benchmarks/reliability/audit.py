@@ -1,16 +1,16 @@
-"""Look at everything that skaudio makes people install, and at where its data come from.
+"""Check the dependencies of skaudio and the sources of its data sets.
 
     python -m pip install pip-audit
     python benchmarks/reliability/audit.py
 
-asks pip-audit [1]_ for known vulnerabilities of the versions that are installed here, of all
-dependencies and of theirs; `pip check` whether they fit together; pip whether releases were
-withdrawn; package metadata for licences; and pyproject.toml for minima. Writes the row
-"dependencies" and the table of the page on reliability.
+checks the installed versions of all direct and indirect dependencies: known vulnerabilities
+(pip-audit [1]_), conflicts (`pip check`), yanked releases (pip), licences (package metadata) and
+missing minimum versions (pyproject.toml). Writes the row "dependencies" and a section of
+docs/reliability.md.
 
-The exit code is 0 if all is well, 1 if something was found, and 2 if the database of
-vulnerabilities could not be asked: pip-audit alone says "No known vulnerabilities found" and exits
-with 0 there.
+The exit code is 0 if there are no findings, 1 if there are, and 2 if the database of
+vulnerabilities could not be queried, in which case pip-audit itself reports "No known
+vulnerabilities found" and exits with 0.
 
 References
 ----------
@@ -39,7 +39,7 @@ import pages
 ROOT = Path(__file__).parents[2]
 EXTRAS = ("plot", "explain", "table", "dask", "ray", "onnx")
 COMMAND = "python benchmarks/reliability/audit.py"
-# Short names of licences, and what stands for them in package metadata.
+# Short names of licences, and patterns that match package metadata.
 LICENCES = (
     ("LGPL", r"lesser general|LGPL"), ("GPL", r"\bGPL|general public"), ("MPL", r"mozilla|\bMPL"),
     ("Apache", r"apache"), ("BSD", r"\bbsd|BSD-|redistribution and use"), ("ISC", r"\bISC"),
@@ -49,32 +49,31 @@ LICENCES = (
 
 
 def main():
-    """Look at everything, print, write the page."""
+    """Check everything, print the findings and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--pip-audit", default="pip-audit", help="its command")
+    parser.add_argument("--pip-audit", default="pip-audit", help="the pip-audit command")
     options = parser.parse_args()
     direct = read_requirements()
     installed = find_installed(direct)
     vulnerable, unasked = ask_pip_audit(options.pip_audit, installed)
-    withdrawn = find_withdrawn({name: installed[name] for name in direct if name in installed})
+    yanked = find_yanked({name: installed[name] for name in direct if name in installed})
     conflicts = [line for line in check_conflicts() if mentions(line, installed)]
     unbounded = [name for name, requirement in direct.items() if not has_minimum(requirement)]
     findings = {
-        "known vulnerabilities": vulnerable, "withdrawn releases": withdrawn,
-        "conflicts (`pip check`)": conflicts, "direct dependencies without a minimum": unbounded,
+        "known vulnerabilities": vulnerable, "yanked releases": yanked,
+        "conflicts (`pip check`)": conflicts,
+        "direct dependencies without a minimum version": unbounded,
     }  # fmt: skip
     for what, found in findings.items():
         print(f"{what}: {', '.join(found) or 'none'}")
     if unasked:
-        print(
-            f"NOT ASKED: the database of vulnerabilities, for {len(unasked)} of {len(installed)}."
-        )
+        print(f"Vulnerability database NOT QUERIED for {len(unasked)} of {len(installed)}.")
     write_page(direct, installed, findings, unasked)
     return 1 if any(findings.values()) else 2 if unasked else 0
 
 
 def read_requirements():
-    """Requirements of pyproject.toml by canonical name, those of `EXTRAS` included."""
+    """Requirements of pyproject.toml by canonical name, including `EXTRAS`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = list(project["dependencies"])
     for extra in EXTRAS:
@@ -86,13 +85,13 @@ def read_requirements():
 
 
 def has_minimum(requirement):
-    """Whether a requirement has a lower bound, and neither a fixed version nor an address."""
+    """Whether a requirement has a lower bound, and neither a pinned version nor a URL."""
     operators = {specifier.operator for specifier in requirement.specifier}
     return ">=" in operators and not operators & {"==", "==="} and requirement.url is None
 
 
 def find_installed(direct):
-    """Versions of the dependencies and of theirs, as far as they are installed here."""
+    """Versions of the installed direct and indirect dependencies."""
     waiting, found = list(direct.values()), {}
     while waiting:
         requirement = waiting.pop()
@@ -112,21 +111,21 @@ def find_installed(direct):
 
 
 def write_pins(folder, installed):
-    """A file of requirements; "+cpu" and the like say which build it is, not which release."""
+    """Write a requirements file, without local version labels such as "+cpu"."""
     pins = Path(folder, "pins.txt")
     pins.write_text("".join(f"{n}=={v.partition('+')[0]}\n" for n, v in installed.items()))
     return pins
 
 
 def ask_pip_audit(command, installed):
-    """Vulnerabilities, and packages of which pip-audit could learn nothing."""
+    """Known vulnerabilities, and packages for which the database could not be queried."""
     if shutil.which(command) is None:
         raise SystemExit(f"{command} is missing: python -m pip install pip-audit")
     with tempfile.TemporaryDirectory() as folder:
         asked = [command, "-r", write_pins(folder, installed), "--no-deps", "--disable-pip",
                  "--format", "json", "--progress-spinner", "off"]  # fmt: skip
         answer = subprocess.run(asked, capture_output=True, text=True)
-    if not answer.stdout.strip():  # it gives up where the host does not answer at all
+    if not answer.stdout.strip():  # it gives up if the host does not respond
         return [], list(installed)
     packages = json.loads(answer.stdout)["dependencies"]
     vulnerable = [
@@ -137,8 +136,8 @@ def ask_pip_audit(command, installed):
     return vulnerable, [package["name"] for package in packages if "skip_reason" in package]
 
 
-def find_withdrawn(installed):
-    """Releases that their authors have yanked, by pip's warnings."""
+def find_yanked(installed):
+    """Yanked releases, from the warnings of pip."""
     with tempfile.TemporaryDirectory() as folder:
         asked = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed",
                  "--no-deps", "-r", write_pins(folder, installed)]  # fmt: skip
@@ -149,13 +148,13 @@ def find_withdrawn(installed):
 
 
 def check_conflicts():
-    """What `pip check` says."""
+    """Lines of `pip check`."""
     answer = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
     return answer.stdout.splitlines() if answer.returncode else []
 
 
 def mentions(line, installed):
-    """Whether a line of `pip check` is about a package that skaudio brings."""
+    """Whether a line of `pip check` is about a dependency of skaudio."""
     return canonicalize_name(line.split()[0]) in installed
 
 
@@ -168,13 +167,13 @@ def licence(name):
         found = [(re.search(pattern, text, re.IGNORECASE), short) for short, pattern in LICENCES]
         found = sorted((match.start(), short) for match, short in found if match)
         if found:
-            return found[0][1]  # "BSD-3-Clause AND MIT": the first is that of most of it
+            return found[0][1]  # "BSD-3-Clause AND MIT": the first one covers most of the package
     return "unknown"
 
 
 def write_page(direct, installed, findings, unasked):
-    """Write the table and the row of the page on reliability."""
-    lines = ["| dependency | declared | looked at | licence |", "|---|---|---|---|"]
+    """Write the section and the row of docs/reliability.md."""
+    lines = ["| dependency | declared | checked | licence |", "|---|---|---|---|"]
     for name, requirement in sorted(direct.items()):
         version = installed.get(name, "not installed")
         kind = licence(name) if name in installed else ""
@@ -182,10 +181,10 @@ def write_page(direct, installed, findings, unasked):
     others = {name: licence(name) for name in installed if name not in direct}
     kinds = {kind: [n for n, k in others.items() if k == kind] for kind in others.values()}
     counts = (f"{kind} {len(names)}" for kind, names in sorted(kinds.items()))
-    lines += ["", f"They bring {len(others)} more packages: {', '.join(counts)}."]
+    lines += ["", f"{len(others)} indirect dependencies: {', '.join(counts)}."]
     if "unknown" in kinds:
-        lines += [f"Without a licence in their metadata: {', '.join(kinds['unknown'])}."]
-    lines += ["", "| data set | checked by | limit |", "|---|---|---|"]
+        lines += [f"No licence in the metadata: {', '.join(kinds['unknown'])}."]
+    lines += ["", "| data set | verified by | size limit |", "|---|---|---|"]
     for source in (_fetch._ESC50, _fetch._FSDD, _fetch._SPEECH_COMMANDS):
         checked = "SHA-256 of the archive" if source.known_hash else "SHA-256 of all recordings"
         lines.append(f"| {source.name} | {checked} | {source.max_bytes >> 20} MiB |")
@@ -193,11 +192,11 @@ def write_page(direct, installed, findings, unasked):
     told = [f"{len(found)} {what}" for what, found in findings.items() if what[:5] != "known"]
     known = f"{len(findings['known vulnerabilities'])} known vulnerabilities"
     if unasked:
-        known = f"**vulnerabilities: not known, the database could not be asked for {len(unasked)} "
+        known = f"**vulnerabilities: unknown, the database could not be queried for {len(unasked)} "
         known += f"of {len(installed)}**, {len(findings['known vulnerabilities'])} in the others"
     pages.write_row(
         "dependencies",
-        f"{len(direct)} direct dependencies and {len(others)} that they bring",
+        f"{len(direct)} direct and {len(others)} indirect dependencies",
         "; ".join([known, *told]),
         COMMAND,
     )

@@ -1,11 +1,11 @@
-"""Caches whose clips have odd names, on file systems without locks, and in folders of all kinds.
+"""Use caches with undecodable names, without file locks, and in unusual folders.
 
     sudo python benchmarks/reliability/caches.py      # a minute on two cores
 
-Only root can mount a disk that is read-only. Every run is compared, bit for bit, with one that has
-no cache. A file system without locks is simulated by a flock that fails as it does there; half of
-those runs find the files that SoftFileLock leaves behind when its process is killed. Linux only.
-Writes its rows into docs/reliability.md.
+Linux only; mounting a read-only disk requires root. Every run is compared, bit for bit, with a run
+without cache. A file system without locks is simulated by a flock that fails with its error codes;
+half of these runs start with stale lock files, as SoftFileLock leaves them if its process is
+killed. Writes three rows of the summary of docs/reliability.md.
 """
 
 import argparse
@@ -29,12 +29,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from pages import write_row
 
 CODES = [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS]
-PATIENCE = 60  # seconds after which a run counts as hung
+PATIENCE = 60  # seconds until a run counts as hung
 COMMAND = "python benchmarks/reliability/caches.py"
 
 
 def run(mel, clips, *, flock=None):
-    """Spectrograms as bytes, and the warnings of a call."""
+    """Spectrograms as bytes, and the warnings of the call."""
     if flock is not None:
         fcntl.flock = flock
     with warnings.catch_warnings(record=True) as caught:
@@ -44,7 +44,7 @@ def run(mel, clips, *, flock=None):
 
 
 def start(*arguments, **options):
-    """The same in a process of its own."""
+    """Call `run` in a separate process."""
     return Worker(_run, arguments, options)
 
 
@@ -53,7 +53,7 @@ def _run(arguments, options):
 
 
 def failing(code):
-    """A flock as on a file system without locks."""
+    """A flock that fails as on a file system without locks."""
 
     def flock(*_):
         raise OSError(code, os.strerror(code))
@@ -62,7 +62,7 @@ def failing(code):
 
 
 def leave_soft_locks(folder):
-    """What SoftFileLock leaves, in every sub-folder of every store."""
+    """Write stale files of SoftFileLock into every sub-folder of every store."""
     for path in folder.rglob(".lock"):
         path.write_text("4194304\nelsewhere\n")
     for path in folder.rglob("*.npy"):
@@ -70,7 +70,7 @@ def leave_soft_locks(folder):
 
 
 def odd_names(folder, count):
-    """Pairs of clips whose names differ in bytes that are no UTF-8: clips, and those mixed up."""
+    """Cache pairs of clips whose names differ in non-UTF-8 bytes; count clips and mix-ups."""
     rng = np.random.default_rng(0)
     paths = []
     for number in range(count):
@@ -83,14 +83,14 @@ def odd_names(folder, count):
     expected = make_mel().fit_transform(paths)
     mel = make_mel(cache_dir=folder / "cache")
     mixed = 0
-    for _ in range(2):  # an empty cache, and a full one
+    for _ in range(2):  # empty, then full cache
         found = mel.fit_transform(paths)
         mixed += sum(not np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
     return len(paths), mixed
 
 
 def without_locks(folder, expected):
-    """Runs, right ones, those that warned once, and those that hung."""
+    """Count runs, correct runs, runs with one warning, and runs that hung."""
     counts = np.zeros(4, int)
     for number, (code, leftovers) in enumerate((c, b) for c in CODES for b in (False, True)):
         for n_processes, n_jobs in ((1, 1), (1, 2), (2, 1)):
@@ -114,7 +114,7 @@ def _outcome(worker, expected):
 
 
 def folders(folder, expected):
-    """Number of folders, those with right features and warnings, and whether one is called ~."""
+    """Count folders and correct ones, and tell whether a folder named ~ was created."""
     home = folder / "home"
     home.mkdir()
     os.environ["HOME"] = str(home)
@@ -154,6 +154,7 @@ def _dumped(folder, model):
 
 
 def main():
+    """Run everything and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--names", type=int, default=200, help="pairs of names")
     args = parser.parse_args()
@@ -169,22 +170,22 @@ def main():
         os.chdir("/")
         shutil.rmtree(folder)
     write_row(
-        "names that are no text",
-        f"{n_clips} clips in pairs of one size and time, whose names differ in bytes that are no "
-        "UTF-8; an empty cache and a full one",
-        f"{mixed} got the features of another", COMMAND,
+        "undecodable names",
+        f"{n_clips} clips in pairs of equal size and time whose names differ in bytes that are not "
+        "UTF-8; empty and full cache",
+        f"{mixed} received the features of another clip", COMMAND,
     )  # fmt: skip
     write_row(
-        "no locks",
-        f"{n_runs} runs where flock fails in {len(CODES)} ways, half of them among what soft locks "
-        "left behind; 1 and 2 threads, 2 processes",
-        f"{right} with the same bits, {once} with exactly one warning, {hung} hung", COMMAND,
+        "no file locks",
+        f"{n_runs} runs in which flock fails in {len(CODES)} ways, half of them with stale soft "
+        "locks; 1 and 2 threads, 2 processes",
+        f"{right} bit-identical, {once} with exactly one warning, {hung} hung", COMMAND,
     )  # fmt: skip
     write_row(
-        "folders of caches", f"{n_folders} folders: full, half full and empty ones on a read-only "
-        "disk, a memmap_dir that cannot be made, and `~`",
-        f"{good} with the same bits and the warnings that belong there; "
-        f"{int(strays)} folders called `~`", COMMAND,
+        "cache folders", f"{n_folders} folders: full, half full and empty on a read-only disk, a "
+        "memmap_dir that cannot be created, and `~`",
+        f"{good} bit-identical with the expected warnings; {int(strays)} folders named `~`",
+        COMMAND,
     )  # fmt: skip
 
 

@@ -1,19 +1,19 @@
-"""Change one line of the package at a time, and see whether its tests find out.
+"""Change one line of the package at a time and check that a test fails.
 
     python benchmarks/reliability/code_mutants.py
 
-Every mutant is made in a temporary copy of package and tests, and the test files that it names are
-run there; before, all of them are run on the package as it is. Writes the row "code mutants" of the
-page on reliability.
+Every mutant is applied in a temporary copy of package and tests, where the test files that it names
+are run; first, all of these are run on the unchanged package. Writes the row "code mutants" of the
+summary of docs/reliability.md.
 
     python benchmarks/reliability/code_mutants.py dsp metrics
 
-tries the mutants of some modules only, and leaves the page as it is. The exit code is 1 if one was
-not found.
+tries the mutants of some modules only and does not write the page. The exit code is 1 if a mutant
+was missed.
 
-A line may move or change: the script then says which entry of `MUTANTS` no longer fits, before it
-runs anything. Tests that need clips or weights beside the package skip in the copy: what only they
-would find counts as not found.
+If a line has changed, the script names the outdated entry of `MUTANTS` before it runs anything.
+Tests that need the shared clips or weights are skipped in the copy: mutants that only these would
+detect count as missed.
 """
 
 import argparse
@@ -32,16 +32,16 @@ ROOT = Path(__file__).parents[2]
 
 
 class Mutant(NamedTuple):
-    """A change of one line: `old`, which stands once in the module, becomes `new`."""
+    """Replace `old`, which occurs once in the module, with `new`."""
 
     module: str
     old: str
     new: str
-    tests: str  # files below tests, parted by spaces
+    tests: str  # files in tests, separated by spaces
 
 
 MUTANTS = (
-    # Changes that no test had noticed when this list was begun.
+    # Changes that no test detected when this list was started.
     Mutant("audio/_clips", r"\0{status.st_size}", "", "features/test_feature_store.py"),
     Mutant(
         "audio/_clips",
@@ -202,9 +202,9 @@ MUTANTS = (
 
 
 def main():
-    """Read the command line, try the mutants, print what was found and write the row."""
+    """Try the mutants, print the results and write the row."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("modules", nargs="*", help="as dsp or nn/merging; default: all")
+    parser.add_argument("modules", nargs="*", help="such as dsp or nn/merging; default: all")
     options = parser.parse_args()
     mutants = [m for m in MUTANTS if not options.modules or m.module in options.modules]
     for mutant in mutants:
@@ -213,36 +213,36 @@ def main():
     for name in tests:
         if not passes(name):
             raise SystemExit(
-                f"tests/{name} fails without any change: no mutant can be found by it."
+                f"tests/{name} fails on the unchanged package, so it cannot detect a mutant."
             )
     missed = []
     for number, mutant in enumerate(mutants, start=1):
         found = not passes(mutant.tests, mutant)
-        print(f"{number:3d} {'found ' if found else 'MISSED'} {describe(mutant)}", flush=True)
+        print(f"{number:3d} {'detected' if found else 'MISSED  '} {describe(mutant)}", flush=True)
         missed += [] if found else [mutant]
-    print(f"{len(mutants) - len(missed)} found, {len(missed)} not.")
+    print(f"{len(mutants) - len(missed)} detected, {len(missed)} missed.")
     if not options.modules:
         write_page(mutants, missed)
     return len(missed) > 0
 
 
 def change(package, mutant):
-    """Name and new content of the module of a mutant; an error if its line is no longer there."""
+    """Path and new content of the module of a mutant; exit if the old text does not occur once."""
     path = package / f"{mutant.module}.py"
     content = path.read_text(encoding="utf-8")
     count = content.count(mutant.old)
     if count != 1:
         raise SystemExit(
-            f"The list of mutants must follow the code: {mutant.old!r} must stand once in "
-            f"{path}, but stands {count} times."
+            f"Update the list of mutants: {mutant.old!r} must occur once in {path}, but occurs "
+            f"{count} times."
         )
     return path, content.replace(mutant.old, mutant.new)
 
 
 def passes(tests, mutant=None):
-    """Whether test files pass on a copy of the package, with a change or as it is."""
+    """Whether test files pass on a copy of the package, mutated or unchanged."""
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "copy")  # nothing is beside it
+        copy = Path(folder, "copy")  # without ../shared
         for name in ("skaudio", "tests"):
             hidden = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, copy / name, ignore=hidden)
@@ -250,28 +250,28 @@ def passes(tests, mutant=None):
         if mutant is not None:
             path, content = change(copy / "skaudio", mutant)
             path.write_text(content, encoding="utf-8")
-        # Compiled files are told apart by size and second only, so there are none.
+        # Python compares compiled files by size and time in seconds only, so write none.
         variables = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider",
                    "--hypothesis-seed=0", *(f"tests/{name}" for name in tests.split())]  # fmt: skip
         run = subprocess.run(command, cwd=copy, env=variables, capture_output=True, text=True)
-    if run.returncode not in (0, 1):  # neither passed nor failed: nothing was tried
+    if run.returncode not in (0, 1):  # neither passed nor failed: pytest did not run
         raise SystemExit(f"pytest could not run {tests}:\n{run.stdout}{run.stderr}")
     return run.returncode == 0
 
 
 def describe(mutant):
-    """A line for people."""
+    """One line of output."""
     return f"{mutant.module}: {mutant.old!r} -> {mutant.new!r}"
 
 
 def write_page(mutants, missed):
-    """Write the row of the page on reliability."""
+    """Write the row of the summary."""
     n_modules = len({mutant.module for mutant in mutants})
     pages.write_row(
         "code mutants",
-        f"{len(mutants)} one-line changes of {n_modules} modules",
-        f"{len(mutants) - len(missed)} found by the tests, {len(missed)} not",
+        f"{len(mutants)} one-line changes to {n_modules} modules",
+        f"{len(mutants) - len(missed)} detected by the tests, {len(missed)} missed",
         "python benchmarks/reliability/code_mutants.py",
     )
 

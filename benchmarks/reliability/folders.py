@@ -1,8 +1,8 @@
-"""What becomes of folders and tables as people have them, and of output where there is no console.
+"""Load folders and tables as they occur in practice, and write output without a console.
 
     python benchmarks/reliability/folders.py
 
-Writes the rows `folders` and `output` and the tables of docs/reliability.md.
+Writes the rows "folders" and "output" and a table of docs/reliability.md.
 """
 
 import argparse
@@ -24,8 +24,8 @@ import soundfile
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pages import RELIABILITY, write_block, write_row
 
-KINDS = ("right", "right, with a warning", "named in a warning", "clear error", "unclear error",
-         "wrong in silence")  # fmt: skip
+KINDS = ("correct", "correct with a warning", "named in a warning", "clear error",
+         "unclear error", "silently wrong")  # fmt: skip
 RATE = 8000
 FIT = ["--backbone", "test_resnet", "--weights", "none", "--epochs", "1", "--sample-rate",
        str(RATE), "--duration", "0.1", "-q"]  # fmt: skip
@@ -34,11 +34,11 @@ TWO = {"dog/a.wav": "dog", "cat/a.wav": "cat"}
 
 
 def folders():
-    """What it is; files; clips and labels that are meant, None if nothing can be; a word to say."""
+    """Description, files, expected clips and labels (None: an error), word expected in messages."""
     for suffix in (".m4a", ".wma", ".3gpp", ".mov", ".m4r", ".qta", ".webm", ".amr", ".spx"):
-        yield f"a class of {suffix[1:]} alone", [*TWO, f"owl/a{suffix}"], None, "owl"
+        yield f"a class of {suffix[1:]} files only", [*TWO, f"owl/a{suffix}"], None, "owl"
         clips = [*TWO, f"dog/b{suffix}"]
-        yield f"a {suffix[1:]} among the wav of a class", clips, {**TWO, clips[2]: "dog"}, clips[2]
+        yield f"a {suffix[1:]} file among wav files", clips, {**TWO, clips[2]: "dog"}, clips[2]
     for suffix in (
         ".oga",
         ".w64",
@@ -52,25 +52,25 @@ def folders():
         ".voc",
     ):
         yield (
-            f"a class of {suffix[1:]}",
+            f"a class with a {suffix[1:]} file",
             [*TWO, f"owl/a{suffix}"],
             {**TWO, f"owl/a{suffix}": "owl"},
             "",
         )
-    yield "a class in NFC and in NFD", [f"{NFC}/a.wav", f"{NFD}/b.wav", "bar/a.wav"], {
+    yield "a class name in NFC and in NFD", [f"{NFC}/a.wav", f"{NFD}/b.wav", "bar/a.wav"], {
         f"{NFC}/a.wav": NFC, f"{NFD}/b.wav": NFC, "bar/a.wav": "bar"}, ""  # fmt: skip
-    yield "a class as Dog and dog", [*TWO, "Dog/b.wav"], {**TWO, "Dog/b.wav": "Dog"}, "Dog"
+    yield "classes Dog and dog", [*TWO, "Dog/b.wav"], {**TWO, "Dog/b.wav": "Dog"}, "Dog"
     for tool in (".git/annex", ".dvc/cache"):
         yield (
-            f"a link to what {tool} has not fetched",
+            f"a link to a file that {tool} has not fetched",
             [*TWO, f"dog/b.wav>{tool}/x"],
             None,
             "dog/b.wav",
         )
-    yield "a class that is a link to nothing", [*TWO, "owl>elsewhere/owl"], None, "owl"
+    yield "a class that is a dangling link", [*TWO, "owl>elsewhere/owl"], None, "owl"
     yield "a link to a folder in a class", [*TWO, "dog/more>../../disk/", "../disk/c.wav"], {
         **TWO, "dog/more/c.wav": "dog"}, ""  # fmt: skip
-    yield "the recycle bin of a disk", [*TWO, "$RECYCLE.BIN/a.wav"], TWO, ""
+    yield "a recycle bin", [*TWO, "$RECYCLE.BIN/a.wav"], TWO, ""
     yield "train and test", ["train/a.wav", "test/b.wav"], None, "train"
     yield (
         "train, val and test with classes",
@@ -101,28 +101,28 @@ TABLE = HEAD + "dog/a.wav,dog,1\ncat/a.wav,cat,2\n"
 
 
 def tables():
-    """The same for tables: what it is, text, clips with label and fold, a word to say."""
+    """Description, text, expected clips with label and fold, word expected in messages."""
     two = {"dog/a.wav": ("dog", "1"), "cat/a.wav": ("cat", "2")}
-    yield "as it should be", TABLE, two, ""
-    yield "of a spreadsheet", "\ufeff" + TABLE.replace("\n", ",\r\n"), two, ""
+    yield "valid", TABLE, two, ""
+    yield "saved by a spreadsheet", "\ufeff" + TABLE.replace("\n", ",\r\n"), two, ""
     note = 'filename,category,fold,note\ndog/a.wav,dog,1,"a\nb"\ncat/a.wav,cat,2,\n'
-    yield "a note over two lines", note, two, ""
-    yield "a quote that is not closed", HEAD + 'dog/a.wav,"dog,1\ncat/a.wav,cat,2\n', None, "line 2"
+    yield "a note with a line break", note, two, ""
+    yield "an unclosed quote", HEAD + 'dog/a.wav,"dog,1\ncat/a.wav,cat,2\n', None, "line 2"
     yield (
-        "a quote that another one closes",
+        "an unclosed quote, closed by the next",
         HEAD + 'dog/a.wav,"dog,1\ncat/a.wav,"cat,2\n',
         None,
         "line 2",
     )
-    yield "cells beyond the header", HEAD + "dog/a.wav,dog,1,9\ncat/a.wav,cat,2\n", None, "line 2"
-    yield "a cell that is missing", HEAD + "dog/a.wav,dog,1\ncat/a.wav,cat\n", None, "line 3"
+    yield "more cells than columns", HEAD + "dog/a.wav,dog,1,9\ncat/a.wav,cat,2\n", None, "line 2"
+    yield "a missing cell", HEAD + "dog/a.wav,dog,1\ncat/a.wav,cat\n", None, "line 3"
     twice = "filename,category,category,fold\ndog/a.wav,x,dog,1\ncat/a.wav,y,cat,2\n"
-    yield "a column twice", twice, None, "'category'"
-    yield "a space behind a label", HEAD + 'dog/a.wav,"dog ",1\ncat/a.wav,cat,2\n', None, "'dog '"
+    yield "a duplicate column", twice, None, "'category'"
+    yield "a space after a label", HEAD + 'dog/a.wav,"dog ",1\ncat/a.wav,cat,2\n', None, "'dog '"
     yield "a space before a fold", HEAD + "dog/a.wav,dog, 1\ncat/a.wav,cat,2\n", None, "' 1'"
     yield "a file in two folds", TABLE + "dog/a.wav,dog,2\n", None, "lines 2 and 4"
     yield "a file with two labels", TABLE + "dog/a.wav,cat,1\n", None, "lines 2 and 4"
-    yield "a file twice", TABLE + "./dog/a.wav,dog,1\n", None, "lines 2 and 4"
+    yield "a duplicate file", TABLE + "./dog/a.wav,dog,1\n", None, "lines 2 and 4"
     for name in ("Fold", "folds", " fold"):
         yield f"a column {name!r}", TABLE.replace("fold", name, 1), None, repr(name)
     yield "a column 'Label'", TABLE.replace("category", "Label", 1), None, "'Label'"
@@ -133,11 +133,11 @@ def tables():
     yield "another encoding", TABLE.replace("dog,", "d\udcf6g,"), None, "line 2"
     cased = {**two, "dog/b.wav": ("Dog", "1")}
     yield "labels dog and Dog", TABLE + "dog/b.wav,Dog,1\n", cased, "'Dog'"
-    yield "a file that is not there", TABLE + "owl/a.wav,owl,1\n", None, "owl/a.wav"
+    yield "a missing file", TABLE + "owl/a.wav,owl,1\n", None, "owl/a.wav"
 
 
 def make(folder, names):
-    """Clips, links ("name>target") and tables, below a folder."""
+    """Create clips, links ("name>target") and tables below a folder."""
     rng = np.random.default_rng(0)
     for name in names:
         path, _, target = name.partition(">")
@@ -156,14 +156,14 @@ def make(folder, names):
 
 
 def load(folder):
-    """Clips below the folder with labels, or with labels and folds; and what was said."""
+    """Call `load_folder`; return labels, or labels and folds, by clip, and the messages."""
     from skaudio.datasets import load_folder
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             paths, labels, folds = load_folder(folder)
-        except Exception as err:  # whatever comes
+        except Exception as err:  # any error is judged
             return None, f"{type(err).__name__}: {err}"
     said = " ".join(str(warning.message) for warning in caught)
     names = [os.path.relpath(path, folder) for path in paths]
@@ -173,7 +173,7 @@ def load(folder):
 
 
 def fit(folder, model):
-    """What the command line makes of it: whether a model is there, and what was said."""
+    """Call `skaudio fit`; return whether it wrote a model, and the messages."""
     from skaudio._cli.main import main
 
     said = io.StringIO()
@@ -189,21 +189,21 @@ def judge(got, said, meant, word):
         expected = meant is None or word
         return "clear error" if expected and word and word in said else "unclear error"
     if got == meant:
-        return "right, with a warning" if said else "right"
-    return "named in a warning" if word and word in said else "wrong in silence"
+        return "correct with a warning" if said else "correct"
+    return "named in a warning" if word and word in said else "silently wrong"
 
 
 def judge_model(there, said, kind, word):
-    """The same of a fit, which trains on what `load_folder` lists; `kind` is what that was."""
+    """One of `KINDS` for a fit, whose `load_folder` was judged as `kind`."""
     if not there:
         return "clear error" if word and word in said else "unclear error"
-    if kind in ("right", "wrong in silence"):
+    if kind in ("correct", "silently wrong"):
         return kind
-    return kind if word in said and kind != "clear error" else "wrong in silence"
+    return kind if word in said and kind != "clear error" else "silently wrong"
 
 
 def try_folders():
-    """Name and kinds, of `load_folder` and of the command, for every folder and table."""
+    """Yield description and outcomes of `load_folder` and `skaudio fit` for every case."""
     with tempfile.TemporaryDirectory() as place:
         for number, (what, names, meant, word) in enumerate(folders()):
             folder = Path(place) / f"{number}" / "set"
@@ -218,7 +218,7 @@ def try_folders():
 
 
 def try_one(folder, meant, word):
-    """What becomes of a folder."""
+    """Outcomes of `load_folder` and `skaudio fit` for a folder."""
     kind = judge(*load(folder), meant, word)
     there, said = fit(folder, folder.parent / f"{folder.name}.skaudio")
     return kind, judge_model(there, said, kind, word)
@@ -228,7 +228,7 @@ NAMES = [b"plain", b"caf\xc3\xa9", b"\xce\xb1\xce\xb2", b"\xf0\x9f\x90\xa6", b"c
 
 
 def outputs():
-    """What it is, how the shell is to call `check`, and the status that is right."""
+    """Description, shell command that calls `check`, and expected exit status."""
     command = f'"{sys.executable}" -m skaudio check "$0"'
     yield "closed standard output", f"{command} >&-", 0
     yield "closed standard error", f"{command} 2>&-", 0
@@ -238,24 +238,24 @@ def outputs():
         yield f"JSON, {encoding}", f"PYTHONIOENCODING={encoding} {command} --format json", 0
     yield "full standard output", f"{command} >/dev/full", 2
     yield "full standard error", f"{command} 2>/dev/full", 0
-    yield "a reader that goes away", f"{command} | true; exit ${{PIPESTATUS[0]}}", None
+    yield "closed pipe", f"{command} | true; exit ${{PIPESTATUS[0]}}", None
     code = "import sys; sys.stdout = sys.stderr = None; from skaudio._cli.main import main; "
     code += "sys.exit(main(['check', sys.argv[1]]))"
     yield "sys.stdout is None", f'"{sys.executable}" -c "{code}" "$0"', 0
 
 
 def try_outputs():
-    """Name and what is wrong, if anything, for every way to write."""
+    """Yield description and fault, if any, for every way to write."""
     with tempfile.TemporaryDirectory() as place:
         for name in NAMES:
             soundfile.write(os.path.join(place.encode(), name + b".wav"), np.ones(80) / 2, RATE)
         for what, line, status in outputs():
             ended = subprocess.run(["bash", "-c", line, place], capture_output=True)
-            yield what, what_is_wrong(what, ended, status)
+            yield what, fault_of(what, ended, status)
 
 
-def what_is_wrong(what, ended, status):
-    """In a few words; empty where all is right."""
+def fault_of(what, ended, status):
+    """A short description of the fault; empty if there is none."""
     if b"Traceback" in ended.stderr or b"Exception ignored" in ended.stderr:
         return "traceback"
     if status is not None and ended.returncode != status:
@@ -268,13 +268,13 @@ def what_is_wrong(what, ended, status):
         names = {os.path.basename(os.fsencode(row["path"]))[:-4] for row in rows}
     except (ValueError, KeyError) as err:
         return type(err).__name__
-    return "" if names == set(NAMES) else "names are not those of the files"
+    return "" if names == set(NAMES) else "names differ from those of the files"
 
 
 def main():
-    """Try all, and write the page."""
+    """Try all cases and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--dry", action="store_true", help="print only, write no page")
+    parser.add_argument("--dry", action="store_true", help="print only; do not write the page")
     dry = parser.parse_args().dry
     tried = list(try_folders())
     lines = ["| | " + " | ".join(KINDS) + " |", "|---|" + "--:|" * len(KINDS)]
@@ -283,7 +283,7 @@ def main():
             counts = Counter(row[column] for row in tried if row[0] == sort)
             cells = " | ".join(str(counts[kind]) for kind in KINDS)
             lines.append(f"| {name}, {sort}s | {cells} |")
-    bad = [row for row in tried if {"unclear error", "wrong in silence"} & set(row[2:])]
+    bad = [row for row in tried if {"unclear error", "silently wrong"} & set(row[2:])]
     lines += [f"| {sort}: {what} | {kind}, {other} |" for sort, what, kind, other in bad]
     written = list(try_outputs())
     wrong = [f"{what}: {why}" for what, why in written if why]
@@ -293,12 +293,13 @@ def main():
     command = "python benchmarks/reliability/folders.py"
     write_block("folders", lines, RELIABILITY)
     kinds = Counter(kind for row in tried for kind in row[2:])
-    result = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind])
+    result = ", ".join(f"{kind}: {kinds[kind]}" for kind in KINDS if kinds[kind])
     n_tables = sum(row[0] == "table" for row in tried)
-    what = f"{len(tried) - n_tables} folders and {n_tables} tables, by `load_folder` and `fit`"
-    silent = "" if kinds["wrong in silence"] else "; 0 wrong in silence"
+    what = f"{len(tried) - n_tables} folders and {n_tables} tables, read by `load_folder` and "
+    what += "`skaudio fit`"
+    silent = "" if kinds["silently wrong"] else "; silently wrong: 0"
     write_row("folders", what, result + silent, command)
-    right = f"{len(written) - len(wrong)} right, {len(wrong)} wrong"
+    right = f"{len(written) - len(wrong)} correct, {len(wrong)} wrong"
     what = f"{len(written)} ways to write a table: closed, full or missing streams, 4 encodings"
     write_row("output", what, right, command)
 

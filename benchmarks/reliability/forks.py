@@ -1,11 +1,10 @@
-"""Work in processes that may be killed, and small disks; and models in forked children.
+"""Use models in forked processes; also worker processes and small disks for other scripts.
 
-Linux only. Run from the repository; it takes a minute and writes a row of docs/reliability.md:
+    python benchmarks/reliability/forks.py     # Linux; 1 minute
 
-    python benchmarks/reliability/forks.py
-
-Models answer, then the process is forked and they are asked again, as by servers that load them
-before they start their workers and by pools of processes; tests/forked_answers.py does it.
+Models predict, the process is forked, and they predict again in the child, as in process pools and
+in servers that load a model before they start workers. See tests/forked_answers.py. Writes a row of
+the summary of docs/reliability.md.
 """
 
 import argparse
@@ -23,13 +22,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pages import write_row
 
-# A copy of this process, in which everything is imported: hundreds of rounds take minutes.
+# Fork this process, which has imported everything, so that hundreds of rounds take minutes.
 FORK = multiprocessing.get_context("fork")
-PATIENCE = 300  # seconds after which work counts as hung
+PATIENCE = 300  # seconds until work counts as hung
 
 
 class Worker:
-    """A process group that calls a function and sends what it returns or raises."""
+    """A process group that calls a function and sends its result or exception."""
 
     def __init__(self, function, *arguments):
         self.reader, writer = FORK.Pipe(duplex=False)
@@ -39,7 +38,7 @@ class Worker:
         self.reader.recv()  # it has begun
 
     def kill(self):
-        """Kill -9 it and all its children, and say whether it was still at work."""
+        """Send SIGKILL to it and all its children; return whether it was still working."""
         at_work = not self.reader.poll()
         with suppress(ProcessLookupError):  # all of them have ended
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -48,24 +47,24 @@ class Worker:
         return at_work
 
     def result(self, patience=PATIENCE):
-        """What the function returned; raises what it raised, or TimeoutError after so long."""
+        """Return what the function returned or raise what it raised; TimeoutError if it hangs."""
         if not self.reader.poll(patience):
             self.kill()
             raise TimeoutError(f"Work hung for {patience} seconds.")
         kind, value = self.reader.recv()
-        self.kill()  # joblib's pool would wait for more work for five minutes
+        self.kill()  # joblib's idle pool would live on for five minutes
         if kind == "error":
             raise value
         return value
 
     def helpers(self):
-        """Numbers of the processes of joblib's pool that work for it."""
+        """PIDs of the joblib workers of this process."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 group = int((folder / "stat").read_text().rpartition(")")[2].split()[2])
                 command = (folder / "cmdline").read_bytes()
-            except OSError:  # it has just ended
+            except OSError:  # it has ended
                 continue
             if group == self.process.pid and b"popen_loky" in command:
                 found.append(int(folder.name))
@@ -84,12 +83,12 @@ def _call(writer, function, arguments):
 
 
 def call(function, *arguments):
-    """Call a function in a process of its own."""
+    """Call a function in a separate process."""
     return Worker(function, *arguments).result()
 
 
 def timed(function, *arguments):
-    """The same, and how many seconds it took."""
+    """Call a function in a separate process; return the result and the time in seconds."""
     start = time.perf_counter()
     result = call(function, *arguments)
     return result, time.perf_counter() - start
@@ -97,7 +96,7 @@ def timed(function, *arguments):
 
 @contextmanager
 def small_disk(folder, size_mib):
-    """A disk of its own in a folder; only root may make one."""
+    """Mount a small file system at a folder; requires root."""
     folder = Path(folder)
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", str(folder)]
@@ -110,7 +109,7 @@ def small_disk(folder, size_mib):
 
 @contextmanager
 def room_of(disk, size_bytes):
-    """Fill a disk but for so many bytes."""
+    """Fill a disk up to a number of free bytes."""
     filler = disk / "filler"
     status = os.statvfs(disk)
     with filler.open("wb") as file:
@@ -122,9 +121,9 @@ def room_of(disk, size_bytes):
 
 
 def main():
-    """Fork processes in which models have answered, and write the row."""
+    """Fork processes that have used models, and write the row."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3, help="processes that are forked from")
+    parser.add_argument("--rounds", type=int, default=3, help="processes to fork from")
     options = parser.parse_args()
     script = Path(__file__).parents[2] / "tests" / "forked_answers.py"
     outcomes, found = Counter(), {}
@@ -135,11 +134,11 @@ def main():
     faults = {told: count for told, count in outcomes.items() if told != "same"}
     print(outcomes)
     write_row(
-        "forked children",
-        f"{outcomes.total()} forks of processes in which a model had answered: {len(found)} "
-        f"models, {len(next(iter(found.values())))} ways to ask or train in the child",
-        f"{outcomes['same']} gave the bits of the parent, {faults.pop('hung', 0)} hung, "
-        f"{sum(faults.values())} had another outcome",
+        "forked processes",
+        f"{outcomes.total()} forks of processes that had used a model: {len(found)} models, "
+        f"{len(next(iter(found.values())))} ways to predict or train in the child",
+        f"{outcomes['same']} bit-identical to the parent, {faults.pop('hung', 0)} hung, "
+        f"{sum(faults.values())} with another outcome",
         "python benchmarks/reliability/forks.py",
     )
 

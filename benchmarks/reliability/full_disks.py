@@ -1,4 +1,4 @@
-"""Disks that are full in the middle of the work of everything that writes; see kills.py."""
+"""Fill the disk while functions write files; used by kills.py."""
 
 import contextlib
 import io
@@ -14,40 +14,40 @@ from kill_work import CLIPS, LABELS, SETTINGS, make_mel, make_model, torn_entrie
 from skaudio.datasets import write_clips
 
 DISK_MIB = 64
-# Tries per writer, by how long one takes.
+# Tries per function, fewer for slow ones.
 MANY, FEW = 8, 3
 
 
 def cached(folder, n_jobs=1):
-    """Spectrograms into a store."""
+    """Compute spectrograms into a store."""
     return make_mel(cache_dir=folder / "cache", n_jobs=n_jobs).fit_transform(CLIPS).tobytes()
 
 
 def warmed(folder):
-    """The same by `warm`."""
+    """Fill a store by `warm` and read it."""
     return make_mel(cache_dir=folder / "cache").warm(CLIPS).fit_transform(CLIPS).tobytes()
 
 
 def mapped(folder):
-    """Spectrograms into a file of their own."""
+    """Compute spectrograms into a memory-mapped file."""
     return np.array(make_mel(memmap_dir=folder).fit_transform(CLIPS)).tobytes()
 
 
 def written_clips(folder):
-    """Clips and their table."""
+    """Write clips and their table."""
     waves = np.random.default_rng(0).uniform(-1, 1, (20, 8_000))
     paths = write_clips(folder / "clips", waves, LABELS[:20], [0] * 20, sample_rate=8000)
     return b"".join(Path(path).read_bytes() for path in paths)
 
 
 def written(folder, write):
-    """What a function writes to a path."""
+    """Call a function that writes a file; return the content."""
     write(folder / "file.out")
     return (folder / "file.out").read_bytes()
 
 
 def fitted(folder, audio):
-    """A model of the command line."""
+    """Fit a model on the command line."""
     from skaudio._cli.main import main
 
     said = io.StringIO()
@@ -63,7 +63,7 @@ def fitted(folder, audio):
 
 
 def writers(folder):
-    """Name, function of a folder that gives what it wrote, number of tries."""
+    """Yield name, function that writes into a folder and returns the content, number of tries."""
     import pandas as pd
 
     import skaudio
@@ -90,13 +90,13 @@ def writers(folder):
 
 
 def few_clips(folder):
-    """A folder for the command line."""
+    """Write a folder of clips for the command line."""
     waves = np.random.default_rng(0).uniform(-1, 1, (8, SETTINGS["sample_rate"]))
     write_clips(folder, waves, LABELS[:8], [0] * 8, sample_rate=SETTINGS["sample_rate"])
 
 
 def report(model, path):
-    """A page on ten clips."""
+    """Write a report on ten clips."""
     import skaudio
 
     skaudio.report(model, CLIPS[:10], LABELS[:10], path, held_out=True)
@@ -108,11 +108,10 @@ def size_of(folder):
 
 
 def is_clean(folder, old):
-    """Whether nothing half-written is there: entries of a store are whole, other files as before.
+    """Whether there are no partial files: entries are complete and other files unchanged.
 
-    `old` is what the file to be replaced held.
+    `old` is the content of the file that was to be replaced.
     """
-
     if (folder / "file.out").exists() and (folder / "file.out").read_bytes() != old:
         return False
     others = [p for p in folder.rglob("*") if p.is_file() and p.name not in (".lock", "file.out")]
@@ -122,10 +121,10 @@ def is_clean(folder, old):
 
 
 def full_disk_row(work, n_tries, folder):
-    """Let a disk be full at several moments: tried, clear errors, clean, right afterwards."""
+    """Let the disk run full at several moments; count tries, clear errors, clean, correct."""
     (folder / "undisturbed").mkdir()
     expected, size = call(work, folder / "undisturbed"), size_of(folder / "undisturbed")
-    size = size or len(expected)  # a file that went with its array
+    size = size or len(expected)  # the file was deleted with its array
     clear = clean = same = 0
     with small_disk(folder / "disk", DISK_MIB + 2 * size // 2**20) as disk:
         for i in range(n_tries):
@@ -145,12 +144,12 @@ def full_disk_row(work, n_tries, folder):
 
 
 def full_disk_rows(folder, measured):
-    """Rows of the table, or none where only root may make a disk.
+    """Rows of the table; none without root, which mounting a disk requires.
 
-    ``measured(name, function, *arguments)`` calls a function, unless its result is known.
+    ``measured(name, function, *arguments)`` calls a function, unless its result is stored.
     """
     if os.geteuid() != 0:
-        print("Only root can mount a small disk: nothing is said about full disks.")
+        print("Full disks are skipped: mounting a small disk requires root.")
         return {}
     rows = {}
     for name, work, n_tries in writers(folder):

@@ -1,13 +1,11 @@
-"""Damage 20,000 sound files in all ways, read every one, and see that nothing surprises anyone.
-
-Run from the repository, on Linux; the first takes some minutes and writes its part of
-docs/reliability.md, the second makes one mutant again, as it is named in a report, in the folder
-where it is run, and says what comes of it:
+"""Damage 20,000 sound files at random and read each of them.
 
     python benchmarks/reliability/fuzz.py --count 20000
     python benchmarks/reliability/fuzz.py --mutant tones.flac:17
 
-`tests/fuzzing.py` says how they are read and what counts as a fault.
+The first command takes some minutes and writes a section of docs/reliability.md. The second
+recreates one mutant, by its name in a report, in the current folder, and prints the outcome.
+`tests/fuzzing.py` defines how files are read and what counts as a fault. Linux only.
 """
 
 import argparse
@@ -29,7 +27,7 @@ OUTCOMES = ("sound", "sound, warned", "refused", "fault")
 
 
 def show_mutant(seeds, name):
-    """Make a mutant again and say what comes of it."""
+    """Recreate a mutant and print the outcome."""
     seed, _, number = name.rpartition(":")
     path = Path(f"{seed}_{number}{Path(seed).suffix}")
     path.write_bytes(mutate(read_seeds(seeds), seed, int(number)))
@@ -41,24 +39,24 @@ def show_mutant(seeds, name):
 
 
 def write_page(report, seconds, command):
-    """Write the tables of the page on reliability."""
+    """Write the section and the row of docs/reliability.md."""
     total = sum(report.outcomes.values(), Counter())
-    lines = ["| format | mutants | sound | sound, with a warning | refused | faults |"]
+    lines = ["| format | mutants | decoded | decoded with a warning | refused | faults |"]
     lines += ["|---|---|---|---|---|---|"]
     for kind, outcomes in [*sorted(report.outcomes.items()), ("**all**", total)]:
         counts = [f"{n:,}" for n in (outcomes.total(), *map(outcomes.__getitem__, OUTCOMES))]
         lines.append(f"| {kind} | {' | '.join(counts)} |")
     middle, most = np.median(report.seconds), max(report.seconds)
     summary = (
-        f"Half of the mutants took less than {1e3 * middle:.1f} ms for all seven ways of reading, "
-        f"the slowest {most:.2f} s; the largest took {report.growth / 1e6:.0f} MB. "
-        f"All together, with two processes: {seconds / 60:.1f} min."
+        f"All seven ways of reading together took a median of {1e3 * middle:.1f} ms per mutant, at "
+        f"most {most:.2f} s and {report.growth / 1e6:.0f} MB. The whole run took "
+        f"{seconds / 60:.1f} min with two processes."
     )
     write_block("fuzz", [*lines, "", summary], RELIABILITY)
     write_row(
-        "mutants",
+        "damaged files",
         f"{total.total():,} damaged files in {len(report.outcomes)} formats, read in 7 ways",
-        f"{total['sound'] + total['sound, warned']:,} give sound, {total['refused']:,} an "
+        f"{total['sound'] + total['sound, warned']:,} decoded, {total['refused']:,} raised an "
         f"`AudioError`; {len(report.faults)} faults",
         command,
     )
@@ -68,8 +66,8 @@ def main():
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=20_000, help="number of mutants")
-    parser.add_argument("--mutant", help="make this one only, such as tones.flac:17")
-    parser.add_argument("--seeds", help="a folder of files to damage instead of those made here")
+    parser.add_argument("--mutant", help="recreate this one only, such as tones.flac:17")
+    parser.add_argument("--seeds", help="a folder of files to damage instead of generated ones")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         seeds = options.seeds or folder

@@ -1,20 +1,19 @@
-"""Every container of paths and every file in memory through everything that takes clips.
+"""Pass every container of paths and every kind of file in memory to every function of clips.
 
     python benchmarks/reliability/inputs.py     # 3 minutes
 
-The containers and forms are those of tests/inputs.py. Each goes through each door: what comes out
-must be the numbers that a list of the paths gives. What counts:
+The containers and kinds are those of tests/inputs.py. Each is passed to each function, which must
+return the same values as for a list of the paths. Outcomes:
 
-- taken: the same numbers;
-- clear error: a ValueError of at most 2,500 characters that names what was passed;
-- other: any other error, other numbers, or a longer message.
+- accepted: the same values;
+- clear error: a ValueError of at most 2,500 characters that names the input;
+- other: any other error, different values, or a longer message.
 
-What is no list of clips (one clip, addresses, texts, segments, pairs the wrong way round, labels)
-goes through the same doors and must be a clear error; `predict_windows` takes a single recording,
-and `check_audio` writes into its table what it cannot read: these count as answered. Then it is
-measured what 100,000 paths cost before anything is opened. Containers whose package is missing are
-left out and named.
-Writes two rows of the table at the top of docs/reliability.md.
+Invalid inputs (one clip, URLs, texts, segments, swapped pairs, labels) are passed to the same
+functions and must raise a clear error. `predict_windows` accepts a single recording and
+`check_audio` lists unreadable clips in its table: these count as handled. Finally, time and memory
+of converting 100,000 paths are measured, before any file is opened. Containers of packages that are
+not installed are skipped and named. Writes two rows of the summary of docs/reliability.md.
 """
 
 import argparse
@@ -47,8 +46,8 @@ LONGEST = 2500
 N_MANY = 100_000
 
 
-def doors(folder, paths):
-    """What takes clips, by name: functions that give numbers."""
+def consumers(folder, paths):
+    """Functions that take clips and return numbers, by name."""
     mean = FunctionTransformer(np.mean, kw_args={"axis": 2})
     settings = {"sample_rate": RATE, "duration": 0.2, "n_fft": 256, "hop_length": 64, "n_mels": 8}
     pipe = make_pipeline(MelSpectrogram(**settings), mean, LogisticRegression())
@@ -74,12 +73,12 @@ def doors(folder, paths):
     }
 
 
-def judge(door, build, expected, *, ordered=True):
-    """'taken', 'clear error' or what else came of it."""
+def judge(function, build, expected, *, ordered=True):
+    """Call a function on an input: 'accepted', 'clear error' or a description of the outcome."""
     import matplotlib.pyplot as plt
 
     try:
-        found, wanted = np.asarray(door(build())), np.asarray(expected)
+        found, wanted = np.asarray(function(build())), np.asarray(expected)
     except ValueError as err:
         foreign = any(word in str(err) for word in ("reshape", "Expected 2D", "could not convert"))
         return "clear error" if len(str(err)) <= LONGEST and not foreign else f"other: {err!s:.90}"
@@ -88,14 +87,14 @@ def judge(door, build, expected, *, ordered=True):
     finally:
         plt.close("all")
     if expected is None:
-        return "answered"
+        return "handled"
     if not ordered and found.ndim:
         found, wanted = np.sort(found, axis=0), np.sort(wanted, axis=0)
-    return "taken" if np.array_equal(found, wanted) else "other: other numbers"
+    return "accepted" if np.array_equal(found, wanted) else "other: different values"
 
 
 def main():
-    """Try everything, and write the rows."""
+    """Try all combinations and write the rows."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     warnings.simplefilter("ignore")
     needed = {needed_package(name) for name in (*CONTAINERS, *IN_MEMORY)} - {None}
@@ -106,54 +105,58 @@ def main():
         paths = [str(clips / f"{i}.wav") for i in range(4)]
         for path in paths:
             soundfile.write(path, 0.1 * rng.normal(size=1600), RATE, subtype="FLOAT")
-        entrances = doors(folder, paths)
-        expected = {name: door(paths) for name, door in entrances.items()}
+        functions = consumers(folder, paths)
+        expected = {name: function(paths) for name, function in functions.items()}
         counts = {}
         for title, forms in (("containers", CONTAINERS), ("in memory", IN_MEMORY)):
             counts[title] = Counter()
             for form, build in forms.items():
                 if needed_package(form) in left_out:
                     continue
-                for name, door in entrances.items():
-                    ordered = form not in UNORDERED
-                    result = judge(door, lambda b=build: b(paths), expected[name], ordered=ordered)
+                for name, function in functions.items():
+                    result = judge(
+                        function, lambda b=build: b(paths), expected[name],
+                        ordered=form not in UNORDERED,
+                    )  # fmt: skip
                     counts[title][result.partition(":")[0]] += 1
-                    if result != "taken":
-                        print(f"{form} through {name}: {result}")
+                    if result != "accepted":
+                        print(f"{name} of {form}: {result}")
         counts["wrong"] = Counter()
         for form, (build, _) in WRONG.items():
-            for name, door in entrances.items():
-                result = judge(door, lambda b=build: b(paths[0]), None)
+            for name, function in functions.items():
+                result = judge(function, lambda b=build: b(paths[0]), None)
                 counts["wrong"][result.partition(":")[0]] += 1
                 if result.startswith("other"):
-                    print(f"{form} through {name}: {result}")
-    print(counts, "left out:", left_out)
+                    print(f"{name} of {form}: {result}")
+    print(counts, "not installed:", left_out)
     cost = many_paths()
     command = "python benchmarks/reliability/inputs.py"
     missing = f"; without {', '.join(left_out)}" if left_out else ""
     write_row(
         "containers of paths",
-        f"{len(CONTAINERS)} containers through {len(expected)} functions{missing}; 100,000 paths",
-        f"{told(counts['containers'])}; {cost}",
+        f"{len(CONTAINERS)} containers passed to {len(expected)} functions{missing}; 100,000 paths",
+        f"accepted: {counts['containers']['accepted']}{rest(counts['containers'])}; {cost}",
         command,
     )
     write_row(
         "files in memory",
-        f"{len(IN_MEMORY)} forms, and {len(WRONG)} that are no list of clips, through "
+        f"{len(IN_MEMORY)} kinds of files in memory and {len(WRONG)} invalid inputs, passed to "
         f"{len(expected)} functions{missing}",
-        f"{told(counts['in memory'])}; of what is no list of clips {told(counts['wrong'])}",
+        f"accepted: {counts['in memory']['accepted']}{rest(counts['in memory'])}; invalid inputs: "
+        f"{counts['wrong']['clear error']} clear errors, {counts['wrong']['handled']} handled"
+        f"{rest(counts['wrong'], 'other')}",
         command,
     )
 
 
-def told(counts):
-    """Counts in words."""
-    kinds = ("taken", "clear error", "answered", "other")
-    return ", ".join(f"{counts[kind]} {kind}" for kind in kinds if counts[kind])
+def rest(counts, *kinds):
+    """Outcomes that should not occur, as the end of a list; by default, all but 'accepted'."""
+    kinds = kinds or ("clear error", "handled", "other")
+    return "".join(f", {counts[kind]} {kind}" for kind in kinds if counts[kind])
 
 
 def many_paths():
-    """Time and memory of the conversion of many paths, in words."""
+    """Time and memory of converting many paths, as text."""
     paths = [f"/data/folder/of/clips/class_{i % 50}/clip_{i:06d}.wav" for i in range(N_MANY)]
     seconds = []
     for _ in range(5):

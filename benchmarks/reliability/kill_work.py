@@ -1,4 +1,4 @@
-"""The work that is killed: features, searches and models of forty short clips."""
+"""Work to be killed: features, searches and models of forty short clips."""
 
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import nn
 from skaudio import MelSpectrogram, PretrainedCNN
 from skaudio.datasets import write_clips
 
-CLIPS, LABELS = [], []  # paths and classes, by `make_clips`
+CLIPS, LABELS = [], []  # paths and classes, filled by `make_clips`
 SEARCH_CLIPS = range(16)
 SETTINGS = {"sample_rate": 16_000, "duration": 1.0, "n_fft": 1024, "n_mels": 64}
 
@@ -33,7 +33,7 @@ def make_mel(kind=MelSpectrogram, **parameters):
 
 
 def tiny_cnn(in_channels, n_classes):
-    """A network that trains in no time."""
+    """A network that trains within milliseconds."""
     return nn.Sequential(
         nn.Conv2d(in_channels, 8, 5, stride=3), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
         nn.Linear(128, n_classes),
@@ -41,7 +41,7 @@ def tiny_cnn(in_channels, n_classes):
 
 
 def make_classifier(network):
-    """A classifier of one epoch."""
+    """A classifier that trains for one epoch."""
     return PretrainedCNN(network, weights=None, max_epochs=1, batch_size=8, random_state=0)
 
 
@@ -57,7 +57,7 @@ def weights_of(model):
 
 
 def features(folder, backend, *, warm=False, memmap=False):
-    """Spectrograms into a store, by two workers."""
+    """Compute spectrograms into a store with two workers."""
     scratch = folder / "scratch" if memmap else None
     mel = make_mel(cache_dir=folder / "cache", memmap_dir=scratch, n_jobs=2)
     with joblib.parallel_config(backend):
@@ -67,7 +67,7 @@ def features(folder, backend, *, warm=False, memmap=False):
 
 
 def search(folder, backend):
-    """A grid search over a pipeline that keeps its spectrograms."""
+    """A grid search over a pipeline with a cache."""
     paths, labels = ([what[i] for i in SEARCH_CLIPS] for what in (CLIPS, LABELS))
     mel = make_mel(cache_dir=Path(folder) / "cache")
     pipe = Pipeline([("mel", mel), ("clf", make_classifier(tiny_cnn))])
@@ -78,7 +78,7 @@ def search(folder, backend):
 
 
 def work_kinds():
-    """Work that fills a store, by the name of its row."""
+    """Functions that fill a store, by row name."""
     return {
         "features, 2 threads": partial(features, backend="threading"),
         "features, 2 processes": partial(features, backend="loky"),
@@ -91,7 +91,7 @@ def work_kinds():
 
 
 def torn_entries(folder):
-    """How many entries the store of a folder has, and how many of them are not whole."""
+    """Number of entries of a store, and number of incomplete or damaged ones."""
     entries = list((folder / "cache").rglob("*.npy"))
     torn = 0
     for path in entries:

@@ -1,13 +1,13 @@
-"""Kills, full disks and several processes: what they leave, and what a rerun gives.
+"""Kill processes, fill disks and share stores; check what is left and what a rerun gives.
 
     python benchmarks/reliability/kills.py --kills 200     # Linux; 10 minutes; root for full disks
 
-Every round starts with a new folder. Work is killed by SIGKILL at a random moment of the time it
-takes: the whole process group, or one worker of joblib's pool. Then every entry of the store is
-checked against its checksum, computed here and not by skaudio, the work is done again in the same
-folder, and its numbers are compared, bit for bit, with those of undisturbed work in a new one.
-Kills that came too late are not counted. Writes a section of docs/reliability.md. What was measured
-is kept in results/kills.json: without that file, all is measured anew.
+Every round starts with a new folder. SIGKILL is sent at a random moment of the run, to the process
+group or to one joblib worker. Then every entry of the store is compared with its checksum, computed
+here and not by skaudio, the work is repeated in the same folder, and its results are compared, bit
+for bit, with those of an undisturbed run in a new folder. Kills after the end of the work are not
+counted. Writes a section of docs/reliability.md. Results are stored in results/kills.json; delete
+the file to measure everything again.
 """
 
 import argparse
@@ -45,7 +45,7 @@ from counting import CountingMel, counts
 from pages import RELIABILITY, write_block, write_row
 
 COMMAND = "python benchmarks/reliability/kills.py --kills {}"
-# Shares of the kills; rounds in which joblib starts processes take seconds, others a fraction.
+# Shares of the kills. Rounds in which joblib starts processes take seconds, others much less.
 SHARES = {
     "features, 2 threads": 0.25, "`warm`, 2 threads": 0.2, "`memmap_dir`, 2 threads": 0.2,
     "search, 2 threads": 0.07, "`joblib.dump`": 0.1, "`skaudio.save`": 0.1,
@@ -53,11 +53,11 @@ SHARES = {
     "search, 2 processes": 0.005,
 }  # fmt: skip
 RESULTS = Path(__file__).parents[1] / "results" / "kills.json"
-WAIT = 30  # seconds in which joblib has to notice that a worker is gone
+WAIT = 30  # seconds for joblib to notice that a worker died
 
 
 def measured(name, measure, *arguments):
-    """What `measure` gives, kept in a file: a run that is stopped goes on where it was."""
+    """Call `measure`, unless a stopped run has already stored its result."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if name not in results:
         results[name] = measure(*arguments)
@@ -67,19 +67,19 @@ def measured(name, measure, *arguments):
 
 
 def leftovers(folder):
-    """Files of dead writers."""
+    """Number of files left by dead writers."""
     return len([*folder.rglob("*.part"), *folder.glob("scratch/*"), *folder.rglob(".skaudio-*")])
 
 
 def kill_group(work, folder, seconds):
-    """Kill work at a random moment; whether it was in time."""
+    """Kill work at a random moment; return whether it was still running."""
     worker = Worker(work, folder)
     time.sleep(random.uniform(0, seconds))
     return worker.kill()
 
 
 def started(work, folder):
-    """Work that has made some entries; most time goes into starting joblib's processes."""
+    """Start work and wait for some entries, since joblib takes most of the time to start."""
     worker = Worker(work, folder)
     moment = random.randrange(1, 3 * len(CLIPS) // 2)
     while len(list(folder.rglob("*.npy"))) < moment and not worker.reader.poll():
@@ -88,14 +88,14 @@ def started(work, folder):
 
 
 def kill_processes(work, folder, seconds):
-    """Kill work and the processes of joblib's pool while these compute."""
+    """Kill work and all joblib workers while they compute."""
     return started(work, folder).kill()
 
 
 def kill_helper(work, folder, seconds):
-    """Kill one process of joblib's pool while it computes.
+    """Kill one joblib worker while it computes.
 
-    The user sees that it was killed; or joblib waits for ever, since a lock has died with it.
+    joblib reports it, or hangs because the worker held a lock.
     """
     worker = started(work, folder)
     try:
@@ -119,7 +119,7 @@ KILLS = {
 
 
 def store_rounds(name, work, n_kills, folder):
-    """Kill work that fills a store: a row of the table."""
+    """Kill work that fills a store; return a row of the table."""
     expected, seconds = timed(work, folder / "undisturbed")
     kill = KILLS.get(name, kill_group)
     row = {"kills": 0, "survived": 0, "entries": 0, "torn": 0, "left": 0, "left then": 0,
@@ -146,7 +146,7 @@ def store_rounds(name, work, n_kills, folder):
 
 
 def same_bits(some, others):
-    """Whether two lists of arrays are equal to the last bit."""
+    """Whether two lists of arrays are bit-identical."""
     return len(some) == len(others) and all(
         a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
         for a, b in zip(some, others, strict=True)
@@ -154,9 +154,9 @@ def same_bits(some, others):
 
 
 def file_rounds(writer, reader, n_kills, folder):
-    """Kill what writes a file over an older one again and again: a row of the table.
+    """Kill a process that overwrites a file repeatedly; return a row of the table.
 
-    `reader` gives arrays of the file; the older and the newer one are alike.
+    `reader` returns arrays of the file; every version of the file has the same content.
     """
     path = folder / "file"
     call(writer, path, 1)
@@ -174,14 +174,14 @@ def file_rounds(writer, reader, n_kills, folder):
                 row["survived"] += same
                 row["wrong"] += not same
             except Exception:
-                pass  # torn, and said so
+                pass  # torn, with an error
             call(writer, path, 1)
             row["left then"] += leftovers(folder)
     return row
 
 
 def damage_line(folder):
-    """Cut an entry at every length and flip every bit: how often that went unnoticed."""
+    """Truncate an entry at every length and flip every bit; count undetected damage."""
     clip, right = np.arange(3.0), np.arange(12, dtype=np.float32).reshape(3, 4)
     computed = []
 
@@ -207,13 +207,13 @@ def damage_line(folder):
         wrong += not np.array_equal(read(), right)
     unnoticed = len(damaged) - (len(computed) - 1)
     return (
-        f"An entry of {len(content)} bytes, cut at every length and with every bit flipped: "
-        f"{len(damaged)} damaged entries, {unnoticed} unnoticed, {wrong} wrong arrays."
+        f"An entry of {len(content)} bytes, truncated at every length and with every bit flipped: "
+        f"{len(damaged)} damaged entries, {unnoticed} undetected, {wrong} wrong arrays."
     )
 
 
 def joblib_damage(folder):
-    """The same with a file of joblib, a bit of every byte flipped: refused, loaded, altered."""
+    """Truncate a joblib file and flip one bit of every byte; count errors and wrong arrays."""
     arrays = {"weight": np.random.default_rng(0).normal(size=(20, 20)), "classes": ["dog", "rain"]}
     joblib.dump(arrays, folder / "file.joblib")
     content = (folder / "file.joblib").read_bytes()
@@ -229,19 +229,19 @@ def joblib_damage(folder):
             except Exception:
                 outcomes["refused"] += 1
     return (
-        f"A file of joblib of {len(content)} bytes, cut at every length and with a bit of every "
-        f"byte flipped: {outcomes['refused']} of {2 * len(content)} refused by some error, "
-        f"{outcomes['altered']} loaded with other weights and no error."
+        f"A joblib file of {len(content)} bytes, truncated at every length and with one bit of "
+        f"every byte flipped: {outcomes['refused']} of {2 * len(content)} raised an error, "
+        f"{outcomes['altered']} loaded with different weights and no error."
     )
 
 
 def counted(folder):
-    """Spectrograms in a store that others use too."""
+    """Compute spectrograms with a shared store."""
     return [make_mel(CountingMel, cache_dir=folder / "cache").fit_transform(CLIPS)]
 
 
 def process_rounds(n_rounds, folder):
-    """Several processes start on one cold store: differing results, clips computed twice."""
+    """Start several processes on an empty store; count differences and duplicate work."""
     expected = call(counted_alone, folder)
     for n_processes in (2, 4):
         different = twice = 0
@@ -256,12 +256,12 @@ def process_rounds(n_rounds, folder):
 
 
 def counted_alone(folder):
-    """The same without a store."""
+    """Compute spectrograms without a store."""
     return [make_mel().fit_transform(CLIPS)]
 
 
 def deletion_rounds(n_rounds, folder):
-    """Delete a store that two processes use: right results, clear errors, anything else."""
+    """Delete a store while two processes use it; count the outcomes."""
     expected = call(counted_alone, folder)
     outcomes = {"right": 0, "clear error": 0, "other": 0}
     for round_ in range(n_rounds):
@@ -286,7 +286,7 @@ def deletion_rounds(n_rounds, folder):
 
 
 def kill_rows(n_kills, folder):
-    """Every situation and what came of it."""
+    """Yield the name and the row of every situation."""
     kinds, files = work_kinds(), writers()
     for name, share in SHARES.items():
         place = folder / "".join(filter(str.isalnum, name))
@@ -303,7 +303,7 @@ def kill_rows(n_kills, folder):
 
 
 def writers():
-    """How files are written, and what is read of them."""
+    """Functions that write a file repeatedly, and that read it, by name."""
     import pandas as pd
 
     import skaudio
@@ -340,22 +340,22 @@ def writers():
 def kill_table(rows):
     """Lines of the table of kills."""
     yield (
-        "| killed at work on | kills | same bits in the next run | entries or files found "
-        "| torn | left behind | left after the next run | joblib waits for ever |"
+        "| killed during | kills | bit-identical rerun | entries or files found "
+        "| torn | left behind | left after the rerun | joblib hangs |"
     )
     yield "|---|---|---|---|---|---|---|---|"
     for name, row in rows.items():
         cells = [row[key] for key in ("kills", "survived", "entries", "torn", "left", "left then")]
-        hung = row.get("hung") if name == "one worker of 2" else ""  # the others die as a whole
+        hung = row.get("hung") if name == "one worker of 2" else ""  # others are killed as a whole
         yield f"| {name} | {' | '.join(map(str, cells))} | {hung} |"
     yield ""
 
 
 def main():
-    """Run everything and write the section and its rows of the summary."""
+    """Run everything and write the section and the rows of the summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=10, help="of several processes")
+    parser.add_argument("--rounds", type=int, default=10, help="rounds with several processes")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     random.seed(args.seed)
@@ -363,7 +363,7 @@ def main():
         folder = Path(name)
         make_clips(folder / "clips")
         damage = measured("damaged entry", damage_line, folder / "damage")
-        of_joblib = measured("damaged file of joblib", call, joblib_damage, folder)
+        of_joblib = measured("damaged joblib file", call, joblib_damage, folder)
         processes = measured("processes", lambda: list(process_rounds(args.rounds, folder)))
         deleted = measured("deleted stores", deletion_rounds, args.rounds, folder)
         disks = full_disk_rows(folder, measured)
@@ -372,43 +372,45 @@ def main():
 
 
 def write_pages(args, rows, damage, processes, deleted, disks):
-    """The section, and its rows of the summary."""
+    """Write the section and the rows of the summary."""
     command = COMMAND.format(args.kills)
     lines = [
-        f"Written by `benchmarks/reliability/kills.py`: {len(CLIPS)} clips of a second, searches "
-        f"over {len(SEARCH_CLIPS)}.", "", *kill_table(rows), *damage, "",
-        "| processes on one cold store | rounds | results that differ | clips computed twice |",
+        f"Written by `benchmarks/reliability/kills.py`: {len(CLIPS)} clips of 1 s, searches over "
+        f"{len(SEARCH_CLIPS)} of them.", "", *kill_table(rows), *damage, "",
+        "| processes on one empty store | rounds | different results | clips computed twice |",
         "|---|---|---|---|",
     ]  # fmt: skip
     lines += [f"| {n} | {rounds} | {different} | {twice} |"
               for n, rounds, different, twice in processes]  # fmt: skip
-    lines += ["", f"The store was deleted again and again while two processes used it, "
-              f"{args.rounds} times: {deleted['right']} right results, {deleted['clear error']} "
-              f"clear errors, {deleted['other']} of anything else.", ""]  # fmt: skip
+    lines += ["", f"The store was deleted repeatedly while two processes used it, in "
+              f"{args.rounds} rounds: {deleted['right']} correct results, "
+              f"{deleted['clear error']} clear errors, {deleted['other']} other outcomes.",
+              ""]  # fmt: skip
     ours = {name: row for name, row in rows.items() if name != "`joblib.dump`"}
     n_kills, survived, torn = (sum(row[key] for row in ours.values())
                                for key in ("kills", "survived", "torn"))  # fmt: skip
     dump = rows["`joblib.dump`"]
     write_row(
-        "kills", f"{n_kills} kills in {len(ours)} situations; {dump['kills']} of `joblib.dump`",
-        f"{survived} went on with the same bits, {torn} torn entries or files; `joblib.dump` left "
-        f"{dump['torn']} torn files, {dump['wrong']} of them loaded", command,
+        "kills", f"{n_kills} kills in {len(ours)} situations, and {dump['kills']} of "
+        f"`joblib.dump`", f"{survived} reruns bit-identical, {torn} torn entries or files; "
+        f"`joblib.dump` left {dump['torn']} torn files, of which {dump['wrong']} loaded", command,
     )  # fmt: skip
     different, twice = (sum(row[k] for row in processes) for k in (2, 3))
     write_row(
-        "two processes", f"{2 * args.rounds} cold stores, 2 and 4 processes; {args.rounds} stores "
-        "deleted while in use", f"{different} results differ, {twice} clips computed twice; "
-        f"{deleted['right']} right results and {deleted['clear error']} clear errors of "
-        f"{sum(deleted.values())} where stores were deleted", command,
+        "concurrent processes", f"{2 * args.rounds} empty stores, 2 or 4 processes; {args.rounds} "
+        "stores deleted while in use", f"{different} different results, {twice} clips computed "
+        f"twice; with deletion, {deleted['right']} of {sum(deleted.values())} results correct, "
+        f"{deleted['clear error']} clear errors", command,
     )  # fmt: skip
     if disks:
         tried, clear, clean, same = (sum(row[k] for row in disks.values()) for k in range(4))
-        lines += ["| on a full disk | tried | clear error | nothing half-written | same bits after "
-                  "space was freed |", "|---|---|---|---|---|"]  # fmt: skip
+        lines += ["| full disk during | tried | clear error | no partial files | bit-identical "
+                  "after space was freed |", "|---|---|---|---|---|"]  # fmt: skip
         lines += [f"| {name} | {' | '.join(map(str, row))} |" for name, row in disks.items()]
         write_row(
-            "full disk", f"{tried} full disks, {len(disks)} writers", f"{clear} clear errors, "
-            f"{clean} with nothing half-written, {same} right after space was freed", command,
+            "full disks", f"{tried} full disks, {len(disks)} functions that write",
+            f"{clear} clear errors, {clean} without partial files, {same} correct after space was "
+            "freed", command,
         )  # fmt: skip
     print("\n".join(lines))
     write_block("kills", lines, RELIABILITY)

@@ -1,18 +1,18 @@
-"""Files whose headers do not tell their length, or the wrong one, and files of unread codecs.
+"""Read files whose headers have no length or a wrong one, and files of unsupported codecs.
 
     python benchmarks/reliability/lengths.py     # 1 minute
 
-Streams, recordings of programs that crashed, what SoX writes into a pipe, files that macOS puts a
-companion beside: every reader opens them with its defaults, as in hostile.py, which this takes
-its processes from; scipy reads wav only. Then files that hold no sound libsndfile decodes: an
-error should say what they are. What counts:
+Streams, recordings of programs that crashed, pipes of SoX, files with a macOS companion file. As in
+hostile.py, every reader opens them with its defaults in a separate process; scipy reads wav only.
+In addition, files without sound that libsndfile can decode, whose error should identify them.
+Outcomes:
 
-- right: all frames, or, where a header says too little, those that it claims, with a warning;
-- wrong in silence: other frames, and no warning;
-- error: the sound is there and not read; or there is none, and the error does not say what is;
-- says what it is: there is none, and the error names the codec or what the file is.
+- correct: all frames, or, if the header declares too few, the declared frames with a warning;
+- silently wrong: other frames and no warning;
+- error: the file contains sound that was not read, or the error does not identify the file;
+- identified: the file contains no sound, and the error names the codec or type of the file.
 
-Writes a table into docs/reliability.md, and the row "lengths" of its summary.
+Writes a table into docs/reliability.md and the row "lengths" of its summary.
 """
 
 import argparse
@@ -28,33 +28,33 @@ from readers import count_lines, read_all
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-import hostile as tests  # of the tests, not of this folder
+import hostile as tests  # tests/hostile.py
 from pages import RELIABILITY, write_block, write_row
 
 READERS = ("skaudio.audio.load_clip", "librosa.load", "torchaudio.load", "soundfile.read",
            "scipy.io.wavfile.read")  # fmt: skip
-KINDS = ("right", "right, with a warning", "says what it is", "error", "wrong in silence", "crash",
+KINDS = ("correct", "correct with a warning", "identified", "error", "silently wrong", "crash",
          "hang")  # fmt: skip
 RATE = 16_000
 TONE = 0.3 * np.sin(np.arange(RATE) / 6)
-LATE = np.r_[np.zeros(1600), TONE]  # begins with silence
+LATE = np.r_[np.zeros(1600), TONE]  # starts with silence
 
 
 def encode(wave=LATE, channels=1, **options):
-    """A file of libsndfile."""
+    """A file written by libsndfile."""
     buffer = io.BytesIO()
     soundfile.write(buffer, np.stack([wave] * channels, axis=1), RATE, **options)
     return buffer.getvalue()
 
 
 def put(content, mark, offset, value):
-    """A file with other bytes at an offset from a mark."""
+    """Replace bytes at an offset from a mark."""
     place = content.index(mark) + offset
     return content[:place] + value + content[place + len(value) :]
 
 
 def wav_files():
-    """Wav: what it is, its bytes, and the frames it has."""
+    """Wav files: description, bytes, and number of frames."""
 
     def wav(length, wave=LATE, bits=16, channels=1, riff=None, before=(), behind=()):
         samples = tests.encode_samples(np.repeat(wave, channels), bits)
@@ -62,53 +62,53 @@ def wav_files():
         return tests.wav_bytes(form, *before, tests.data_chunk(samples, length), *behind, riff=riff)
 
     n_late = LATE.size
-    yield "stream of length 0 that begins with silence", wav(0, riff=0), n_late
+    yield "stream with length 0, starts with silence", wav(0, riff=0), n_late
     yield "the same, 24 bit, six channels", wav(0, bits=24, channels=6, riff=0), n_late
-    yield "the same, of a loud beginning", wav(0, TONE, riff=0), RATE
+    yield "the same, starts loud", wav(0, TONE, riff=0), RATE
     rng = np.random.default_rng(0)
     for _ in range(400):
         noise = rng.integers(-1, 2, size=400) / 32768
         yield "stream of faint noise", wav(0, noise, riff=0), 400
-    yield "of an app that crashed, RIFF says 36", wav(0, riff=36), n_late
+    yield "crashed recorder, RIFF length 36", wav(0, riff=36), n_late
     filling = [tests.chunk(b"JUNK", bytes(28)), tests.chunk(b"FLLR", bytes(4008))]
-    yield "of an app that crashed, RIFF says 4088", wav(0, before=filling, riff=4088), n_late
+    yield "crashed recorder, RIFF length 4088", wav(0, before=filling, riff=4088), n_late
     gap = np.r_[TONE, np.zeros(100), TONE, TONE]
-    yield "length too small, where silence is", wav(2 * RATE, gap), -RATE
-    yield "the same, RIFF's too", wav(2 * RATE, gap, riff=2 * RATE + 36), -RATE
-    yield "pipe of SoX, 24 bit", wav(0x7FFFEFFF, bits=24, riff=0x7FFFF048), n_late
-    yield "pipe of SoX, six channels", wav(0x7FFFEFFC, channels=6, riff=0x7FFFF044), n_late
-    yield "pipe of ffmpeg", wav(0xFFFFFFFF, riff=0xFFFFFFFF), n_late
-    yield "length of 2,000,000,000", wav(2_000_000_000, riff=2_000_000_036), n_late
+    yield "length too small, followed by silence", wav(2 * RATE, gap), -RATE
+    yield "the same, RIFF length too", wav(2 * RATE, gap, riff=2 * RATE + 36), -RATE
+    yield "SoX pipe, 24 bit", wav(0x7FFFEFFF, bits=24, riff=0x7FFFF048), n_late
+    yield "SoX pipe, six channels", wav(0x7FFFEFFC, channels=6, riff=0x7FFFF044), n_late
+    yield "ffmpeg pipe", wav(0xFFFFFFFF, riff=0xFFFFFFFF), n_late
+    yield "length 2,000,000,000", wav(2_000_000_000, riff=2_000_000_036), n_late
     whole = wav(2 * n_late)
-    yield "two files, one after the other", whole + whole, n_late
+    yield "two concatenated files", whole + whole, n_late
     yield (
-        "sound, a chunk behind it",
+        "sound followed by a chunk",
         wav(2 * n_late, behind=[tests.chunk(b"LIST", b"a" * 9)]),
         n_late,
     )
 
 
 def other_files():
-    """Other containers: what it is, its bytes, and the frames it has."""
+    """Other containers: description, bytes, and number of frames."""
     rf64, w64 = encode(format="RF64"), encode(format="W64")
     aiff, caf, au = (encode(format=name, subtype="PCM_16") for name in ("AIFF", "CAF", "AU"))
-    yield "RF64, lengths 0", put(put(rf64, b"ds64", 8, bytes(16)), b"RF64", 4, bytes(4)), LATE.size
+    yield "RF64, length 0", put(put(rf64, b"ds64", 8, bytes(16)), b"RF64", 4, bytes(4)), LATE.size
     yield "BW64", b"BW64" + rf64[4:], LATE.size
     tail = b"LIST" + bytes.fromhex("f3acd3118cd100c04f8edb8a") + (2024).to_bytes(8, "little")
-    yield "Wave64, a chunk behind its samples", w64 + tail + bytes(range(200)) * 10, LATE.size
+    yield "Wave64, samples followed by a chunk", w64 + tail + bytes(range(200)) * 10, LATE.size
     yield "aiff, length 0", put(aiff, b"SSND", 4, (8).to_bytes(4, "big")), LATE.size
-    yield "aiff, pipe of SoX", put(aiff, b"SSND", 4, (0x7F000008).to_bytes(4, "big")), LATE.size
+    yield "aiff, SoX pipe", put(aiff, b"SSND", 4, (0x7F000008).to_bytes(4, "big")), LATE.size
     yield "caf, length 0", put(caf, b"data", 4, (4).to_bytes(8, "big")), LATE.size
-    yield "caf, length left open", put(caf, b"data", 4, b"\xff" * 8), LATE.size
+    yield "caf, unspecified length", put(caf, b"data", 4, b"\xff" * 8), LATE.size
     yield "au, length 0", put(au, b".snd", 8, bytes(4)), LATE.size
-    yield "au, length left open", put(au, b".snd", 8, b"\xff" * 4), LATE.size
+    yield "au, unspecified length", put(au, b".snd", 8, b"\xff" * 4), LATE.size
     mp3 = encode(np.r_[TONE, TONE], format="MP3")
-    yield "mp3, a companion of macOS beside it", mp3, 2 * RATE
-    yield "mp3 behind a line of text", b"HTTP/1.0 200 OK\r\n\r\n" + mp3, 2 * RATE
+    yield "mp3 with a macOS companion file", mp3, 2 * RATE
+    yield "mp3 after a line of text", b"HTTP/1.0 200 OK\r\n\r\n" + mp3, 2 * RATE
 
 
 def unread_files():
-    """What holds no sound that libsndfile decodes: what it is, its bytes, and a word for it."""
+    """Files without decodable sound: description, bytes, and a word expected in the error."""
 
     def wav(tag):
         form = tests.wav_format(1, 8000, 16, tag, bytes(2))
@@ -125,32 +125,32 @@ def unread_files():
         page = page[:22] + tests.ogg_checksum(page) + page[26:]
         yield f"{name} in ogg", page, name
     yield "empty file", b"", "empty"
-    yield "pointer of Git LFS", b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "LFS"
-    yield "nothing but zeros", bytes(64_000), "zeros"
-    yield "page of the web", b"<!DOCTYPE html><title>404</title>", "HTML"
+    yield "Git LFS pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "LFS"
+    yield "only zeros", bytes(64_000), "zeros"
+    yield "web page", b"<!DOCTYPE html><title>404</title>", "HTML"
 
 
 def judge(answer, path, what, wanted):
-    """One of `KINDS`; `wanted` is a number of frames, negative if there are more, or a word."""
+    """One of `KINDS`; `wanted` is a word or a number of frames, negative if the file has more."""
     for kind in ("crash", "hang"):
         if kind in answer:
             return kind
     if "error" in answer:
         text = answer["error"].replace(path, "")
-        return "says what it is" if isinstance(wanted, str) and wanted in text else "error"
+        return "identified" if isinstance(wanted, str) and wanted in text else "error"
     frames = answer["frames"]
-    # Decoders of mp3 may add or leave out some packets at the ends.
+    # mp3 decoders may add or drop some packets at the ends.
     slack = 4 * 1152 if path.endswith(".mp3") else 0
     if isinstance(wanted, str) or abs(frames - abs(wanted)) > slack or not answer["finite"]:
-        return "wrong in silence"
+        return "silently wrong"
     said = any(Path(path).name in text for text in answer["warnings"])
     if wanted < 0 and not said:
-        return "wrong in silence"
-    return "right, with a warning" if said else "right"
+        return "silently wrong"
+    return "correct with a warning" if said else "correct"
 
 
 def write_files(folder):
-    """Write all files; path, what it is and what is wanted of each."""
+    """Write all files; yield path, description and expectation of each."""
     files = [*wav_files(), *other_files(), *unread_files()]
     for number, (what, content, wanted) in enumerate(files):
         suffix = "mp3" if what.startswith("mp3") else "wav"
@@ -168,18 +168,18 @@ def shown(wanted, kind, answer):
         return kind
     return (
         kind
-        if kind.startswith("right")
+        if kind.startswith("correct")
         else f"{kind}: {answer['frames']} of {wanted} frames".replace(" -", " more than ")
     )
 
 
 def write_tables(files, kinds, answers, absent):
-    """Write the counts, and the files that a reader gets wrong, into the page."""
+    """Write the counts, and the files that a reader gets wrong, to the page."""
     lines = count_lines(len(files), kinds, KINDS)
     if absent:
-        lines += ["", f"Not installed where this was made: {', '.join(absent)}."]
+        lines += ["", f"Not installed: {', '.join(absent)}."]
     names = list(kinds)
-    lines += ["", "Files that one of them gets wrong:", "",
+    lines += ["", "Files that at least one reader gets wrong:", "",
               f"| file | {' | '.join(f'`{name}`' for name in names)} |",
               "|---|" + "---|" * len(names)]  # fmt: skip
     rows = Counter()
@@ -187,18 +187,18 @@ def write_tables(files, kinds, answers, absent):
         if {kinds[name][row] for name in names} - set(KINDS[:3]):
             cells = [shown(wanted, kinds[name][row], answers[name][row]) for name in names]
             rows[f"{what} | {' | '.join(cells)}"] += 1
-    lines += [f"| {f'{count} of: ' if count > 1 else ''}{row} |" for row, count in rows.items()]
+    lines += [f"| {f'{count} × ' if count > 1 else ''}{row} |" for row, count in rows.items()]
     write_block("lengths", lines, RELIABILITY)
     mine = Counter(kinds["skaudio.audio.load_clip"])
     others = [f"`{name}`: {sum(k in KINDS[3:] for k in kinds[name])} wrong" for name in names[1:]]
-    result = ", ".join(f"{mine[kind]} {kind}" for kind in KINDS if mine[kind])
-    tried = f"{len(files)} files without their length, with a wrong one, or of an unread codec"
+    result = ", ".join(f"{kind}: {mine[kind]}" for kind in KINDS if mine[kind])
+    tried = f"{len(files)} files with a missing or wrong length, or an unsupported codec"
     command = "python benchmarks/reliability/lengths.py"
     write_row("lengths", tried, f"{result} ({', '.join(others)})", command)
 
 
 def main():
-    """Read all files with all readers, and write the tables."""
+    """Read all files with all readers and write the tables."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         files = list(write_files(Path(folder)))

@@ -1,17 +1,17 @@
-"""Run the tests with the lowest versions that pyproject.toml allows, in an environment of its own.
+"""Run the tests with the lowest versions that pyproject.toml allows, in a new environment.
 
     python benchmarks/reliability/lowest_versions.py --python python3.10
 
-makes the environment (some 6 GB, half of it torch), installs this package with every dependency of
-`[project.dependencies]` and of the chosen extras held at its minimum, checks that these versions
-are really there, and runs the tests. What the dependencies depend on comes as new as pip finds it,
-so a warning of an old release that something is deprecated does not count as an error, as it does
-elsewhere. Needs Python >= 3.11 itself; what the tests run with is chosen by `--python`.
+creates the environment (about 6 GB, half of it torch), installs this package with every dependency
+of `[project.dependencies]` and of the chosen extras pinned to its minimum, verifies these versions,
+and runs the tests. Indirect dependencies have the newest versions that pip finds, so deprecation
+warnings of old releases are not errors here. The script needs Python >= 3.11; the tests run with
+`--python`.
 
     python benchmarks/reliability/lowest_versions.py --environment FOLDER tests/audio/test_load.py
 
-keeps the environment in FOLDER, uses one that is there, and runs only some tests; the page is
-written after a run of all of them.
+keeps the environment in FOLDER, reuses an existing one, and runs only some tests; the page is
+written only after a run of all tests.
 """
 
 import argparse
@@ -34,19 +34,19 @@ import pages
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = "plot,explain,table,dask"
-# Of the extra `test`, what the tests cannot do without; tests of other peers skip with a reason.
+# Packages of the extra `test` that the tests require; tests of others are skipped.
 TEST_PACKAGES = ("hypothesis", "imbalanced-learn", "numpydoc", "pytest", "pytest-xdist", "rich",
                  "skops")  # fmt: skip
 
 
 def main():
-    """Read the command line, install, test, write the page."""
+    """Install, run the tests and write the row."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--python", default=sys.executable, help="Python of the environment")
-    parser.add_argument("--environment", type=Path, help="its folder; default: a temporary one")
+    parser.add_argument("--environment", type=Path, help="its folder; default: temporary")
     parser.add_argument("--extras", default=EXTRAS, help=f"extras to install; default: {EXTRAS}")
-    parser.add_argument("--processes", type=int, default=2, help="of pytest; default: 2")
-    parser.add_argument("tests", nargs="*", help="files of tests; default: all")
+    parser.add_argument("--processes", type=int, default=2, help="processes of pytest; default: 2")
+    parser.add_argument("tests", nargs="*", help="test files; default: all")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         environment = (options.environment or Path(temporary, "environment")).absolute()
@@ -78,7 +78,7 @@ def lowest_versions(extras):
 
 
 def install(environment, python, extras, lowest):
-    """Make the environment, unless it is there, and install everything; give back its Python."""
+    """Create the environment unless it exists, install everything, return its Python."""
     folder = "Scripts" if os.name == "nt" else "bin"
     inside = environment / folder / "python"
     if not environment.exists():
@@ -92,7 +92,7 @@ def install(environment, python, extras, lowest):
 
 
 def check_versions(python, lowest):
-    """Versions in the environment; an error if one is not the lowest."""
+    """Versions in the environment; exit if one is not the lowest."""
     listed = subprocess.run(
         [python, "-m", "pip", "list", "--format=json"], check=True, capture_output=True, text=True
     )
@@ -108,7 +108,7 @@ def check_versions(python, lowest):
 
 
 def run_tests(python, processes, tests):
-    """Closing line and exit code of pytest."""
+    """Last line and exit code of pytest."""
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(processes)]
     command += ["-W", "default::DeprecationWarning", "-rfE", *tests]
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -124,13 +124,13 @@ def run_tests(python, processes, tests):
 
 
 def write_page(found, closing):
-    """Write the row of the page on reliability."""
+    """Write the row of the summary."""
     names = ("numpy", "torch", "scikit-learn", "librosa", "timm", "skorch")
     versions = ", ".join(f"{name} {found[name].partition('+')[0]}" for name in names)
     counts = re.sub(r" in .*|, \d+ warnings?", "", closing)
     pages.write_row(
         "lowest versions",
-        f"all tests with the minimum of {len(found)} dependencies: {versions}, ...",
+        f"all tests with the minimum versions of {len(found)} dependencies: {versions}, ...",
         counts,
         "python benchmarks/reliability/lowest_versions.py --python python3.10",
     )

@@ -1,11 +1,10 @@
-"""Model files under attack, and beside joblib: outcomes by kind, sizes, times.
+"""Load damaged and crafted model files, and compare sizes and times with joblib.
 
     python benchmarks/reliability/model_files.py [--flips 1500]
 
-Every damaged file must be refused with a ValueError; a crafted one that loads may predict
-otherwise, or refuse to. An audit hook of Python watches for processes, unpickling, network and
-files that are written. It takes some minutes on one core, and writes its section of
-docs/reliability.md.
+Every damaged file must be refused with a ValueError. A crafted file may load and give different
+predictions, or none. A Python audit hook watches for processes, unpickling, network access and
+writes to files. Takes some minutes on one core and writes a section of docs/reliability.md.
 """
 
 import argparse
@@ -36,21 +35,21 @@ from pages import RELIABILITY, describe_machine, write_block, write_row
 RATE = 8000
 REPEATS = 15
 DEFAULTS = {"flips": 1500, "truncations": 800, "descriptions": 600}
-# Events of Python's audit hooks that no model file may cause.
+# Audit events that no model file may cause.
 FORBIDDEN = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen",
              "pickle.find_class", "socket.connect", "socket.getaddrinfo", "ctypes.dlopen",
              "os.remove", "os.rename", "os.mkdir", "shutil.rmtree")  # fmt: skip
 
 
 class Watch:
-    """Remembers forbidden events while it is switched on."""
+    """Records forbidden events while switched on."""
 
     def __init__(self):
         self.on, self.events = False, []
         sys.addaudithook(self.hear)
 
     def hear(self, event, arguments):
-        """Called by Python for every event."""
+        """Handle an audit event."""
         if not self.on:
             return
         writes = event == "open" and any(sign in str(arguments[1]) for sign in "wax+")
@@ -59,12 +58,12 @@ class Watch:
 
 
 class Trial:
-    """Loads files and counts what came of it.
+    """Loads files and counts the outcomes.
 
     Parameters
     ----------
     good : Path
-        The file that others are made from.
+        The file from which others are made.
     X : ndarray
         Clips to predict.
     """
@@ -77,7 +76,7 @@ class Trial:
         self.rows, self.slowest, self.grown = {}, 0.0, 0.0
 
     def __call__(self, kind, *, crafted=False):
-        """Load `bad`; with `crafted` it may predict otherwise."""
+        """Load `bad`; with `crafted` its predictions may differ."""
         row = self.rows.setdefault(kind, dict.fromkeys(("tried", "refused", "same", "other"), 0))
         row["tried"] += 1
         forget_peak()
@@ -93,7 +92,7 @@ class Trial:
             self.grown = max(self.grown, own_mib("VmHWM") - before)
         if reason is not None:
             if not reason.startswith(f"{str(self.bad)!r} cannot be loaded by skaudio.load: "):
-                raise RuntimeError(f"The refusal of a file does not name it: {reason}")
+                raise RuntimeError(f"The error does not name the file: {reason}")
             row["refused"] += 1
             return
         row["same" if self._is_same(model, crafted) else "other"] += 1
@@ -111,35 +110,35 @@ class Trial:
 
 
 def damage(trial, n_flips, n_truncations):
-    """Flip single bits, change bytes, cut the file short."""
+    """Flip single bits and truncate the file."""
     content, rng = trial.good.read_bytes(), random.Random(0)
     for _ in range(n_flips):
         changed = bytearray(content)
         changed[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         trial.bad.write_bytes(changed)
-        trial("a bit flipped")
+        trial("bit flipped")
     header = 8 + int.from_bytes(content[:8], "little")
     for place in rng.sample(range(header), 400):
         changed = bytearray(content)
         changed[place] ^= 1 << rng.randrange(8)
         trial.bad.write_bytes(changed)
-        trial("a bit flipped in the header")
+        trial("bit of the header flipped")
     for _ in range(n_truncations):
         trial.bad.write_bytes(content[: rng.randrange(len(content))])
         trial("truncated")
 
 
 def names(trial):
-    """Functions, types and objects that would run code, in every attribute of two objects."""
+    """Insert functions, types and objects that would run code into attributes of the objects."""
     for node in attacks("touch ran").values():
         for kind in ("Pipeline", "MelSpectrogram", "PretrainedCNN"):
             for spot in ("random_state", "steps", "names", "_arrays", "_blueprint", "evil"):
                 forge(trial.good, trial.bad, tree=put(kind, **{spot: node}))
-                trial("a name that would run code, checksums right", crafted=True)
+                trial("name that would run code, valid checksums", crafted=True)
 
 
 def containers(trial):
-    """Headers that are written in another way, and arrays that are too many, too few or others."""
+    """Alter entries of the header; remove and replace arrays."""
     content = trial.good.read_bytes()
     length = int.from_bytes(content[:8], "little")
     head, data = json.loads(content[8 : 8 + length]), content[8 + length :]
@@ -149,18 +148,18 @@ def containers(trial):
             text = json.dumps({**head, name: head[name] | change}, separators=(",", ":")).encode()
             text += b" " * (-len(text) % 8)
             trial.bad.write_bytes(len(text).to_bytes(8, "little") + text + data)
-            trial("a header with tricks")
+            trial("manipulated header")
     for name in names_:
         for value in (None, np.zeros(3), np.array("x" * 9), np.zeros((2**10, 0))):
             about, arrays = read_model(trial.good)
             arrays = {key: one for key, one in arrays.items() if key != name}
             arrays |= {} if value is None else {name: value}
             write_model(trial.bad, about, arrays)
-            trial("an array missing or another, checksums right", crafted=True)
+            trial("array missing or replaced, valid checksums", crafted=True)
 
 
 def descriptions(trial, count):
-    """Change the description at random, under checksums that fit."""
+    """Change the description at random and update the checksums."""
     rng = random.Random(1)
     name = next(iter(read_model(trial.good)[1]))
     kinds = [None, -1, 2**40, "x" * 1000, [], {"dict": []}, {"tuple": [1, 2]}, 1e308,
@@ -189,13 +188,13 @@ def descriptions(trial, count):
     for _ in range(count):
         try:
             forge(trial.good, trial.bad, tree=change)
-        except (KeyError, IndexError, TypeError):  # two changes that do not go together
+        except (KeyError, IndexError, TypeError):  # incompatible changes
             continue
-        trial("a description changed at random, checksums right", crafted=True)
+        trial("description changed at random, valid checksums", crafted=True)
 
 
 def clock(ours, theirs):
-    """Median processor time in ms of two functions, called in turns."""
+    """Median processor time in ms of two functions, called alternately."""
     times = []
     for _ in range(REPEATS):
         pair = []
@@ -208,7 +207,7 @@ def clock(ours, theirs):
 
 
 def compare(folder, X, y):
-    """Rows of sizes and times beside joblib."""
+    """Rows of sizes and times compared with joblib."""
     mel = {"sample_rate": RATE, "n_mels": 64, "n_fft": 512, "hop_length": 128}
     network = {"weights": None, "max_epochs": 1, "random_state": 0}
     pipes = {
@@ -264,12 +263,12 @@ def main():
 
 
 def report(trial, table, args):
-    """Write section and row."""
+    """Write the section and the row of the summary."""
     lines = [
         f"Written by `benchmarks/reliability/model_files.py`, scikit-learn {sklearn.__version__}, "
         f"{describe_machine()}.",
         "",
-        "| kind | tried | refused | loaded, same predictions | loaded, other or none |",
+        "| kind | tried | refused | loaded, same predictions | loaded, different or none |",
         "|---|---|---|---|---|",
     ]
     lines += [
@@ -278,10 +277,9 @@ def report(trial, table, args):
     lines += [
         "",
         f"Forbidden events: {len(trial.watch.events)}. Longest load: {trial.slowest:.2g} s, "
-        f"most memory of one: {trial.grown:.0f} MiB.",
+        f"largest memory use of a load: {trial.grown:.0f} MiB.",
         "",
-        "| model | MB | of joblib's | save, CPU ms | of joblib's | load and predict, CPU ms "
-        "| of joblib's |",
+        "| model | MB | / joblib | save, CPU ms | / joblib | load and predict, CPU ms | / joblib |",
         "|---|---|---|---|---|---|---|",
         *table,
     ]
@@ -294,9 +292,9 @@ def report(trial, table, args):
     options = "".join(f" --{name} {count}" for name, count in sorted(changed))
     write_row(
         "model files",
-        f"{total['tried']:,} damaged or crafted files, {len(trial.rows)} kinds",
-        f"{total['refused']:,} refused, {total['same']:,} harmless, {other:,} crafted ones loaded "
-        f"as another model; {len(trial.watch.events)} ran code",
+        f"{total['tried']:,} damaged or crafted files of {len(trial.rows)} kinds",
+        f"{total['refused']:,} refused, {total['same']:,} loaded unchanged, {other:,} crafted "
+        f"files loaded as a different model; {len(trial.watch.events)} ran code",
         f"python benchmarks/reliability/model_files.py{options}",
     )
     print(json.dumps(trial.rows, indent=1), trial.watch.events[:5])

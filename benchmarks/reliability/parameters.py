@@ -1,10 +1,10 @@
-"""Give every public parameter values of all kinds: each is right, or a ValueError that names it.
+"""Pass values of many types to every public parameter.
 
-Run from the repository; it takes some minutes and writes a row of docs/reliability.md:
+    python benchmarks/reliability/parameters.py --examples 200     # some minutes
 
-    python benchmarks/reliability/parameters.py --examples 200
-
-`tests/parameter_trials.py` says what a value must do, `tests/parameter_targets.py` what is called.
+Each value must be accepted or raise a ValueError that names the parameter.
+`tests/parameter_trials.py` defines the outcomes, `tests/parameter_targets.py` lists what is called.
+Writes a row of the summary of docs/reliability.md.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from parameter_trials import Fault, try_parameter
 def main():
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--examples", type=int, default=200, help="values of every parameter")
-    parser.add_argument("--only", default="", help="targets whose names start with this")
+    parser.add_argument("--examples", type=int, default=200, help="values per parameter")
+    parser.add_argument("--only", default="", help="only targets whose names start with this")
     options = parser.parse_args()
     outcomes, faults, count = Counter(), [], 0
     for target in targets().values():
@@ -42,9 +42,9 @@ def main():
     if not options.only:
         write_row(
             "parameters",
-            f"{outcomes.total():,} values of all kinds for {count} parameters of "
+            f"{outcomes.total():,} values of many types for {count} parameters of "
             f"{len(targets())} classes, methods and functions",
-            f"{outcomes['right']:,} do their work, {outcomes['refused']:,} are a `ValueError` that "
+            f"{outcomes['right']:,} accepted, {outcomes['refused']:,} raised a `ValueError` that "
             f"names the parameter; {len(faults)} parameters with another outcome",
             f"python benchmarks/reliability/parameters.py --examples {options.examples}",
         )

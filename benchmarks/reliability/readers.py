@@ -1,4 +1,4 @@
-"""Readers of sound files, each in a process of its own with limits of time and memory."""
+"""Readers of sound files in separate processes, with limits on time and memory."""
 
 import json
 import select
@@ -20,7 +20,7 @@ def make(name):
         from skaudio.audio import load_clip
         return lambda path: load_clip(path, sample_rate=rate_of(path))
     if name == "librosa.load":
-        from librosa import load  # imports what it needs, which takes its time
+        from librosa import load  # a slow lazy import
         return lambda path: load(path, sr=None)[0]
     if name == "torchaudio.load":
         import torchaudio, torchcodec
@@ -34,7 +34,7 @@ def make(name):
     import soundfile
     return lambda path: soundfile.read(path, always_2d=True)[0].T
 
-def rate_of(path):  # the file's own, which the others keep
+def rate_of(path):  # the rate of the file, which the other readers keep
     import soundfile
     if not os.path.isfile(path):
         return 16000
@@ -42,7 +42,7 @@ def rate_of(path):  # the file's own, which the others keep
         with soundfile.SoundFile(os.fsencode(path)) as file:
             return min(max(file.samplerate, 1), 10**6)
     except Exception:
-        return 16000  # that of all files that are made
+        return 16000  # the rate of all generated files
 
 try:
     read = make(sys.argv[1])
@@ -72,16 +72,16 @@ for line in sys.stdin:
 
 
 class Reader:
-    """A process that reads one file after the other, and is started anew when it fails."""
+    """A process that reads files one by one and is restarted after a crash or hang."""
 
     def __init__(self, name):
         self.name, self._process = name, None
         self.problem = self._start().get("error")
 
     def _start(self):
-        tests = str(Path(__file__).parents[2])
+        root = str(Path(__file__).parents[2])
         self._process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, self.name, tests, str(MEMORY)], stdin=subprocess.PIPE,
+            [sys.executable, "-c", CHILD, self.name, root, str(MEMORY)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         answer = self._answer(10 * SECONDS)
@@ -93,7 +93,7 @@ class Reader:
         return None if line is None else json.loads(line) if line else {"crash": True}
 
     def read(self, path):
-        """What comes of a file: frames, peak, warnings, or an error, a crash or a hang."""
+        """Outcome for a file: frames, peak and warnings, or an error, crash or hang."""
         self._process.stdin.write(json.dumps(path) + "\n")
         self._process.stdin.flush()
         answer = self._answer(SECONDS)
@@ -112,10 +112,10 @@ class Reader:
 
 
 def read_all(names, files, judge):
-    """What every reader makes of all files.
+    """Read all files with every reader.
 
-    `judge` takes an answer and what a file is described by, and says what came of it. Gives that
-    and the answers by reader, and by reader why others did not run.
+    `judge` maps an answer and the description of a file to an outcome. Returns outcomes, answers,
+    and the reasons why readers did not run, each by reader.
     """
     kinds, answers, problems = {}, {}, {}
     for name in names:
@@ -132,7 +132,7 @@ def read_all(names, files, judge):
 
 
 def count_lines(n_files, kinds, columns):
-    """A table of how often what came of files, by reader."""
+    """A table of the number of files by reader and outcome."""
     lines = [
         f"{n_files} files.",
         "",

@@ -1,14 +1,14 @@
-"""Fits in a row, and ten thousand clips: files, threads, processes and memory.
+"""Leaks of repeated fits, and peak memory on ten thousand clips.
 
     python benchmarks/reliability/resources.py      # 10 minutes on two cores, 200 MB of disk
 
-First, 50 fits and predictions of several pipelines in one process, each with a cache, `memmap_dir`,
-two workers, early stopping, and a fit that fails half-way: what the process holds after the fifth
-and after the last, and the slope of its memory in between. Then 1,000 to 10,000 clips of 0.4 s as
-files: the most memory that a process takes while it writes their spectrograms into `memmap_dir`,
-trains on them for an epoch, and predicts them; few clips first, then more. Memory is RssAnon of
-Linux, that of no file. In the second part glibc gives all larger arrays back at once; left alone it
-keeps some ten MiB of freed memory, more or less by chance. Writes its tables into
+Part 1: 50 fits and predictions of several pipelines in one process, with a cache, `memmap_dir`, two
+workers and early stopping, each after a fit that fails halfway. Open files, threads, processes and
+temporary files are compared after the fifth and the last fit, and memory growth is the slope in
+between. Part 2: peak memory of a process that computes spectrograms of 1,000 to 10,000 files of
+0.4 s into `memmap_dir`, trains on them for one epoch and predicts, in order of increasing size.
+Memory is RssAnon of Linux, which excludes files. In part 2, glibc is set to return larger arrays
+immediately; by default it keeps a varying 10 MiB or so of freed memory. Writes tables into
 docs/reliability.md.
 """
 
@@ -41,12 +41,12 @@ from skaudio import MAST, PCEN, DiffResResampler, MelSpectrogram
 
 RESULTS = Path(__file__).parents[1] / "results" / "resources.json"
 RATE, SECONDS = 8000, 0.4
-# What glibc's allocator is told where peaks are measured.
+# Settings of glibc's allocator for peak memory.
 FRUGAL = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 WARM_UP = 5
 WATCHED = {"early_stopping": True, "validation_fraction": 0.2}
 MASKED = {"pretrain": "masked", "pretrain_epochs": 1, "random_state": 0}
-# Steps behind MelSpectrogram.
+# Steps after MelSpectrogram.
 ROWS = {
     "PretrainedCNN": augmented,
     "DiffRes + CNN": lambda n_epochs: [
@@ -67,7 +67,7 @@ CURVES = {
 
 
 def held(folder):
-    """What this process holds of the system, in numbers."""
+    """Counts of system resources that this process holds."""
     gc.collect()
     time.sleep(1.0)  # joblib does not wait for its threads to end
     tasks = list(Path("/proc/self/task").iterdir())
@@ -82,7 +82,7 @@ def held(folder):
 
 
 def fits_in_a_row(model, n_fits):
-    """What is held after the warm-up and at the end, and MiB that a fit adds."""
+    """Resources after the warm-up and at the end, and memory growth per fit in MiB."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in ("maps", "temporary"):
@@ -102,7 +102,7 @@ def fits_in_a_row(model, n_fits):
 
 
 def one_fit(model, task, folder, number):
-    """A fit that fails, one that does not, predictions, and predictions that fail."""
+    """Run a fit that fails, a fit, predictions, and predictions that fail."""
     mel = make_mel(cache_dir=folder / "cache", memmap_dir=folder / "maps", n_jobs=2)
     steps = ROWS[model](task.n_epochs)
     for step in steps:
@@ -118,7 +118,7 @@ def one_fit(model, task, folder, number):
 
 
 class Peak:
-    """The most of RssAnon inside the block, in MiB."""
+    """Peak RssAnon within the block, in MiB."""
 
     def __enter__(self):
         gc.collect()
@@ -139,14 +139,14 @@ class Peak:
 
 
 def peaks_of(model, paths, sizes, folder):
-    """Memory at its peak while a pipeline sees so many clips, beyond what it has after 100."""
+    """Peak memory of a pipeline for each number of clips, above that after 100 clips."""
     torch.set_num_threads(1)
     mel = MelSpectrogram(
         sample_rate=RATE, duration=SECONDS, n_fft=256, hop_length=80, n_mels=32, memmap_dir=folder
     )
     pipe = make_pipeline(mel, *CURVES[model])
     labels = ["dog", "rain"] * (len(paths) // 2)
-    run(pipe, paths[:100], labels[:100])  # what is loaded and made once
+    run(pipe, paths[:100], labels[:100])  # one-time allocations
     gc.collect()
     start, found = own_mib("RssAnon"), []
     for n_clips in sizes:
@@ -157,7 +157,7 @@ def peaks_of(model, paths, sizes, folder):
 
 
 def run(pipe, paths, labels):
-    """Transform the clips, or learn and predict them."""
+    """Transform the clips, or fit and predict."""
     if len(pipe) == 1:
         pipe.fit_transform(paths)
     else:
@@ -165,7 +165,7 @@ def run(pipe, paths, labels):
 
 
 def write_noise(folder, n_clips):
-    """Files of noise, each of its own."""
+    """Write different noise files; return their paths."""
     rng = np.random.default_rng(0)
     paths = [os.path.join(folder, f"{number:05d}.wav") for number in range(n_clips)]
     for path in paths:
@@ -174,7 +174,7 @@ def write_noise(folder, n_clips):
 
 
 def curves(sizes):
-    """Peaks of every pipeline by number of clips, each pipeline in a process of its own."""
+    """Peak memory by pipeline and number of clips, one process per pipeline."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         paths = write_noise(folder, max(sizes))
@@ -190,7 +190,7 @@ def curves(sizes):
 
 
 def main():
-    """Run both parts and write their tables."""
+    """Run both parts and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--fits", type=int, default=50, help="fits of every pipeline")
     parser.add_argument("--clips", type=int, nargs="+", default=[1000, 3000, 10_000])
@@ -212,7 +212,7 @@ def main():
 
 
 def write_tables(fits, clips):
-    """Both tables, and the two rows of the summary."""
+    """Write both tables and two rows of the summary."""
     n_fits = len(next(iter(fits.values()))["curve"])
     names = list(next(iter(fits.values()))["late"])
     lines = [
@@ -228,11 +228,11 @@ def write_tables(fits, clips):
     share = 4 * 32 * 41 / 2**20  # MiB of a clip's spectrogram
     lines += [
         "",
-        "Memory at its peak beyond that of the same process after 100 clips:",
+        "Peak memory above that of the same process after 100 clips:",
         "",
         f"| clips | {' | '.join(map(str, sizes))} |",
         "|---" + "|--:" * len(sizes) + "|",
-        f"| their spectrograms | {' | '.join(f'{n * share:.0f} MiB' for n in sizes)} |",
+        f"| size of spectrograms | {' | '.join(f'{n * share:.0f} MiB' for n in sizes)} |",
     ]
     for model, row in clips.items():
         cells = [f"{row[str(n)]:.1f} MiB" if str(n) in row else "not measured" for n in sizes]
@@ -242,10 +242,10 @@ def write_tables(fits, clips):
     same = all(row["early"] == row["late"] for row in fits.values())
     most = 1024 * max(row["MiB per fit"] for row in fits.values())
     write_row(
-        "fits in a row",
-        f"{n_fits} fits of {len(fits)} pipelines, each with one that fails",
-        f"{'nothing' if same else 'see below: something'} left open or behind; at most "
-        f"{most:.0f} KiB of memory per fit",
+        "repeated fits",
+        f"{n_fits} fits of each of {len(fits)} pipelines, each after a fit that fails",
+        f"{'nothing leaked' if same else 'leaks, see below'}; memory grows by at most {most:.0f} "
+        "KiB per fit",
         command,
     )
     few, *_, many = sizes
@@ -253,8 +253,8 @@ def write_tables(fits, clips):
     growth = max(row[str(many)] - row[str(few)] for row in whole)
     write_row(
         "ten thousand clips",
-        f"{len(whole)} pipelines on {few} to {many} clips through memmap_dir",
-        f"at most {growth:.1f} MiB more for {many} than for {few}, whose spectrograms differ by "
+        f"{len(whole)} pipelines on {few} to {many} clips with memmap_dir",
+        f"peak memory grows by at most {growth:.1f} MiB, the spectrograms by "
         f"{(many - few) * share:.0f} MiB",
         command,
     )

@@ -1,13 +1,13 @@
-"""Fits that are killed at random moments and go on: are the bits those of fits left alone?
+"""Kill fits at random moments, resume them, and compare with uninterrupted fits.
 
     python benchmarks/reliability/resume.py                   # 15 minutes
-    python benchmarks/reliability/resume.py --fits 2          # of every kind
+    python benchmarks/reliability/resume.py --fits 2          # fits of every kind
 
-Every fit runs in a process of its own, which is killed with SIGKILL after a random time and started
-again, up to three times. Weights, predictions and `history_` are then compared with those of an
-equal fit without checkpoints. Then Ctrl-C, sent at random moments: is what is left equal to a fit
-that stopped after the same epoch? At last what a checkpoint costs, beside the epochs of the same
-fit. Writes its part of docs/reliability.md. Needs `os.fork`.
+Every fit runs in a process that is killed with SIGKILL after a random time and restarted, up to
+three times. Weights, predictions and `history_` are then compared with those of an identical fit
+without checkpoints. After Ctrl-C at a random moment, the classifier is compared with one that
+stopped after the same epoch. Finally, the cost of a checkpoint is measured relative to an epoch.
+Writes a section of docs/reliability.md. Needs `os.fork`.
 """
 
 import argparse
@@ -34,18 +34,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from pages import RELIABILITY, describe_machine, write_block, write_row
 from small_cnn import small_cnn
 
-KILLS = 3  # of a fit, at most
+KILLS = 3  # at most, per fit
 SETTINGS = {
     "small network": {},
     "moving average, mixup, masks": {
         "ema_decay": 0.9, "augment": Augmentation(mixup=0.3, time_mask=0.2, freq_mask=0.2),
     },
-    "early stopping, rate in steps": {
+    "early stopping, step schedule": {
         "early_stopping": True, "n_iter_no_change": 2, "lr": 1e-2, "schedule": "step",
         "lr_step_size": 2,
     },
-    "many labels, balanced sampling": {"sampling": "balanced", "gradient_clip_value": 1.0},
-    "DiffRes in front": {},
+    "multilabel, balanced sampling": {"sampling": "balanced", "gradient_clip_value": 1.0},
+    "DiffRes front end": {},
     "timm, dropout, bf16": {
         "backbone": "test_efficientnet", "precision": "bf16", "backbone_options": {"drop_rate": 0.3}
     },
@@ -53,20 +53,20 @@ SETTINGS = {
 }  # fmt: skip
 COSTS = {"small network": (small_cnn, 400, (64, 100)),
          "mobilenetv2_100": ("mobilenetv2_100", 200, (64, 216))}  # fmt: skip
-# How a child ends.
+# Exit codes of children.
 SAME, DIFFERENT, BEFORE_THE_FIRST_EPOCH, TOO_LATE, BROKEN = range(5)
 
 
 def make_data(kind, seed):
-    """Noise with a band that tells the class, and labels."""
+    """Noise with a louder band for each class, and labels."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(60, 16, 32)).astype(np.float32)
     y = np.arange(60) % 3
     X[y == 0, :4] += 0.5
     X[y == 1, 4:8] += 0.5
-    if kind.startswith("many labels"):
+    if kind.startswith("multilabel"):
         y = np.column_stack([y == 0, y == 1, rng.random(60) < 0.2]).astype(int)
-    if kind == "DiffRes in front":
+    if kind == "DiffRes front end":
         X = DiffResResampler(0.5, random_state=seed).fit_transform(X)
     return X, y
 
@@ -80,7 +80,7 @@ def make_classifier(kind, seed, **parameters):
 
 
 def same(one, other, X):
-    """Whether two fitted classifiers are equal to the bit."""
+    """Whether two fitted classifiers are bit-identical."""
     weights, others = (clf.net_.module_.state_dict() for clf in (one, other))
     return (
         one.history_ == other.history_
@@ -90,7 +90,7 @@ def same(one, other, X):
 
 
 def fork(work):
-    """Start a process that ends with what `work` returns; gives its number."""
+    """Fork a process that exits with the return value of `work`; return its PID."""
     number = os.fork()
     if number:
         return number
@@ -102,7 +102,7 @@ def fork(work):
 
 
 def killed_fit(kind, seed, draw, folder):
-    """Train in processes that are killed, until one is through: kills, and how that one ends."""
+    """Train in processes that are killed until one finishes; return kills and exit code."""
     X, y = make_data(kind, seed)
     start = time.perf_counter()
     whole = make_classifier(kind, seed).fit(X, y)
@@ -124,7 +124,7 @@ def killed_fit(kind, seed, draw, folder):
 
 
 class StopAfter(Callback):
-    """Ends training after so many epochs."""
+    """Stops training after a number of epochs."""
 
     def __init__(self, n_epochs):
         self.n_epochs = n_epochs
@@ -135,7 +135,7 @@ class StopAfter(Callback):
 
 
 def interrupted_fit(kind, seed, draw):
-    """Press Ctrl-C in a process that trains; gives how it ends."""
+    """Send Ctrl-C to a process that trains; return its exit code."""
     X, y = make_data(kind, seed)
     start = time.perf_counter()
     make_classifier(kind, seed).fit(X, y)
@@ -160,7 +160,7 @@ def interrupted_fit(kind, seed, draw):
 
 
 def timed(owner, name, spent):
-    """Let a function write down how long it takes."""
+    """Record the time that a function takes; return a function that restores it."""
     function = getattr(owner, name)
 
     def wrapper(*args):
@@ -174,12 +174,12 @@ def timed(owner, name, spent):
 
 
 def cost_of(network, n_clips, shape):
-    """Medians in seconds: an epoch, a checkpoint, the copy for Ctrl-C, the digest; sizes in MB."""
+    """Median seconds of epoch, checkpoint, copy for Ctrl-C and digest; file sizes in MB."""
     X = np.random.default_rng(0).normal(size=(n_clips, *shape)).astype(np.float32)
     y = np.arange(n_clips) % 10
     spent = {}
     with tempfile.TemporaryDirectory() as folder:
-        # `of` is found in the class as a bound method, which is what comes back in the end.
+        # `of` is a bound method when looked up in the class, and is restored as such.
         back = [timed(Checkpoint, "save", spent), timed(FinishedEpoch, "of", spent),
                 timed(_network, "digest_of_fit", spent)]  # fmt: skip
         clf = PretrainedCNN(network, weights=None, max_epochs=5, batch_size=32, random_state=0,
@@ -202,15 +202,15 @@ def cost_of(network, n_clips, shape):
 
 
 def rows_of_fits(n_fits, draw):
-    """Rows of the table, and totals of what they count."""
+    """Rows of the table, and their totals."""
     lines, total = [], Counter()
     for kind in SETTINGS:
         row = Counter()
-        make_classifier(kind, 0).fit(*make_data(kind, 0))  # the first one takes longer
+        make_classifier(kind, 0).fit(*make_data(kind, 0))  # the first fit takes longer
         for seed in range(n_fits):
             with tempfile.TemporaryDirectory() as folder:
                 kills, status = killed_fit(kind, seed, draw, folder)
-            if kills:  # not where it was faster than its killer
+            if kills:  # unless it finished before the first kill
                 row += Counter(kills=kills, fits=1, same=status == SAME)
             status = interrupted_fit(kind, seed, draw)
             row += Counter(pressed=status != TOO_LATE, right=status == SAME,
@@ -225,19 +225,19 @@ def rows_of_fits(n_fits, draw):
 
 
 def main():
-    """Write the section."""
+    """Run everything and write the section."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--fits", type=int, default=8, help="of every kind; default: 8")
+    parser.add_argument("--fits", type=int, default=8, help="fits of every kind; default: 8")
     n_fits = parser.parse_args().fits
     torch.set_num_threads(1)
     lines, total = rows_of_fits(n_fits, random.Random(0))
     lines = [
         f"Written by `benchmarks/reliability/resume.py`, {describe_machine()}.", "",
-        "| fits | kills | went on with the same bits | Ctrl-C after an epoch: equal to a fit that "
-        "stopped there | before it: as it was |",
+        "| fits | kills | resumed bit-identically | Ctrl-C after an epoch: equal to a fit that "
+        "stopped there | Ctrl-C before: unfitted |",
         "|---|---|---|---|---|", *lines, "",
         "| network | epoch, s | checkpoint, ms | share of an epoch | copy for Ctrl-C, ms | share "
-        "of an epoch | digest, ms | file, MB | finished, MB |",
+        "of an epoch | digest, ms | checkpoint, MB | finished fit, MB |",
         "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for name, settings in COSTS.items():
@@ -252,10 +252,10 @@ def main():
     write_row(
         "resumed fits",
         f"{total['fits']} fits of {len(SETTINGS)} kinds, killed {total['kills']} times; "
-        f"{total['pressed']} times Ctrl-C",
-        f"{total['same']} went on with the same bits; after Ctrl-C {total['right']} of "
-        f"{total['pressed'] - total['before']} were as after the last epoch, and "
-        f"{total['before']} before the first one were left as they were",
+        f"Ctrl-C {total['pressed']} times",
+        f"{total['same']} resumed bit-identically; after Ctrl-C, {total['right']} of "
+        f"{total['pressed'] - total['before']} equal to the last finished epoch, "
+        f"{total['before']} stopped before the first and stayed unfitted",
         "python benchmarks/reliability/resume.py",
     )
 

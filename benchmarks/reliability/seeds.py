@@ -1,10 +1,10 @@
-"""Same seed, same bits: a matrix of models and of ways to run them.
+"""Check that equal seeds give bit-identical results, for several models and settings.
 
     python benchmarks/reliability/seeds.py      # 5 minutes on two cores
 
-Every cell trains a model on short clips and compares a checksum of its weights and of the
-probabilities it gives with that of the plainest run; of MelSpectrogram alone, of its spectrograms.
-The ways are those of tests/seed_matrix.py. Writes its table into docs/reliability.md.
+Every cell trains a model on short clips and compares a checksum of its weights and probabilities
+(for MelSpectrogram, of its spectrograms) with that of the default run. The settings are listed in
+tests/seed_matrix.py. Writes a table into docs/reliability.md.
 """
 
 import argparse
@@ -35,11 +35,11 @@ from seed_matrix import (
 from skaudio.datasets import write_clips
 
 RESULTS = Path(__file__).parents[1] / "results" / "seeds.json"
-RESUMED = "interrupted, and resumed"
+RESUMED = "interrupted and resumed"
 
 
 def make_task(folder, n_clips, n_epochs):
-    """Low and high tones in noise on disk, and what to do with them."""
+    """Write low and high tones in noise; return the task of classifying them."""
     rng, time = np.random.default_rng(0), np.arange(round(RATE * SECONDS)) / RATE
     labels = ["low", "high"] * (n_clips // 2)
     freqs = rng.uniform(0.9, 1.1, n_clips) * np.where(np.array(labels) == "low", 400.0, 2000.0)
@@ -50,7 +50,7 @@ def make_task(folder, n_clips, n_epochs):
 
 
 def column_of(task, wanted):
-    """Cells of a model by way: same, differs, or what failed."""
+    """Cells of a model by setting: same, differs, or the type of the error."""
     ways = {**WAYS, **FAR_WAYS}
     if task.model != "MelSpectrogram":
         ways[RESUMED] = with_resumption
@@ -61,10 +61,10 @@ def column_of(task, wanted):
 
 
 def judge(way, task, wanted):
-    """What a cell says."""
+    """Content of a cell."""
     try:
         found = "same" if is_same(way(task), wanted) else "**differs**"
-    except Exception as err:  # a cell, not the end of the table
+    except Exception as err:  # report it in the cell and continue
         found = f"**{type(err).__name__}**"
         print(err)
     print(f"{task.model}: {found}", flush=True)
@@ -72,10 +72,10 @@ def judge(way, task, wanted):
 
 
 def main():
-    """Run the matrix and write it."""
+    """Run the matrix and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--clips", type=int, default=24, help="clips of every task")
-    parser.add_argument("--epochs", type=int, default=3, help="epochs of every training")
+    parser.add_argument("--clips", type=int, default=24, help="number of clips")
+    parser.add_argument("--epochs", type=int, default=3, help="number of epochs")
     options = parser.parse_args()
     torch.set_num_threads(1)
     table = {}
@@ -86,7 +86,7 @@ def main():
             table[model] = column_of(task, task.run())
     RESULTS.write_text(json.dumps(table, indent=1) + "\n")
     ways = list(table["PretrainedCNN, augmented"])
-    lines = [f"| way | {' | '.join(table)} |", "|---" * (1 + len(table)) + "|"]
+    lines = [f"| setting | {' | '.join(table)} |", "|---" * (1 + len(table)) + "|"]
     lines += [
         f"| {way} | {' | '.join(column.get(way, '–') for column in table.values())} |"
         for way in ways
@@ -95,8 +95,8 @@ def main():
     cells = [cell for column in table.values() for cell in column.values()]
     write_row(
         "seeds",
-        f"{len(ways)} ways to run {len(table)} models, {len(cells)} cells",
-        f"{cells.count('same')} of {len(cells)} with the same bits",
+        f"{len(table)} models run in {len(ways)} ways, {len(cells)} combinations",
+        f"{cells.count('same')} of {len(cells)} bit-identical",
         "python benchmarks/reliability/seeds.py",
     )
 

@@ -1,12 +1,12 @@
-"""One fitted pipeline in eight threads at once, round after round.
+"""Use one fitted pipeline in eight threads concurrently.
 
     python benchmarks/reliability/threads.py      # 5 minutes on two cores
 
-In every round a model is read from its file, so that its network is yet to be built, and eight
-threads ask it at once: for probabilities, labels, embeddings and windows of a recording, through a
-cache that is empty in the first round. Every other round another thread trains a copy meanwhile.
-Python changes threads after every 10 microseconds. Answers are compared, bit for bit, with those
-that one thread got before. Writes its table into docs/reliability.md.
+In every round a model is loaded from its file, so that its network is not built yet, and eight
+threads concurrently request probabilities, labels, embeddings and windows of a recording, with a
+cache that is empty in the first round. In every other round, another thread trains a copy at the
+same time. Python switches threads every 10 microseconds. Results are compared, bit for bit, with
+those of a single thread. Writes a table into docs/reliability.md.
 """
 
 import argparse
@@ -33,7 +33,7 @@ N_THREADS = 8
 
 
 def count_answers(task, model, n_rounds):
-    """Answers given, answers that differ, and errors; of the fits beside them too."""
+    """Count predictions, fits, differences and errors."""
     cache = Path(task.folder) / f"cache-{list(MODELS).index(model)}"
     pipe = task.make(cache_dir=cache).set_params(melspectrogram__cache_dir=None)
     pipe.fit(task.paths, task.labels)
@@ -41,7 +41,7 @@ def count_answers(task, model, n_rounds):
     pipe.set_params(melspectrogram__cache_dir=cache)
     file = Path(task.folder) / "pipe.joblib"
     joblib.dump(pipe, file)
-    counts = {"answers": 0, "different": 0, "errors": 0, "fits": 0, "different fits": 0}
+    counts = {"predictions": 0, "different": 0, "errors": 0, "fits": 0, "different fits": 0}
     for number in range(n_rounds):
         loaded = joblib.load(file)
         jobs = 2 * answers(loaded, task.paths)
@@ -50,11 +50,11 @@ def count_answers(task, model, n_rounds):
             jobs.append(lambda b=blank: digest(b.fit(task.paths, task.labels), task.paths))
         try:
             found = at_once(*jobs)
-        except Exception as err:  # counted, not the end
+        except Exception as err:  # count it and continue
             print(model, repr(err), flush=True)
             counts["errors"] += 1
             continue
-        counts["answers"] += N_THREADS
+        counts["predictions"] += N_THREADS
         counts["different"] += sum(
             not np.array_equal(values, wanted[n % len(wanted)])
             for n, values in enumerate(found[:N_THREADS])
@@ -67,8 +67,8 @@ def count_answers(task, model, n_rounds):
 def main():
     """Run all models and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=25, help="rounds of every model")
-    parser.add_argument("--imports", type=int, default=10, help="processes that look up names")
+    parser.add_argument("--rounds", type=int, default=25, help="rounds per model")
+    parser.add_argument("--imports", type=int, default=10, help="processes that import all names")
     options = parser.parse_args()
     torch.set_num_threads(1)
     sys.setswitchinterval(1e-5)
@@ -87,15 +87,15 @@ def main():
     heads = list(next(iter(table.values())))
     lines = [f"| model | {' | '.join(heads)} |", "|---" + "|--:" * len(heads) + "|"]
     lines += [f"| {name} | {' | '.join(map(str, row.values()))} |" for name, row in table.items()]
-    lines += ["", f"All names of the package looked up by threads of a new process at once: "
+    lines += ["", f"All public names imported concurrently by threads of a new process: "
                   f"{options.imports} processes, {broken} failed."]  # fmt: skip
     write_block("threads", lines, RELIABILITY)
     total = {head: sum(row[head] for row in table.values()) for head in heads}
     write_row(
         "threads",
-        f"{total['answers']} answers by {N_THREADS} threads at once, {total['fits']} fits beside "
-        f"them, {options.imports} imports",
-        f"{total['different'] + total['different fits']} other bits, {total['errors'] + broken} "
+        f"{total['predictions']} predictions by {N_THREADS} concurrent threads, {total['fits']} "
+        f"simultaneous fits, {options.imports} imports",
+        f"{total['different'] + total['different fits']} different, {total['errors'] + broken} "
         "errors",
         "python benchmarks/reliability/threads.py",
     )
