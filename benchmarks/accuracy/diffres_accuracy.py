@@ -1,14 +1,14 @@
-"""Accuracy, cost and training time of ways to shorten time, at equal budgets.
+"""Accuracy, cost and training time of temporal resampling methods at equal budgets.
 
     python benchmarks/accuracy/diffres_accuracy.py esc10 --data FOLDER --weights MOBILENETV2_FILE
     python benchmarks/accuracy/diffres_accuracy.py fsdd --data FOLDER
 
-Every row has the same network, folds, epochs and seeds. "longer hop" spaces the frames of the
-spectrogram instead of merging them. The last rows start from frames four times as dense and come
-back to the number of frames of the plain network. Finished fits are kept as lines of a file in
-benchmarks/results, so that a run that is stopped goes on where it was; `--part 1/2` and `--part
-2/2` share the work between two processes. `--table` writes docs/benchmarks.md from what is there.
-On two cores ESC-10 takes an hour per seed, the digits twenty minutes for three.
+Network, folds, epochs and seeds are the same in all rows. "longer hop" increases the hop of the
+spectrogram instead of merging frames. The last rows start from a quarter of the hop and merge to
+the number of frames of the plain network. Finished fits are stored as lines of a file in
+benchmarks/results, so that a stopped run can be resumed; `--part 1/2` and `--part 2/2` divide the
+work between two processes. `--table` writes a table into docs/benchmarks.md from these results. On
+two cores, ESC-10 takes an hour per seed, and the digits take twenty minutes for three seeds.
 """
 
 import sys
@@ -30,15 +30,15 @@ BUDGETS = (0.75, 0.5, 0.25)
 METHODS = ("average", "average-max", "conv-average", "diffres")
 FINER = 4
 DESCRIPTIONS = {
-    "esc10": "ESC-10, ImageNet's mobilenetv2_100 fine-tuned for 6 epochs on 40 bands at a hop of "
-    "10 ms (502 frames).",
-    "fsdd": "1,200 spoken digits, speakers kept apart, a small network trained for 15 epochs on 40 "
+    "esc10": "ESC-10, mobilenetv2_100 with ImageNet weights fine-tuned for 6 epochs on 40 bands at "
+    "a hop of 10 ms (502 frames).",
+    "fsdd": "1,200 spoken digits, grouped by speaker, a small network trained for 15 epochs on 40 "
     "bands at a hop of 10 ms (65 frames).",
 }
 
 
 def small_cnn(in_channels, n_classes):
-    """Three convolutions on five bands and four stretches of time."""
+    """Three convolutions, pooled to five bands and four time steps."""
 
     def block(n_in, n_out):
         return nn.Sequential(nn.Conv2d(n_in, n_out, 3, padding=1), nn.BatchNorm2d(n_out), nn.ReLU())
@@ -51,7 +51,7 @@ def small_cnn(in_channels, n_classes):
 
 
 def load(name, folder):
-    """Paths, labels and folds: ESC-10's own, or every sixth speaker of 1,200 spoken digits."""
+    """Paths, labels and folds: those of ESC-10, or two speakers each for 1,200 spoken digits."""
     if name == "esc10":
         return load_folder(folder)
     paths, labels, speakers = load_folder(folder, group="speaker")
@@ -74,7 +74,7 @@ def make_mel(name, cache):
 
 
 def make_cnn(name, weights):
-    """ImageNet's MobileNetV2 for environmental sounds, a small network for digits."""
+    """MobileNetV2 with ImageNet weights for ESC-10, a small network for digits."""
     if name == "esc10":
         return PretrainedCNN(
             "mobilenetv2_100", weights=weights, max_epochs=6, batch_size=16,
@@ -108,14 +108,14 @@ def make_rows(name, cache, weights):
 
 
 def run(args):
-    """Fit what is not yet in the results."""
+    """Run the missing fits."""
     paths, labels, folds = load(args.name, args.data)
     paths = np.array(paths)
     splits = list(PredefinedSplit(folds).split())
 
     def fit(row, fold, seed):
         pipe = make_rows(args.name, args.cache, args.weights)[row]
-        pipe[:-1].fit_transform(paths)  # into the cache, so that only training is timed
+        pipe[:-1].fit_transform(paths)  # fills the cache, so that only training is timed
         train, test = ((paths[part], labels[part]) for part in splits[fold])
         return fit_and_score(pipe, seed, train, test)
 
@@ -124,7 +124,7 @@ def run(args):
 
 
 def count(args, row):
-    """Frames and multiply-accumulates of a row, from a network trained on two clips."""
+    """Frames and multiply-accumulates of a row, for a network trained on two clips."""
     paths, labels, _ = load(args.name, args.data)
     two = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:2]]
     pipe = make_rows(args.name, args.cache, None)[row].set_params(clf__max_epochs=1)
@@ -136,13 +136,13 @@ def write_table(args):
     found = results_of(f"diffres-{args.name}")
     reference = found["all frames"]
     lines = [
-        f"{DESCRIPTIONS[args.name]} {count_runs(reference)}, every row the same network, epochs "
-        "and seeds. Difference: mean and standard error of the paired differences to the row of "
-        "all frames, over folds and seeds. MMAC: million multiply-accumulates per clip. Written by "
+        f"{DESCRIPTIONS[args.name]} {count_runs(reference)}; network, epochs and seeds are the "
+        "same in all rows. Difference: mean and standard error of the paired differences from the "
+        "first row, over folds and seeds. MMAC: million multiply-accumulates per clip. Written by "
         "`benchmarks/accuracy/diffres_accuracy.py`.",
         "",
-        "| time is shortened by | frames | MMAC front end | MMAC network | accuracy | "
-        "sd of folds | difference | training, CPU s |",
+        "| method, budget | frames | MMAC front end | MMAC network | accuracy | sd | difference | "
+        "training, CPU s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in make_rows(args.name, None, None):
@@ -156,7 +156,7 @@ def write_table(args):
 
 
 def main():
-    """Run one data set, or write its table."""
+    """Run the missing fits of a data set, or write its table."""
     parser = make_parser(__doc__.splitlines()[0], ["esc10", "fsdd"], ".cache/diffres")
     args = parser.parse_args()
     if args.table:

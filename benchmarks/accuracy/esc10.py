@@ -1,9 +1,9 @@
-"""ESC-10: ImageNet weights against random ones, fine-tuned and as frozen features.
+"""ImageNet and random weights on ESC-10, fine-tuned and as frozen features.
 
     python benchmarks/accuracy/esc10.py --data ESC10_FOLDER --weights MOBILENETV2_FILE
 
-The folder holds ``audio/`` and ``meta.csv`` (filename, fold, category); the weights are those of
-timm's mobilenetv2_100. Writes the table into docs/benchmarks.md. About 30 minutes on one core.
+The folder contains ``audio/`` and ``meta.csv`` (filename, fold, category); the weights are those of
+timm's mobilenetv2_100. Writes a table into docs/benchmarks.md. Takes about 30 minutes on one core.
 """
 
 import argparse
@@ -30,12 +30,12 @@ from pages import write_block
 
 
 def mean_and_std(log_mel):
-    """Average and spread of every band over time: a description without a network."""
+    """Mean and standard deviation of every band over time: features without a network."""
     return np.concatenate([log_mel.mean(-1), log_mel.std(-1)], axis=-1).reshape(len(log_mel), -1)
 
 
-def make_contestants(weights, cache_dir, epochs):
-    """One pipeline per row of the table, all on the same spectrograms."""
+def make_pipelines(weights, cache_dir, epochs):
+    """One pipeline per row of the table, all with the same spectrograms."""
     mel = MelSpectrogram(
         sample_rate=22_050, duration=5.0, n_fft=2205, win_length=(551, 1102, 2205),
         hop_length=(220, 551, 1102), n_frames=250, mel_scale="htk", norm=None,
@@ -62,10 +62,10 @@ def make_contestants(weights, cache_dir, epochs):
 
 
 def write_table(results, epochs):
-    """Replace the table between the markers of the page."""
+    """Write the table into the page."""
     lines = [
         f"mobilenetv2_100 on 3 x 128 x 250 log-mel images, {epochs} epochs, batch 16, AdamW 1e-3, "
-        "seed 0, accuracy after the last epoch on each of the five official folds. Written by "
+        "seed 0; accuracy in % after the last epoch, on the five official folds. Written by "
         f"`benchmarks/accuracy/esc10.py` with skaudio {skaudio.__version__}, "
         f"torch {torch.__version__}, one thread, {platform.machine()}.",
         "",
@@ -80,7 +80,7 @@ def write_table(results, epochs):
 
 
 def main():
-    """Run every contestant over the folds."""
+    """Cross-validate every pipeline and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="folder with audio/ and meta.csv")
     parser.add_argument("--weights", required=True, help="ImageNet weights of mobilenetv2_100")
@@ -91,7 +91,7 @@ def main():
     paths, labels, folds = load_folder(args.data)
     paths = np.array(paths)
     results = {}
-    for name, pipeline in make_contestants(args.weights, args.cache, args.epochs).items():
+    for name, pipeline in make_pipelines(args.weights, args.cache, args.epochs).items():
         start, scores = time.perf_counter(), []
         for train, test in PredefinedSplit(folds).split():
             pipeline.fit(paths[train], labels[train])

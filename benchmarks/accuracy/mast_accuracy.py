@@ -4,12 +4,12 @@
     python benchmarks/accuracy/mast_accuracy.py fsdd --data FSDD_FOLDER
     python benchmarks/accuracy/mast_accuracy.py few-labels --data FSDD_FOLDER
 
-Beside it a support vector machine on the mean and standard deviation of every mel band, and CNNs.
-Finished fits are kept as lines of a file in benchmarks/results, so that a run that is stopped goes
-on where it was; `--part 1/2` and `--part 2/2` share the work between two processes. `--table`
-writes docs/benchmarks.md from what is there.
+It is compared with a support vector machine on the mean and standard deviation of every mel band,
+and with CNNs. Finished fits are stored as lines of a file in benchmarks/results, so that a stopped
+run can be resumed; `--part 1/2` and `--part 2/2` divide the work between two processes. `--table`
+writes a table into docs/benchmarks.md from these results.
 
-few-labels: 60 spoken digits with labels, 2,400 without, five speakers; the sixth tests.
+few-labels: 60 labelled and 2,400 unlabelled spoken digits of five speakers, tested on the sixth.
 """
 
 import sys
@@ -36,18 +36,17 @@ FEW, UNLABELED = 60, 2400
 EPOCHS = {"esc10": 60, "fsdd": 30, "few-labels": 100}
 PRETRAIN_EPOCHS = {"esc10": 30, "fsdd": 30, "few-labels": 15}
 DESCRIPTIONS = {
-    "esc10": "ESC-10, 64 bands at a hop of 50 ms (101 frames), clips rolled in time by up to half; "
-    "60 epochs, mobilenetv2_100 6.",
-    "fsdd": "1,200 spoken digits, speakers kept apart, 40 bands at a hop of 10 ms (65 frames); 30 "
+    "esc10": "ESC-10, 64 bands at a hop of 50 ms (101 frames), clips shifted in time by up to "
+    "half; 60 epochs, 6 for mobilenetv2_100.",
+    "fsdd": "1,200 spoken digits, grouped by speaker, 40 bands at a hop of 10 ms (65 frames); 30 "
     "epochs.",
-    "few-labels": "60 spoken digits with labels and 2,400 without from five speakers, tested on "
-    "the 500 of the sixth; 40 bands at a hop of 10 ms (65 frames); 100 epochs, after 15 of "
-    "pretraining.",
+    "few-labels": "60 labelled and 2,400 unlabelled spoken digits of five speakers, tested on the "
+    "500 of the sixth; 40 bands at a hop of 10 ms (65 frames); 100 epochs after 15 of pretraining.",
 }
 
 
 def make_mel(name, cache):
-    """Coarse frames for environmental sounds, fine ones for digits."""
+    """A hop of 50 ms for ESC-10, of 10 ms for digits."""
     if name == "esc10":
         return MelSpectrogram(
             sample_rate=22_050, duration=5.0, n_fft=2048, hop_length=1102, n_mels=64,
@@ -57,7 +56,7 @@ def make_mel(name, cache):
 
 
 def mean_and_deviation(X):
-    """Of every mel band over time."""
+    """Mean and standard deviation of every mel band over time."""
     return np.hstack([X.mean(2), X.std(2)])
 
 
@@ -95,7 +94,7 @@ def make_rows(name, cache=None, weights=None):
 
 
 def make_splits(name, folder):
-    """Paths, labels, and per fold the clips to train on, those without labels, and to test on."""
+    """Paths, labels, and for every fold the training, unlabelled and test clips."""
     if name != "few-labels":
         paths, labels, folds = load(name, folder)
         splits = [(train, None, test) for train, test in PredefinedSplit(folds).split()]
@@ -112,12 +111,12 @@ def make_splits(name, folder):
 
 
 def run(args):
-    """Fit what is not yet in the results."""
+    """Run the missing fits."""
     paths, labels, splits = make_splits(args.name, args.data)
 
     def fit(row, fold, seed):
         pipe = make_rows(args.name, args.cache, args.weights)[row]
-        pipe["mel"].fit_transform(paths)  # into the cache, so that only training is timed
+        pipe["mel"].fit_transform(paths)  # fills the cache, so that only training is timed
         train, unlabeled, test = splits[fold]
         given = {}
         if unlabeled is not None and "masked" in row:
@@ -135,10 +134,10 @@ def write_table(args):
     reference = found["MAST"]
     lines = [
         f"{DESCRIPTIONS[args.name]} {count_runs(reference)}. Difference: mean and standard error "
-        "of the paired differences to MAST, over folds and seeds. Written by "
+        "of the paired differences from MAST, over folds and seeds. Written by "
         f"`benchmarks/accuracy/mast_accuracy.py {args.name}`.",
         "",
-        "| | accuracy | sd of folds | difference | training, CPU s |",
+        "| | accuracy | sd | difference | training, CPU s |",
         "|---|---|---|---|---|",
     ]
     for row in make_rows(args.name):
@@ -148,7 +147,7 @@ def write_table(args):
 
 
 def main():
-    """Run one comparison, or write its table."""
+    """Run the missing fits of a comparison, or write its table."""
     parser = make_parser(__doc__.splitlines()[0], list(DESCRIPTIONS), ".cache/mast")
     args = parser.parse_args()
     with config_context(enable_metadata_routing=True):

@@ -1,4 +1,4 @@
-"""Fits that are kept as lines of a file, so that a run that is stopped goes on where it was."""
+"""Store finished fits as lines of a file, so that a stopped run can be resumed."""
 
 import argparse
 import json
@@ -10,25 +10,25 @@ import numpy as np
 
 
 def make_parser(description, names, cache):
-    """Options of a comparison; `cache` is where spectrograms go by default."""
+    """Command-line options of a comparison; `cache` is the default folder for spectrograms."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("name", choices=names)
     parser.add_argument("--data", required=True, help="folder with the clips and meta.csv")
     parser.add_argument("--weights", help="ImageNet weights of mobilenetv2_100, for esc10")
     parser.add_argument("--cache", default=cache, help="folder for spectrograms")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--part", default="1/1", help="which share of the work, such as 1/2")
-    parser.add_argument("--table", action="store_true", help="write the table, run nothing")
+    parser.add_argument("--part", default="1/1", help="share of the work to do, such as 1/2")
+    parser.add_argument("--table", action="store_true", help="only write the table")
     return parser
 
 
 def results_file(name):
-    """One line per fit."""
+    """Path of the results, a file with one line per fit."""
     return Path(__file__).parents[1] / "results" / f"{name}.jsonl"
 
 
 def results_of(name):
-    """What was measured so far: row to (fold, seed) to result."""
+    """Results so far, by row and by (fold, seed)."""
     file, found = results_file(name), defaultdict(dict)
     for line in file.read_text().splitlines() if file.exists() else []:
         result = json.loads(line)
@@ -37,9 +37,9 @@ def results_of(name):
 
 
 def run_missing(name, rows, n_folds, seeds, part, fit):
-    """Call ``fit(row, fold, seed)`` where there is no result yet, and keep what it returns.
+    """Call ``fit(row, fold, seed)`` for missing results, and store what it returns.
 
-    `part` is the share of the work to do, such as '1/2', for two processes side by side.
+    `part` is the share of the work to do, such as '1/2', for two parallel processes.
     """
     which, parts = map(int, part.split("/"))
     jobs = [(row, n, seed) for seed in range(seeds) for n in range(n_folds) for row in rows]
@@ -54,9 +54,9 @@ def run_missing(name, rows, n_folds, seeds, part, fit):
 
 
 def fit_and_score(pipe, seed, train, test, **given):
-    """Accuracy on the clips and labels of `test`, and CPU seconds of training on those of `train`.
+    """Fit on `train`, score on `test`; return accuracy and CPU seconds of training.
 
-    All steps get the seed, and `given` goes to `fit`.
+    All steps get the seed; `given` is passed to `fit`.
     """
     seeds = [key for key in pipe.get_params() if key.endswith("random_state")]
     pipe.set_params(**dict.fromkeys(seeds, seed))
@@ -67,10 +67,10 @@ def fit_and_score(pipe, seed, train, test, **given):
 
 
 def accuracy_cells(results, reference):
-    """Cells of a table: accuracy, its spread, difference to another row, seconds of training.
+    """Cells of a table: accuracy, standard deviation, difference, seconds of training.
 
-    Over the folds and seeds of the reference: mean, standard deviation, and mean and standard error
-    of the paired differences.
+    Over the folds and seeds of the reference; the difference is the mean and standard error of the
+    paired differences from the reference.
     """
     runs = sorted(reference)
     scores = np.array([100 * results[run]["accuracy"] for run in runs])
@@ -84,6 +84,6 @@ def accuracy_cells(results, reference):
 
 
 def count_runs(reference):
-    """How many folds and seeds a row has, in words."""
+    """Numbers of folds and seeds of a row, as text."""
     folds, seeds = (len(set(numbers)) for numbers in zip(*reference, strict=True))
-    return f"{folds} folds, {seeds} seed(s)"
+    return f"{folds} folds, {seeds} seed{'s' * (seeds > 1)}"

@@ -1,15 +1,16 @@
-"""What it is worth to settle the statistics of batch normalisation after training, and the cost.
+"""Benefit and cost of re-estimating the statistics of batch normalisation after training.
 
     python benchmarks/accuracy/settling.py fsdd --data FSDD_FOLDER
     python benchmarks/accuracy/settling.py esc10 --data ESC10_FOLDER --weights MOBILENETV2_FILE
     python benchmarks/accuracy/settling.py esc10-80 --data ESC10_FOLDER --weights MOBILENETV2_FILE
 
-Every fit is judged twice on held-out clips: with the running averages that its steps left, and with
-the statistics that `fit` takes anew from its training clips; weights are the same. Five folds and
-three seeds for every number of epochs, each with its own schedule. Finished fits are kept as lines
-of a file in benchmarks/results, so that a run that is stopped goes on where it was; `--part 1/2`
-and `--part 2/2` share the work between two processes. `--table` writes docs/benchmarks.md from what
-is there. On one core the digits take half an hour, ESC-10 an hour, and 80 clips of it 15 minutes.
+Every fit is scored twice on test clips, with the same weights: with the running averages of
+training, and with the statistics that `fit` re-estimates on the training clips. Five folds and
+three seeds for every number of epochs, each with its own schedule. Finished fits are stored as
+lines of a file in benchmarks/results, so that a stopped run can be resumed; `--part 1/2` and
+`--part 2/2` divide the work between two processes. `--table` writes a table into docs/benchmarks.md
+from these results. On one core, the digits take half an hour, ESC-10 an hour, and 80 clips of it 15
+minutes.
 """
 
 import copy
@@ -32,11 +33,11 @@ from pages import write_block
 
 EPOCHS = (1, 2, 3, 5, 10, 20)
 DESCRIPTIONS = {
-    "esc10": "ESC-10, its five folds, 320 clips to train on and 80 to judge; ImageNet's "
-    "mobilenetv2_100 fine-tuned on 64 bands at a hop of 60 ms, batches of 16",
-    "esc10-80": "The same on one fold of ESC-10, 80 clips, and the next one to judge",
-    "fsdd": "1,200 spoken digits in five parts, 240 to train on and the next 240 to judge; a "
-    "resnet10t from random weights on 40 bands at a hop of 20 ms, batches of 16",
+    "esc10": "ESC-10, its five folds, 320 training and 80 test clips; mobilenetv2_100 with "
+    "ImageNet weights fine-tuned on 64 bands at a hop of 60 ms, batches of 16",
+    "esc10-80": "The same, trained on one fold of ESC-10, 80 clips, and tested on the next",
+    "fsdd": "1,200 spoken digits in five parts, trained on one, 240 clips, and tested on the next; "
+    "resnet10t with random weights on 40 bands at a hop of 20 ms, batches of 16",
 }
 
 
@@ -51,7 +52,7 @@ def load(name, folder):
 
 
 def split(name, folds, fold):
-    """Masks of the clips to train on and to judge."""
+    """Masks of the training and test clips."""
     numbers = np.unique(folds)
     if name == "esc10":
         return folds != numbers[fold], folds == numbers[fold]
@@ -90,7 +91,7 @@ def judge(pipe, test):
 
 
 def fit_and_judge(pipe, seed, train, test):
-    """Both scores of one fit, and the seconds of an epoch and of settling."""
+    """Fit once; return scores with both statistics, and seconds per epoch and re-estimation."""
     settle, kept = TrainedNetwork._settle, {}
 
     def watched(self, net, task):
@@ -115,7 +116,7 @@ def fit_and_judge(pipe, seed, train, test):
 
 
 def paired(runs, name, factor=1.0):
-    """Means before and after, the mean of the paired differences, and its standard error."""
+    """Means before and after, and mean and standard error of the paired differences."""
     before = factor * np.array([run[f"{name}_before"] for run in runs])
     after = factor * np.array([run[name] for run in runs])
     gaps = after - before
@@ -123,14 +124,14 @@ def paired(runs, name, factor=1.0):
 
 
 def write_table(name):
-    """Replace the table of a data set between the markers of the page."""
+    """Write the table of a data set into the page."""
     found = results_of(f"settling-{name}")
     lines = [
         f"{DESCRIPTIONS[name]}; {count_runs(found[str(EPOCHS[0])])}. Written by "
         "`benchmarks/accuracy/settling.py`.",
         "",
-        "| epochs | accuracy, running averages | settled | difference | log loss, running averages "
-        "| settled | difference | epoch, s | settling, s |",
+        "| epochs | accuracy, running averages | re-estimated | difference "
+        "| log loss, running averages | re-estimated | difference | epoch, s | re-estimation, s |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for epochs in EPOCHS:
@@ -149,7 +150,7 @@ def write_table(name):
 
 
 def main():
-    """Fit what is missing, or write the table."""
+    """Run the missing fits, or write the table."""
     parser = make_parser(__doc__.splitlines()[0], DESCRIPTIONS, ".cache/settling")
     args = parser.parse_args()
     if args.table:

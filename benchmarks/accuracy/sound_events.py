@@ -1,10 +1,9 @@
-"""Does DiffRes find the events? Synthetic sounds, a tenth of the frames.
+"""Accuracy and frame importance of DiffRes on synthetic events, with a tenth of the frames.
 
     python benchmarks/accuracy/sound_events.py
 
-Classes differ in when and how events of some 40 ms sound in noise. All pipelines have the same
-small network, epochs and seeds. Writes the table into docs/benchmarks.md. Five minutes on one
-core.
+Classes differ in the pattern of events of about 40 ms in noise. All pipelines have the same small
+network, epochs and seeds. Writes a table into docs/benchmarks.md. Takes five minutes on one core.
 """
 
 import argparse
@@ -27,7 +26,7 @@ ROWS = {"average": "average", "average and maximum": "average-max", "DiffRes": "
 
 
 def small_cnn(in_channels, n_classes):
-    """Three convolutions and an average over time and bands."""
+    """Three convolutions and average pooling over time and bands."""
 
     def block(n_in, n_out):
         return nn.Sequential(nn.Conv2d(n_in, n_out, 3, padding=1), nn.BatchNorm2d(n_out), nn.ReLU())
@@ -39,7 +38,7 @@ def small_cnn(in_channels, n_classes):
 
 
 def make_pipe(method, seed, budget):
-    """5 ms frames, brought to a tenth."""
+    """Frames every 5 ms, resampled to a budget."""
     return Pipeline([
         ("mel", MelSpectrogram(sample_rate=RATE, duration=SECONDS, n_fft=512, win_length=WINDOW,
                                hop_length=HOP, n_mels=40)),
@@ -50,7 +49,7 @@ def make_pipe(method, seed, budget):
 
 
 def frames_with_events(events, n_frames):
-    """Whether an event sounds within a frame's window, (n_clips, n_frames)."""
+    """Whether the window of a frame contains an event, (n_clips, n_frames)."""
     centres = np.arange(n_frames) * HOP
     starts, stops = np.maximum(0, centres - WINDOW // 2), centres + WINDOW // 2
     return np.stack([events[:, a:b].any(1) for a, b in zip(starts, stops, strict=True)], axis=1)

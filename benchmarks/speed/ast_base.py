@@ -1,7 +1,7 @@
-"""AST-base, the audio spectrogram transformer that MAST is compared with, for counting and timing.
+"""AST-base, the audio spectrogram transformer with which MAST is compared.
 
 Gong, Chung and Glass, arXiv:2104.01778: a DeiT-base with distillation token on patches of 16 x 16,
-10 apart. Written here from that description, with random weights; nothing to train seriously.
+at a stride of 10. Written from that description, with random weights, for counting and timing only.
 """
 
 import torch
@@ -15,7 +15,7 @@ NORM_EPS = 1e-6
 
 
 class Block(nn.Module):
-    """Self-attention over all tokens and a perceptron."""
+    """Self-attention over all tokens and a multilayer perceptron."""
 
     def __init__(self):
         super().__init__()
@@ -42,7 +42,7 @@ class AST(nn.Module):
         self.positions = nn.Parameter(torch.randn(1, self.n_tokens, DIM) * 0.02)
         self.blocks = nn.Sequential(*(Block() for _ in range(N_BLOCKS)))
         self.norm = nn.LayerNorm(DIM, NORM_EPS)
-        # The authors' network keeps the two heads of its ImageNet model and never calls them.
+        # The authors' network contains both heads of its ImageNet model but does not use them.
         self.unused_heads = nn.ModuleList(nn.Linear(DIM, 1000) for _ in range(N_EXTRA))
         self.head = nn.Sequential(nn.LayerNorm(DIM), nn.Linear(DIM, n_classes))
 
@@ -55,5 +55,5 @@ class AST(nn.Module):
 
 
 def n_patches(n_cells):
-    """Patches along an axis."""
+    """Number of patches along an axis."""
     return (n_cells - PATCH) // STRIDE + 1

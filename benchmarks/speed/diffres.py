@@ -2,13 +2,13 @@
 
     python benchmarks/speed/diffres.py
 
-The dense version builds, for every clip, the matrix of frames by output frames, as the paper and
-its authors' code describe it: a mask of the output frame that a frame ends in, corrected at the
-first and the last frame of each; mean and encoding are matrix products, the maximum is taken
-separately over odd and even output frames. Both get the same scores and give the same three
-channels; the network that makes the scores is left out. Time is the median of runs in one process
-per version, peak memory what the process needed above its state before the call. Writes the table
-into docs/benchmarks.md. One minute; a busy machine spoils it.
+For every clip, the dense version builds the matrix of input by output frames as in the paper and
+its authors' code: a mask of the output frame in which each input frame ends, corrected at the first
+and last input frame of each output frame. Mean and encoding are matrix products; the maximum is
+computed separately for odd and even output frames. Both versions get the same scores and return the
+same three channels; the scoring network is excluded. Time is the median of the runs in one process
+per version, peak memory is measured relative to the memory before the call. Writes a table into
+docs/benchmarks.md. Takes one minute on an idle machine.
 """
 
 import argparse
@@ -35,12 +35,12 @@ FLOOR = 1e-12
 
 
 def dense_matrix(scores, n_out):
-    """Weights of frames in output frames, (batch, n_frames, n_out)."""
+    """Weights of input frames in output frames, (batch, n_frames, n_out)."""
     end = scores.cumsum(1)[..., None]
     left = torch.arange(n_out, dtype=scores.dtype)
     ends_in = ((end > left) & (end <= left + 1)).to(scores.dtype)
     weights = ends_in * scores[..., None]
-    missing = (1 - weights.sum(1)).cumsum(1)  # what an output frame still has to get
+    missing = (1 - weights.sum(1)).cumsum(1)  # weight that an output frame still lacks
     steps = torch.tensor([-1.0, 1.0]).expand(n_out, 1, 2)
     step = conv1d(pad(ends_in.transpose(1, 2), (1, 1)), steps, groups=n_out)[..., :-1]
     taken = (step > 0) * pad(missing[:, :-1], (1, 0))[..., None]
@@ -54,7 +54,8 @@ def dense_merge(log_mel, scores, n_out, budget):
     mean = (weights.transpose(1, 2) @ energy + FLOOR).log()
     encoding = weights.transpose(1, 2) @ resolution_encoding(log_mel.shape[2], log_mel.shape[1]).T
     halves = []
-    for half in (weights[..., ::2], weights[..., 1::2]):  # a frame is in one of each at most
+    # Every input frame is in at most one output frame of each half.
+    for half in (weights[..., ::2], weights[..., 1::2]):
         parts = energy * half.sum(2, keepdim=True)
         index = half.argmax(2)[..., None].expand_as(parts)
         empty = energy.new_zeros(len(energy), half.shape[2], energy.shape[2])
@@ -98,7 +99,7 @@ def worker(version, budget, backward, measure):
 
 
 def measure(version, budget, backward, what, threads):
-    """Run `worker` in a process of its own."""
+    """Run `worker` in a separate process."""
     options = [version, str(budget), str(int(backward)), what]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, __file__, "--worker", *options]
@@ -107,7 +108,7 @@ def measure(version, budget, backward, what, threads):
 
 
 def main():
-    """Measure all, or one as a worker."""
+    """Measure everything, or one setting as a worker."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -119,9 +120,9 @@ def main():
     ours = merge_frames(log_mel, scores, 500, 0.5).transpose(2, 3)
     error = (dense_merge(log_mel, scores, 500, 0.5) - ours).abs().max()
     lines = [
-        f"Merging {BATCH} clips of {N_FRAMES} frames x {N_MELS} bands, without the network that "
-        f"makes the scores; milliseconds and MiB, dense / skaudio. Largest difference of the "
-        f"results {error:.0e}. Written by `benchmarks/speed/diffres.py`, "
+        f"Merging {BATCH} clips of {N_FRAMES} frames x {N_MELS} bands, without the scoring "
+        f"network; milliseconds and MiB, dense / skaudio. Largest difference between the results: "
+        f"{error:.0e}. Written by `benchmarks/speed/diffres.py`, "
         f"torch {torch.__version__}, {platform.machine()}.",
         "",
         "| | budget | 1 thread | ratio | 2 threads | ratio | extra memory | ratio |",

@@ -1,14 +1,14 @@
-"""Features on disk: skaudio's store beside joblib.Memory, files of numpy by hand, and zarr.
+"""Features on disk: skaudio's store, joblib.Memory, plain numpy files, and zarr.
 
     python benchmarks/speed/feature_store.py --esc10 FOLDER     # 5 minutes, 1 GB of disk
 
-Needs `pip install zarr`. FOLDER is that of `skaudio.datasets.fetch_esc50`.
+Needs `pip install zarr`. FOLDER is the one of `skaudio.datasets.fetch_esc50`.
 
-Every store keeps the same arrays under the same paths of files; making them costs nothing, so times
-are those of the stores. Files by hand know nothing of parameters, changed or damaged files. Reading
-is the least of five rounds in which all stores take turns, right after writing: from the page
-cache, not the disk. Then the first and the second `transform` of ESC-10, and an epoch of training
-on an array in memory and on `memmap_dir`. Writes its tables into docs/benchmarks.md.
+Every store holds the same arrays, which take no time to compute, under the same paths. Plain files
+do not depend on parameters and do not detect changed or damaged files. The read time is the minimum
+of five rounds in which the stores alternate, right after writing, and thus from the page cache. In
+addition, the first and second `transform` of ESC-10 are measured, and epochs of training on an
+array in memory and in `memmap_dir`. Writes tables into docs/benchmarks.md.
 """
 
 import argparse
@@ -34,7 +34,7 @@ ROUNDS = 5
 
 
 def make_files(folder, count):
-    """Small files that stand for recordings."""
+    """Write small files as placeholders for recordings."""
     folder.mkdir()
     for i in range(count):
         (folder / f"{i}.wav").write_bytes(str(i).encode())
@@ -58,7 +58,7 @@ class Ours:
 
 
 class Memory:
-    """`joblib.Memory` of a function of path and settings."""
+    """`joblib.Memory` for a function of path and settings."""
 
     def __init__(self, folder, paths, features):
         known = dict(zip(paths, features, strict=True))
@@ -96,7 +96,7 @@ class Files:
 
 
 class Zarr:
-    """One array of zarr, a chunk per clip, not compressed."""
+    """One zarr array with a chunk per clip, not compressed."""
 
     def __init__(self, folder, paths, features):
         shape = (len(paths), *features[0].shape)
@@ -117,20 +117,20 @@ class Zarr:
 STORES = {
     "skaudio": Ours,
     "joblib.Memory": Memory,
-    "numpy files by hand": Files,
+    "plain numpy files": Files,
     "zarr": Zarr,
 }
 
 
 def seconds(call, *arguments):
-    """How long a call takes."""
+    """Time of a call."""
     start = time.perf_counter()
     call(*arguments)
     return time.perf_counter() - start
 
 
 def store_table(folder):
-    """Milliseconds per clip of writing and reading, and how many times as long as skaudio."""
+    """Milliseconds per clip of writing and reading, and ratio to skaudio."""
     yield (
         "| | "
         + " | ".join(f"write {n} of {a} x {b} | | read {n} | " for n, (a, b) in SIZES.items())
@@ -163,7 +163,7 @@ def store_table(folder):
 
 
 def transform_lines(esc10, folder):
-    """The first and the second `transform` of ESC-10."""
+    """Time of the first and second `transform` of ESC-10."""
     paths = sorted(map(str, Path(esc10).rglob("*.ogg")))
     mel = MelSpectrogram(**SETTINGS, duration=5.0, cache_dir=folder / "cache").fit(paths)
     plain = MelSpectrogram(**SETTINGS, duration=5.0).fit(paths)
@@ -175,13 +175,13 @@ def transform_lines(esc10, folder):
     yield (
         f"`MelSpectrogram.transform` of {len(paths)} clips of ESC-10, one worker, ms per clip: "
         f"{per_clip * seconds(plain.transform, paths):.2f} without cache, {per_clip * cold:.2f} "
-        f"while it is filled, {per_clip * warm:.3f} from it (1/{cold / warm:.0f} of that), "
-        f"{per_clip * again:.2f} with another hop, from cached waveforms."
+        f"while filling it, {per_clip * warm:.3f} from it (1/{cold / warm:.0f} of the time to fill "
+        f"it), {per_clip * again:.2f} with another hop from cached waveforms."
     )
 
 
 def epoch_line(folder):
-    """Training on an array in memory and on one in a file, taking turns."""
+    """Alternate epochs of training on an array in memory and on a memory-mapped file."""
     clips = np.random.default_rng(0).normal(scale=0.1, size=(2000, 16_000)).astype(np.float32)
     settings = {**SETTINGS, "n_mels": 64}
     arrays = {
@@ -193,7 +193,7 @@ def epoch_line(folder):
     for _ in range(ROUNDS):
         for name, X in arrays.items():
             times = []
-            for epochs in (1, 3):  # the difference leaves out what is done once a fit
+            for epochs in (1, 3):  # the difference excludes what is done once per fit
                 clf = PretrainedCNN(
                     small_cnn, weights=None, max_epochs=epochs, batch_size=32, random_state=0
                 )
@@ -213,7 +213,7 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         lines = [
-            "Milliseconds per clip, and how many times as long as skaudio. Written by "
+            "Milliseconds per clip, and ratio to skaudio. Written by "
             f"`benchmarks/speed/feature_store.py`, zarr {zarr.__version__}, {describe_machine()}.",
             "",
             *store_table(Path(name)),

@@ -1,15 +1,15 @@
-"""From paths to log-mel: skaudio beside librosa, torchaudio, AST's extractor and bare numpy.
+"""From paths to log-mel: skaudio, librosa, torchaudio, AST's feature extractor and numpy.
 
     python benchmarks/speed/frontend.py --esc10 FOLDER --digits FOLDER     # 10 minutes
 
-Needs `pip install transformers`. FOLDER is that of `skaudio.datasets.fetch_esc50` and
-`fetch_fsdd`. The third set, 40 noises of 10 s at 16 kHz, is made on the way.
+Needs `pip install transformers`. FOLDER is the one of `skaudio.datasets.fetch_esc50` or
+`fetch_fsdd`. The third data set, 40 noises of 10 s at 16 kHz, is generated.
 
-Time is processor time of one process with one thread, per clip, the least of five rounds in which
-all methods take turns, so that a machine that drifts does so for all. All make 128 bands every
-10 ms, without cache. Two workers are timed by the clock. Peak memory is what a process of its own
-needs above its state before `transform` and above the array that it returns. Writes its tables
-into docs/benchmarks.md. A busy machine spoils them.
+Time is processor time per clip of one process with one thread, the minimum of five rounds. The
+methods alternate within a round, so that variations of the machine affect all of them. All compute
+128 bands every 10 ms, without cache. Two workers are measured in wall-clock time. Peak memory is
+measured in a separate process, relative to the memory before `transform` and without the returned
+array. Writes tables into docs/benchmarks.md. Run it on an idle machine.
 """
 
 import argparse
@@ -44,7 +44,7 @@ SETS = {"ESC-10, 5 s ogg, 44.1 to 16 kHz": 16_000, "digits, 0.4 s wav, 8 kHz": 8
 
 
 def find_clips(esc10, digits, folder):
-    """Paths of the three sets, and the length that clips are brought to in seconds."""
+    """Paths of the three data sets, and the duration of clips in seconds."""
     noises = []
     for i in range(40):
         noises.append(str(folder / f"{i}.wav"))
@@ -56,25 +56,25 @@ def find_clips(esc10, digits, folder):
 
 
 def read(path, sample_rate):
-    """A file of one channel at `sample_rate`."""
+    """Read a file of one channel at `sample_rate`."""
     wave, rate = soundfile.read(path, dtype="float32")
     return wave if rate == sample_rate else soxr.resample(wave, rate, sample_rate)
 
 
 def window_of(sample_rate, seconds):
-    """Length of the window in samples, and of the transform: the next power of two."""
+    """Window length in samples, and FFT length, the next power of two."""
     length = round(seconds * sample_rate)
     return length, 1 << (length - 1).bit_length()
 
 
 def decode_only(paths, sample_rate, seconds):
-    """The floor: nothing but the decoder."""
+    """Decode only: the lower bound."""
     for path in paths:
         soundfile.read(path, dtype="float32")
 
 
 def with_librosa(paths, sample_rate, seconds):
-    """As in its tutorial."""
+    """librosa, as in its tutorial."""
     length, n_fft = window_of(sample_rate, seconds)
     for path in paths:
         wave, _ = librosa.load(path, sr=sample_rate)
@@ -85,7 +85,7 @@ def with_librosa(paths, sample_rate, seconds):
 
 
 def with_torchaudio(paths, sample_rate, seconds):
-    """One transform for all clips."""
+    """torchaudio, with one transform for all clips."""
     torchaudio, _ = import_torchaudio()
     length, n_fft = window_of(sample_rate, seconds)
     transform = torchaudio.transforms.MelSpectrogram(
@@ -98,7 +98,7 @@ def with_torchaudio(paths, sample_rate, seconds):
 
 
 def with_ast(paths, sample_rate, seconds):
-    """The extractor that comes with the Audio Spectrogram Transformer: 25 ms, HTK's bands."""
+    """Feature extractor of the Audio Spectrogram Transformer: 25 ms windows, HTK bands."""
     import_torchaudio()
     from transformers import ASTFeatureExtractor
 
@@ -108,7 +108,7 @@ def with_ast(paths, sample_rate, seconds):
 
 
 def with_numpy(paths, sample_rate, seconds):
-    """What one would write in ten minutes: float32, all frames at once, a dense product."""
+    """A straightforward version: float32, all frames at once, a dense matrix product."""
     length, n_fft = window_of(sample_rate, seconds)
     window = np.hanning(length + 1)[:-1].astype(np.float32)
     filters = mel_filterbank(sample_rate, n_fft, 128).astype(np.float32).T
@@ -131,9 +131,9 @@ def make_mel(sample_rate, seconds, duration, n_jobs=None):
 METHODS = {
     "decode only": decode_only,
     "skaudio": None,
-    "numpy and scipy by hand": with_numpy,
+    "hand-written numpy and scipy": with_numpy,
     "soundfile, soxr, torchaudio": with_torchaudio,
-    "AST's extractor": with_ast,
+    "AST feature extractor": with_ast,
     "librosa": with_librosa,
 }
 
@@ -146,7 +146,7 @@ def times_of(paths, sample_rate, seconds, duration):
         for name, run in METHODS.items()
     } | {"skaudio": lambda: mel.transform(paths)}
     best = dict.fromkeys(runs, np.inf)
-    for number in range(ROUNDS + 1):  # the first only warms up
+    for number in range(ROUNDS + 1):  # the first one is a warm-up
         for name, run in runs.items():
             start = time.process_time()
             run()
@@ -156,7 +156,7 @@ def times_of(paths, sample_rate, seconds, duration):
 
 
 def time_table(clips, seconds):
-    """One row per method: milliseconds of every set, and how many times as long as skaudio."""
+    """One row per method: milliseconds for every data set, and ratio to skaudio."""
     columns = [
         times_of(paths, SETS[name], seconds, duration) for name, (paths, duration) in clips.items()
     ]
@@ -168,8 +168,8 @@ def time_table(clips, seconds):
 
 
 def worker_table(clips):
-    """Clock time of two workers, as threads and as processes that have been started before."""
-    yield "| | one worker | two threads | times as fast | two processes | times as fast |"
+    """Wall-clock time of two workers, as threads and as processes that are already running."""
+    yield "| | one worker | two threads | speedup | two processes | speedup |"
     yield "|---|---|---|---|---|---|"
     for name, (paths, duration) in clips.items():
         paths = paths * (1200 // len(paths) + 1)
@@ -189,7 +189,7 @@ def worker_table(clips):
 
 
 def peak_of(paths, n_clips, n_jobs):
-    """MiB above the process before `transform` and above its result."""
+    """Peak memory in MiB above that before `transform`, without the result."""
     mel = make_mel(16_000, 0.025, 5.0, n_jobs).fit(paths[:1])
     mel.transform(paths[:2])
     forget_peak()
@@ -199,7 +199,7 @@ def peak_of(paths, n_clips, n_jobs):
 
 
 def memory_table(paths):
-    """Peak of both numbers of workers for ever more clips, each in a process of its own."""
+    """Peak memory by number of workers and clips, each in a separate process."""
     counts = (100, 400, 1600)
     yield "| workers | " + " | ".join(f"{n} clips" for n in counts) + " |"
     yield "|---" * (1 + len(counts)) + "|"
@@ -213,7 +213,7 @@ def memory_table(paths):
 
 
 def main():
-    """Write all tables, or measure one peak as a process of its own."""
+    """Write all tables, or measure one peak in this process."""
     if sys.argv[1] == "--peak":
         print(peak_of(sys.argv[4:], int(sys.argv[2]), int(sys.argv[3])))
         return
@@ -225,16 +225,16 @@ def main():
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
         clips = find_clips(args.esc10, args.digits, Path(folder))
         lines = [
-            "Milliseconds of processor time per clip, one thread, and how many times as long as "
-            "skaudio; 128 bands, hop 10 ms. Written by `benchmarks/speed/frontend.py`, "
+            "Milliseconds of processor time per clip with one thread, and ratio to skaudio; 128 "
+            "bands, hop 10 ms. Written by `benchmarks/speed/frontend.py`, "
             f"{describe_machine()}.",
         ]
         for title, seconds in (("25 ms", 0.025), ("64 ms", 0.064)):
             lines += ["", f"Windows of {title}:", "", *time_table(clips, seconds)]
-        lines += ["", "Milliseconds by the clock per clip, windows of 25 ms:", ""]
+        lines += ["", "Wall-clock milliseconds per clip, windows of 25 ms:", ""]
         lines += worker_table(clips)
         first = next(iter(clips.values()))[0][:50]
-        lines += ["", "Peak memory above the result in MiB, ESC-10, threads:", ""]
+        lines += ["", "Peak memory in MiB, without the result, ESC-10, threads:", ""]
         lines += memory_table(first)
         print("\n".join(lines))
         write_block("frontend", lines)

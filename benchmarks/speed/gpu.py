@@ -1,15 +1,15 @@
-"""What a GPU does: front end, training, prediction, waiting for data, memory.
+"""Speed on a GPU: front end, training, prediction, data loading, and memory.
 
     python benchmarks/speed/gpu.py                      # on CUDA
-    python benchmarks/speed/gpu.py --device cpu --quick  # tries the script where there is none
+    python benchmarks/speed/gpu.py --device cpu --quick  # tests the script without a GPU
 
-Clips are noise of 10 s at 16 kHz. First log-mel: `skaudio.nn.logmel.LogMel` and torchaudio on the
-same waveforms, both on the device. Then efficientnet_b2 and MAST 'base' through `PretrainedCNN` and
-`MAST`: clips per second of training and of prediction, after a first pass, in float32 and bfloat16,
-compiled or not, with DiffRes at three budgets; and peak memory. Last, how much longer an epoch is
-when spectrograms come from files or the feature store than when they lie in memory: the share
-of the time for which the device waits. Prints its tables, and writes them into docs/benchmarks.md
-with `--write`.
+Clips are noise of 10 s at 16 kHz. First, log-mel: `skaudio.nn.logmel.LogMel` and torchaudio on the
+same waveforms, both on the device. Then efficientnet_b2 and MAST 'base' in `PretrainedCNN` and
+`MAST`: clips per second of training and prediction after a warm-up, in float32 and bfloat16,
+compiled or not, without DiffRes and with three budgets, and peak memory. Finally, how much longer
+an epoch takes with spectrograms from files or the feature store than from memory, as the share of
+time in which the device waits. Prints tables, and writes them into docs/benchmarks.md with
+`--write`.
 """
 
 import argparse
@@ -35,13 +35,13 @@ MEL = {"sample_rate": RATE, "n_fft": 512, "n_mels": 128}
 
 
 def settle(device):
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def rate_of(call, n_clips, device, repeats=5):
-    """Clips per second of the fastest call but the first."""
+    """Clips per second of the fastest call, after a warm-up."""
     call()
     best = np.inf
     for _ in range(repeats):
@@ -54,7 +54,7 @@ def rate_of(call, n_clips, device, repeats=5):
 
 
 def frontend_table(device, quick):
-    """Clips per second of both front ends, batch by batch."""
+    """Clips per second of both front ends, by batch size."""
     torchaudio, _ = import_torchaudio()
     settings = {"fmin": 0.0, "fmax": None, "power": 2.0, "mel_scale": "slaney", "norm": "slaney"}
     ours = LogMel(
@@ -79,7 +79,7 @@ def frontend_table(device, quick):
 
 
 def networks(quick):
-    """Classifiers by name, and clips to train them on."""
+    """Classifiers and number of training clips, by name."""
     if quick:
         return {"test_resnet": (PretrainedCNN("test_resnet", weights=None), 8),
                 "MAST pico": (MAST("pico"), 4)}  # fmt: skip
@@ -88,7 +88,7 @@ def networks(quick):
 
 
 def speed_row(name, clf, X, y, device, budget):
-    """Training and prediction of one setting as a row."""
+    """Measure training and prediction of one setting; return a row."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     pipe = clf if budget is None else make_pipeline(DiffResResampler(budget, device=device), clf)
@@ -103,7 +103,7 @@ def speed_row(name, clf, X, y, device, budget):
 
 
 def network_table(device, quick):
-    """All settings of both networks."""
+    """Rows of all settings of both networks."""
     yield ("| network | frames | precision | compiled | training, clips/s | prediction, clips/s | "
            "peak, GiB |")  # fmt: skip
     yield "|---|---|---|---|---|---|---|"
@@ -120,7 +120,7 @@ def network_table(device, quick):
 
 
 def waiting_table(device, quick, folder):
-    """Clips per second of a whole `fit` of one epoch, from files, from the store, from memory."""
+    """Clips per second of a complete `fit` of one epoch from memory, feature store and files."""
     count = 8 if quick else 2000
     paths = [str(Path(folder) / f"{n}.wav") for n in range(count)]
     for n, path in enumerate(paths):
@@ -141,17 +141,17 @@ def waiting_table(device, quick, folder):
         make_pipeline(*steps).fit(clips, y)
         settle(device)
         spent[name] = time.perf_counter() - start
-    yield "| one epoch from | clips per second | share of the time without the network |"
+    yield "| one epoch from | clips per second | share of time spent on data |"
     yield "|---|---|---|"
     for name, seconds in spent.items():
         yield f"| {name} | {count / seconds:.0f} | {1 - spent['memory'] / seconds:.2f} |"
 
 
 def main():
-    """Print the tables, and write them if asked to."""
+    """Print the tables, and write them with `--write`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true", help="sizes that try the script only")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to test the script")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     args = parser.parse_args()
     card = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"

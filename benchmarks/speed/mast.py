@@ -1,19 +1,19 @@
-"""Arithmetic, time and memory of MAST beside AST-base and convolutional networks.
+"""Operations, time and memory of MAST, AST-base and convolutional networks.
 
     python benchmarks/speed/mast.py counts   # under a minute
-    python benchmarks/speed/mast.py speed    # 15 to 20 minutes; a busy machine spoils it
+    python benchmarks/speed/mast.py speed    # 15 to 20 minutes on an idle machine
 
-Needs `pip install fvcore`. Weights are random throughout: neither counts nor times depend on them.
+Needs `pip install fvcore`. Weights are random, since neither counts nor times depend on them.
 
-counts: three conventions, all in multiply-accumulates of one clip in evaluation mode. fvcore counts
-linear layers, convolutions, einsum and five operations per normalised number; it does not know
-`scaled_dot_product_attention`, for which a handle here adds both of its matrix products. What
-fvcore leaves out is checked against a list, so that no product of matrices is missed. torch's
-counter counts products only, and sees none inside the fused attention of the CPU; so both networks
-run with attention in its plain form, where it sees them. The third convention, that of ptflops and
-thop, is fvcore's linear layers and convolutions alone.
+counts: multiply-accumulates of one clip in evaluation mode, in three conventions. fvcore counts
+linear layers, convolutions, einsum and five operations per normalised value; a handle is added for
+both matrix products of `scaled_dot_product_attention`, which it does not support. Operations that
+fvcore skips are compared with a list, so that no matrix product is missed. The counter of torch
+counts only products, and none inside fused attention on the CPU, so the networks run with unfused
+attention. The third convention, that of ptflops and thop, counts only linear layers and
+convolutions, as by fvcore.
 
-speed: see `latencies` and `train_worker`. Each command writes its tables into docs/benchmarks.md.
+speed: see `latencies` and `train_worker`. Each command writes tables into docs/benchmarks.md.
 """
 
 import argparse
@@ -50,7 +50,7 @@ CNN, IMAGE_MODEL = "efficientnet_b2", "mvitv2_small"
 TIMED = (REFERENCE, *SIZES, IMAGE_MODEL, CNN)
 TRAINED = (REFERENCE, "base", "small", "tiny", "pico", CNN)
 THREADS, BATCHES, TRAIN_BATCH = (1, 2), (1, 8), 4
-# Operations that fvcore has no rule for and that multiply no matrices.
+# Operations without matrix products for which fvcore has no rule.
 ELEMENTWISE = {
     f"aten::{name}"
     for name in (
@@ -60,7 +60,7 @@ ELEMENTWISE = {
 
 
 def build(name, n_frames=N_FRAMES):
-    """The network with random weights, in evaluation mode, and the shape of one input."""
+    """A network with random weights in evaluation mode, and the shape of its input."""
     torch.manual_seed(0)
     shape = (1, N_MELS, n_frames)
     if name == REFERENCE:
@@ -76,13 +76,13 @@ def build(name, n_frames=N_FRAMES):
 
 
 def attention_macs(inputs, outputs):
-    """Both products of `scaled_dot_product_attention`, for fvcore."""
+    """Count both products of `scaled_dot_product_attention`, for fvcore."""
     q, k, v = (value.type().sizes() for value in inputs[:3])
     return prod(q) * k[-2] + prod(q[:-1]) * k[-2] * v[-1]
 
 
 def fvcore_macs(network, images):
-    """Multiply-accumulates by kind of operation."""
+    """Multiply-accumulates by operation, counted by fvcore."""
     from fvcore.nn import FlopCountAnalysis
 
     with torch.no_grad():
@@ -96,7 +96,7 @@ def fvcore_macs(network, images):
 
 
 def torch_macs(network, images):
-    """Half of what torch's own counter finds."""
+    """Multiply-accumulates, half the FLOPs of torch's counter."""
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         network(images)
@@ -104,7 +104,7 @@ def torch_macs(network, images):
 
 
 def stage_tokens(network, images):
-    """Tokens behind every stage."""
+    """Number of tokens after every stage."""
     if isinstance(network, AST):
         return f"{network.n_tokens} throughout"
     with torch.inference_mode():
@@ -135,7 +135,7 @@ def counts():
         "accumulates per clip, each with the ratio AST / x. Written by `benchmarks/speed/mast.py "
         f"counts`, fvcore {fvcore.__version__}, torch {torch.__version__}.",
         "",
-        "| | parameters, M | of AST-base | tokens by stage | fvcore | ratio | torch counter / 2 "
+        "| | parameters, M | change | tokens by stage | fvcore | ratio | torch counter / 2 "
         "| ratio | linear and convolution only | ratio |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -147,7 +147,7 @@ def counts():
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "By length of the clip, in fvcore's convention:",
+        "By clip length, in the convention of fvcore:",
         "",
         f"| frames | {REFERENCE} | " + " | ".join(f"{name} | ratio" for name in OF_LENGTHS) + " |",
         "|---" * (2 + 2 * len(OF_LENGTHS)) + "|",
@@ -167,9 +167,9 @@ def counts():
 def latencies(repeats, batch_repeats):
     """Milliseconds of every run, by (threads, batch, name).
 
-    Float32 in inference mode, all networks in one process. Every round runs each of them once at
-    each batch size and number of threads, so that noise of the machine hits all alike; the first
-    round does not count. Batches of more than one clip take part in fewer rounds.
+    Float32 in inference mode, all networks in one process. Every round runs each network once at
+    each batch size and number of threads, so that variations of the machine affect all of them;
+    the first round is a warm-up. Batches of more than one clip have fewer rounds.
     """
     networks = {name: build(name) for name in TIMED}
     times = {}
@@ -191,7 +191,7 @@ def latencies(repeats, batch_repeats):
 
 
 def latency_table(repeats, batch_repeats):
-    """Lines of the table of times."""
+    """Lines of the table of inference times."""
     times = latencies(repeats, batch_repeats)
     medians = {key: statistics.median(values) for key, values in times.items()}
     worst = max(max(values) / medians[key] for key, values in times.items())
@@ -220,12 +220,11 @@ def latency_table(repeats, batch_repeats):
 
 
 def train_worker(name):
-    """Seconds of a training step, and MiB that it needs.
+    """Seconds and memory in MiB of a training step.
 
-    A step is forward and backward in training mode with binary cross-entropy, no optimiser. The
-    first one of the process gives the memory: the peak of resident memory during the step less
-    resident memory before it, when the network and the batch exist but gradients do not. The
-    second one gives the time.
+    A step is forward and backward in training mode with binary cross-entropy, without optimiser.
+    Memory is the peak of resident memory during the first step minus that before it, when the
+    network and the batch exist but gradients do not. Time is that of the second step.
     """
     network, shape = build(name)
     network.train()
@@ -245,7 +244,7 @@ def train_worker(name):
 
 
 def run_train_worker(name, threads):
-    """`train_worker` in a process of its own."""
+    """Run `train_worker` in a separate process."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, __file__, "train-worker", name]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -265,9 +264,9 @@ def training_table(repeats):
     titles = [f"s, {threads} thread{'s' * (threads > 1)}" for threads in THREADS]
     lines = [
         f"Training step on the CPU, forward and backward on a batch of {TRAIN_BATCH} clips of 1 x "
-        f"{N_MELS} x {N_FRAMES}, and ratio to {REFERENCE}: float32, no optimiser, median of "
-        f"{repeats} fresh processes. Memory: peak during the process's first step less what it "
-        "held before, so activations and gradients but not weights; 1 thread. Written by "
+        f"{N_MELS} x {N_FRAMES}, and ratio to {REFERENCE}: float32, no optimiser, number of "
+        f"processes per median: {repeats}. Memory: peak during the first step minus that before "
+        "it, that is, activations and gradients without weights; 1 thread. Written by "
         f"`benchmarks/speed/mast.py speed`, torch {torch.__version__}, timm {timm.__version__}, "
         f"{platform.machine()}.",
         "",
@@ -288,7 +287,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="{counts,speed}")
     commands.add_parser("counts", help="parameters and multiply-accumulates")
-    speed = commands.add_parser("speed", help="time of inference; time and memory of training")
+    speed = commands.add_parser("speed", help="inference time; time and memory of training")
     speed.add_argument("--repeats", type=int, default=15, help="rounds with batch 1")
     speed.add_argument("--batch-repeats", type=int, default=4, help="rounds with batch 8")
     speed.add_argument("--train-repeats", type=int, default=3, help="processes per training step")

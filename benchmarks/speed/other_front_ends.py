@@ -1,10 +1,10 @@
-"""PCEN, MFCC and Deltas: what they take beside librosa, and what they do for spoken digits.
+"""PCEN, MFCC and Deltas: time compared with librosa, and accuracy on spoken digits.
 
     python benchmarks/speed/other_front_ends.py --data DIR
 
-`DIR` is a copy of FSDD for `load_folder`; without it the data set is fetched. Six speakers: each
-test is on two who were not heard in training. Writes the tables into docs/benchmarks.md. A quarter
-of an hour on one core.
+`DIR` is a copy of FSDD for `load_folder`; without it, the data set is downloaded. It has six
+speakers, two of whom are the test set of each fold. Writes tables into docs/benchmarks.md. Takes 15
+minutes on one core.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def load(paths):
 
 
 def in_noise(waves, rng):
-    """Pink noise of the same power less `SNR_DB`."""
+    """Add pink noise at `SNR_DB`."""
     spectrum = np.fft.rfft(rng.normal(size=waves.shape))
     spectrum /= np.sqrt(np.maximum(1, np.arange(spectrum.shape[1])))
     noise = np.fft.irfft(spectrum, n=waves.shape[1])
@@ -76,7 +76,7 @@ def accuracies(paths, labels, speakers):
 
 
 def clock(run):
-    """Least processor time of this thread over 15 runs, in ms."""
+    """Minimum processor time of this thread over 15 runs, in ms."""
     times = []
     for _ in range(16):
         start = time.thread_time()
@@ -86,7 +86,7 @@ def clock(run):
 
 
 def costs():
-    """Rows of name, our ms per clip and librosa's, for 32 clips of 128 bands and 431 frames."""
+    """Yield name and ms per clip of skaudio and librosa, for 32 clips of 128 x 431."""
     log_mel = np.random.default_rng(0).normal(-5, 2, size=(32, 128, 431)).astype(np.float32)
 
     def each(function):
@@ -104,9 +104,9 @@ def costs():
 
 
 def main():
-    """Measure both and write the tables."""
+    """Measure time and accuracy, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", help="folder of FSDD; default: fetch it")
+    parser.add_argument("--data", help="folder of FSDD; default: download it")
     args = parser.parse_args()
     torch.set_num_threads(1)
     lines = [
@@ -122,8 +122,9 @@ def main():
     lines += [
         "",
         f"Spoken digits, {N_TRAIN} clips for training and {N_TEST} of two other speakers for "
-        "testing, 15 epochs of a small network; accuracy in %, mean of three folds (and of each): "
-        f"test clips as they are, {-GAIN_DB:g} dB quieter, and in pink noise at {SNR_DB:g} dB.",
+        "testing, 15 epochs of a small network; accuracy in %, mean of three folds (each fold in "
+        f"brackets); test clips unchanged, {-GAIN_DB:g} dB quieter, and with pink noise at an SNR "
+        f"of {SNR_DB:g} dB.",
         "",
         "| | clean | quieter | noisy |",
         "|---|---|---|---|",

@@ -1,12 +1,11 @@
-"""Time and memory of the front end against number and length of clips, and workers.
+"""Time and memory of the front end by number and length of clips and number of workers.
 
     python benchmarks/speed/scaling.py     # 8 minutes, 3 GB of disk
 
-Clips are noise at 16 kHz as wav files; for many clips a hundred files are taken again and again.
-Every point is a process of its own. Memory is its peak above its state before `transform`, looked
-at every few milliseconds, and above the result. Pages of files do not count: with `memmap_dir` the
-system takes them back when it needs them. Writes its tables into docs/benchmarks.md. A busy machine
-spoils them.
+Clips are wav files of noise at 16 kHz; larger numbers repeat a hundred files. Every point is
+measured in a separate process. Memory is the peak above that before `transform`, sampled every few
+milliseconds, without the result. File pages are excluded, because with `memmap_dir` the system
+reclaims them when needed. Writes tables into docs/benchmarks.md. Run it on an idle machine.
 """
 
 import argparse
@@ -30,7 +29,7 @@ RATE = 16_000
 
 
 def make_files(folder, seconds, count):
-    """Noises of so many seconds."""
+    """Write files of noise with a duration in seconds."""
     names = []
     for i in range(count):
         names.append(str(Path(folder) / f"{seconds}-{i}.wav"))
@@ -40,7 +39,7 @@ def make_files(folder, seconds, count):
 
 
 def worker(n_clips, n_jobs, folder, paths):
-    """Seconds of `transform`, its peak memory and the size of its result in MiB."""
+    """Print seconds, peak memory and result size in MiB of `transform`."""
     mel = MelSpectrogram(sample_rate=RATE, n_fft=512, hop_length=160, n_mels=64, n_jobs=n_jobs,
                          memmap_dir=folder or None).fit(paths[:1])  # fmt: skip
     clips = (paths * (n_clips // len(paths) + 1))[:n_clips]
@@ -63,7 +62,7 @@ def worker(n_clips, n_jobs, folder, paths):
 
 
 def measure(n_clips, n_jobs, folder, paths):
-    """Run `worker` in a process of its own."""
+    """Run `worker` in a separate process."""
     command = [sys.executable, __file__, "--worker", str(n_clips), str(n_jobs), folder, *paths]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     return map(float, run.stdout.split())
@@ -82,7 +81,7 @@ def tables(folder):
             cells = count, n_jobs, f"{size:.0f}{note}", f"{seconds:.2f}", 1e3 * seconds / count
             yield "| " + " | ".join(map(str, cells[:-1])) + f" | {cells[-1]:.3f} | {peak:.0f} |"
     yield ""
-    yield "| length of a clip, s | clips | seconds | ms per second of sound | peak, MiB |"
+    yield "| clip length, s | clips | seconds | ms per second of audio | peak, MiB |"
     yield "|---|---|---|---|---|"
     for length in (1, 10, 60, 600):
         count = max(2, 600 // length)

@@ -1,13 +1,13 @@
-"""A search over hops and budgets from paths: with skaudio's cache, and as one would write it.
+"""A search over hops and budgets from paths, with and without the cache of skaudio.
 
     python benchmarks/speed/search.py --esc10 FOLDER     # 8 minutes
 
-FOLDER is that of `skaudio.datasets.fetch_esc50`. Three hops, four budgets and five folds on 100
-clips of ESC-10, a small network trained for two epochs. Without the cache every fit and every score
-decodes and computes its clips anew; `Pipeline(memory=...)` keeps what the training folds need and
-computes the test folds anew. Decoded and computed clips are counted in the worker itself. The last
-column is processor time of all workers over time by the clock: above the number of cores it would
-wait for itself. Writes its table into docs/benchmarks.md.
+FOLDER is the one of `skaudio.datasets.fetch_esc50`. Three hops, four budgets and five folds on 100
+clips of ESC-10, with a small network trained for two epochs. Without the cache, every fit and score
+decodes and computes its clips again; `Pipeline(memory=...)` stores features of the training folds
+and computes the test folds again. Decoded and computed clips are counted in the workers. The last
+column is processor time of all workers divided by wall-clock time; a value above the number of
+cores would mean oversubscription. Writes a table into docs/benchmarks.md.
 """
 
 import argparse
@@ -34,7 +34,7 @@ GRID = {"mel__hop_length": [160, 320, 640], "diffres__budget": [0.25, 0.5, 0.75,
 
 
 def processor_seconds():
-    """Of this process and its children, living and dead."""
+    """Processor time of this process and its children, running or ended."""
     total, ticks = 0, os.sysconf("SC_CLK_TCK")
     for pid in [os.getpid(), *children(os.getpid())]:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -43,7 +43,7 @@ def processor_seconds():
 
 
 def children(pid):
-    """Numbers of all processes that a process has started and that still run."""
+    """PIDs of all running descendants of a process."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         direct = [int(n) for n in (task / "children").read_text().split()]
@@ -52,7 +52,7 @@ def children(pid):
 
 
 def search_row(name, paths, labels, folds, n_jobs, cached, memory):
-    """Time and work of one search as a row of the table, and its scores."""
+    """Run a search; return a row of the table, seconds, and scores."""
     with tempfile.TemporaryDirectory() as folder:
         mel = CountingMel(
             sample_rate=16_000, duration=5.0, n_fft=512, n_mels=64,
@@ -107,15 +107,15 @@ def main():
     assert all(np.array_equal(score, scores[0]) for score in scores)
     write_block("search", [
         f"{len(data[0])} clips, {np.prod([len(v) for v in GRID.values()])} candidates, 5 folds "
-        "and a last fit; all six give the same scores. Written by `benchmarks/speed/search.py`, "
-        f"{describe_machine()}.",
+        "and a refit; all six searches give the same scores. Written by "
+        f"`benchmarks/speed/search.py`, {describe_machine()}.",
         "",
-        "| | n_jobs | clips decoded | spectrograms computed | seconds | processor / clock |",
+        "| | n_jobs | clips decoded | spectrograms computed | seconds | CPU / wall-clock time |",
         "|---|---|---|---|---|---|",
         *rows,
         "",
-        f"With `cache_dir` the search takes 1/{seconds[0] / seconds[4]:.1f} of the time without at "
-        f"`n_jobs=1` and 1/{seconds[1] / seconds[5]:.1f} at `n_jobs=2`.",
+        f"`cache_dir` makes the search {seconds[0] / seconds[4]:.1f} times as fast with `n_jobs=1` "
+        f"and {seconds[1] / seconds[5]:.1f} times with `n_jobs=2`.",
     ])  # fmt: skip
 
 

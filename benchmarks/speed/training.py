@@ -1,12 +1,12 @@
-"""Training and prediction: skaudio beside a hand-written loop of PyTorch and plain skorch.
+"""Training and prediction: skaudio, a hand-written PyTorch loop, and plain skorch.
 
     python benchmarks/speed/training.py                  # 15 minutes
     python benchmarks/speed/training.py --device cuda
 
-2000 spectrograms of 64 x 100, a small network of four convolutions, AdamW, one thread. All get the
-same tensors and standardise them. Seconds of an epoch are the least of all epochs of several
-rounds, in which all take turns, without what is done once per fit. Writes its table into
-docs/benchmarks.md when it ran on the CPU. A busy machine spoils it.
+2000 spectrograms of 64 x 100, a small network of four convolutions, AdamW, one thread. All methods
+get the same tensors and standardise them. The time is that of the fastest epoch in several rounds,
+in which the methods alternate, without what is done once per fit. On the CPU, writes a table into
+docs/benchmarks.md. Run it on an idle machine.
 """
 
 import argparse
@@ -30,7 +30,7 @@ BATCH_SIZES = 32, 128
 
 
 def make_data():
-    """Spectrograms of noise with a band that tells the class."""
+    """Spectrograms of noise with a louder band for each class."""
     X = np.random.default_rng(0).normal(size=(N_CLIPS, 1, 64, 100)).astype(np.float32)
     y = np.arange(N_CLIPS) % N_CLASSES
     for n, label in enumerate(y):
@@ -39,7 +39,7 @@ def make_data():
 
 
 def hand_written(X, y, batch_size, device, memory_format=torch.contiguous_format):
-    """Seconds of epochs of the loop of every tutorial, with batches cut from one tensor."""
+    """Seconds per epoch of a typical tutorial loop, with batches from one tensor."""
     torch.manual_seed(0)
     net = small_cnn(1, N_CLASSES).to(device, memory_format=memory_format).train()
     clips, labels = torch.from_numpy(X), torch.from_numpy(y)
@@ -65,12 +65,12 @@ def hand_written(X, y, batch_size, device, memory_format=torch.contiguous_format
 
 
 def channels_last(X, y, batch_size, device):
-    """The same loop with the channels of a pixel side by side."""
+    """The same loop in channels-last memory format."""
     return hand_written(X, y, batch_size, device, torch.channels_last)
 
 
 def with_skorch(X, y, batch_size, device):
-    """Seconds of epochs of skorch with its own loader of data."""
+    """Seconds per epoch of skorch with its default data loader."""
     torch.manual_seed(0)
     net = NeuralNetClassifier(
         small_cnn(1, N_CLASSES), criterion=nn.CrossEntropyLoss, optimizer=torch.optim.AdamW,
@@ -82,7 +82,7 @@ def with_skorch(X, y, batch_size, device):
 
 
 def make_ours(batch_size, device, precision="fp32", compiled=False):
-    """A classifier of skaudio with the same network."""
+    """A skaudio classifier with the same network."""
     return PretrainedCNN(
         small_cnn, weights=None, max_epochs=EPOCHS, batch_size=batch_size, random_state=0,
         device=device, precision=precision, compile=compiled,
@@ -90,7 +90,7 @@ def make_ours(batch_size, device, precision="fp32", compiled=False):
 
 
 def ours(X, y, batch_size, device, precision="fp32", compiled=False):
-    """Seconds of epochs of skaudio."""
+    """Seconds per epoch of skaudio."""
     clf = make_ours(batch_size, device, precision, compiled).fit(X, y)
     return [epoch["dur"] for epoch in clf.net_.history]
 
@@ -115,7 +115,7 @@ def epochs_of(X, y, batch_size, device):
 
 
 def prediction_of(X, y, batch_size, device):
-    """Seconds of predicting all clips: the bare trained network, and the classifier."""
+    """Seconds for predicting all clips with the bare network and with the classifier."""
     clf = make_ours(batch_size, device).fit(X[:64], y[:64])
     net = clf.net_.module_.to(device).eval()
 
@@ -142,7 +142,7 @@ def main():
     X, y = make_data()
     columns = [epochs_of(X, y, size, device) for size in BATCH_SIZES]
     lines = [
-        f"Seconds per epoch on {device}, and how many times as long as the hand-written loop; "
+        f"Seconds per epoch on {device}, and ratio to the hand-written loop; "
         f"batches of {BATCH_SIZES[0]} and {BATCH_SIZES[1]}. Written by "
         f"`benchmarks/speed/training.py`, {describe_machine()}.",
         "",
@@ -154,7 +154,7 @@ def main():
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     ratios = [ours / bare for bare, ours in (prediction_of(X, y, b, device) for b in BATCH_SIZES)]
     lines += ["", "`predict_proba` takes " + " and ".join(f"{ratio:.3f}" for ratio in ratios)
-              + " times as long as the bare network in batches of the same size."]  # fmt: skip
+              + " times as long as the bare network with the same batch size."]  # fmt: skip
     print("\n".join(lines))
     if device == "cpu":
         write_block("training", lines)
