@@ -29,7 +29,8 @@ def write_block(name, lines, page=PAGE):
 def write_row(name, tried, result, command):
     """Store a row of the summary of docs/reliability.md, and rewrite the summary.
 
-    `name` is one of `ROWS`; `tried` and `result` are cells of the table.
+    `name` is one of `ROWS`; `tried` and `result` are cells of the table; `command` is a script of
+    benchmarks/reliability with its options.
     """
     rows = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {}
     rows[name] = [tried, result, f"`{command}`"]

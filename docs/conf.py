@@ -66,7 +66,15 @@ html_show_sourcelink = False
 # Pages without subpages would have an empty navigation.
 html_sidebars = {
     name: []
-    for name in ("user_guide", "which_tool", "benchmarks", "scaling", "design", "changelog")
+    for name in (
+        "user_guide",
+        "which_tool",
+        "benchmarks",
+        "reliability",
+        "scaling",
+        "design",
+        "changelog",
+    )
 }
 html_theme_options = {
     "logo": {"text": "skaudio"},

@@ -38,7 +38,7 @@ import pages
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = ("plot", "explain", "table", "dask", "ray", "onnx")
-COMMAND = "python benchmarks/reliability/audit.py"
+COMMAND = "audit.py"
 # Short names of licences, and patterns that match package metadata.
 LICENCES = (
     ("LGPL", r"lesser general|LGPL"), ("GPL", r"\bGPL|general public"), ("MPL", r"mozilla|\bMPL"),

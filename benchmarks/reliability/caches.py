@@ -30,7 +30,7 @@ from pages import write_row
 
 CODES = [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS]
 PATIENCE = 60  # seconds until a run counts as hung
-COMMAND = "python benchmarks/reliability/caches.py"
+COMMAND = "caches.py"
 
 
 def run(mel, clips, *, flock=None):

@@ -272,7 +272,7 @@ def write_page(mutants, missed):
         "code mutants",
         f"{len(mutants)} one-line changes to {n_modules} modules",
         f"{len(mutants) - len(missed)} detected by the tests, {len(missed)} missed",
-        "python benchmarks/reliability/code_mutants.py",
+        "code_mutants.py",
     )
 
 

@@ -290,7 +290,7 @@ def main():
     print("\n".join([*lines, *wrong, f"{len(tried)} folders, {len(written)} outputs"]))
     if dry:
         return
-    command = "python benchmarks/reliability/folders.py"
+    command = "folders.py"
     write_block("folders", lines, RELIABILITY)
     kinds = Counter(kind for row in tried for kind in row[2:])
     result = ", ".join(f"{kind}: {kinds[kind]}" for kind in KINDS if kinds[kind])

@@ -139,7 +139,7 @@ def main():
         f"{len(next(iter(found.values())))} ways to predict or train in the child",
         f"{outcomes['same']} bit-identical to the parent, {faults.pop('hung', 0)} hung, "
         f"{sum(faults.values())} with another outcome",
-        "python benchmarks/reliability/forks.py",
+        "forks.py",
     )
 
 

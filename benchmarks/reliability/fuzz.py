@@ -84,7 +84,7 @@ def main():
     counts = dict(sum(report.outcomes.values(), Counter()))
     print(f"{counts} in {seconds:.0f} s, at most {report.growth / 1e6:.0f} MB")
     if not options.seeds:
-        command = f"python benchmarks/reliability/fuzz.py --count {options.count}"
+        command = f"fuzz.py --count {options.count}"
         write_page(report, seconds, command)
 
 

@@ -119,7 +119,7 @@ def main(data):
     write_block("hostile", lines, RELIABILITY)
     mine = Counter(kinds["skaudio.audio.load_clip"])
     result = ", ".join(f"{kind}: {mine[kind]}" for kind in KINDS if mine[kind])
-    command = "python benchmarks/reliability/hostile.py --data FOLDER"
+    command = "hostile.py --data FOLDER"
     write_row("hostile files", f"{len(files)} files", result, command)
 
 

@@ -130,7 +130,7 @@ def main():
                     print(f"{name} of {form}: {result}")
     print(counts, "not installed:", left_out)
     cost = many_paths()
-    command = "python benchmarks/reliability/inputs.py"
+    command = "inputs.py"
     missing = f"; without {', '.join(left_out)}" if left_out else ""
     write_row(
         "containers of paths",

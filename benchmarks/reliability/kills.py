@@ -44,7 +44,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from counting import CountingMel, counts
 from pages import RELIABILITY, write_block, write_row
 
-COMMAND = "python benchmarks/reliability/kills.py --kills {}"
+COMMAND = "kills.py --kills {}"
 # Shares of the kills. Rounds in which joblib starts processes take seconds, others much less.
 SHARES = {
     "features, 2 threads": 0.25, "`warm`, 2 threads": 0.2, "`memmap_dir`, 2 threads": 0.2,

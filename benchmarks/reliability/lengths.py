@@ -193,7 +193,7 @@ def write_tables(files, kinds, answers, absent):
     others = [f"`{name}`: {sum(k in KINDS[3:] for k in kinds[name])} wrong" for name in names[1:]]
     result = ", ".join(f"{kind}: {mine[kind]}" for kind in KINDS if mine[kind])
     tried = f"{len(files)} files with a missing or wrong length, or an unsupported codec"
-    command = "python benchmarks/reliability/lengths.py"
+    command = "lengths.py"
     write_row("lengths", tried, f"{result} ({', '.join(others)})", command)
 
 

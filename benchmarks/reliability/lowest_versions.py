@@ -132,7 +132,7 @@ def write_page(found, closing):
         "lowest versions",
         f"all tests with the minimum versions of {len(found)} dependencies: {versions}, ...",
         counts,
-        "python benchmarks/reliability/lowest_versions.py --python python3.10",
+        "lowest_versions.py --python python3.10",
     )
 
 

@@ -295,7 +295,7 @@ def report(trial, table, args):
         f"{total['tried']:,} damaged or crafted files of {len(trial.rows)} kinds",
         f"{total['refused']:,} refused, {total['same']:,} loaded unchanged, {other:,} crafted "
         f"files loaded as a different model; {len(trial.watch.events)} ran code",
-        f"python benchmarks/reliability/model_files.py{options}",
+        f"model_files.py{options}",
     )
     print(json.dumps(trial.rows, indent=1), trial.watch.events[:5])
 

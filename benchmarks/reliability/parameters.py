@@ -46,7 +46,7 @@ def main():
             f"{len(targets())} classes, methods and functions",
             f"{outcomes['right']:,} accepted, {outcomes['refused']:,} raised a `ValueError` that "
             f"names the parameter; {len(faults)} parameters with another outcome",
-            f"python benchmarks/reliability/parameters.py --examples {options.examples}",
+            f"parameters.py --examples {options.examples}",
         )
 
 

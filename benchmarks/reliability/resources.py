@@ -238,7 +238,7 @@ def write_tables(fits, clips):
         cells = [f"{row[str(n)]:.1f} MiB" if str(n) in row else "not measured" for n in sizes]
         lines.append(f"| {model} | {' | '.join(cells)} |")
     write_block("resources", lines, RELIABILITY)
-    command = "python benchmarks/reliability/resources.py"
+    command = "resources.py"
     same = all(row["early"] == row["late"] for row in fits.values())
     most = 1024 * max(row["MiB per fit"] for row in fits.values())
     write_row(

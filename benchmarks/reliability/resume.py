@@ -256,7 +256,7 @@ def main():
         f"{total['same']} resumed bit-identically; after Ctrl-C, {total['right']} of "
         f"{total['pressed'] - total['before']} equal to the last finished epoch, "
         f"{total['before']} stopped before the first and stayed unfitted",
-        "python benchmarks/reliability/resume.py",
+        "resume.py",
     )
 
 

@@ -97,7 +97,7 @@ def main():
         "seeds",
         f"{len(table)} models run in {len(ways)} ways, {len(cells)} combinations",
         f"{cells.count('same')} of {len(cells)} bit-identical",
-        "python benchmarks/reliability/seeds.py",
+        "seeds.py",
     )
 
 

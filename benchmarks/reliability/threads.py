@@ -97,7 +97,7 @@ def main():
         f"simultaneous fits, {options.imports} imports",
         f"{total['different'] + total['different fits']} different, {total['errors'] + broken} "
         "errors",
-        "python benchmarks/reliability/threads.py",
+        "threads.py",
     )
 
 
