@@ -51,7 +51,7 @@ def small_cnn(in_channels, n_classes):
 
 
 def load(name, folder):
-    """Paths, labels and folds: those of ESC-10, or two speakers each for 1,200 spoken digits."""
+    """Paths, labels and folds: those of ESC-10, or two speakers per fold for the digits."""
     if name == "esc10":
         return load_folder(folder)
     paths, labels, speakers = load_folder(folder, group="speaker")

@@ -42,7 +42,7 @@ DESCRIPTIONS = {
 
 
 def load(name, folder):
-    """Paths, labels and folds: ESC-10's own, or twenty takes of every speaker and digit."""
+    """Paths, labels and folds: those of ESC-10, or 20 takes of every speaker and digit."""
     if name != "fsdd":
         return load_folder(folder)
     paths, labels = load_folder(folder)[:2]
