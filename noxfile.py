@@ -1,8 +1,8 @@
 """One session per task: `nox -s lint`, quick, tests, docs, bench, stress; `nox -l` lists them.
 
-They run in the environment that is active, made by ``pip install -e ".[test,docs]"``, because
-every further one takes gigabytes for torch. ``nox -s tests --force-venv-backend venv`` makes one.
-What stands behind ``--`` goes to the command, as in ``nox -s quick -- tests/nn``.
+Sessions run in the active environment, created by ``pip install -e ".[test,docs]"``, since a new
+one takes gigabytes for torch; ``nox -s tests --force-venv-backend venv`` creates one. Arguments
+after ``--`` are passed on, as in ``nox -s quick -- tests/nn``.
 """
 
 from pathlib import Path
@@ -16,14 +16,14 @@ PYTEST = ("python", "-m", "pytest", "-n", "2")
 
 
 def _need(session, extra):
-    """Install the package with an extra, where the session has an environment of its own."""
+    """Install the package with an extra if the session has its own environment."""
     if session.virtualenv.is_sandboxed:
         session.install("-e", f".[{extra}]")
 
 
 @nox.session
 def lint(session):
-    """Style, spelling, imports between rooms, types."""
+    """Check style, spelling, imports between rooms, and types."""
     _need(session, "test")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -34,41 +34,42 @@ def lint(session):
 
 @nox.session
 def quick(session):
-    """The quick part of the tests, in some two minutes."""
+    """Run the quick tests, in about two minutes."""
     _need(session, "test")
     session.run(*PYTEST, "-m", "quick", *session.posargs)
 
 
 @nox.session
 def tests(session):
-    """All tests, as the README runs them."""
+    """Run all tests, as in the README."""
     _need(session, "test")
     session.run(*PYTEST, *session.posargs)
 
 
 @nox.session
 def stress(session):
-    """Tests that kill, damage, race and repeat; benchmarks do so at length."""
+    """Run the stress tests: kills, damage, races and repetition; benchmarks run them at length."""
     _need(session, "test")
     session.run(*PYTEST, "-m", "stress", *session.posargs)
 
 
 @nox.session
 def docs(session):
-    """Build the documentation, examples included; a warning is an error."""
+    """Build the documentation and run its gallery; warnings are errors."""
     _need(session, "docs")
     session.run("python", "-m", "sphinx", "-W", "-b", "html", "docs", "docs/_build")
 
 
 @nox.session
 def bench(session):
-    """Run a script of benchmarks: `nox -s bench -- frontend --help`; without a name, list them."""
-    scripts = {path.stem: path for path in Path("benchmarks").glob("*.py")}
+    """Run a benchmark, as in `nox -s bench -- frontend --help`; without a name, list them."""
+    files = Path("benchmarks").rglob("*.py")
+    scripts = {path.stem: path for path in files if "__main__" in path.read_text(encoding="utf-8")}
     if not session.posargs:
-        session.log(f"Name one of: {', '.join(sorted(scripts))}")
+        session.log(f"Choose one of: {', '.join(sorted(scripts))}")
         return
     name, *arguments = session.posargs
     if name not in scripts:
-        session.error(f"{name} is none of: {', '.join(sorted(scripts))}")
+        session.error(f"{name} is not one of: {', '.join(sorted(scripts))}")
     _need(session, "test")
     session.run("python", str(scripts[name]), *arguments)

@@ -1,4 +1,4 @@
-"""A front end that counts its work, in any process, in files of the folder that COUNTS names."""
+"""A front end that counts its work in all processes, as files in the folder `COUNTS`."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from skaudio.features._extraction import ClipExtractor
 
 
 class CountingExtractor(ClipExtractor):
-    """Adds a byte to a file for every clip that is decoded, and to another for every one made."""
+    """Appends a byte to a file for every decoded clip and to another for every computed one."""
 
     def _count(self, what, number=1):
         with open(Path(os.environ["COUNTS"]) / what, "ab") as file:
@@ -31,13 +31,13 @@ class CountingExtractor(ClipExtractor):
 
 
 class CountingMel(MelSpectrogram):
-    """Counts its work."""
+    """MelSpectrogram that counts its work."""
 
     def _extractor(self):
         return CountingExtractor(**vars(super()._extractor()))
 
 
 def counts():
-    """Clips decoded and computed so far."""
+    """Numbers of clips decoded and computed so far."""
     files = [Path(os.environ["COUNTS"]) / what for what in ("decoded", "computed")]
     return np.array([file.stat().st_size if file.exists() else 0 for file in files])

@@ -1,11 +1,11 @@
-"""How the package is laid out: files, rooms, imports, and what a call walks through.
+"""Metrics of the package layout: files, rooms, imports, and files entered by a call.
 
     python benchmarks/house.py [ROOT ...]
 
-Each ROOT is a checkout, by default the present one; several are compared column by column. Counts
-are of syntax trees. For the calls, a pipeline on short tones is fitted, asked, saved and loaded
-under Python's profiler: files of the package that are entered, and the share of its calls that go
-to functions whose names begin as those of checks do.
+Each ROOT is a checkout, by default this one; each has a column of the table. Counts are taken from
+syntax trees. For the calls, a pipeline on short tones is fitted, used, saved and loaded under a
+profiler, which counts the files of the package that are entered, and the share of calls to
+functions with names of checks.
 """
 
 import ast
@@ -69,7 +69,7 @@ def modules_of(package):
 
 
 def imports_of(names):
-    """Which modules a module imports, anywhere in it, by name."""
+    """Modules that each module imports anywhere, by name."""
     edges = {}
     for name, path in names.items():
         found = set()
@@ -84,7 +84,7 @@ def imports_of(names):
 
 
 def chain_and_cycles(edges):
-    """Modules in the longest chain of imports, and in circles of imports."""
+    """Lengths of the longest import chain, and number of modules in import cycles."""
     depth, cyclic, open_ = {}, set(), []
 
     def visit(name):
@@ -106,7 +106,7 @@ def room_of(name):
 
 
 def long_functions(paths):
-    """Functions with more than 50 lines below their docstring."""
+    """Number of functions with more than 50 lines, without the docstring."""
     count = 0
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -117,12 +117,12 @@ def long_functions(paths):
 
 
 def lines_of(folder):
-    """Lines of all modules in a folder."""
+    """Number of lines of all modules in a folder."""
     return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in folder.rglob("*.py"))
 
 
 def static_rows(root):
-    """What is counted in files."""
+    """Rows counted in source files."""
     package = root / "skaudio"
     names = modules_of(package)
     edges = imports_of({name: path for name, path in names.items() if name != "skaudio"})
@@ -137,16 +137,16 @@ def static_rows(root):
     scripts = {path.stem: path for path in (root / "benchmarks").rglob("*.py")}
     return {
         "modules in the top folder": len(list(package.glob("*.py"))),
-        "rooms and modules beside them": len(rooms),
-        "rows of them, one importing the next": chain_and_cycles(rooms)[0],
+        "rooms and modules at the top": len(rooms),
+        "layers of them": chain_and_cycles(rooms)[0],
         "longest chain of modules": chain,
         "imports between rooms": n_between,
-        "modules in cycles": cyclic,
-        "the same in benchmarks": chain_and_cycles(imports_of(scripts))[1],
+        "modules in import cycles": cyclic,
+        "benchmarks in import cycles": chain_and_cycles(imports_of(scripts))[1],
         "files": len(names),
         "lines of the median file": round(median(sizes)),
         "lines of the largest file": max(sizes),
-        "functions above 50 lines": long_functions(names.values()),
+        "functions of more than 50 lines": long_functions(names.values()),
         "lines of skaudio": sum(sizes),
         "lines of tests": lines_of(root / "tests"),
         "lines of benchmarks": lines_of(root / "benchmarks"),
@@ -154,7 +154,7 @@ def static_rows(root):
 
 
 def call_rows(root):
-    """What a fit, a prediction, saving and loading walk through."""
+    """Rows on fit, predict, save and load."""
     env = {**os.environ, "PYTHONPATH": str(root)}
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", WALK], env=env, capture_output=True, text=True,
@@ -169,7 +169,7 @@ def call_rows(root):
 
 
 def main():
-    """Print one column for each checkout."""
+    """Print a table with a column for each checkout."""
     roots = [Path(name).resolve() for name in sys.argv[1:]] or [Path(__file__).resolve().parents[1]]
     columns = [static_rows(root) | call_rows(root) for root in roots]
     for name in columns[0]:

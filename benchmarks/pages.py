@@ -1,4 +1,4 @@
-"""Tables of the pages in docs, each between two markers that carry its name."""
+"""Write tables into the pages of docs, each between two markers with its name."""
 
 import json
 import platform
@@ -9,38 +9,39 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "benchmarks.md"
 RELIABILITY = DOCS / "reliability.md"
 SUMMARY = Path(__file__).parent / "results" / "reliability.json"
-# The rows of the table at the top of the page on reliability, in their order.
+# Rows of the summary at the top of docs/reliability.md, in order.
 ROWS = (
-    "hostile files", "lengths", "containers of paths", "files in memory", "mutants",
-    "code mutants", "parameters", "kills", "full disk", "two processes", "folders", "output",
-    "no locks", "folders of caches", "names that are no text", "resumed fits", "model files",
-    "seeds", "threads", "forked children", "fits in a row", "ten thousand clips", "dependencies",
+    "hostile files", "lengths", "containers of paths", "files in memory", "damaged files",
+    "code mutants", "parameters", "kills", "full disks", "concurrent processes", "folders",
+    "output", "no file locks", "cache folders", "undecodable names", "resumed fits", "model files",
+    "seeds", "threads", "forked processes", "repeated fits", "ten thousand clips", "dependencies",
     "lowest versions",
 )  # fmt: skip
 
 
 def write_block(name, lines, page=PAGE):
-    """Replace what stands between the markers `name begin` and `name end`."""
+    """Replace the text between the markers `name begin` and `name end`."""
     start, end = f"<!-- {name} begin -->", f"<!-- {name} end -->"
     before, rest = page.read_text().split(start)
     page.write_text("\n".join([before + start, *lines, end + rest.split(end)[1]]))
 
 
 def write_row(name, tried, result, command):
-    """Keep a row of the table at the top of the page on reliability, and write the table anew.
+    """Store a row of the summary of docs/reliability.md, and rewrite the summary.
 
-    `name` is one of `ROWS`; `tried` says what and how many, `result` what came of it.
+    `name` is one of `ROWS`; `tried` and `result` are cells of the table; `command` is a script of
+    benchmarks/reliability with its options.
     """
     rows = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {}
     rows[name] = [tried, result, f"`{command}`"]
     rows = {name: rows[name] for name in ROWS if name in rows}
     SUMMARY.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-    lines = ["| what | tried | result | command |", "|---|---|---|---|"]
+    lines = ["| test | tried | result | command |", "|---|---|---|---|"]
     lines += [f"| {' | '.join([name, *cells])} |" for name, cells in rows.items()]
     write_block("summary", lines, RELIABILITY)
 
 
 def describe_machine():
-    """Versions of what decides the speed, and the kind of processor."""
+    """Versions of the packages that determine speed, and the processor architecture."""
     names = ("numpy", "scipy", "torch", "librosa", "joblib")
     return ", ".join(f"{name} {version(name)}" for name in names) + f", {platform.machine()}"

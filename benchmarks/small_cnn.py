@@ -1,10 +1,10 @@
-"""The small network of the benchmarks that time everything around a network."""
+"""A small network for benchmarks of the code around a network."""
 
 from torch import nn
 
 
 def small_cnn(in_channels, n_classes):
-    """Four convolutions with batch normalisation, each halving the image, and a linear layer."""
+    """Four convolutions with batch normalisation, each followed by pooling, and a linear layer."""
     layers, channels = [], in_channels
     for width in (16, 32, 64, 64):
         layers += [

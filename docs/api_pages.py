@@ -1,4 +1,4 @@
-"""The list of public names, and the pages that Sphinx makes the API reference of."""
+"""List the public names, and write the source pages of the API reference."""
 
 import inspect
 import pkgutil
@@ -6,21 +6,21 @@ from importlib import import_module
 
 import skaudio
 
-# Every public module is listed by itself. These come first, in this order.
+# Modules that are listed first, in this order; others follow alphabetically.
 FIRST = ["skaudio", "skaudio.inspection", "skaudio.datasets", "skaudio.audio", "skaudio.dsp"]
 KINDS = {"Classes": inspect.isclass, "Functions": inspect.isroutine, "Constants": lambda _: True}
-PAGES = {  # file: title, what it says, and which modules it has
-    "index": ("API reference", "What you import.", lambda name: ".nn" not in name),
+PAGES = {  # file: title, summary, and function that selects modules
+    "index": ("API reference", "All public classes and functions.", lambda name: ".nn" not in name),
     "nn": (
         "Torch modules",
-        "What the networks are made of, for those who build their own: tensors in, tensors out.",
+        "Building blocks of the networks, for your own networks: tensors in, tensors out.",
         lambda name: ".nn" in name,
     ),
 }
 
 
 def public_modules():
-    """Names of the modules that have public names, in the order of the pages."""
+    """Names of modules with public names, in the order of the pages."""
     found = (module.name for module in pkgutil.walk_packages(skaudio.__path__, "skaudio."))
     public = [name for name in found if not any(part[0] == "_" for part in name.split("."))]
     own = [name for name in public if hasattr(import_module(name), "__all__")]
@@ -28,7 +28,7 @@ def public_modules():
 
 
 def public_names():
-    """Lists of public names by module; what `skaudio` itself offers is listed there only."""
+    """Public names by module; names of `skaudio` itself are listed only there."""
     names = {name: list(import_module(name).__all__) for name in public_modules()}
     for name in names.keys() - {"skaudio"}:
         names[name] = [each for each in names[name] if each not in names["skaudio"]]
@@ -36,18 +36,18 @@ def public_names():
 
 
 def write_api_pages(folder):
-    """Write the pages, from whose tables autosummary makes one page per name.
+    """Write the pages, whose tables autosummary expands to one page per name.
 
     Parameters
     ----------
     folder : Path
-        Where to write; made if needed. Pages that have not changed are not written again.
+        Output folder; created if needed. Unchanged pages are not rewritten.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = public_names()
     listed = {f"{module}.{name}" for module in names for name in names[module]}
     for page in (folder / "generated").glob("*.rst"):
-        if page.stem not in listed:  # a name that is gone
+        if page.stem not in listed:  # the name was removed
             page.unlink()
     for stem, (title, summary, belongs) in PAGES.items():
         lines = [title, "=" * len(title), "", summary, ""]
@@ -61,7 +61,7 @@ def write_api_pages(folder):
 
 
 def _section(name, left):
-    """Lines of heading, summary and tables of a module."""
+    """Lines of heading, summary and tables for a module."""
     module = import_module(name)
     summary = inspect.getdoc(module).splitlines()[0]
     lines = [name, "-" * len(name), "", f".. module:: {name}", "", summary, ""]

@@ -1,4 +1,4 @@
-"""How the documentation is built: ``python -m sphinx -W -b html docs docs/_build``."""
+"""Sphinx configuration; build with ``python -m sphinx -W -b html docs docs/_build``."""
 
 import sys
 from pathlib import Path
@@ -28,22 +28,22 @@ extensions = [
 exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.py", "gallery/*.zip"]
 templates_path = ["_templates"]
 
-# Markdown: `file.md#heading` as on GitHub, and ::: for what Markdown does not have.
+# Markdown: `file.md#heading` links as on GitHub, and ::: for directives.
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 
-# API: one page per public name. A reference to a name of ours that does not exist is an error.
+# API: one page per public name. References to missing names of skaudio are errors.
 default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!skaudio\.).*")]
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 autosummary_ignore_module_all = False
-autodoc_typehints = "none"  # numpydoc's docstrings say more
+autodoc_typehints = "none"  # docstrings contain the types
 numpydoc_show_class_members = False
 write_api_pages(HERE / "api")
 
-# Gallery: scripts that run anywhere within seconds, without network or real recordings.
+# Gallery: scripts that run within seconds, without network access or real recordings.
 sphinx_gallery_conf = {
     "examples_dirs": "../examples/gallery",
     "gallery_dirs": "gallery",
@@ -63,10 +63,18 @@ html_title = "skaudio"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
-# Pages without pages below them have an empty navigation.
+# Pages without subpages would have an empty navigation.
 html_sidebars = {
     name: []
-    for name in ("user_guide", "which_tool", "benchmarks", "scaling", "design", "changelog")
+    for name in (
+        "user_guide",
+        "which_tool",
+        "benchmarks",
+        "reliability",
+        "scaling",
+        "design",
+        "changelog",
+    )
 }
 html_theme_options = {
     "logo": {"text": "skaudio"},
@@ -80,15 +88,15 @@ html_theme_options = {
 
 
 def skip_scikit_learn(app, what, name, obj, skip, options):
-    """Leave methods that scikit-learn defines to scikit-learn's own documentation."""
+    """Skip methods that are defined and documented by scikit-learn."""
     return skip or (getattr(obj, "__module__", None) or "").startswith("sklearn.")
 
 
 def check_public_names(app, env):
-    """Warn, which ``-W`` makes an error, about public names that have no page."""
+    """Warn about public names without a page; ``-W`` turns this into an error."""
     public = {f"{module}.{name}" for module, names in public_names().items() for name in names}
     for name in sorted(public - set(env.get_domain("py").objects)):
-        logging.getLogger(__name__).warning("%s is public, but the API pages lack it", name)
+        logging.getLogger(__name__).warning("%s is public but missing from the API pages", name)
 
 
 def setup(app):

@@ -1,8 +1,8 @@
-"""A picture of the top of a report, for the user guide.
+"""Save a screenshot of the top of a page, such as a report for the user guide.
 
     python docs/screenshot.py report.html docs/images/report.png
 
-Needs playwright and a Chromium that it finds on the path.
+Needs playwright, and Chromium on the path.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 
 
 def main():
-    """Open, wait for pictures and players, save."""
+    """Open the page, wait for images and players, save the screenshot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path)
     parser.add_argument("picture", type=Path)

@@ -1,11 +1,11 @@
-"""Search hop size and temporal budget together, and see what a budget costs.
+"""Search hop length and temporal budget together, and plot accuracy against cost.
 
     python examples/budget_search.py --data DIR [--weights FILE]
 
-DIR holds ``audio/`` and ``meta.csv`` with columns filename, fold and category (ESC-10 for
-instance), FILE ImageNet weights of timm's mobilenetv2_100; without it they are downloaded. Every
-clip is decoded once. Twenty minutes on one core for the 400 clips of ESC-10; the curve
-is saved as budget_curve.png.
+DIR contains ``audio/`` and ``meta.csv`` with columns filename, fold and category (for instance
+ESC-10), and FILE contains ImageNet weights of timm's mobilenetv2_100; by default they are
+downloaded. Every clip is decoded once. Takes twenty minutes on one core for the 400 clips of
+ESC-10, and saves the curve as budget_curve.png.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from skaudio.inspection import BudgetCurveDisplay
 
 
 def make_pipeline(weights, cache_dir, epochs):
-    """Spectrograms, fewer frames, and a network, the last two trained together."""
+    """Spectrograms, resampler and network; the last two are trained together."""
     return Pipeline([
         ("mel", MelSpectrogram(sample_rate=22_050, duration=5.0, n_fft=1024, win_length=551,
                                n_mels=40, fill_mode="repeat", cache_dir=cache_dir)),
@@ -32,10 +32,10 @@ def make_pipeline(weights, cache_dir, epochs):
 
 
 def main():
-    """Search, print, draw."""
+    """Search, print the scores and plot the curve."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with audio/, meta.csv")
-    parser.add_argument("--weights", default="imagenet", help="a file, or 'imagenet'")
+    parser.add_argument("--weights", default="imagenet", help="file, or 'imagenet' to download")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--n-jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("budget_search_output"))
@@ -47,7 +47,7 @@ def main():
     search = GridSearchCV(pipeline, grid, cv=PredefinedSplit(folds), n_jobs=args.n_jobs)
     search.fit(paths, labels)
 
-    print("hop    budget  accuracy  sd of folds")
+    print("hop    budget  accuracy  sd")
     results = search.cv_results_
     for params, mean, std in zip(
         results["params"], results["mean_test_score"], results["std_test_score"], strict=True

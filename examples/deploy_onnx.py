@@ -1,10 +1,10 @@
-"""From a fitted pipeline to a file that answers without torch, scikit-learn and skaudio.
+"""Export a fitted pipeline to a file that runs without torch, scikit-learn and skaudio.
 
     python examples/deploy_onnx.py
 
-trains a small network on clips that it makes, writes it as ONNX from the waveform on, and asks a
-second Python process, which has numpy, soundfile and onnxruntime only, for its answers. Takes half
-a minute on two CPU cores; needs ``pip install "skaudio[onnx]"``. The second process alone:
+trains a small network on synthetic clips, exports it to ONNX with waveforms as input, and predicts
+in a second Python process that imports only numpy, soundfile and onnxruntime. Takes half a minute
+on two CPU cores; needs ``pip install "skaudio[onnx]"``. The second process alone:
 
     python examples/deploy_onnx.py --answer deploy_output/model.onnx CLIP.wav ...
 """
@@ -21,7 +21,7 @@ import soundfile
 
 
 def answer(model, paths):
-    """Probabilities of the clips, as a program on another machine would compute them."""
+    """Print probabilities of the clips, computed as on another machine."""
     session = onnxruntime.InferenceSession(model)
     about = json.loads(session.get_modelmeta().custom_metadata_map["skaudio"])
     n_samples = session.get_inputs()[0].shape[1]
@@ -37,7 +37,7 @@ def answer(model, paths):
 
 
 def make_model(folder):
-    """Train on synthetic clips and export; give the pipeline and clips that it has not seen."""
+    """Train on synthetic clips and export; return the pipeline and test clips."""
     from sklearn.model_selection import train_test_split
     from sklearn.pipeline import make_pipeline
 
@@ -64,9 +64,9 @@ def make_model(folder):
 
 
 def main():
-    """Train and export here, answer elsewhere, compare."""
+    """Train and export, predict in another process, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--answer", nargs="+", metavar="FILE", help="a model, then clips")
+    parser.add_argument("--answer", nargs="+", metavar="FILE", help="a model followed by clips")
     parser.add_argument("--out", type=Path, default=Path("deploy_output"))
     args = parser.parse_args()
     if args.answer:
@@ -81,7 +81,7 @@ def main():
     command = [sys.executable, __file__, "--answer", str(model), *test]
     told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     proba = np.array(told["proba"])
-    print(f"Heavy packages in the second process: {told['heavy'] or 'none'}.")
+    print(f"Large packages in the second process: {told['heavy'] or 'none'}.")
     for path, row, label in zip(test[:4], proba, truth, strict=False):
         best = int(row.argmax())
         print(f"  {Path(path).name}: {told['classes'][best]} at {row[best]:.2f} (truth: {label})")

@@ -1,12 +1,12 @@
-"""Few labels, many clips: let MAST learn from clips without labels first.
+"""Few labels, many clips: pretrain MAST on unlabelled clips.
 
     python examples/few_labels.py
 
-downloads 3,000 spoken digits (16 MB), hides the labels of all but 60, and tests on a speaker who is
-in neither part. On two CPU cores it takes about five minutes. One speaker and one draw of labels
-can go either way: as it stands it prints 0.430 and 0.402. Over six speakers pretraining gains ten
-points (docs/benchmarks.md). From a folder with ``meta.csv`` that has columns filename, label and
-speaker:
+downloads 3,000 spoken digits (16 MB), uses the labels of only 60, and tests on a speaker who does
+not occur in training. Takes about five minutes on two CPU cores. The result for one speaker and one
+choice of labels is random: this script prints 0.430 and 0.402. On average over six speakers,
+pretraining gains ten points (docs/benchmarks.md). With a folder whose ``meta.csv`` has columns
+filename, label and speaker:
 
     python examples/few_labels.py --data DIR
 """
@@ -22,7 +22,7 @@ from skaudio.datasets import fetch_fsdd, load_folder
 
 
 def make_pipeline(pretrain):
-    """Spectrograms of 0.64 s, and a small transformer."""
+    """Spectrograms of 0.64 s and a small transformer."""
     mel = MelSpectrogram(
         sample_rate=8000, duration=0.64, n_fft=256, win_length=200, hop_length=80, n_mels=40,
         n_jobs=2,
@@ -31,12 +31,12 @@ def make_pipeline(pretrain):
         pretrain=pretrain, pretrain_epochs=15, max_epochs=100, random_state=0, n_threads=None,
         augment=Augmentation(time_shift=0.1, mixup=0.3, time_mask=0.2, freq_mask=0.2),
     ).set_fit_request(X_unlabeled=True)  # fmt: skip
-    # Clips without labels take the same way through the pipeline as those with labels.
+    # Unlabelled clips pass through the same steps as labelled ones.
     return Pipeline([("mel", mel), ("clf", clf)], transform_input=["X_unlabeled"])
 
 
 def split(labels, speakers, n_labels):
-    """Clips with labels, as many of each class; those without; and one speaker to test on."""
+    """Labelled clips, equally many per class; unlabelled clips; clips of the test speaker."""
     test = speakers == speakers[-1]
     order = np.random.default_rng(0).permutation(np.flatnonzero(~test))
     classes = np.unique(labels)
@@ -45,15 +45,15 @@ def split(labels, speakers, n_labels):
 
 
 def main():
-    """Train from scratch, then after pretraining, and compare."""
+    """Train from scratch and after pretraining, and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="folder with the clips and meta.csv; default: download")
-    parser.add_argument("--labels", type=int, default=60, help="number of clips with labels")
+    parser.add_argument("--labels", type=int, default=60, help="number of labelled clips")
     args = parser.parse_args()
     loaded = load_folder(args.data, group="speaker") if args.data else fetch_fsdd()
     paths, labels, speakers = map(np.array, loaded)
     few, rest, test = split(labels, speakers, args.labels)
-    print(f"{len(few)} clips with labels, {len(rest)} without, {len(test)} to test on.")
+    print(f"{len(few)} labelled, {len(rest)} unlabelled and {len(test)} test clips.")
     for pretrain, given in ((None, None), ("masked", paths[rest])):
         pipeline = make_pipeline(pretrain)
         pipeline.fit(paths[few], labels[few], X_unlabeled=given)

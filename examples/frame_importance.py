@@ -1,10 +1,10 @@
-"""Which frames of a clip matter, and how the others are merged.
+"""Plot the importance of the frames of a clip.
 
     python examples/frame_importance.py [--data DIR --categories dog rooster clock_tick rain]
 
-trains a small network on a quarter of the frames and draws a clip of the first category with the
-importance of its frames. Without --data it makes its own clips, in which short events sound in
-noise. Saves frame_importance.png; about a minute on one core.
+trains a small network on a quarter of the frames and plots a clip of the first category with the
+importance of its frames. Without --data, it uses synthetic clips of short events in noise. Saves
+frame_importance.png. Takes about a minute on one core.
 """
 
 import argparse
@@ -28,11 +28,11 @@ def small_cnn(in_channels, n_classes):
 
 
 def main():
-    """Train, draw, save."""
+    """Train, plot, save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with audio/ and meta.csv")
     parser.add_argument("--categories", nargs="+", help="use only these classes")
-    parser.add_argument("--clip", type=int, default=5, help="which clip of the first class to draw")
+    parser.add_argument("--clip", type=int, default=5, help="index of the clip to plot")
     parser.add_argument("--out", type=Path, default=Path("frame_importance.png"))
     args = parser.parse_args()
     if args.data is None:

@@ -1,13 +1,13 @@
-"""Find sounds in a long recording, and look at them in Audacity or Raven.
+"""Find sounds in a long recording and export them to Audacity or Raven.
 
     python examples/long_recording.py
 
-makes its own clips of chirps and noise, and a recording of ten minutes in which a few of them are
-hidden; it takes half a minute on two CPU cores. On your own recordings:
+uses synthetic clips of chirps and noise, and a synthetic recording of ten minutes that contains
+some chirps. Takes half a minute on two CPU cores. For your own recordings:
 
     python examples/long_recording.py --data DIR --recording FILE --duration SECONDS
 
-where DIR holds a folder per class, one of them with what the recording holds most of the time, or
+where DIR contains a folder per class, including one for the background of the recording, or
 ``audio/`` and ``meta.csv``.
 """
 
@@ -32,12 +32,12 @@ RATE, BACKGROUND = 16_000, "background"
 
 
 def make_noise(seconds, rng):
-    """Noise as of a quiet place, shape (n_samples,)."""
+    """Noise of a quiet environment, shape (n_samples,)."""
     return rng.normal(scale=0.02, size=round(seconds * RATE)).astype(np.float32)
 
 
 def make_clips(folder, rng):
-    """Write 300 clips of 1 s: two kinds of chirps, and noise; give back ten other chirps."""
+    """Write 300 clips of 1 s: two kinds of chirps, and noise; return ten other chirps."""
     waves, labels, _ = make_sound_events(210, 2, duration=1.0, difficulty=0.1, random_state=0)
     waves *= 0.5
     if not (folder / "meta.csv").exists():
@@ -49,7 +49,7 @@ def make_clips(folder, rng):
 
 
 def make_recording(path, minutes, clips, rng):
-    """Write noise, minute by minute, with the clips in it; return where they are, in seconds."""
+    """Write noise that contains the clips, minute by minute; return their times in seconds."""
     places = np.sort(rng.choice(minutes * 12, size=len(clips), replace=False)) * 5.0 + 2.0
     with soundfile.SoundFile(path, "w", RATE, 1) as file:
         for minute in range(minutes):
@@ -63,12 +63,12 @@ def make_recording(path, minutes, clips, rng):
 
 
 def main():
-    """Train, listen, join, export."""
+    """Train, predict windows, merge them to events, export."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="clips with labels")
-    parser.add_argument("--recording", type=Path, help="what to search, with --data")
+    parser.add_argument("--data", type=Path, help="folder of labelled clips")
+    parser.add_argument("--recording", type=Path, help="recording to search, with --data")
     parser.add_argument("--duration", type=float, default=1.0, help="of clips and windows, in s")
-    parser.add_argument("--minutes", type=int, default=10, help="of the recording that is made")
+    parser.add_argument("--minutes", type=int, default=10, help="length of the synthetic recording")
     parser.add_argument("--threshold", type=float, default=0.7, help="default: 0.7")
     parser.add_argument("--out", type=Path, default=Path("long_recording_output"))
     args = parser.parse_args()
@@ -87,14 +87,14 @@ def main():
                         random_state=0)  # fmt: skip
     pipe = Pipeline([("mel", mel), ("clf", cnn)]).fit(paths, labels)
 
-    # Windows overlap by half, so that a sound at the border of one is whole in the next.
+    # Windows overlap by half, so that a sound cut by one window is complete in the next.
     table = predict_windows(pipe, recording, hop=args.duration / 2)
     table = table[table["class"] != BACKGROUND]
     events = windows_to_events(table, threshold=args.threshold)
     print(f"{len(events)} events in {recording}:")
     print(events.to_string(float_format="{:.2f}".format))
     if args.data is None:
-        print("\nWhat was hidden there:")
+        print("\nEvents in the recording:")
         for place, name in zip(places, names, strict=True):
             print(f"  {place:6.2f} {place + 1:6.2f} {name}")
 

@@ -1,11 +1,11 @@
-"""What clips look like to a network, which parts of one speak for its class, how training went.
+"""Plot spectrograms, the saliency of a clip, and the learning curve.
 
     python examples/look_inside.py [--data DIR --weights FILE]
 
-DIR holds ``audio/`` and ``meta.csv`` with columns filename, fold and category (ESC-10 for
-instance), FILE ImageNet weights of timm's mobilenetv2_100. Without them it makes its own clips, in
-which short events sound in noise, and trains a small network. Saves spectrograms.png, saliency.png
-and learning_curve.png. Needs captum. Ten seconds on one core, two minutes with ESC-10.
+DIR contains ``audio/`` and ``meta.csv`` with columns filename, fold and category (for instance
+ESC-10), and FILE contains ImageNet weights of timm's mobilenetv2_100. Without them, it trains a
+small network on synthetic clips of short events in noise. Saves spectrograms.png, saliency.png and
+learning_curve.png. Needs captum. Takes ten seconds on one core, two minutes with ESC-10.
 """
 
 import argparse
@@ -20,10 +20,10 @@ from skaudio.inspection import LearningCurveDisplay, SaliencyDisplay, Spectrogra
 
 
 def make_pipeline(weights):
-    """Spectrograms and a network, pretrained if there are weights."""
+    """Spectrograms and a network, pretrained if weights are given."""
     if weights is None:
         mel = MelSpectrogram(sample_rate=16_000, n_fft=512, hop_length=200, n_mels=40)
-        # timm's smallest ResNet, from random weights: nothing to download.
+        # timm's smallest ResNet with random weights: nothing to download.
         clf = PretrainedCNN("test_resnet", weights=None, lr=3e-3, batch_size=8, max_epochs=12)
     else:
         mel = MelSpectrogram(sample_rate=22_050, duration=5.0, n_fft=1024, hop_length=441,
@@ -35,11 +35,11 @@ def make_pipeline(weights):
 
 
 def main():
-    """Train, draw, save."""
+    """Train, plot, save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with audio/ and meta.csv")
     parser.add_argument("--weights", type=Path, help="file, with --data")
-    parser.add_argument("--clip", type=int, default=1, help="which clip of a class to draw")
+    parser.add_argument("--clip", type=int, default=1, help="index of the clip of a class to plot")
     parser.add_argument("--target", help="class to explain; the first by default")
     parser.add_argument("--out", type=Path, default=Path("look_inside_output"))
     args = parser.parse_args()

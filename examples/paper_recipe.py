@@ -2,18 +2,18 @@
 
     python examples/paper_recipe.py --data DIR [--backbone densenet201] [--weights FILE]
 
-Three log-mel images of 25, 50 and 100 ms windows, no normalisation, Adam 1e-4 with L2 of 1e-3,
-the rate divided by ten every 30 of 70 epochs, and the mean logits of five networks that differ in
-their seed only. The training set is doubled by a pitch-shifted, time-stretched copy of every clip.
-The full recipe wants a GPU: ``--epochs 2 --members 2 --clips 60`` shows it working on a CPU in a
-few minutes.
+Three log-mel images with windows of 25, 50 and 100 ms, no normalisation, Adam 1e-4 with L2 of 1e-3,
+a learning rate that is divided by ten every 30 of 70 epochs, and the mean logits of five networks
+with different seeds. A pitch-shifted, time-stretched copy of every clip doubles the training set.
+The full recipe needs a GPU; ``--epochs 2 --members 2 --clips 60`` runs on a CPU in a few minutes.
 
-What is done differently than by the authors:
+Differences from the authors' code:
 
-- The varied copies are made once beforehand, not anew in every epoch.
-- Stretched clips are cut or filled to five seconds; there, their images are resized to one width.
-- Networks and weights are timm's, not torchvision's, and the new last layer starts small.
-- The last epoch counts. There, it is the best one on the clips that are tested on.
+- The augmented copies are computed once in advance, not in every epoch.
+- Stretched clips are cut or padded to five seconds; the authors resize their images.
+- Networks and weights are those of timm, not torchvision, and the last layer has small initial
+  weights.
+- The score is that of the last epoch; the authors report the best epoch on the test clips.
 """
 
 import argparse
@@ -32,7 +32,7 @@ RATE, SECONDS = 44_100, 5.0
 
 
 def make_mel():
-    """The paper's image: 3 windows x 128 bands x 250 columns for five seconds."""
+    """The image of the paper: 3 windows x 128 bands x 250 frames for five seconds."""
     return MelSpectrogram(
         sample_rate=RATE, duration=SECONDS, n_fft=4410, win_length=(1102, 2205, 4410),
         hop_length=(441, 1102, 2205), n_mels=128, mel_scale="htk", norm=None,
@@ -41,7 +41,7 @@ def make_mel():
 
 
 def make_cnn(backbone, weights, epochs, seed):
-    """One network; others start from the same weights and differ in last layer and order."""
+    """One network; the seed determines its last layer and the order of clips."""
     return PretrainedCNN(
         backbone, weights=weights, standardize=False, optimizer="adam", lr=1e-4,
         weight_decay=1e-3, schedule="step", lr_step_size=30, lr_gamma=0.1, warmup=0.0,
@@ -50,29 +50,29 @@ def make_cnn(backbone, weights, epochs, seed):
 
 
 def predict_together(networks, X):
-    """Labels by the mean logits of several networks."""
-    # Log-probabilities are logits less one number for each clip and network, which shifts all
-    # classes alike: the largest mean logit and the largest mean log-probability have one class.
+    """Predict labels from the mean logits of several networks."""
+    # Log-probabilities differ from logits by a constant per clip and network, so that both means
+    # have their maximum at the same class.
     log_proba = np.mean([network.predict_log_proba(X) for network in networks], axis=0)
     return networks[0].classes_[log_proba.argmax(axis=1)]
 
 
 def vary(path, rng):
-    """A clip two semitones up or down at most, and up to 20 % faster or 10 % slower."""
+    """Shift a clip by up to two semitones, and make it up to 20 % faster or 10 % slower."""
     wave = load_clip(path, sample_rate=RATE, duration=SECONDS)
     wave = librosa.effects.pitch_shift(wave, sr=RATE, n_steps=int(rng.integers(-2, 3)))
     return librosa.effects.time_stretch(wave, rate=rng.uniform(0.9, 1.2))
 
 
 def main():
-    """Train on all folds but the first and test on that one."""
+    """Train on all folds except the first, and test on the first."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with audio/, meta.csv")
     parser.add_argument("--backbone", default="densenet201")
-    parser.add_argument("--weights", default="imagenet", help="a file, or 'imagenet'")
+    parser.add_argument("--weights", default="imagenet", help="file, or 'imagenet' to download")
     parser.add_argument("--epochs", type=int, default=70)
     parser.add_argument("--members", type=int, default=5)
-    parser.add_argument("--clips", type=int, help="use only so many training clips")
+    parser.add_argument("--clips", type=int, help="maximum number of training clips")
     args = parser.parse_args()
     start = time.perf_counter()
 
@@ -81,7 +81,7 @@ def main():
     train = rng.permutation(np.flatnonzero(folds != folds.min()))[: args.clips]
     test = np.flatnonzero(folds == folds.min())
     mel = make_mel()
-    print(f"Varying {len(train)} training clips ...")
+    print(f"Augmenting {len(train)} training clips ...")
     varied = [vary(paths[i], rng) for i in train]
     X_train = np.concatenate([mel.fit_transform([paths[i] for i in train]), mel.transform(varied)])
     X_test, y_train = mel.transform([paths[i] for i in test]), np.tile(labels[train], 2)

@@ -2,13 +2,13 @@
 
     python examples/quickstart.py
 
-makes its own clips, in which classes differ in how short events sound and how often, and takes
-about a minute and a half on two CPU cores. On your own recordings:
+uses synthetic clips whose classes differ in the sound and number of short events, and takes about a
+minute and a half on two CPU cores. For your own recordings:
 
     python examples/quickstart.py --data DIR [--weights FILE]
 
-where DIR holds ``audio/`` and ``meta.csv`` with columns filename, fold and category, and FILE
-holds ImageNet weights of timm's mobilenetv2_100 (without it they are downloaded).
+where DIR contains ``audio/`` and ``meta.csv`` with columns filename, fold and category, and FILE
+contains ImageNet weights of timm's mobilenetv2_100 (by default they are downloaded).
 """
 
 import argparse
@@ -25,7 +25,7 @@ from skaudio.datasets import load_folder, make_sound_events, write_clips
 
 
 def make_clips(folder):
-    """Write 160 clips of 1.5 s in four classes, unless an earlier run has done so."""
+    """Write 160 clips of 1.5 s in four classes, unless they exist."""
     if not (folder / "meta.csv").exists():
         waves, labels, folds = make_sound_events(
             160, 4, duration=1.5, difficulty=0.2, n_folds=4, sample_rate=16_000, random_state=0
@@ -35,10 +35,10 @@ def make_clips(folder):
 
 
 def make_pipeline(args):
-    """Spectrograms, then a network: a small one from scratch, or a pretrained one."""
+    """Spectrograms and a network, either a small one from scratch or a pretrained one."""
     if args.data is None:
         mel = MelSpectrogram(sample_rate=16_000, duration=1.5, n_fft=512, n_mels=40)
-        # timm's smallest ResNet, from random weights: nothing to download.
+        # timm's smallest ResNet with random weights: nothing to download.
         cnn = PretrainedCNN("test_resnet", weights=None, max_epochs=12, lr=3e-3, batch_size=8)
         hops = [800, 200]
     else:
@@ -49,7 +49,7 @@ def make_pipeline(args):
             augment=Augmentation(time_shift=0.5), backbone_options={"pad_type": "same"},
         )  # fmt: skip
         hops = [512]
-    # Spectrograms are kept on disk: no fold and no grid point computes one twice.
+    # Spectrograms are cached on disk, and computed once for all folds and candidates.
     mel.set_params(cache_dir=args.out / "cache", n_jobs=2)
     cnn.set_params(random_state=0)
     return Pipeline([("mel", mel), ("clf", cnn)]), {"mel__hop_length": hops}
@@ -88,7 +88,7 @@ def main():
     skaudio.save(search.best_estimator_, model_file)
     print(f"\nSaved to {model_file} ({model_file.stat().st_size / 1e6:.1f} MB).")
     label = skaudio.load(model_file).predict(paths[:1])[0]
-    print(f"The reloaded model hears '{label}' in {Path(paths[0]).name} (truth: '{labels[0]}').")
+    print(f"Reloaded model: {Path(paths[0]).name} is '{label}' (true label: '{labels[0]}').")
     print(f"Done in {time.perf_counter() - start:.0f} s.")
 
 

@@ -1,12 +1,12 @@
-"""A report to look at and listen to.
+"""Write a report on a classifier, with figures and sounds.
 
     python examples/report.py [--data DIR --weights FILE]
 
-searches the temporal budget, and writes a page on the best candidate: every clip is predicted by a
-network that was trained on the other folds. DIR holds ``audio/`` and ``meta.csv`` with columns
-filename, fold and category (ESC-10 for instance), FILE ImageNet weights of timm's mobilenetv2_100.
-Without them it makes its own clips, in which short events sound in noise, and trains a small
-network. Saves report.html; half a minute on one core, six minutes with ESC-10.
+searches the temporal budget and writes a page on the best candidate: every clip is predicted by a
+network that was trained on the other folds. DIR contains ``audio/`` and ``meta.csv`` with columns
+filename, fold and category (for instance ESC-10), and FILE contains ImageNet weights of timm's
+mobilenetv2_100. Without them, it trains a small network on synthetic clips of short events in
+noise. Saves report.html. Takes half a minute on one core, six minutes with ESC-10.
 """
 
 import argparse
@@ -21,10 +21,10 @@ from skaudio.datasets import load_folder, make_sound_events
 
 
 def make_pipeline(weights, cache_dir):
-    """Spectrograms, fewer frames, and a network, pretrained if there are weights."""
+    """Spectrograms, resampler and network, pretrained if weights are given."""
     if weights is None:
         mel = MelSpectrogram(sample_rate=16_000, n_fft=512, hop_length=200, n_mels=40)
-        # timm's smallest ResNet, from random weights: nothing to download.
+        # timm's smallest ResNet with random weights: nothing to download.
         clf = PretrainedCNN("test_resnet", weights=None, lr=3e-3, batch_size=8, max_epochs=12)
     else:
         mel = MelSpectrogram(sample_rate=22_050, duration=5.0, n_fft=1024, hop_length=441,
@@ -36,7 +36,7 @@ def make_pipeline(weights, cache_dir):
 
 
 def main():
-    """Search, cross-validate, write."""
+    """Search, cross-validate, write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with audio/ and meta.csv")
     parser.add_argument("--weights", type=Path, help="file, with --data")

@@ -4,7 +4,7 @@ Every mutant is read whole, in parts, block by block and from memory. What may c
 float32 samples of the shape that was asked for, or an `AudioError` that names file and reason. All
 else is a fault: another exception, NaN, an end of the process, more than 10 s, more than 256 MB.
 
-Tests read a few hundred of them, `benchmarks/fuzz.py` 20,000.
+Tests read a few hundred of them, `benchmarks/reliability/fuzz.py` 20,000.
 """
 
 import json

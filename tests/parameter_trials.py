@@ -5,7 +5,7 @@ anyone remembering it; the others keep cheap values meanwhile. A value that is t
 work without a warning of numpy, in 10 s of the processor and 1 GB. One that is not must come back
 in a ValueError whose text names the parameter, and must leave no file behind.
 
-Tests try a few values, `benchmarks/parameters.py` many.
+Tests try a few values, `benchmarks/reliability/parameters.py` many.
 """
 
 import inspect

@@ -1,6 +1,6 @@
 """Models, and ways to run them that must give the same bits; as a program, runs one way.
 
-Tests run small ones, `benchmarks/seeds.py` all of them.
+Tests run small ones, `benchmarks/reliability/seeds.py` all of them.
 """
 
 import hashlib
@@ -254,9 +254,9 @@ def in_threads(task, n_threads=2):
 
 # What each is called; all give what `Task.run` gives.
 WAYS = {
-    "once more": Task.run,
+    "second run": Task.run,
     "clone": with_clone,
-    "file of joblib": with_file,
+    "joblib file": with_file,
     "clips as arrays": lambda task: task.run(task.waves()),
     "cache, cold and warm": with_cache,
     "arrays and cache, cold and warm": with_arrays_and_cache,
@@ -275,7 +275,7 @@ FAR_WAYS = {
 }
 # Waveforms into the network: in float32, so compared with each other and not with the rest.
 NETWORK_WAYS = {
-    "in_network, once more": lambda task: task.run(in_network=True),
+    "in_network, second run": lambda task: task.run(in_network=True),
     "in_network, arrays": lambda task: task.run(task.waves(), in_network=True),
     "in_network, cache, memmap_dir, n_jobs=2": lambda task: task.run(
         in_network=True, cache_dir=task.new_folder(), memmap_dir=task.new_folder(), n_jobs=2

@@ -121,6 +121,17 @@ def test_calls_that_do_not_run_it_are_allowed():
     assert not list(unsafe_calls(ast.parse(code)))
 
 
+def test_benchmarks_are_found_by_name_and_by_path():
+    """`nox -s bench` takes a bare name; texts and tables name a path."""
+    root = PACKAGE.parent
+    scripts = sorted((root / "benchmarks").rglob("*.py"))
+    assert len({path.stem for path in scripts}) == len(scripts)
+    texts = [*scripts, *root.glob("*.md"), *root.glob("docs/*.md"), *root.glob("tests/**/*.py")]
+    for text in texts:
+        for path in re.findall(r"benchmarks/[\w/]+\.py", text.read_text(encoding="utf-8")):
+            assert (root / path).is_file(), f"{text} names {path}"
+
+
 @pytest.mark.parametrize("group", ["dependencies", "docs", "test"])
 def test_packages_are_named_once_in_each_group_of_pyproject(group):
     """A merge may leave two lines for one package, of which only the stricter one counts."""

@@ -41,7 +41,7 @@ def test_the_quickstart_searches_saves_and_reloads(tmp_path, monkeypatch, capsys
     run_main(quickstart, monkeypatch, "--out", tmp_path)
     printed = capsys.readouterr().out
     assert "Searching hop lengths 800, 200 over 4 folds" in printed
-    assert "The reloaded model hears" in printed
+    assert "Reloaded model: " in printed
     assert (tmp_path / "model.skaudio").exists()
 
 
@@ -105,14 +105,14 @@ def test_few_labels_are_compared_with_and_without_pretraining(tmp_path, monkeypa
     with config_context(enable_metadata_routing=True):
         run_main(example, monkeypatch, "--data", tmp_path, "--labels", 8)
     printed = capsys.readouterr().out
-    assert "8 clips with labels, 8 without, 8 to test on." in printed
+    assert "8 labelled, 8 unlabelled and 8 test clips." in printed
     assert printed.count("accuracy") == 2
 
 
 def test_the_sounds_in_a_long_recording_are_found_and_exported(tmp_path, monkeypatch, capsys):
     example = load_example("long_recording")
     run_main(example, monkeypatch, "--minutes", 1, "--out", tmp_path)
-    events, hidden = capsys.readouterr().out.split("What was hidden there:")
+    events, hidden = capsys.readouterr().out.split("Events in the recording:")
     found = [line.split() for line in events.splitlines() if line.endswith(tuple("0123456789"))]
     truth = [line.split() for line in hidden.splitlines() if "chirp" in line]
     assert len(found) == len(truth) == 10
@@ -148,7 +148,7 @@ def test_a_process_without_torch_answers_like_the_pipeline(tmp_path, monkeypatch
     pytest.importorskip("onnxscript", reason="needs onnxscript")
     run_main(load_example("deploy_onnx"), monkeypatch, "--out", tmp_path)
     printed = capsys.readouterr().out
-    assert "Heavy packages in the second process: none." in printed
+    assert "Large packages in the second process: none." in printed
     assert printed.count("truth: ") == 4
     assert float(printed.split("predict_proba: ")[1]) < 1e-4
 

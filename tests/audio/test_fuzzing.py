@@ -1,4 +1,4 @@
-"""Damaged files: a few hundred of them, and what the long runs of benchmarks/fuzz.py have found."""
+"""Damaged files: a few hundred, and those for which benchmarks/reliability/fuzz.py found faults."""
 
 import os
 from collections import Counter
