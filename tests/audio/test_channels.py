@@ -76,7 +76,7 @@ def test_a_file_keeps_its_channels_also_when_resampled(paths, waves):
 
 def test_a_file_of_one_sample_is_resampled_with_all_its_channels(tmp_path):
     soundfile.write(tmp_path / "one.wav", np.full((1, 2), 0.5), 44_100)
-    with pytest.warns(AudioWarning, match=r"one\.wav': holds a single sample"):
+    with pytest.warns(AudioWarning, match=r"one\.wav': contains a single sample"):
         wave = load_clip(tmp_path / "one.wav", sample_rate=8000, channel="all")
     assert wave.shape == (2, 1)
 

@@ -156,7 +156,7 @@ def test_check_has_a_row_for_every_file(run, data, tmp_path):
     bad = [str(tmp_path / "deep" / "a,b.wav"), "error", reason, *[""] * 8]
     assert rows[3] == bad
     assert rows[2][:2] == [str(tmp_path / "cut.wav"), "warn"]
-    assert rows[2][2].startswith("is cut short: of ")
+    assert rows[2][2].startswith("is truncated: of ")
     assert rows[4][-1] == str(tmp_path / "c.wav")
     assert err == said.format(4, 1, 1, 1)
 
@@ -301,7 +301,7 @@ def test_links_to_missing_files_are_errors_of_every_command(run, model, data, tm
     assert status == 1
     assert [row[0] for row in rows[1:] if row[1] == "error"] == [str(lost)]
     assert "of 21 files, 1 cannot be read" in err
-    reason = "is a link to '../.git/annex/objects/x', which is not there: try git annex get"
+    reason = "is a link to '../.git/annex/objects/x', which does not exist: try git annex get"
     fit = ("fit", tmp_path / "data", "--model", tmp_path / "m", "--sample-rate", RATE, *SMALL)
     for command in (fit, ("predict", model, tmp_path / "data")):
         status, _, err = run(*command)
@@ -520,7 +520,7 @@ def test_damaged_files_are_named_once_each(run, data, tmp_path):
         soundfile.write(folder / name / "dc.wav", np.full(RATE, 0.5), RATE)
     _, _, err = run("fit", folder, "--model", tmp_path / "m", *SMALL, "--cv", "--sample-rate", RATE)
     lines = [line for line in err.splitlines() if "warning" in line]
-    told = "holds no sound, but the same value throughout: 0.5"
+    told = "contains no sound, but a constant value: 0.5"
     assert sorted(lines) == [
         f"skaudio: warning: {folder / name / 'dc.wav'}: {told}" for name in ("high", "low")
     ]

@@ -276,7 +276,7 @@ def test_parameters_that_were_set_after_fit_are_checked_in_transform(paths):
         (np.zeros((2, 3), np.int16), "got int16: divide by 32768 first"),
         (np.zeros((2, 3), bool), "got bool: pass the samples themselves"),
         ([np.array([0.0, np.nan])], r"X\[0\] of MelSpectrogram must be finite"),
-        ([np.zeros(3), np.zeros(0)], r"X\[1\] of MelSpectrogram must hold at least one sample"),
+        ([np.zeros(3), np.zeros(0)], r"X\[1\] of MelSpectrogram must contain at least one sample"),
         (np.array([[0.0, np.inf]]), r"NaN or infinity in 1 of 1 waveforms, in row 0: replace"),
         (
             lambda: pd.DataFrame([[0.0, 1.0], [None, 0.0]]),
@@ -285,9 +285,9 @@ def test_parameters_that_were_set_after_fit_are_checked_in_transform(paths):
         (np.full((9, 2), np.nan), r"in 9 of 9 waveforms, in row 0, 1, 2, 3, 4, \.\.\.: replace"),
         (np.zeros(5), "Expected 2D array, got 1D array"),
         (np.zeros((2, 3, 4)), "Found array with dim 3"),
-        ([], "X of MelSpectrogram must hold at least one clip, got none"),
-        (lambda: pd.Series([], dtype=object), "must hold at least one clip, got none"),
-        (lambda: pd.DataFrame({"path": []}), "must hold at least one clip, got none"),
+        ([], "X of MelSpectrogram must contain at least one clip, got none"),
+        (lambda: pd.Series([], dtype=object), "must contain at least one clip, got none"),
+        (lambda: pd.DataFrame({"path": []}), "must contain at least one clip, got none"),
         (
             lambda: pd.DataFrame({"path": [np.nan, "a.wav"]}),
             r"only paths .* got nan .* at position 0",
