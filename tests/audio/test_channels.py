@@ -173,7 +173,7 @@ def test_another_number_of_channels_is_an_error_that_names_the_file(paths, mono_
 def test_with_warn_such_a_file_is_silent(paths, mono_file, tmp_path):
     mel = make_mel(on_error="warn").fit([str(tmp_path / "nowhere.wav"), *paths])
     assert mel.n_channels_ == 2
-    with pytest.warns(UserWarning, match=r"(?s)mono\.wav.*rows hold silence"):
+    with pytest.warns(UserWarning, match=r"(?s)mono\.wav.*rows contain silence"):
         image = mel.transform([paths[0], mono_file])
     assert image[0].max() > 0 > image[1].max()
 

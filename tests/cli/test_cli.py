@@ -288,9 +288,9 @@ def test_a_long_file_among_short_clips_is_named(run, data, tmp_path):
     fit = ("fit", tmp_path / "data", "--model", tmp_path / "m", "--sample-rate", RATE, *SMALL)
     status, _, err = run(*fit)
     assert status == 0
-    assert "skaudio: warning: --duration needs a value where lengths differ so much: " in err
+    assert "skaudio: warning: --duration should be set if lengths differ so much: " in err
     assert "day.wav' of 4 s, and half of the 21 clips have at most 0.2 s, so that 95% of" in err
-    assert "needs a value" not in run(*fit, "--duration", 0.2)[2]
+    assert "should be set" not in run(*fit, "--duration", 0.2)[2]
 
 
 def test_links_to_missing_files_are_errors_of_every_command(run, model, data, tmp_path):
