@@ -469,7 +469,7 @@ def test_the_state_holds_no_torch_object(events):
         ("batch_size", 0, "an int >= 1"),
         ("n_threads", 0, "an int >= 1 or None"),
         ("verbose", -1, "an int >= 0"),
-        ("device", "toaster", "'auto' or a device of torch"),
+        ("device", "toaster", "'auto' or a torch device"),
     ],
 )
 def test_bad_parameters_are_named_with_rule_and_value(events, name, value, rule):

@@ -248,7 +248,7 @@ def test_without_duration_an_unreadable_header_is_named_in_fit(mixed, paths):
         ({"n_jobs": 0}, "n_jobs of MelSpectrogram must be an int other than 0 or None, got 0"),
         ({"cache_waveforms": 1}, "cache_waveforms of MelSpectrogram must be True or False, got 1"),
         ({"in_network": None}, "in_network of MelSpectrogram must be True or False, got None"),
-        ({"device": "gpu"}, "device of MelSpectrogram must be 'auto' or a device of torch"),
+        ({"device": "gpu"}, "device of MelSpectrogram must be 'auto' or a torch device"),
         ({"memmap_dir": 5}, "memmap_dir of MelSpectrogram must be a str or PathLike, got 5"),
         ({"cache_dir": 123}, "cache_dir of MelSpectrogram must be a str or PathLike, got 123"),
         ({"cache_dir": "a\0b"}, "cache_dir of MelSpectrogram must be a folder that can be made"),
