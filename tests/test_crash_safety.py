@@ -314,5 +314,5 @@ def test_a_model_whose_memmap_dir_cannot_be_made_predicts_all_the_same(tone_clip
     np.testing.assert_array_equal(result, expected)
     assert not isinstance(result, np.memmap)
     assert [record[0].filename, len(record)] == [__file__, 1]
-    with pytest.raises(ValueError, match="memmap_dir of .* must be a folder that can be made"):
+    with pytest.raises(ValueError, match="memmap_dir of .* must be a folder that can be created"):
         step.fit(X)

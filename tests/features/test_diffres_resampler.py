@@ -491,7 +491,7 @@ def test_bad_data_are_refused(events):
         ValueError, match="y of DiffResResampler must contain labels or an indicator"
     ):
         DiffResResampler(pretrain_epochs=1).fit(X, np.linspace(0, 1, 60))
-    with pytest.raises(ValueError, match="y of DiffResResampler must miss no label"):
+    with pytest.raises(ValueError, match="y of DiffResResampler must have no missing labels"):
         DiffResResampler(pretrain_epochs=1).fit(X, [None, *y[1:]])
     with pytest.raises(ValueError, match="Pretraining of DiffResResampler diverged .* lr=1e"):
         DiffResResampler(pretrain_epochs=3, lr=1e20).fit(X, y)

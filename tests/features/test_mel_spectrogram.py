@@ -223,8 +223,8 @@ def test_without_duration_an_unreadable_header_is_named_in_fit(mixed, paths):
         ({"duration": "5"}, "duration of MelSpectrogram must be a number > 0 or None, got '5'"),
         ({"duration": np.nan}, "duration of MelSpectrogram must be a number > 0 or None, got nan"),
         ({"n_fft": True}, "n_fft of MelSpectrogram must be an int >= 1, got True"),
-        ({"hop_length": 0}, "hop_length of .* an int >= 1 or a tuple of such, got 0"),
-        ({"hop_length": ()}, r"hop_length of .* an int >= 1 or a tuple of such, got \(\)"),
+        ({"hop_length": 0}, "hop_length of .* an int >= 1 or a tuple of ints >= 1, got 0"),
+        ({"hop_length": ()}, r"hop_length of .* an int >= 1 or a tuple of ints >= 1, got \(\)"),
         ({"win_length": 300}, "win_length of .* at most n_fft=256, got 300"),
         ({"win_length": (64, 300)}, r"win_length of .* at most n_fft=256, got \(64, 300\)"),
         ({"win_length": (64, 65), "hop_length": (1, 2, 3)}, "same number of entries"),
@@ -251,7 +251,7 @@ def test_without_duration_an_unreadable_header_is_named_in_fit(mixed, paths):
         ({"device": "gpu"}, "device of MelSpectrogram must be 'auto' or a torch device"),
         ({"memmap_dir": 5}, "memmap_dir of MelSpectrogram must be a str or PathLike, got 5"),
         ({"cache_dir": 123}, "cache_dir of MelSpectrogram must be a str or PathLike, got 123"),
-        ({"cache_dir": "a\0b"}, "cache_dir of MelSpectrogram must be a folder that can be made"),
+        ({"cache_dir": "a\0b"}, "cache_dir of MelSpectrogram must be a folder that can be created"),
     ],
 )
 def test_bad_parameters_are_named_with_rule_and_value(paths, parameters, message):
@@ -261,7 +261,9 @@ def test_bad_parameters_are_named_with_rule_and_value(paths, parameters, message
 
 def test_parameters_that_were_set_after_fit_are_checked_in_transform(paths):
     mel = make_mel().fit(paths).set_params(hop_length=0)
-    with pytest.raises(ValueError, match="hop_length of .* an int >= 1 or a tuple of such, got 0"):
+    with pytest.raises(
+        ValueError, match="hop_length of .* an int >= 1 or a tuple of ints >= 1, got 0"
+    ):
         mel.transform(paths)
 
 
