@@ -49,9 +49,9 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 def atomic_file(path: str | os.PathLike, label: str) -> Iterator[Path]:
     """Yield a file to write to, which replaces `path` at the end of the block.
 
-    The data are flushed to disk before. If the process is killed or the machine loses power, the
-    old or the new file is there and complete. Files that a killed process leaves behind are removed
-    by the next process that writes to the same folder.
+    The data are flushed to disk before the file is replaced. If the process is killed or the
+    machine loses power, either the old or the new file is there, and complete. Files that a killed
+    process leaves behind are removed by the next process that writes to the same folder.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def atomic_file(path: str | os.PathLike, label: str) -> Iterator[Path]:
             shutil.copymode(target, part)
         os.replace(part, target)
     except OSError as err:
-        # Errors of `write` name no file; errors of files elsewhere name theirs.
+        # Errors of `write` contain no file name; errors of files elsewhere do.
         inside = Path(str(err.filename or part)).is_relative_to(target.parent)
         if err.errno in FULL and inside:
             raise _no_room(err, path, label) from err
@@ -170,8 +170,8 @@ def new_owned_file(folder: str | os.PathLike, prefix: str, suffix: str, mode: in
     folder : str or PathLike
         An existing folder. If machines share it, locks must work between them.
     prefix, suffix : str
-        Start and end of the name, with 32 random digits in between. Files with this prefix that are
-        not locked are removed.
+        Start and end of the name, with 32 random hexadecimal digits in between. Files with this
+        prefix that are not locked are removed.
     mode : int
         Permissions before the umask is applied.
 

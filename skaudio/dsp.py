@@ -46,8 +46,8 @@ __all__ = [
 
 #: Value added to mel power before the logarithm, so that digital silence is log(LOG_FLOOR) = -13.8.
 #: It is about the power of noise at -80 dB relative to full scale. Lower floors extend the range of
-#: values below that, where nothing is audible: the accuracy of a linear probe of ImageNet features
-#: on ESC-10 fell from 0.875 at 1e-6 to 0.860 at 1e-8 and 0.853 at 1e-10.
+#: values below that, where nothing is audible: the score of a linear probe of ImageNet features on
+#: ESC-10 fell from 0.875 at 1e-6 to 0.860 at 1e-8 and 0.853 at 1e-10.
 LOG_FLOOR = 1e-6
 # Smaller floors may underflow in float32.
 LEAST_FLOOR = 1e-37
@@ -482,7 +482,7 @@ def invert_log_mel(
     """Reconstruct a waveform from its log-mel spectrogram.
 
     The magnitudes of the Fourier bins are the non-negative least-squares solution. The phases are
-    estimated from random ones by the fast Griffin-Lim algorithm [1]_. Both are librosa's functions.
+    estimated from random ones by the fast Griffin-Lim algorithm [1]_. Both steps use librosa.
 
     Parameters
     ----------

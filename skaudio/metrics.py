@@ -132,7 +132,7 @@ def _check_labels(y_true: Any, y_score: Any, owner: str) -> tuple[np.ndarray, np
     if present.ndim != 2 or not np.isin(present, (0, 1)).all():
         raise ParameterError(
             f"y_true of {owner}",
-            f"must be a matrix of zeros and ones with a row per clip, got shape "
+            f"must be a matrix of zeros and ones, with a row per clip, got shape "
             f"{present.shape} of {present.dtype}.",
         )
     if scores.shape != present.shape:

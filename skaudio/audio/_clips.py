@@ -170,7 +170,7 @@ Clip = FileClip | EncodedClip | SampledClip
 def as_clips(
     X: Any, owner: str, *, name: str = "X", with_channels: bool = False
 ) -> list[Any] | None:
-    """Convert the X of a user to clips.
+    """Convert the `X` that a user passes to clips.
 
     Parameters
     ----------

@@ -169,10 +169,11 @@ def has_frame_count(raw: BinaryIO) -> bool:
 
 
 def make_frame_count(raw: BinaryIO) -> tuple[bytes, int] | None:
-    """Make the Xing frame that is missing in mp3 files of variable bit rate written to a pipe.
+    """Make the missing Xing frame of an mp3 file whose length libsndfile would estimate wrongly.
 
-    Without it, libsndfile estimates the number of frames from the bit rate of the first frame, and
-    reads no further. If this bit rate is higher than the average, the end of the file is lost.
+    Without a Xing frame, libsndfile estimates the number of frames from the bit rate of the first
+    one, and reads no further. If this bit rate is higher than the average, as in files that an
+    encoder wrote to a pipe, the end of the file is lost.
 
     Parameters
     ----------

@@ -221,7 +221,7 @@ def _judge(raw: BinaryIO, samples: _Samples) -> Claim:
     whole = Claim(None, samples.head(claimed), start, start + claimed)
     place, n_chunks = _skip_chunks(raw, samples)
     rest = samples.size - place
-    # Zeros are padding, unless a file of unknown length contains nothing else: these are silence.
+    # Zeros are padding, unless a file of unknown length contains nothing else: then it is silent.
     if (claimed or n_chunks or not samples.is_open) and (rest < 8 or is_blank(raw, place)):
         return Claim() if samples.exact else whole
     if claimed and rest <= MAX_TAIL and abs(samples.end - place) <= 1:

@@ -35,7 +35,7 @@ MPEG_ENDS = 4 * 1152
 # Rate at which ogg counts opus samples, regardless of the rate of the file, and the number of
 # samples that it counts before the start.
 OPUS_RATE, OPUS_SKIP = 48_000, 3840
-# Higher than for minutes of digital silence in ogg; headers with higher values are wrong.
+# More than in an ogg file with minutes of digital silence; headers with more frames are wrong.
 OGG_FRAMES_PER_BYTE = 500
 # Error code of libsndfile for files whose first bytes it does not recognise.
 UNRECOGNISED = 1
@@ -155,7 +155,7 @@ class LibsndfileDecoder(Decoder):
             raise ValueError(f"{lost}, and libsndfile cannot read further") from err
 
     def _go_to(self, start: int, size: int) -> int:
-        """Move to frame `start`, or to earlier frames, and return how many of them to discard.
+        """Move to frame `start` or before it, and return the number of frames to discard.
 
         At most `size` frames are decoded at once.
         """
@@ -170,7 +170,7 @@ class LibsndfileDecoder(Decoder):
         return lead
 
     def _find_damage(self, start: int, count: int | None, got: int) -> str | None:
-        """Return the damage that libsndfile does not report in the frames that were read."""
+        """Find damage in the frames that were read, which libsndfile does not report."""
         claimed = max(1, self.n_frames)
         wanted = claimed - start if count is None else min(count, claimed - start)
         if self._format == "OGG":

@@ -17,8 +17,8 @@ class AudioLimits(BaseEstimator):
     """Limits beyond which a file is rejected with an `AudioError`, before it uses memory or time.
 
     Pass them as `limits` of `MelSpectrogram`, `check_audio` and the functions of `skaudio.audio`;
-    the defaults accept typical recordings and sound archives. A wrong header cannot cause a memory
-    use beyond these limits.
+    the defaults accept typical recordings and sound archives. A wrong header cannot cause memory
+    usage beyond these limits.
 
     Parameters
     ----------

@@ -113,7 +113,7 @@ def _lines(found: Sequence[tuple[str, str]], attribute: str) -> str:
 
 
 def _cut(text: str, size: int) -> str:
-    """Shorten a long text in its first half, because the end of a path is most informative."""
+    """Shorten a long text, keeping mostly its end, the most informative part of a path."""
     return text if len(text) <= size else f"{text[: size // 4]}...{text[-3 * size // 4 :]}"
 
 

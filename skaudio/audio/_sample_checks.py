@@ -200,7 +200,7 @@ def check_waveform(wave: np.ndarray, label: str) -> np.ndarray:
     peak = peak_of(wave)
     if peak > MAX_AMPLITUDE:
         raise ValueError(
-            f"{label} must contain samples in [-1, 1], at most {MAX_AMPLITUDE:g}, got "
+            f"{label} must contain samples nominally in [-1, 1], at most {MAX_AMPLITUDE:g}, got "
             f"{peak:.3g}{likely_scale(-peak, peak)}."
         )
     return wave.astype(np.float32, copy=False)

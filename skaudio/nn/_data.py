@@ -71,7 +71,7 @@ class ClipDataset(torch.utils.data.Dataset):
         return self.weights[self.rows] > 0
 
     def keep_labels(self, held: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-        """Return `held` without a clip or group of every label that would be absent in training."""
+        """Return `held` without one clip, or group, per label that would be absent in training."""
         held, present = held.copy(), self.targets[self.rows] > 0
         for label in np.flatnonzero(present.any(axis=0)):
             if not present[~held, label].any():

@@ -49,7 +49,7 @@ _had_threads = _lost_threads = False
 
 
 def _start_anew() -> None:
-    """Replace the locks in a forked process, which lacks the threads that held them or computed."""
+    """Replace the locks in a forked process, and note that its other threads are lost."""
     global _GENERATOR_LOCK, _COUNT_LOCK, _PLACE_LOCK, _lost_threads
     _GENERATOR_LOCK = threading.RLock()
     _COUNT_LOCK, _PLACE_LOCK = threading.Lock(), threading.Lock()
@@ -98,7 +98,7 @@ def limited_threads(n_threads: int | None) -> Iterator[None]:
     if n_threads > 1 and _lost_threads:
         warn(
             "This process was forked from one that had computed with several threads, and "
-            "computes with one thread: start processes by 'spawn', or compute only in the forks."
+            "computes with one thread: start processes by 'spawn', or compute only in forks."
         )
         n_threads = 1
     _had_threads = _had_threads or n_threads > 1

@@ -156,7 +156,7 @@ class PoolingAttention(nn.Module):
         return norm(x.unflatten(2, (self.n_heads, -1))).transpose(1, 2)
 
     def _position_bias(self, q: Tensor, of_queries: Grid, of_keys: Grid) -> Tensor:
-        """Return the bias of the logits by positions, ``(batch, n_heads, n_queries, n_keys)``."""
+        """Return the positional bias of the logits, ``(batch, n_heads, n_queries, n_keys)``."""
         # By token, then by head, as in memory: (batch, n_rows, n_columns, n_heads, dim).
         q = q.transpose(1, 2)[:, self.n_extra :].unflatten(1, of_queries.shape)
         rows, columns = (
@@ -172,7 +172,7 @@ class PoolingAttention(nn.Module):
         return bias.masked_fill(padding[:, None, None], -math.inf)
 
     def _axis_bias(self, axis: int, q: Tensor, of_queries: Grid, of_keys: Grid) -> Tensor:
-        """Return the bias by positions along an axis, which is the first of the two in `q`.
+        """Return the positional bias along an axis, which is the first of the two in `q`.
 
         From queries ``(batch, n_along, n_across, n_heads, dim)`` to
         ``(batch, n_heads, n_along, n_across, n_keys)``.
@@ -258,7 +258,7 @@ def relative_index(
     Returns
     -------
     index : Tensor of shape (n_queries, n_keys), int64
-        Index in [0, `n_table`); if `n_keys` is `n_nominal`, that of MViTv2 [1]_.
+        Index in [0, `n_table`); if `n_keys` equals `n_nominal`, that of MViTv2 [1]_.
 
     References
     ----------

@@ -99,7 +99,7 @@ def mask_spectrograms(
         Spectrograms.
     time_share, freq_share : float
         Maximum width of a mask as a share of the frames or bands, in [0, 1]. Widths and positions
-        are uniform and differ between clips [1]_.
+        are uniform and drawn separately for each clip [1]_.
     fill : Tensor of shape (n_channels,)
         The value of silence in every channel. Zero would be loud noise in a log-mel spectrogram.
     rng : RandomState

@@ -75,7 +75,7 @@ class TimeDerivatives(FixedFrontEnd):
 
 
 def _weighted_sum(images: Tensor, weights: np.ndarray) -> Tensor:
-    """Return the sum of adjacent frames with these weights, at every position."""
+    """Return the weighted sum of every run of ``len(weights)`` frames."""
     n_out = images.shape[-1] - len(weights) + 1
     # A few passes over memory; a convolution with one channel takes longer.
     total = torch.zeros_like(images[..., :n_out])

@@ -13,7 +13,7 @@ from skaudio.nn.mvit import MViT
 
 __all__ = ["MaskedReconstruction", "hide_stretches"]
 
-# Frames in a hidden segment. All bands are hidden, because the others would reveal the hidden ones.
+# Length of a hidden segment in frames. All bands are hidden, as visible ones reveal the others.
 STRETCH = 12
 WIDTH = 64
 

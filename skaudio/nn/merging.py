@@ -47,7 +47,7 @@ def extents(scores: Tensor) -> tuple[Tensor, Tensor]:
         Positions on the output axis.
     """
     # In float32, the rounding error of a cumulative sum over a thousand frames would shift frames
-    # by 1e-5, which is audible for a loud frame next to a quiet one.
+    # by 1e-5, which is audible if a loud frame is next to a quiet one.
     end = in_double(scores).cumsum(1)
     return pad(end[:, :-1], (1, 0)), end
 
