@@ -52,14 +52,14 @@ __all__ = [
     "reject",
 ]
 
-# More threads or processes than any machine starts for one call.
+# Maximum number of threads or processes for one call.
 MAX_WORKERS = 4096
 SEEDS = 2**32
-# Seeds that are drawn for parts of a computation are below.
+# Seeds that are drawn for parts of a computation are below this limit.
 SEED_LIMIT = 2**31 - 1
-# Characters that a message gives to one value of a user.
+# Maximum number of characters for the value of a user in a message.
 MAX_CHARACTERS = 300
-# Rates and penalties up to this are numbers of float32.
+# Maximum of rates and penalties; these are finite in float32.
 MAX_RATE = 1e30
 
 
@@ -69,9 +69,9 @@ class AboutParameter:
     Parameters
     ----------
     label : str
-        The parameter and what has it, "n_mels of MelSpectrogram".
+        The parameter and its owner, e.g. "n_mels of MelSpectrogram".
     problem : str
-        What is wrong, "must be an int >= 1, got 0.".
+        The problem, e.g. "must be an int >= 1, got 0.".
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ def is_real(value: object) -> bool:
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # an int beyond all floats
+    except OverflowError:  # an int that is too large for a float
         return False
 
 
@@ -138,7 +138,7 @@ def expand_home(path: str | bytes | os.PathLike) -> str:
     name = os.fsdecode(path)
     try:
         return os.path.expanduser(name)
-    except ValueError:  # a NUL, of which whoever opens the path complains
+    except ValueError:  # a NUL, which raises an error when the path is opened
         return name
 
 
@@ -155,17 +155,17 @@ def check_parameters(owner: Any, rules: Mapping[str, Rule] | None = None) -> Non
     Parameters
     ----------
     owner : estimator
-        What has the parameters.
+        The estimator.
     rules : mapping of str to Rule or None, default=None
         Rules of parameters by name; None means `_rules` of its class.
 
     Raises
     ------
     ParameterError
-        If a parameter breaks its rule; names parameter, owner, rule and value.
+        If a parameter violates its rule; names parameter, owner, rule and value.
     """
     kind = type(owner)
-    # What a class of the package has by itself is right. `clone` hands on the very same objects.
+    # Defaults of our classes need no check; `clone` passes on the identical objects.
     ours = kind.__module__.partition(".")[0] == "skaudio"
     defaults = kind.__init__.__kwdefaults__ or {} if ours else {}
     for name, rule in (owner._rules if rules is None else rules).items():
@@ -198,7 +198,7 @@ class Int:
 class Real:
     """A finite number between `low` and `high`, or None if `optional`; booleans are not allowed.
 
-    `limit` is no rule of the parameter, but where arithmetic ends; only messages about it name it.
+    `limit` is not part of the rule, but a limit of arithmetic; other messages do not mention it.
     """
 
     low: float
@@ -216,7 +216,7 @@ class Real:
         if isinstance(value, numbers.Real) and not isinstance(value, bool):
             try:
                 number = float(value)
-            except OverflowError:  # an int beyond all floats
+            except OverflowError:  # an int that is too large for a float
                 number = math.nan
         low_good = number > self.low if self.low_open else number >= self.low  # False for NaN
         high_good = number < self.high if self.high_open else number <= self.high
@@ -320,7 +320,7 @@ class Lengths:
             return
         values = value if isinstance(value, list | tuple) else (value,)
         if not values or not all(is_int(item, self.low) for item in values):
-            rule = f"an int >= {self.low} or a tuple of such"
+            rule = f"an int >= {self.low} or a tuple of ints >= {self.low}"
             raise reject(name, owner, rule + (" or None" if self.optional else ""), value)
 
 
@@ -371,7 +371,7 @@ def count_items(value: Any, name: str, owner: str, *, what: str = "clip") -> int
 def as_numbers(
     values: Any, name: str, owner: str, *, low: float, high: float, dtype: Any = np.float64
 ) -> np.ndarray:
-    """Check that argument `name` holds numbers from `low` to `high`, and return an array."""
+    """Check that argument `name` contains numbers from `low` to `high`, and return an array."""
     try:
         numbers = np.asarray(values)
         if numbers.dtype.kind not in "fiu":

@@ -1,4 +1,4 @@
-"""Files and folders: written whole or not at all, kept while they are needed, locked."""
+"""Atomic files, temporary memory-mapped arrays, writable folders and locks."""
 
 from __future__ import annotations
 
@@ -32,35 +32,34 @@ __all__ = [
 
 try:
     import fcntl
-except (
-    ImportError
-):  # Windows: all file systems have locks, and nothing tells whether an owner lives
+except ImportError:  # Windows
+    # All file systems have locks there, but it is unknown whether the owner of a file is running.
     fcntl = None  # type: ignore[assignment]
 
-# No room, no room for this user, and a limit on the size of files.
+# Errors for a full disk, an exceeded quota, and a file that is too large.
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# Files to make, should other processes take them for orphans.
+# Number of attempts to create a file, because other processes may remove it as an orphan.
 ATTEMPTS = 100
-# A network drive without a lock service, a FUSE file system that does not implement locks, a kernel
-# that does not.
+# Errors of network drives without a lock service, and of FUSE file systems and kernels that do not
+# implement locks.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
 def atomic_file(path: str | os.PathLike, label: str) -> Iterator[Path]:
-    """Give a file to write to, which takes the place of `path` once the block is through.
+    """Yield a file to write to, which replaces `path` at the end of the block.
 
-    What was written is on the disk before it does: whether a process is killed or a machine loses
-    power, there is the older file or the new one, whole. What a killed process leaves behind is
-    removed by the next that writes in the same folder.
+    The data are flushed to disk before the file is replaced. If the process is killed or the
+    machine loses power, either the old or the new file is there, and complete. Files that a killed
+    process leaves behind are removed by the next process that writes to the same folder.
 
     Parameters
     ----------
     path : str or PathLike
-        The file to be; an older one is replaced, or stays as it is when the block fails. A leading
-        ``~`` is the home of the user.
+        Path of the file; an existing file is replaced, or remains unchanged if the block fails. A
+        leading ``~`` is the home directory of the user.
     label : str
-        How messages call it.
+        Name in messages.
 
     Yields
     ------
@@ -70,14 +69,13 @@ def atomic_file(path: str | os.PathLike, label: str) -> Iterator[Path]:
     Raises
     ------
     ValueError
-        If `path` is no path, is something else than a file, or lies in a folder that cannot be
-        written to.
+        If `path` is not a path, exists but is not a file, or is in a folder that is not writable.
     OSError
         If the disk is full; the message says what to do.
     """
     target = _check_target(path, label)
     try:
-        # The name ends as the target's does: some writers choose the format by it.
+        # With the suffix of the target, because some writers choose the format by it.
         owned = new_owned_file(target.parent, ".skaudio-", target.suffix, 0o666)
     except OSError as err:
         if err.errno in FULL:
@@ -94,7 +92,7 @@ def atomic_file(path: str | os.PathLike, label: str) -> Iterator[Path]:
             shutil.copymode(target, part)
         os.replace(part, target)
     except OSError as err:
-        # Those of `write` name no file; those of files elsewhere say what they are about.
+        # Errors of `write` contain no file name; errors of files elsewhere do.
         inside = Path(str(err.filename or part)).is_relative_to(target.parent)
         if err.errno in FULL and inside:
             raise _no_room(err, path, label) from err
@@ -106,7 +104,7 @@ def atomic_file(path: str | os.PathLike, label: str) -> Iterator[Path]:
 
 
 def flush_file(path: Path) -> None:
-    """Wait until what was written to a file is on the disk; some disks are found full only then."""
+    """Flush a file to disk; some file systems report only then that the disk is full."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
@@ -115,8 +113,8 @@ def _check_target(path: str | os.PathLike, label: str) -> Path:
     if not is_path(path):
         raise ParameterError(label, f"must be a str or PathLike, got {abbreviate(path)}.")
     if "\0" in os.fsdecode(path):
-        raise ParameterError(label, f"must not hold a NUL, got {abbreviate(path)}.")
-    target = Path(os.path.realpath(expand_home(path)))  # through a link, not in its place
+        raise ParameterError(label, f"must not contain a NUL, got {abbreviate(path)}.")
+    target = Path(os.path.realpath(expand_home(path)))  # follow links instead of replacing them
     if target.exists() and not target.is_file():
         kind = "folder" if target.is_dir() else "device, pipe or socket"
         raise ParameterError(label, f"must be a file, got the {kind} {os.fspath(path)!r}.")
@@ -126,31 +124,31 @@ def _check_target(path: str | os.PathLike, label: str) -> Path:
 def _no_room(err: OSError, path: str | os.PathLike, label: str) -> OSError:
     return OSError(
         err.errno,
-        f"{label} cannot be written ({err.strerror}): free space or choose another place",
+        f"{label} cannot be written ({err.strerror}): free space or choose another folder",
         os.fsdecode(path),
     )
 
 
 def check_folder(path: str | os.PathLike, label: str) -> Path:
-    """Make folder `path` if needed and check that files can be written there.
+    """Create folder `path` if needed, and check that it is writable.
 
-    A leading ``~`` is the home of the user.
+    A leading ``~`` is the home directory of the user.
 
     Raises
     ------
     ValueError
-        If `path` is no path, is a file, cannot be made, or cannot be written to.
+        If `path` is not a path, is a file, cannot be created, or is not writable.
     """
     if not is_path(path):
         raise ParameterError(label, f"must be a str or PathLike, got {abbreviate(path)}.")
-    if not os.fspath(path):  # which would be the current folder
+    if not os.fspath(path):  # this would be the current folder
         raise ParameterError(label, f"must be the path of a folder, got {abbreviate(path)}.")
     folder = Path(expand_home(path))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as err:  # ValueError: a NUL in the name
         raise ParameterError(
-            label, f"must be a folder that can be made, got {abbreviate(path)}: {err}."
+            label, f"must be a folder that can be created, got {abbreviate(path)}: {err}."
         ) from err
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ParameterError(
@@ -162,30 +160,31 @@ def check_folder(path: str | os.PathLike, label: str) -> Path:
 
 
 def new_owned_file(folder: str | os.PathLike, prefix: str, suffix: str, mode: int) -> BinaryIO:
-    """Make a file that is locked for as long as it is open, and remove those of dead processes.
+    """Create a file that is locked while it is open, and remove those of terminated processes.
 
-    A lock of the operating system tells who lives. A number of a process would not: another one may
-    have it by now, or have it in another container or on another machine that uses the folder.
+    A lock of the operating system shows whether the owner is running. A process id does not, since
+    it may be reused, or belong to another container or another machine that uses the folder.
 
     Parameters
     ----------
     folder : str or PathLike
-        An existing folder. Where it is shared by machines, locks must hold between them.
+        An existing folder. If machines share it, locks must work between them.
     prefix, suffix : str
-        Start and end of the name; 32 random digits lie between. Files of that prefix which nobody
-        has locked are removed.
+        Start and end of the name, with 32 random hexadecimal digits in between. Files with this
+        prefix that are not locked are removed.
     mode : int
-        Permissions, less those of the umask.
+        Permissions before the umask is applied.
 
     Returns
     -------
     file : file object
-        Empty, open for reading and writing; closing it gives it up but does not delete it.
+        Empty file, open for reading and writing. Closing it releases the lock, but does not delete
+        the file.
 
     Raises
     ------
     OSError
-        If no file can be made.
+        If no file can be created.
     """
     _remove_orphans(folder, prefix)
     for _ in range(ATTEMPTS):
@@ -198,13 +197,13 @@ def new_owned_file(folder: str | os.PathLike, prefix: str, suffix: str, mode: in
 
 
 def _is_ours(file: BinaryIO) -> bool:
-    """Lock a new file, unless another process takes it for an orphan just now."""
+    """Lock a new file; return False if another process removes it as an orphan."""
     try:
-        # Without waiting: only those who remove orphans lock a file of ours.
+        # Without waiting, because only processes that remove orphans lock this file.
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks: the file stays when we die
+    except OSError:  # a file system without locks: the file remains if this process is killed
         return True
     return os.fstat(file.fileno()).st_nlink > 0
 
@@ -212,10 +211,10 @@ def _is_ours(file: BinaryIO) -> bool:
 def _remove_orphans(folder: str | os.PathLike, prefix: str) -> None:
     ours = re.compile(re.escape(prefix) + r"[0-9a-f]{32}(\..*)?", re.DOTALL)
     names: list[str] = []
-    with suppress(OSError):  # a folder may be written to and not listed
+    with suppress(OSError):  # a writable folder may not be readable
         names += filter(ours.fullmatch, os.listdir(os.fsdecode(folder)))
     for name in names if fcntl is not None else []:
-        with suppress(OSError):  # its owner lives, or it is another user's
+        with suppress(OSError):  # its owner is running, or it belongs to another user
             _remove_unlocked(Path(os.fsdecode(folder), name))
 
 
@@ -231,10 +230,10 @@ def _remove_unlocked(path: Path) -> None:
 def new_features(
     shape: tuple[int, ...], memmap_dir: str | os.PathLike | None, owner: str
 ) -> np.ndarray:
-    """Make an array for features: in memory, or with `memmap_dir` by `temporary_memmap`.
+    """Create an array for features: in memory, or by `temporary_memmap` if `memmap_dir` is set.
 
-    Where that folder cannot be used, with a warning, in memory too: `fit` has refused it, so the
-    model has moved to another machine since.
+    If this folder cannot be used, warn and create the array in memory: `fit` rejects such a folder,
+    so the model has been moved to another machine.
     """
     if memmap_dir is None:
         return np.empty(shape, dtype=np.float32)
@@ -249,10 +248,10 @@ def new_features(
 def temporary_memmap(
     folder: str | os.PathLike, shape: tuple[int, ...], owner: str = "MelSpectrogram"
 ) -> np.memmap:
-    """Make an array in a new file that is deleted together with the array.
+    """Create an array in a new file that is deleted together with the array.
 
-    The file has a name, so that joblib hands the array to other processes without a copy. A killed
-    process leaves it behind; the next array in the same folder removes it.
+    The file has a name, so that joblib passes the array to other processes without a copy. If a
+    process is killed, its file is removed when the next array is created in the same folder.
 
     Parameters
     ----------
@@ -266,12 +265,12 @@ def temporary_memmap(
     Returns
     -------
     array : memmap of the given shape, float32
-        Zeros.
+        Array of zeros.
 
     Raises
     ------
     OSError
-        If the disk has not enough room; the message says what to do.
+        If there is not enough space on the disk; the message says what to do.
     """
     file = None
     try:
@@ -294,49 +293,49 @@ def temporary_memmap(
 
 
 def _reserve(file: BinaryIO) -> None:
-    """Claim the whole file now: writing to a mapped file on a full disk would kill the process."""
+    """Allocate the whole file: writing to a mapped file on a full disk would kill the process."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
 
 def _delete(file: BinaryIO, owner: int) -> None:
-    if os.getpid() == owner:  # not in a fork, whose copy of the array may go first
+    if os.getpid() == owner:  # not in a fork, whose copy of the array may be deleted first
         with suppress(OSError):
             os.unlink(file.name)
     file.close()
 
 
 class NoLocksError(OSError):
-    """The file system has no locks."""
+    """Error raised if the file system has no locks."""
 
 
 def acquire_lock(path: Path, timeout: float) -> FileLock:
-    """Lock a file, as only one thread of one process can at a time.
+    """Acquire a lock that only one thread of one process can hold at a time.
 
-    The lock is the operating system's and ends with its process. On file systems without such
-    locks `filelock` would take the mere existence of a file for one, which a killed process leaves
-    for ever; so it is only asked where there are any.
+    The lock is one of the operating system and ends with its process. On file systems without
+    locks, `filelock` would treat the existence of a file as a lock, which a killed process never
+    releases. Therefore, it is only used where locks are available.
 
     Parameters
     ----------
     path : Path
-        The file, made if needed, in an existing folder.
+        The lock file, in an existing folder; created if needed.
     timeout : float
         Seconds to wait for others, >= 0; -1: without a limit.
 
     Returns
     -------
     lock : FileLock
-        To be released.
+        The lock, which the caller must release.
 
     Raises
     ------
     filelock.Timeout
-        If somebody else holds the lock for longer.
+        If another thread or process holds the lock for longer.
     NoLocksError
         If the file system has no locks.
     OSError
-        If the file cannot be made or opened.
+        If the file cannot be created or opened.
     """
     try:
         if fcntl is not None:
@@ -351,8 +350,8 @@ def acquire_lock(path: Path, timeout: float) -> FileLock:
 
 
 def _probe(path: Path) -> None:
-    """Ask the operating system for a lock, as `filelock` does not pass on every refusal."""
-    # Made here, with the permissions of the umask, so that a group can share a folder.
+    """Request a lock from the operating system, as `filelock` does not pass on all errors."""
+    # Created here with the permissions of the umask, so that a group can share a folder.
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Labels as people pass them, before an array makes of different ones the same."""
+"""Check the labels that users pass, before numpy converts them to one type."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ __all__ = ["entries_of", "is_missing", "plain_labels"]
 
 
 def plain_labels(values: Any, label: str) -> Any:
-    """Check single labels: none missing, all of one type, which is not bytes.
+    """Check that no single label is missing, and all are of one type other than bytes.
 
-    numpy makes text of all that stands beside text, such as of a missing label; so this looks at
-    the labels themselves.
+    If one label is text, numpy converts all others to text, even missing ones, so this function
+    checks the original labels.
 
     Parameters
     ----------
     values : array-like
-        Labels. What is no sequence of single values, such as an indicator matrix, is left alone.
+        Labels. Anything but a sequence of single values, e.g. an indicator matrix, is not checked.
     label : str
-        How messages call them.
+        Name in messages.
 
     Returns
     -------
     values : array-like
-        The same; numbers and truth values that stood in an array of objects as their own type.
+        The same labels; numbers and booleans in an array of objects are converted to their type.
 
     Raises
     ------
@@ -37,25 +37,25 @@ def plain_labels(values: Any, label: str) -> Any:
     entries = entries_of(values)
     if entries is None:
         return values
-    plain = (str, int, bool)  # of these no value says that there is none
+    plain = (str, int, bool)  # types without missing values
     missing = [n for n, one in enumerate(entries) if type(one) not in plain and is_missing(one)]
     if missing:
         raise ValueError(
-            f"{label} must miss no label, got none for {len(missing)} of {len(entries)} clips, the "
-            f"first at position {missing[0]}: drop these clips or label them."
+            f"{label} must have no missing labels, got {len(missing)} of {len(entries)} clips "
+            f"without one, the first at position {missing[0]}: drop these clips or label them."
         )
     examples: dict[str, Any] = {}
     for one in entries:
         examples.setdefault(_kind(one), one)
     if "bytes" in examples:
         raise ValueError(
-            f"{label} must hold text or numbers, got bytes such as {examples['bytes']!r}: decode "
-            "them, for instance by [one.decode() for one in y]."
+            f"{label} must contain text or numbers, got bytes such as {examples['bytes']!r}: "
+            "decode them, for instance by [one.decode() for one in y]."
         )
     if len(examples) > 1:
         got = " and ".join(f"{one!r} ({kind})" for kind, one in sorted(examples.items())[:2])
         raise ValueError(
-            f"{label} must hold labels of one type, got {got}: convert them, for instance by "
+            f"{label} must contain labels of one type, got {got}: convert them, for instance by "
             "[str(one) for one in y]."
         )
     of_objects = getattr(values, "dtype", None) is not None and set(examples) <= {"number", "bool"}
@@ -63,9 +63,9 @@ def plain_labels(values: Any, label: str) -> Any:
 
 
 def entries_of(values: Any) -> list[Any] | None:
-    """The single values of a list, Series or array of text, bytes or objects.
+    """Return the single values of a list, a Series, or an array with dtype object, bytes or float.
 
-    None for anything else: numpy's own numbers are of one type, and can only be NaN.
+    Return None for anything else, such as arrays of integers, which contain only one type.
     """
     if isinstance(values, list | tuple):
         nested = any(isinstance(one, Sequence) and not isinstance(one, str | bytes | bytearray)
@@ -83,15 +83,15 @@ def entries_of(values: Any) -> list[Any] | None:
 
 
 def is_missing(label: Any) -> bool:
-    """Whether a label is None, NaN, or another value that says that there is none."""
+    """Whether a label is None, NaN, or another missing value."""
     try:
         return label is None or bool(label != label)
-    except TypeError:  # pandas' NA does not even say that it differs from itself
+    except TypeError:  # comparisons with pandas.NA have no truth value
         return True
 
 
 def _kind(label: Any) -> str:
-    """Of which type a label is, in words; numbers of all types go together."""
+    """Name of the type of a label; all types of numbers have the same name."""
     if isinstance(label, bool | np.bool_):
         return "bool"
     if isinstance(label, str):

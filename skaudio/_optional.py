@@ -1,6 +1,6 @@
-"""Packages that may be missing or broken, and progress, for which there may be no console.
+"""Import packages that may be missing or broken, and show progress if there is a console.
 
-Programs without a console, such as pythonw, have None as `sys.stdout` and `sys.stderr`.
+In programs without a console, such as pythonw, `sys.stdout` and `sys.stderr` are None.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ EXTENSION = "torchaudio._extension"
 
 
 class _NoBar:
-    """What is told of progress and shows nothing."""
+    """Replaces a progress bar that is not shown."""
 
     def update(self, n: int = 1) -> None:
         """Do nothing."""
@@ -38,23 +38,23 @@ class _NoBar:
 
 @contextmanager
 def progress_bar(total: int, unit: str, owner: str, verbose: int) -> Iterator[Any]:
-    """A bar of tqdm; without `verbose` not even one that is disabled, which starts a thread.
+    """Show a tqdm bar; without `verbose`, not even a disabled one, which would start a thread.
 
     Parameters
     ----------
     total : int
-        How many there are to do.
+        Number of items.
     unit : str
-        What they are.
+        Name of an item.
     owner : str
-        The estimator or function whose work it is.
+        The estimator or function that processes the items.
     verbose : int
-        Above 0, show it if there is a standard error.
+        Above 0, show the bar if there is a standard error.
 
     Yields
     ------
     bar : object
-        Its `update(n)` says that so many more are done.
+        Call its `update(n)` after every `n` items.
     """
     if not verbose or sys.stderr is None:
         yield _NoBar()
@@ -75,7 +75,7 @@ def print_line(text: str) -> None:
 
 @contextmanager
 def some_stderr() -> Iterator[None]:
-    """Give libraries that show bars of their own a standard error to write to."""
+    """Provide a standard error for libraries that show their own progress bars."""
     if sys.stderr is not None:
         yield
         return
@@ -84,12 +84,12 @@ def some_stderr() -> Iterator[None]:
 
 
 def import_pandas(owner: str) -> Any:
-    """Import pandas for `owner`, or say how to install it.
+    """Import pandas for `owner`, or raise an error that explains how to install it.
 
     Raises
     ------
     ImportError
-        If it is not installed.
+        If pandas is not installed.
     """
     try:
         import pandas
@@ -101,19 +101,19 @@ def import_pandas(owner: str) -> Any:
 
 
 def import_torchaudio() -> tuple[ModuleType | None, str]:
-    """Import torchaudio, without its compiled part if need be.
+    """Import torchaudio, if necessary without its compiled part.
 
-    Wheels of torchaudio 2.11 raise `OSError` beside a CPU-only torch and `RuntimeError` beside a
-    torch for another CUDA version, though transforms, masks and resampling are plain Python. When
-    that happens its extension module is replaced by a stand-in that reports no compiled
-    operators, for the whole process.
+    Wheels of torchaudio 2.11 raise an `OSError` with a CPU-only torch, and a `RuntimeError` with a
+    torch for another CUDA version, although transforms, masks and resampling are pure Python. In
+    these cases, its extension module is replaced in the whole process by one that reports no
+    compiled operators.
 
     Returns
     -------
     torchaudio : module or None
         None if it is not installed or cannot be imported either way.
     mode : {'full', 'python', 'absent'}
-        What was got: everything, everything but the compiled operators, nothing.
+        Whether everything, everything but the compiled operators, or nothing was imported.
     """
     with _LOCK:
         present = sys.modules.get(EXTENSION)
@@ -127,7 +127,7 @@ def import_torchaudio() -> tuple[ModuleType | None, str]:
 
 
 class _NoExtension(ModuleType):
-    """Stand-in for `torchaudio._extension` on machines where that cannot be loaded."""
+    """Replacement of `torchaudio._extension` if that cannot be loaded."""
 
     _IS_TORCHAUDIO_EXT_AVAILABLE = False
     _IS_RIR_AVAILABLE = False
@@ -139,7 +139,7 @@ class _NoExtension(ModuleType):
 
     @staticmethod
     def fail_if_no_align(function):
-        """Leave `function` as it is; called, it fails for want of its operator."""
+        """Return `function` unchanged; calling it fails because its operator is missing."""
         return function
 
     fail_if_no_rir = fail_if_no_align

@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks, which `fit` calls where scikit-learn has them (1.9 and newer)."""
+"""Support for callbacks of scikit-learn (scikit-learn >= 1.9)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ try:
 except ImportError:  # scikit-learn < 1.9
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Supports none."""
+        """Mixin without support for callbacks."""
 
     def with_callbacks(method: Any) -> Any:  # type: ignore[no-redef]
-        """Leave the method as it is."""
+        """Return the method unchanged."""
         return method
 
 
@@ -22,20 +22,20 @@ __all__ = ["CallbackSupportMixin", "FitProgress", "one_step", "with_callbacks"]
 
 
 class FitProgress:
-    """What callbacks of scikit-learn hear of a fit: its start, its epochs and its end.
+    """Notifies callbacks of scikit-learn of the start, the epochs and the end of a fit.
 
-    Make one in a method under `with_callbacks`, which takes leave of the callbacks at its end.
+    Create it inside a method decorated with `with_callbacks`, which closes the callbacks on exit.
 
     Parameters
     ----------
     estimator : CallbackSupportMixin
-        What is fitted.
+        The estimator to fit.
     X, y : array-like
-        The training clips and their labels, as the user gave them.
+        The training clips and their labels, as passed by the user.
     sample_weight : array-like or None, default=None
         Weights of the clips.
     max_epochs : int, default=0
-        How many epochs there are at most.
+        Maximum number of epochs.
     """
 
     def __init__(
@@ -50,31 +50,31 @@ class FitProgress:
         self.context.call_on_fit_task_begin(**self.given)
 
     def begin_epoch(self) -> None:
-        """An epoch begins."""
+        """Notify callbacks that an epoch begins."""
         if self.context is not None:
             self.epoch = self.context.subcontext(task_name="epoch")
             self.epoch.call_on_fit_task_begin(**self.given)
 
     def end_epoch(self, attributes: Callable[[], dict[str, Any]]) -> bool:
-        """An epoch has ended; tells whether a callback asks to stop.
+        """Notify callbacks that an epoch has ended, and return whether one requests to stop.
 
         Parameters
         ----------
         attributes : callable
-            Gives the attributes of an estimator that has been trained up to here.
+            Returns the attributes of an estimator that was trained up to this epoch.
         """
         if self.context is None:
             return False
         return self.epoch.call_on_fit_task_end(**self.given, reconstruction_attributes=attributes)
 
     def end(self) -> None:
-        """The estimator is fitted."""
+        """Notify callbacks that the estimator is fitted."""
         if self.context is not None:
             self.context.call_on_fit_task_end(**self.given, reconstruction_attributes=dict)
 
 
 def one_step(fit: Any) -> Any:
-    """Let `fit` or `fit_transform` of a transformer tell callbacks of its start and its end."""
+    """Make `fit` or `fit_transform` of a transformer notify callbacks of its start and end."""
 
     @with_callbacks
     @functools.wraps(fit)

@@ -1,4 +1,4 @@
-"""warn: a warning that names the line of the user, however deep it comes from."""
+"""warn: issue warnings that refer to the code of the user."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _BETWEEN = tuple(f"{os.sep}{name}{os.sep}" for name in ("sklearn", "joblib"))
 
 
 def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
-    """Warn with the place of the nearest caller outside the package and scikit-learn.
+    """Issue a warning at the nearest caller outside the package, scikit-learn and joblib.
 
-    Numbers of stack levels would have to be counted anew with every change of the calls between.
+    A constant `stacklevel` would have to be adapted to every change of the calls in between.
 
     Parameters
     ----------
     message : str or Warning
-        What to say.
+        Text of the warning, or the warning.
     category : type, default=UserWarning
-        Of a `message` that is text.
+        Category, if `message` is a text.
     """
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and _is_inside(frame.f_code.co_filename):

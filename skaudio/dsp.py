@@ -1,4 +1,4 @@
-"""Waveforms to log-mel: framing, mel filters, logarithm; and back."""
+"""Log-mel spectrograms of waveforms as functions on arrays, and their inversion."""
 
 from __future__ import annotations
 
@@ -44,34 +44,35 @@ __all__ = [
     "resize_time",
 ]
 
-#: Added to every mel power before the logarithm, so that digital silence is log(LOG_FLOOR) = -13.8.
-#: About the power of noise at -80 dB of full scale. Lower floors spread the range below that, where
-#: there is nothing to hear: a linear probe of ImageNet features on ESC-10 fell from 0.875 at 1e-6
-#: to 0.860 at 1e-8 and 0.853 at 1e-10.
+#: Value added to mel power before the logarithm, so that digital silence is log(LOG_FLOOR) = -13.8.
+#: It is about the power of noise at -80 dB relative to full scale. Lower floors extend the range of
+#: values below that, where nothing is audible: the score of a linear probe of ImageNet features on
+#: ESC-10 fell from 0.875 at 1e-6 to 0.860 at 1e-8 and 0.853 at 1e-10.
 LOG_FLOOR = 1e-6
-# Smaller floors are none in float32.
+# Smaller floors may underflow in float32.
 LEAST_FLOOR = 1e-37
-# Samples transformed at a time: few enough for the cache, and enough that threads, which release
-# Python's lock inside numpy only, seldom wait for each other. Two threads on 10 s clips took 0.9 of
-# one thread's time with 16,384 and half to two thirds of it with 65,536.
+# Number of samples that are transformed at once: few enough for the cache, and enough that threads,
+# which release Python's lock only inside numpy, rarely wait for each other. For 10 s clips, two
+# threads took 0.9 of the time of one thread with 16,384, and half to two thirds with 65,536.
 BLOCK_SAMPLES = 65_536
 MAX_HZ, MAX_MAGNITUDE = 1e30, 1e30
-# Far beyond all frequencies, and before those overflow float64.
+# Far above all frequencies, but low enough that frequencies do not overflow float64.
 MAX_MEL = 10_100.0
 SCALES = ("slaney", "htk")
 SLANEY_KNEE_HZ, SLANEY_KNEE_MEL = 1000.0, 15.0
 SLANEY_LOG_STEP = np.log(6.4) / 27.0
 _FILTERS_LOCK = threading.Lock()
-# Hz; files beyond are taken for damaged too. And samples of a clip: 8 GB, 27 hours at 22 kHz.
+# Maximum sample rate in Hz, also the default limit for files; and samples of a clip: 8 GB, 27 hours
+# at 22 kHz.
 MAX_SAMPLE_RATE, MAX_SAMPLES = 10_000_000, 2**31
-# Magnitudes of samples of up to 1e6, to this power, are numbers of float32.
+# Magnitudes of samples up to MAX_WAVE, raised to MAX_POWER, are finite in float32.
 MAX_POWER, MAX_WAVE = 4.0, 1e6
-# Samples of a Fourier transform and number of mel bands: far more than resolve anything, and few
+# Maximum length of the Fourier transform and number of mel bands: far more than is useful, and few
 # enough to be computed in seconds.
 MAX_FFT, MAX_BANDS = 2**16, 2**11
-# Cells of a matrix of mel filters: 2 GB; and of the spectrogram of one clip: 1 GB.
+# Maximum number of weights of mel filters, 2 GB, and of values of a clip's spectrogram, 1 GB.
 MAX_CELLS = 2**28
-# The largest array that is kept.
+# Size in bytes of the largest array that `scratch` reuses.
 KEPT_BYTES = 3_000_000
 _ARRAYS = threading.local()
 
@@ -94,7 +95,7 @@ MEL_RULES: dict[str, Rule] = {
 
 @dataclass(frozen=True)
 class MelSettings:
-    """Everything that decides a log-mel spectrogram besides the waveform, checked once.
+    """Settings of a log-mel spectrogram, which are checked on creation.
 
     Parameters
     ----------
@@ -102,14 +103,14 @@ class MelSettings:
 pad_mode, n_frames
         See `skaudio.MelSpectrogram`.
     floor : float, default=1e-6
-        Added to mel power before the logarithm.
+        Value added to mel power before the logarithm.
     owner : str, default='MelSpectrogram'
-        Whose parameters messages speak of.
+        Owner of the parameters, for messages.
 
     Attributes
     ----------
     windows : tuple of (int, int or None)
-        Lengths of hop and window of every image channel of a waveform.
+        Lengths of hop and window of every channel computed from a waveform.
 
     Raises
     ------
@@ -144,12 +145,12 @@ pad_mode, n_frames
         plain: dict[str, Any] = {"windows": self._windows(), "floor": float(self.floor)}
         plain |= {"fmin": float(self.fmin), "power": float(self.power)}
         plain |= {"fmax": None if self.fmax is None else float(self.fmax)}
-        for name, value in plain.items():  # a frozen dataclass has no other way
+        for name, value in plain.items():  # the only way in a frozen dataclass
             object.__setattr__(self, name, value)
 
     @property
     def several(self) -> bool:
-        """Whether every window has an image channel of its own, be it the only one."""
+        """Whether spectrograms have a channel axis for windows, even if there is only one."""
         return isinstance(self.hop_length, list | tuple) or isinstance(
             self.win_length, list | tuple
         )
@@ -161,32 +162,32 @@ pad_mode, n_frames
         return (*lengths, self.fmin, self.fmax, self.mel_scale, self.norm)
 
     def arguments(self) -> dict[str, Any]:
-        """Arguments of `mel_power` by name, besides the lengths of hop and window."""
+        """Return the arguments of `mel_power` by name, except the lengths of hop and window."""
         names = ("sample_rate", "n_fft", "n_mels", "center", "pad_mode", "fmin", "fmax",
                  "mel_scale", "norm", "power")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     def key(self) -> dict[str, Any]:
-        """What the keys of a cache hold of these settings."""
+        """Return the part of a cache's keys that depends on these settings."""
         return {**self.arguments(), "floor": self.floor, "windows": self.windows}
 
     def layer(self) -> dict[str, Any]:
-        """Arguments of `skaudio.nn.logmel.LogMel`."""
+        """Return the arguments of `skaudio.nn.logmel.LogMel`."""
         return {**self.key(), "windows": list(self.windows), "n_frames": self.n_frames}
 
     def natural_frames(self, n_samples: int, window: int = 0) -> int:
-        """Number of frames of a clip before they are brought to `n_frames`."""
+        """Return the number of frames of a clip before interpolation to `n_frames`."""
         return _n_frames(n_samples, self.n_fft, self.windows[window][0], self.center)
 
     def image_shape(self, n_samples: int, n_channels: int | None = None) -> tuple[int, ...]:
-        """Shape of a clip's spectrogram, with an axis of channels if there may be several.
+        """Return the shape of a clip's spectrogram, with a channel axis if there may be several.
 
         Parameters
         ----------
         n_samples : int
             Length of the clip.
         n_channels : int or None, default=None
-            Number of channels of the clip; None: it has no axis for them.
+            Number of channels of the clip; None means that it has no channel axis.
 
         Returns
         -------
@@ -223,7 +224,7 @@ pad_mode, n_frames
             raise reject("fmin", self.owner, f"below fmax={self.fmax!r}", self.fmin)
 
     def _check_sizes(self) -> None:
-        """Refuse filters and spectrograms that no memory holds."""
+        """Reject filters and spectrograms that do not fit into memory."""
         if self.n_mels * (1 + self.n_fft // 2) > MAX_CELLS:
             raise ValueError(
                 f"n_fft and n_mels of {self.owner} must give at most {MAX_CELLS} filter weights, "
@@ -300,12 +301,12 @@ def mel_filterbank(
     mel_scale: str = "slaney",
     norm: str | None = "slaney",
 ) -> np.ndarray:
-    """Triangular filters, evenly spaced in mel.
+    """Return triangular filters that are evenly spaced in mel.
 
     Parameters
     ----------
     sample_rate : int
-        Rate in Hz.
+        Sample rate in Hz.
     n_fft : int
         Length of the Fourier transform in samples, 1 to 65,536.
     n_mels : int
@@ -315,7 +316,7 @@ def mel_filterbank(
     mel_scale : {'slaney', 'htk'}, default='slaney'
         As for `hz_to_mel`.
     norm : {'slaney', None}, default='slaney'
-        'slaney': every triangle has area 1 over Hz; None: height 1.
+        Whether triangles have area 1 in Hz ('slaney') or height 1 (None).
 
     Returns
     -------
@@ -330,7 +331,7 @@ def mel_filterbank(
 
 
 def filterbank_of(bands: tuple[Any, ...]) -> np.ndarray:
-    """What `mel_filterbank` gives, of the `bands` of settings."""
+    """Return the result of `mel_filterbank` for `bands` of settings."""
     sample_rate, n_fft, n_mels, fmin, fmax, mel_scale, norm = bands
     fmax = sample_rate / 2 if fmax is None else fmax
     low, high = hz_to_mel(np.array([fmin, fmax]), mel_scale=mel_scale)
@@ -345,7 +346,7 @@ def filterbank_of(bands: tuple[Any, ...]) -> np.ndarray:
 
 
 def count_frames(n_samples: int, n_fft: int, hop_length: int, *, center: bool = True) -> int:
-    """Number of frames of a clip; a clip shorter than one window still gives one.
+    """Return the number of frames of a clip; clips shorter than one window have one frame.
 
     Parameters
     ----------
@@ -357,7 +358,7 @@ def count_frames(n_samples: int, n_fft: int, hop_length: int, *, center: bool = 
     Returns
     -------
     n_frames : int
-        With `center` and an even `n_fft` this is ``1 + n_samples // hop_length``.
+        With `center` and an even `n_fft`, this is ``1 + n_samples // hop_length``.
     """
     for name, value in (("n_samples", n_samples), ("n_fft", n_fft), ("hop_length", hop_length)):
         Int(low=1).check(name, value, "count_frames")
@@ -387,7 +388,7 @@ def mel_power(
     pad_mode: str = "constant",
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Mel spectrogram of waveforms, as librosa and torchaudio define it.
+    """Compute the mel spectrogram of waveforms, as defined by librosa and torchaudio.
 
     Parameters
     ----------
@@ -397,12 +398,12 @@ def mel_power(
 pad_mode
         See `skaudio.MelSpectrogram`.
     out : ndarray of the shape of the result, float32, or None, default=None
-        Where the result is written; None makes a new array.
+        Array for the result; None creates a new one.
 
     Returns
     -------
     mel : ndarray of shape (n_mels, n_frames) or (n_clips, n_mels, n_frames), float32
-        Magnitude to the `power` in every mel band.
+        Weighted sum of magnitudes to the power of `power` in every mel band.
     """
     _check_one_window(hop_length, win_length, "mel_power")
     settings = MelSettings(
@@ -418,7 +419,7 @@ pad_mode
 def mel_power_of(
     waves: np.ndarray, settings: MelSettings, window: int = 0, *, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Mel spectrogram of waveforms with one of the windows of settings, see `mel_power`."""
+    """Compute the mel spectrogram for one of the windows of settings; see `mel_power`."""
     waves = check_waves(waves)
     n_fft, (hop_length, win_length) = settings.n_fft, settings.windows[window]
     frames = _frames(
@@ -433,14 +434,14 @@ def mel_power_of(
 
 
 def log_mel(power: np.ndarray, *, floor: float | None = None) -> np.ndarray:
-    """Natural logarithm of mel power plus a floor, in place.
+    """Compute the natural logarithm of mel power plus a floor, in place.
 
     Parameters
     ----------
     power : ndarray of shape (...), float32
         Mel power, >= 0; overwritten.
     floor : float or None, default=None
-        What is added, 1e-37 to 1; None means `LOG_FLOOR`.
+        Value to add, 1e-37 to 1; None means `LOG_FLOOR`.
 
     Returns
     -------
@@ -453,7 +454,7 @@ def log_mel(power: np.ndarray, *, floor: float | None = None) -> np.ndarray:
 
 
 def log_in_place(power: np.ndarray, floor: float) -> np.ndarray:
-    """What `log_mel` gives, of arguments that are right."""
+    """Return the result of `log_mel` without checking arguments."""
     # Natural log, not dB: DiffRes merges frames as exp(log_mel).
     power += np.float32(floor)
     return np.log(power, out=power)
@@ -478,10 +479,10 @@ def invert_log_mel(
     random_state: int = 0,
     floor: float | None = None,
 ) -> np.ndarray:
-    """A waveform whose log-mel is close to a given one.
+    """Reconstruct a waveform from its log-mel spectrogram.
 
-    Magnitudes of the Fourier bins are those of least squared error that are not negative; phases
-    are found from random ones by the fast Griffin-Lim algorithm [1]_. Both are librosa's.
+    The magnitudes of the Fourier bins are the non-negative least-squares solution. The phases are
+    estimated from random ones by the fast Griffin-Lim algorithm [1]_. Both steps use librosa.
 
     Parameters
     ----------
@@ -490,18 +491,18 @@ def invert_log_mel(
     n_samples : int
         Length of the waveform.
     sample_rate, n_fft, hop_length, win_length, n_mels, fmin, fmax, power, mel_scale, norm, center
-        As they were for `mel_power`.
+        Values that were used for `mel_power`.
     n_iter : int, default=32
-        Rounds of Griffin-Lim, >= 1.
+        Number of iterations of the Griffin-Lim algorithm, >= 1.
     random_state : int, default=0
-        Decides the first phases.
+        Controls the initial phases.
     floor : float or None, default=None
-        As it was for `log_mel`.
+        Value that was used for `log_mel`.
 
     Returns
     -------
     wave : ndarray of shape (n_samples,), float32
-        Its level is that of the spectrogram.
+        Waveform with the level of the spectrogram.
 
     References
     ----------
@@ -531,7 +532,7 @@ def invert_log_mel(
     from librosa import griffinlim
     from librosa.util import nnls
 
-    # librosa 1.0 has renamed it; both take a Generator.
+    # librosa 1.0 renamed this parameter; all versions accept a Generator.
     name = "rng" if "rng" in inspect.signature(griffinlim).parameters else "random_state"
     seed: dict[str, Any] = {name: np.random.default_rng(rng.randint(SEED_LIMIT))}
     filters = filterbank_of(settings.bands)
@@ -545,7 +546,7 @@ def invert_log_mel(
         )
     start, length = 0, n_samples
     if not center:
-        # Frames from beyond both ends, so that no sample lies under the foot of one window only.
+        # Add frames at both ends, so that no sample is covered only by the edge of one window.
         more = -(-(n_fft // 2) // hop_length)
         magnitude = np.pad(magnitude, [(0, 0), (more, more)], mode="edge")
         start, length = more * hop_length - n_fft // 2, (magnitude.shape[1] - 1) * hop_length
@@ -554,12 +555,12 @@ def invert_log_mel(
             magnitude, n_iter=n_iter, n_fft=n_fft, hop_length=hop_length, win_length=win_length,
             length=length, **seed,
         )[start : start + n_samples]  # fmt: skip
-    wave = np.pad(wave, (0, n_samples - len(wave)))  # frames need not reach the end
+    wave = np.pad(wave, (0, n_samples - len(wave)))  # frames may end before the clip
     return wave.astype(np.float32)
 
 
 def _floor(floor: float | None, owner: str) -> float:
-    """The floor that is meant; None is the usual one."""
+    """Check a floor; None means `LOG_FLOOR`."""
     if floor is None:
         return LOG_FLOOR
     Real(low=LEAST_FLOOR, high=1.0).check("floor", floor, owner)
@@ -568,33 +569,33 @@ def _floor(floor: float | None, owner: str) -> float:
 
 @contextmanager
 def _quiet_if(short: bool) -> Iterator[None]:
-    """Keep librosa from warning that a clip is shorter than a window and filled with silence."""
+    """Suppress librosa's warning that a clip is shorter than a window and padded with silence."""
     if not short:
         yield
         return
-    # Warning filters belong to all threads: one at a time, or they are not put back in order.
+    # Threads share warning filters; without a lock, they may be restored in the wrong order.
     with _FILTERS_LOCK, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "n_fft=.* is too large", UserWarning)
         yield
 
 
 def resize_time(image: np.ndarray, n_frames: int) -> np.ndarray:
-    """Bring spectrograms to `n_frames` by linear interpolation without aliasing.
+    """Interpolate spectrograms linearly to `n_frames`, without aliasing.
 
-    A triangle as wide as the coarser of the two frame spacings is centred on every new frame: what
-    PIL and torch call bilinear with antialiasing.
+    Frames are weighted by a triangle that is centred on every output frame and reaches as far as
+    the coarser of the two frame spacings. PIL and torch call this bilinear with antialiasing.
 
     Parameters
     ----------
     image : ndarray of shape (..., n_in)
         Spectrograms, frames last.
     n_frames : int
-        Wanted number of frames, >= 1.
+        Number of output frames, >= 1.
 
     Returns
     -------
     image : ndarray of shape (..., n_frames)
-        Weighted averages of neighbouring frames.
+        Weighted averages of adjacent frames.
     """
     if not isinstance(image, np.ndarray) or image.ndim == 0 or image.dtype.kind not in "fiu":
         raise reject("image", "resize_time", "an ndarray of numbers, frames last", image)
@@ -609,7 +610,7 @@ def resize_time(image: np.ndarray, n_frames: int) -> np.ndarray:
 def _frames(
     waves: np.ndarray, n_fft: int, hop_length: int, win_length: int, center: bool, pad_mode: str
 ) -> np.ndarray:
-    """Overlapping frames of waveforms, a view of shape (n_clips, n_frames, win_length)."""
+    """Return overlapping frames of waveforms, a view of shape (n_clips, n_frames, win_length)."""
     pad = n_fft // 2 if center else 0
     if pad and pad_mode != "constant":
         waves = np.pad(waves, [(0, 0), (pad, pad)], mode=pad_mode)  # type: ignore[call-overload]
@@ -621,8 +622,8 @@ def _frames(
         padded[:, :pad] = padded[:, pad + n_samples :] = 0.0
         padded[:, pad : pad + n_samples] = waves
         waves = padded
-    # A short window stands in the middle of n_fft samples; outside it the product is zero.
-    # Where the window starts changes only the phase, so the zeros may all go to the end.
+    # A short window is in the middle of n_fft samples; outside of it, the product is zero. The
+    # start of the window affects only the phase, so all zeros may be at the end.
     start = (n_fft - win_length) // 2
     last = length - n_fft + start
     return sliding_window_view(waves, win_length, axis=1)[:, start : last + 1 : hop_length]
@@ -631,12 +632,12 @@ def _frames(
 def _project(
     frames: np.ndarray, n_fft: int, power: float, filters: sparse.csr_matrix, out: np.ndarray
 ) -> None:
-    """Mel power of frames, written to `out` of shape (n_clips, n_mels, n_frames)."""
+    """Write the mel power of frames to `out` of shape (n_clips, n_mels, n_frames)."""
     n_clips, n_frames, win_length = frames.shape
-    # The window is float64, and so is the transform: in float32 its rounding, 1e-7 of the loudest
-    # bin, would be some 1e-5 of the power in quiet bands beside it.
+    # The window is float64, and so is the transform: in float32, its rounding error, 1e-7 of the
+    # loudest bin, would be about 1e-5 of the power in adjacent quiet bands.
     window = _hann(win_length)
-    size = max(1, BLOCK_SAMPLES // n_fft)  # frames of a block: of one clip, or of several
+    size = max(1, BLOCK_SAMPLES // n_fft)  # frames of a block, from one or several clips
     size_clips = max(1, size // n_frames)
     most = min(size, n_frames) if size_clips == 1 else min(size_clips, n_clips) * n_frames
     windowed = scratch("windowed", (most, n_fft))
@@ -665,7 +666,7 @@ def _hann(length: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def _sparse_filters(bands: tuple[Any, ...]) -> sparse.csr_matrix:
-    # A Fourier bin lies in at most two triangles: stored sparse, the projection is nearly free.
+    # A Fourier bin is in at most two triangles, so a sparse matrix makes the projection fast.
     return sparse.csr_matrix(filterbank_of(bands))
 
 
@@ -679,13 +680,13 @@ def _triangle_weights(n_in: int, n_out: int) -> np.ndarray:
 
 
 def _check_one_window(hop_length: Any, win_length: Any, owner: str) -> None:
-    """Refuse tuples, which settings allow."""
+    """Reject tuples, which `MelSettings` accepts."""
     Int(low=1).check("hop_length", hop_length, owner)
     Int(low=1, optional=True).check("win_length", win_length, owner)
 
 
 def check_waves(waves: Any) -> np.ndarray:
-    """Check the waveforms of `mel_power`, and give them in float32."""
+    """Check the waveforms of `mel_power`, and return them as float32."""
     waves = as_numbers(waves, "waves", "mel_power", low=-MAX_WAVE, high=MAX_WAVE, dtype=np.float32)
     if waves.ndim not in (1, 2) or 0 in waves.shape:
         rule = "of shape (n_samples,) or (n_clips, n_samples), none of them 0"
@@ -694,24 +695,24 @@ def check_waves(waves: Any) -> np.ndarray:
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
-    """An array for intermediate results, the same memory whenever this thread asks for it.
+    """Return an array for intermediate results, whose memory this thread reuses.
 
-    A new array costs a page fault for every 4 kB: for a spectrogram, as much time as its Fourier
-    transforms.
+    A new array causes a page fault for every 4 kB, which for a spectrogram takes as long as its
+    Fourier transforms.
 
     Parameters
     ----------
     name : str
-        Whose array it is; two that are needed at the same time need two names.
+        Name of the array; arrays that are used at the same time need different names.
     shape : tuple of int
-        Its shape.
+        Shape of the array.
     dtype : dtype, default=float64
-        Its type, the same for every use of a name.
+        Type of the array, always the same for a name.
 
     Returns
     -------
     array : ndarray of the given shape
-        Holds anything, and until the next call with this name only.
+        Uninitialised array, which is valid until the next call with this name.
     """
     size = math.prod(shape)
     kept = vars(_ARRAYS).get(name)

@@ -1,4 +1,4 @@
-"""Scores and thresholds for clips that have any number of labels."""
+"""Scores and thresholds for clips with any number of labels."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["f1_thresholds", "mean_average_precision", "mean_average_precision_sc
 
 
 def mean_average_precision(y_true: Any, y_score: Any, sample_weight: Any = None) -> float:
-    """Average precision of every label, and the mean over them (mAP).
+    """Compute the mean over labels of the average precision (mAP).
 
-    The score of AudioSet and of DCASE's tagging tasks [1]_. Labels that no clip has are left out,
-    where ``average_precision_score(average="macro")`` counts them as zero: the test part of a
-    fold often lacks rare labels.
+    This is the score of AudioSet and of the tagging tasks of DCASE [1]_. Labels without clips are
+    ignored, because the test clips of a fold often lack rare labels;
+    ``average_precision_score(average="macro")`` counts them as zero.
 
     Parameters
     ----------
     y_true : array-like of shape (n_clips, n_labels)
-        Zeros and ones.
+        Indicator matrix of zeros and ones.
     y_score : array-like of shape (n_clips, n_labels)
         Higher where a label is more likely, as from `predict_proba`.
     sample_weight : array-like of shape (n_clips,) or None, default=None
@@ -62,8 +62,8 @@ def mean_average_precision(y_true: Any, y_score: Any, sample_weight: Any = None)
     if not known.any():
         raise ParameterError(
             "y_true of mean_average_precision",
-            "must hold at least one label of a clip that has "
-            f"weight, got none in {len(present)} clips.",
+            "must contain at least one label of a clip with a "
+            f"weight above 0, got none in {len(present)} clips.",
         )
     return float(
         average_precision_score(
@@ -72,33 +72,33 @@ def mean_average_precision(y_true: Any, y_score: Any, sample_weight: Any = None)
     )
 
 
-#: For `scoring` of `GridSearchCV` and `cross_validate`.
+#: Scorer for the parameter `scoring` of `GridSearchCV` and `cross_validate`.
 mean_average_precision_scorer = make_scorer(mean_average_precision, response_method="predict_proba")
 
 
 def f1_thresholds(y_true: Any, y_score: Any) -> np.ndarray:
-    """The threshold of every label at which its F1 score is best.
+    """Return the threshold with the best F1 score for every label.
 
-    Take clips that the classifier was not trained on, then
+    Use clips that the classifier was not trained on:
     ``clf.set_params(threshold=f1_thresholds(y, clf.predict_proba(X)))``.
 
     Parameters
     ----------
     y_true : array-like of shape (n_clips, n_labels)
-        Zeros and ones.
+        Indicator matrix of zeros and ones.
     y_score : array-like of shape (n_clips, n_labels)
         Probabilities, as from `predict_proba`.
 
     Returns
     -------
     thresholds : ndarray of shape (n_labels,)
-        Half-way between the last score that counts as present and the next lower one; 0.5 for
-        labels that no clip has.
+        Midpoint between the lowest score at which the label counts as present and the next lower
+        score; 0.5 for labels without clips.
 
     Raises
     ------
     ValueError
-        If the shapes differ, or `y_score` holds no probabilities.
+        If the shapes differ, or `y_score` does not contain probabilities.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def f1_thresholds(y_true: Any, y_score: Any) -> np.ndarray:
     if not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError(
             "y_score of f1_thresholds must be probabilities in [0, 1], got "
-            f"{scores.min():.4g} to {scores.max():.4g}: pass what predict_proba gives."
+            f"{scores.min():.4g} to {scores.max():.4g}: pass the result of predict_proba."
         )
     return np.array([_f1_threshold(*label) for label in zip(present.T, scores.T, strict=True)])
 
@@ -132,7 +132,7 @@ def _check_labels(y_true: Any, y_score: Any, owner: str) -> tuple[np.ndarray, np
     if present.ndim != 2 or not np.isin(present, (0, 1)).all():
         raise ParameterError(
             f"y_true of {owner}",
-            f"must be a matrix of zeros and ones, a row per clip, got shape "
+            f"must be a matrix of zeros and ones, with a row per clip, got shape "
             f"{present.shape} of {present.dtype}.",
         )
     if scores.shape != present.shape:

@@ -205,17 +205,20 @@ WRONG = {
         lambda path: {"audio": [path], "label": [1]},
         r"dict with the keys \['audio', 'lab",
     ),
-    "base64": (lambda path: [_base64(path)], r"is a text of [0-9,]+ characters, no path"),
+    "base64": (lambda path: [_base64(path)], r"is a text of [0-9,]+ characters, not a path"),
     "data URL": (
         lambda path: [f"data:audio/wav;base64,{_base64(path)}"],
         r"is a text of|is a data URL",
     ),
     "https": (
         lambda path: ["https://host/a.wav"],
-        r"is an address \(https://\), no path on this machine",
+        r"is a URL \(https://\), not a local path",
     ),
-    "s3": (lambda path: ["s3://bucket/a.wav"], r"is an address \(s3://\), no path .* fsspec"),
-    "s3 as Path": (lambda path: [Path("s3://bucket/a.wav")], r"is an address \(s3://\), no path"),
+    "s3": (lambda path: ["s3://bucket/a.wav"], r"is a URL \(s3://\), not a local path: .* fsspec"),
+    "s3 as Path": (
+        lambda path: [Path("s3://bucket/a.wav")],
+        r"is a URL \(s3://\), not a local path",
+    ),
     "file URL": (lambda path: [f"file://{path}"], r"no such file: pass the path without file://"),
     "path as bytes": (
         lambda path: [os.fsencode(path)],
@@ -225,18 +228,21 @@ WRONG = {
         lambda path: [_closed(path)],
         r"file that can be read, got BytesIO: ValueError",
     ),
-    "text file": (lambda path: [io.StringIO("RIFF")], r"must give bytes when it is read, got str"),
+    "text file": (
+        lambda path: [io.StringIO("RIFF")],
+        r"must return bytes when it is read, got str",
+    ),
     "numpy S": (
         lambda path: np.array([_content(path)]),
-        r"dtype \|S\d+, in which numpy drops zeros at the end",
+        r"dtype \|S\d+, because numpy drops the trailing zero bytes",
     ),
     "segment": (
         lambda path: [{"path": path, "start": 1.0, "end": 2.0}],
-        r"no keys but .* \['start', 'end'",
+        r"only the keys .* \['start', 'end'",
     ),
     "offset": (
         lambda path: [{"path": path, "offset": 1.0}],
-        r"\['offset'\]: parts of files are no clips",
+        r"\['offset'\]: parts of files are not supported",
     ),
     "row of a data set": (
         lambda path: [{"audio": path, "label": 1}],
@@ -276,7 +282,7 @@ WRONG = {
     ),
     "exhausted iterator": (
         lambda path: iter([]),
-        r"got none: an iterator gives its items only once",
+        r"got none: an iterator yields its items only once",
     ),
     "many wrong paths": (
         lambda path: [f"/data/clip {i}.wav" for i in range(8732)],

@@ -253,7 +253,7 @@ def test_a_cache_that_can_only_be_read_is_read_and_warns_once(
     expected = MelSpectrogram(**SETTINGS).fit_transform(tone_clips[0][:20])
     monkeypatch.setattr("skaudio.features._extraction.read_clip", None)  # nothing is decoded
     mel = clone(read_only).set_params(n_jobs=n_jobs).fit(tone_clips[0][:20])
-    with pytest.warns(UserWarning, match=r"but new ones are not kept\. Change") as record:
+    with pytest.warns(UserWarning, match=r"but new ones are not stored\. Change") as record:
         np.testing.assert_array_equal(mel.transform(tone_clips[0][:20]), expected)
     assert [record[0].filename, len(record)] == [__file__, 1]
 
@@ -261,7 +261,7 @@ def test_a_cache_that_can_only_be_read_is_read_and_warns_once(
 def test_what_a_cache_that_can_only_be_read_lacks_is_computed(tone_clips, read_only):
     expected = MelSpectrogram(**SETTINGS).fit_transform(tone_clips[0])
     for _ in range(2):
-        with pytest.warns(UserWarning, match="new ones are not kept") as record:
+        with pytest.warns(UserWarning, match="new ones are not stored") as record:
             np.testing.assert_array_equal(read_only.transform(tone_clips[0]), expected)
         assert len(record) == 1
 
@@ -314,5 +314,5 @@ def test_a_model_whose_memmap_dir_cannot_be_made_predicts_all_the_same(tone_clip
     np.testing.assert_array_equal(result, expected)
     assert not isinstance(result, np.memmap)
     assert [record[0].filename, len(record)] == [__file__, 1]
-    with pytest.raises(ValueError, match="memmap_dir of .* must be a folder that can be made"):
+    with pytest.raises(ValueError, match="memmap_dir of .* must be a folder that can be created"):
         step.fit(X)

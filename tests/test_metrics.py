@@ -73,7 +73,7 @@ def test_thresholds_lie_half_way_to_the_next_lower_score(scores, threshold):
         (
             np.zeros((3, 2)),
             np.zeros((3, 2)),
-            "at least one label of a clip that has weight, got none in 3",
+            "at least one label of a clip with a weight above 0, got none in 3",
         ),
         (np.array([0, 1]), np.array([0, 1]), r"a matrix of zeros and ones, .* shape \(2,\)"),
         (np.full((2, 2), 3), np.zeros((2, 2)), "a matrix of zeros and ones"),

@@ -166,7 +166,7 @@ def test_too_little_memory_in_fit_names_the_ways_out_and_leaves_the_model(images
     with pytest.raises(OutOfMemoryError, match=r"batch_size of PretrainedCNN .* in fit") as told:
         clf.fit(X, y)
     for way in ("got 8", "batch_size=4", "precision='bf16'", "hop_length", "smaller network",
-                "another device than 'auto'"):  # fmt: skip
+                "a device other than 'auto'"):  # fmt: skip
         assert way in str(told.value)
     assert isinstance(told.value, RuntimeError)  # which those who knew torch's error caught
     assert network.last() is None  # although the error is still looked at

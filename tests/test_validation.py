@@ -75,7 +75,7 @@ def test_numbers_outside_the_range_are_named(value):
         (Verbose(), [0, 2, True], [-1, None, 0.5], "an int >= 0"),
         (NJobs(), [None, -1, 2], [0, True, 1.5], "an int other than 0 or None"),
         (NJobs(), [], [10**6], "at most 4096"),
-        (Lengths(), [3, (3, 4), [3]], [0, (), (3, 0), None], "an int >= 1 or a tuple of such"),
+        (Lengths(), [3, (3, 4), [3]], [0, (), (3, 0), None], "an int >= 1 or a tuple of ints >= 1"),
         (Pairs((1, 2)), [(1, 2), [2, 2]], [(1, 3), 1, (1,), None], "two ints among 1, 2"),
         (Pairs((1, 2), count=2, optional=True), [None, [(1, 2), (2, 1)]], [(1, 2)], "2 pairs of"),
     ],

@@ -127,7 +127,7 @@ def folders(folder, expected):
         (disk / "empty").mkdir()
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         for mel in (warm, half):
-            outcomes.append((run(mel, CLIPS), ["new ones are not kept"]))
+            outcomes.append((run(mel, CLIPS), ["new ones are not stored"]))
         moved = joblib.load(_dumped(folder, make_mel().fit(CLIPS)))
         for name, place in (("cache_dir", disk / "empty"), ("memmap_dir", disk / "x" / "y")):
             with warnings.catch_warnings(record=True) as caught:

@@ -1,4 +1,4 @@
-"""From files to waveforms."""
+"""Read audio files as waveforms."""
 
 from skaudio.audio._load import (
     AudioError,

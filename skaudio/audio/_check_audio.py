@@ -1,4 +1,4 @@
-"""check_audio: what is in the files of a folder, and what is wrong with them."""
+"""check_audio: a table of audio files and their problems."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["FileReport", "check_audio", "report_files"]
 
 OWNER = "check_audio"
-# Silence is looked for in pieces of so many seconds.
+# Length of the segments that are checked for silence, in seconds.
 PIECE = 0.02
-# The largest sample of a format. That of 16 bits also serves 24-bit and float files made of them.
+# Largest sample value of a format. The value for 16 bits is also used for 24-bit and float files,
+# which are often converted from 16-bit ones.
 FULL_SCALE = 1 - 2**-15
 FULL_SCALES = {
     "PCM_S8": 1 - 2**-7, "PCM_U8": 1 - 2**-7, "ULAW": 32_124 / 2**15, "ALAW": 32_256 / 2**15,
@@ -45,7 +46,7 @@ FULL_SCALES = {
 
 
 class FileReport(NamedTuple):
-    """A row of `check_audio`; what is not known of a file is None."""
+    """One row of the table of `check_audio`; unknown values are None."""
 
     path: str
     status: str
@@ -82,8 +83,8 @@ def check_audio(
         one folder that is searched recursively, as by `skaudio.datasets.list_audio`: hidden files
         and other formats are omitted. Links to missing files are errors in the table.
     channel : 'mean', 'all' or int, default='mean'
-        Channels that will be used: a file may lack the channel of this index, and channels may
-        cancel each other in their mean. Peak, silence, clipped samples and offset refer to these
+        Channels that will be used: a file may not have a channel with this index, and channels may
+        cancel each other in their mean. Peak, silence, clipped samples and DC offset refer to these
         channels; for 'mean', clipped samples are counted in all channels, and for 'all', the offset
         is that of the channel where it is largest.
     limits : AudioLimits or None, default=None
@@ -91,7 +92,8 @@ def check_audio(
         ignored.
     silence_db : float, default=-60.0
         A segment of 20 ms is silent if the standard deviation of its samples is below this level in
-        dB relative to full scale, for 'all' in every channel. An offset does not count as sound.
+        dB relative to full scale, <= 0; for 'all', in every channel. A DC offset does not count as
+        sound.
     n_jobs : int or None, default=None
         Number of workers over files: threads, unless `joblib.parallel_config` sets another backend.
     verbose : int, default=0
@@ -107,14 +109,14 @@ def check_audio(
         where full scale is 1, 'silence', the share of the time that is silent, in [0, 1],
         'clipped', the share of samples at or beyond full scale, in [0, 1], and 'dc_offset', the
         mean of the samples; 'duplicate_of', the first path with the same samples in all channels at
-        the same rate, regardless of format and tags. Unknown values are missing.
+        the same rate, regardless of format and tags. Unknown values are NA.
 
     Raises
     ------
     ValueError
-        If `paths` is a single file or contains anything else, or a parameter is out of range.
+        If `paths` is a single file or contains anything but clips, or a parameter is out of range.
     FileNotFoundError
-        If `paths` is one path that does not exist.
+        If `paths` is a path that does not exist.
     ImportError
         If pandas is not installed.
 
@@ -150,7 +152,7 @@ def check_audio(
         paths, channel=channel, limits=limits, silence_db=silence_db, n_jobs=n_jobs,
         verbose=verbose,
     )  # fmt: skip
-    # Objects: names of files need not be Unicode, which the strings of pandas are.
+    # dtype=object: file names may contain bytes that are not Unicode, unlike strings in pandas.
     table = pandas.DataFrame(rows, columns=FileReport._fields, dtype=object)
     whole = ["sample_rate", "channels"]
     real = ["duration", "peak", "silence", "clipped", "dc_offset"]
@@ -166,7 +168,7 @@ def report_files(
     n_jobs: int | None = None,
     verbose: int = 0,
 ) -> Iterator[FileReport]:
-    """The rows of `check_audio`, as they come, without pandas.
+    """Return the rows of `check_audio` one by one, without pandas.
 
     Parameters
     ----------
@@ -233,7 +235,7 @@ def _as_clips(paths: Any) -> list[Clip]:
 def _report(
     clip: Clip, channel: str | int, limits: AudioLimits, silence_db: float
 ) -> tuple[FileReport, bytes | None]:
-    """The row of a file, and a hash of its samples if all could be read."""
+    """Return the row of a file, and a hash of its samples if all could be read."""
     header: tuple[int | None, int | None] = None, None
     try:
         with clip.open(limits) as audio:
@@ -257,7 +259,7 @@ def _report(
 
 
 class _Levels:
-    """Share of clipped samples, and offset, of waveforms given block by block."""
+    """Compute the share of clipped samples and the DC offset of a waveform, block by block."""
 
     def __init__(self, full_scale: float) -> None:
         self._full_scale = np.float32(full_scale)
@@ -265,9 +267,9 @@ class _Levels:
         self._sums: Any = 0.0
 
     def add(self, wave: np.ndarray, frames: np.ndarray) -> None:
-        """Look at a further block, of shape (n_samples,) or (n_samples, n_channels).
+        """Add a block of shape (n_samples,) or (n_samples, n_channels).
 
-        Its offset is that of `wave`, and its clipped samples are those of `frames`.
+        The offset is computed from `wave`, and clipped samples are counted in `frames`.
         """
         clipped = (frames >= self._full_scale) | (frames <= -self._full_scale)
         self._clipped += int(np.count_nonzero(clipped))
@@ -276,13 +278,13 @@ class _Levels:
         self._sums = self._sums + wave.sum(axis=0, dtype=np.float64)
 
     def measured(self) -> tuple[float, float]:
-        """Share of clipped samples, and the offset that is largest in any channel."""
+        """Return the share of clipped samples, and the largest offset of any channel."""
         offsets = np.atleast_1d(self._sums) / self._n_frames
         return self._clipped / self._n_samples, float(offsets[np.abs(offsets).argmax()])
 
 
 class _Silence:
-    """Share of silent pieces in waveforms of shape (n_samples,) or (n_samples, n_channels)."""
+    """Compute the share of silence in a waveform, block by block."""
 
     def __init__(self, rate: int, silence_db: float) -> None:
         self._size = max(1, round(PIECE * rate))
@@ -291,7 +293,7 @@ class _Silence:
         self._silent = self._all = 0
 
     def add(self, wave: np.ndarray) -> None:
-        """Count the pieces of a further block, but for what is left at its end."""
+        """Add a block of shape (n_samples,) or (n_samples, n_channels), in complete segments."""
         wave = wave.reshape(len(wave), -1)
         wave = wave if self._rest is None else np.concatenate([self._rest, wave])
         whole = len(wave) - len(wave) % self._size
@@ -299,7 +301,7 @@ class _Silence:
         self._rest = wave[whole:].copy()
 
     def share(self) -> float:
-        """The share, of all that was added."""
+        """Return the share of silence in all blocks, including the last, incomplete segment."""
         if self._rest is not None and len(self._rest):
             self._count(self._rest[None])
             self._rest = None

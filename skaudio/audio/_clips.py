@@ -1,4 +1,4 @@
-"""Clips: whatever users pass as X becomes objects with `open`, `name` and `identity` here."""
+"""Convert the clips that users pass as X to objects with `open`, `name` and `identity`."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ __all__ = [
     "refuse_other_things",
 ]
 
-# Keys of a mapping that is a clip, as in audio columns of Hugging Face datasets.
+# Keys of a dict that describes a clip, as in audio columns of Hugging Face datasets.
 KEYS = ("path", "bytes", "array", "sampling_rate")
-# Keys that others use for a part of a file.
+# Words in the keys that other libraries use for a part of a file.
 SEGMENT_KEYS = ("start", "end", "offset", "duration", "begin", "stop", "onset", "frames")
 FORMS = (
-    "a path (str or PathLike), the content of a file (bytes or a binary file open for reading), "
+    "a path (str or PathLike), the contents of a file (bytes or a binary file open for reading), "
     "a pair (array, rate), or a dict with 'path', 'bytes', or 'array' and 'sampling_rate'"
 )
-# Bytes of a path at most, on all systems.
+# Maximum length of a path in bytes on any system.
 LONGEST_PATH = 4096
-# How missing values look, of Python, numpy and pandas.
+# repr of missing values of Python, numpy and pandas.
 MISSING = ("None", "nan", "<NA>", "NaT")
-# A table is taken for one recording if it has so many rows, and at most so many columns.
+# A table with at least MANY_ROWS rows and at most FEW_COLUMNS columns is treated as one recording.
 MANY_ROWS, FEW_COLUMNS = 1000, 32
-# Tables of zeros and ones with fewer columns than this are labels.
+# Tables of zeros and ones with fewer columns than this are treated as labels.
 MOST_LABELS = 1000
 
 
@@ -60,42 +60,42 @@ class FileClip:
     Parameters
     ----------
     name : str
-        Its path, as it was given.
+        The path as the user gave it.
     """
 
     name: str
 
     @property
     def path(self) -> str:
-        """Where it is: a leading ``~`` is the home folder, unless there is a file of that name."""
+        """The path with a leading ``~`` expanded, unless a file of that name exists."""
         if self.name.startswith("~") and not os.path.lexists(self.name):
             return os.path.expanduser(self.name)
         return self.name
 
     def open(self, limits: Any) -> Decoder:
-        """What decodes it; to be closed by `with`.
+        """Open the file for decoding.
 
         Parameters
         ----------
         limits : AudioLimits
-            What its header may claim.
+            Limits on the header.
 
         Returns
         -------
         audio : Decoder
-            The open file.
+            The open file, a context manager.
         """
         return open_decoder(self.path, limits)
 
     def identity(
         self, real_folder: Callable[[str], str] = os.path.realpath
     ) -> tuple[bytes, ...] | None:
-        """Real path, size and time of modification; None if the file cannot be looked at.
+        """Return real path, size and modification time, or None if the file cannot be accessed.
 
         Parameters
         ----------
         real_folder : callable
-            Gives the real path of a folder; a cached one saves time where clips share folders.
+            Returns the real path of a folder; a cached function is faster if clips share folders.
         """
         try:
             given = self.path
@@ -105,47 +105,47 @@ class FileClip:
             if stat.S_ISLNK(status.st_mode) or name in ("", os.curdir, os.pardir):
                 path = os.path.realpath(given)
                 status = os.stat(path)
-        except (OSError, ValueError):  # reading it will say what is wrong with the file or name
+        except (OSError, ValueError):  # reading the file raises an error that names the problem
             return None
         return (os.fsencode(path) + f"\0{status.st_size}\0{status.st_mtime_ns}".encode(),)
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedClip:
-    """The content of an audio file, in memory.
+    """The contents of an audio file, in memory.
 
     Parameters
     ----------
     name : str
-        What messages call it.
+        Name in messages.
     content : bytes
-        The file, byte for byte.
+        Contents of the file.
     """
 
     name: str
     content: bytes = field(repr=False)
 
     def open(self, limits: Any) -> Decoder:
-        """What decodes it, as of a file; see `FileClip.open`."""
+        """Open the contents for decoding; see `FileClip.open`."""
         return open_decoder(self.content, limits)
 
     def identity(self, real_folder: Any = None) -> tuple[bytes, ...]:
-        """Its content."""
+        """Return the contents of the file."""
         return b"encoded", self.content
 
 
 @dataclass(frozen=True, eq=False)
 class SampledClip:
-    """A waveform that brings its own sample rate along.
+    """A waveform with its own sample rate.
 
     Parameters
     ----------
     name : str
-        What messages call it.
+        Name in messages.
     wave : ndarray of shape (n_samples,) or (n_channels, n_samples), float32
-        Its samples.
+        Samples.
     sample_rate : int
-        Their rate in Hz.
+        Sample rate in Hz.
     """
 
     name: str
@@ -153,48 +153,48 @@ class SampledClip:
     sample_rate: int
 
     def open(self, limits: Any) -> Decoder:
-        """What gives its samples as an open file does; see `FileClip.open`."""
+        """Return a decoder that yields the samples; see `FileClip.open`."""
         return ArrayDecoder(np.atleast_2d(self.wave).T, self.sample_rate, limits)
 
     def identity(self, real_folder: Any = None) -> tuple[bytes | memoryview, ...]:
-        """Its samples and their rate."""
+        """Return the samples and their rate as bytes."""
         channels = "" if self.wave.ndim == 1 else f", {len(self.wave)} channels"
         header = f"sampled at {self.sample_rate}{channels}".encode()
         return header, np.ascontiguousarray(self.wave).data.cast("B")
 
 
-# What X becomes: all have `name`, `open(limits)` and `identity(real_folder)`.
+# Clips are converted to one of these; all have `name`, `open(limits)` and `identity(real_folder)`.
 Clip = FileClip | EncodedClip | SampledClip
 
 
 def as_clips(
     X: Any, owner: str, *, name: str = "X", with_channels: bool = False
 ) -> list[Any] | None:
-    """Make clips of whatever a user passes as X.
+    """Convert the `X` that a user passes to clips.
 
     Parameters
     ----------
     X : iterable
-        Any container or iterator of what `as_clip` takes, or of waveforms: a list, an array of
-        numpy, a Series, Index or one-column table of pandas, polars or pyarrow, a set, a
+        Any container or iterator of waveforms, or of items that `as_clip` accepts: a list, a numpy
+        array, a Series, Index or one-column table of pandas, polars or pyarrow, a set, or a
         generator.
     owner : str
-        Whose argument it is, for messages.
+        Class or function that has the argument, for messages.
     name : str, default='X'
-        What the argument is called.
+        Name of the argument, for messages.
     with_channels : bool, default=False
-        Whether a waveform has the shape (n_channels, n_samples), and a table three axes.
+        Whether waveforms have shape (n_channels, n_samples), and tables three axes.
 
     Returns
     -------
     clips : list of Clip, list of ndarray of shape (n_samples,) or (n_channels, n_samples), or None
-        Clips; or waveforms of any length at whatever rate the owner takes; or None where `X` is
+        Clips; or waveforms of any length, at the sample rate of the owner; or None if `X` contains
         neither and must be checked as a table of numbers.
 
     Raises
     ------
     ValueError
-        If `X` is a single clip, holds none, mixes clips with other things, or has several columns.
+        If `X` is a single clip, is empty, mixes clips with other objects, or has several columns.
     """
     label = f"{name} of {owner}"
     if is_clip(X):
@@ -205,10 +205,10 @@ def as_clips(
     if items is None:
         return None
     if not len(items):
-        hint = ": an iterator gives its items only once" if isinstance(X, Iterable) and (
+        hint = ": an iterator yields its items only once" if isinstance(X, Iterable) and (
             iter(X) is X) else ""  # fmt: skip
-        raise ValueError(f"{label} must hold at least one clip, got none{hint}.")
-    examples = dict(zip(map(type, items), items, strict=True))  # of every type, of which few differ
+        raise ValueError(f"{label} must contain at least one clip, got none{hint}.")
+    examples = dict(zip(map(type, items), items, strict=True))  # one item of every type
     if all(map(_is_plain_path, examples)):
         return list(map(FileClip, map(str, items)))
     if any(map(is_clip, examples.values())):
@@ -217,35 +217,34 @@ def as_clips(
         return _all_waves(items, name, owner, with_channels)
     if any(hasattr(item, "get_all_samples") for item in examples.values()):
         raise ValueError(
-            f"{label} must hold files, not decoders of torchcodec: pass "
+            f"{label} must contain files, not decoders of torchcodec: pass "
             "dataset.cast_column('audio', Audio(decode=False))['audio']."
         )
     return None
 
 
 def as_clip(item: Any, name: str, owner: str) -> Clip:
-    """Make a clip of one item: a path, a file in memory, or a waveform with its rate.
+    """Convert one item to a clip: a path, a file in memory, or a waveform with its rate.
 
     Parameters
     ----------
     item : str, PathLike, bytes-like, binary file, pair (array, rate), Mapping or Clip
-        A file by its path; its content; an object that it can be read from, which is read at
-        once; samples and their rate in Hz; or one entry of an audio column of Hugging Face
-        datasets.
+        Path of a file; its contents; an open file, which is read immediately; samples and their
+        rate in Hz; or one entry of an audio column of Hugging Face datasets.
     name : str
-        What to call it where it has no name of its own.
+        Name of the clip in messages, if it has no name of its own.
     owner : str
-        Whose argument it is, for messages.
+        Class or function that has the argument, for messages.
 
     Returns
     -------
     clip : Clip
-        With `open`, `name` and `identity`.
+        The clip.
 
     Raises
     ------
     ValueError
-        If it is none of these; names its type and what is taken.
+        If `item` is none of these; the message names its type and the accepted types.
     """
     clip = _clip_of(item, name, owner)
     if clip is None:
@@ -254,8 +253,8 @@ def as_clip(item: Any, name: str, owner: str) -> Clip:
 
 
 def _clip_of(item: Any, name: str, owner: str) -> Clip | None:
-    """What `as_clip` gives; None if `is_clip` denies that it is one."""
-    if isinstance(item, Clip):  # the usual cases first, of which there may be many
+    """Return the result of `as_clip`, or None if `is_clip` is False for `item`."""
+    if isinstance(item, Clip):  # the most frequent cases first
         return item
     if _is_plain_path(type(item)):
         return FileClip(str(item))
@@ -271,38 +270,38 @@ def _clip_of(item: Any, name: str, owner: str) -> Clip | None:
 
 
 def _is_plain_path(kind: type) -> bool:
-    """Whether objects of this type are paths on this machine that `str` gives."""
+    """Whether objects of this type are local paths that `str` returns."""
     return kind is str or (issubclass(kind, PurePath) and not hasattr(kind, "fs"))
 
 
 def is_clip(item: Any) -> bool:
-    """Tell whether `item` is meant as one clip of `as_clip`, be it right or wrong in detail."""
+    """Return whether `item` is meant to be one clip for `as_clip`, valid or not."""
     if isinstance(item, Mapping):
-        return not issparse(item)  # scipy's tables of keys are dicts too
+        return not issparse(item)  # scipy's DOK matrices are dicts, too
     if isinstance(item, Clip | str | os.PathLike | bytes | bytearray | memoryview):
         return True
     return _is_pair(item) or _is_file_object(item)
 
 
 def check_one_clip(clip: object, label: str) -> None:
-    """Check that `clip` is a clip or an array; messages call it `label`."""
+    """Check that `clip` is a clip or an array; `label` is its name in messages."""
     if not is_clip(clip) and not isinstance(clip, np.ndarray):
         raise ValueError(f"{label} must be one path or one array, got {type(clip).__name__}.")
 
 
 def as_rows(X: Any) -> Any:
-    """Make `X` something whose rows can be picked by number, any number of times.
+    """Return `X` in a form whose rows can be indexed repeatedly.
 
-    Lists, arrays and tables stay what they are; generators, sets and views become lists.
+    Lists, arrays and tables are returned unchanged; generators, sets and views become lists.
     """
-    if hasattr(X, "to_pylist"):  # of pyarrow, whose rows are no values of Python
+    if hasattr(X, "to_pylist"):  # pyarrow, whose items are not Python objects
         return np.asarray(X)
     indexable = hasattr(X, "iloc") or hasattr(X, "shape") or isinstance(X, Sequence)
     return X if indexable or is_clip(X) or not np.iterable(X) else list(X)
 
 
 def file_names(X: Any) -> list[str] | None:
-    """Paths of the clips of `X`; None where these are not all files on disk."""
+    """Return the paths of the clips of `X`, or None if not all of them are files on disk."""
     items = None if is_clip(X) or not np.iterable(X) else _items(X, "X", False)
     if not items or not all(is_path(item) or isinstance(item, Mapping) for item in items):
         return None
@@ -312,7 +311,7 @@ def file_names(X: Any) -> list[str] | None:
 
 
 def refuse_clips(X: Any, owner: str) -> None:
-    """Tell who passes clips to a step that takes spectrograms what to put before it.
+    """Reject clips that are passed to a step for spectrograms; the message names the missing step.
 
     Raises
     ------
@@ -334,16 +333,16 @@ def refuse_clips(X: Any, owner: str) -> None:
 
 
 def refuse_other_things(X: Any, label: str) -> None:
-    """Tell who passes what is neither clips nor a table of numbers what is taken.
+    """Reject input that is neither clips nor a table of numbers.
 
-    What numpy would say of it helps nobody.
+    Unlike numpy's messages, this one lists the accepted types.
 
     Parameters
     ----------
     X : object
-        What `as_clips` makes nothing of.
+        Input for which `as_clips` returns None.
     label : str
-        How messages call it.
+        Name in messages.
 
     Raises
     ------
@@ -367,7 +366,7 @@ def refuse_other_things(X: Any, label: str) -> None:
         i, first = next((i, item) for i, item in enumerate(X) if not _is_number_or_array(item))
         got = f"got {type(first).__name__} at position {i}"
         if isinstance(first, list | tuple):
-            got += f", which holds {', '.join(type(value).__name__ for value in first[:5])}"
+            got += f", which contains {', '.join(type(value).__name__ for value in first[:5])}"
             got += ", ..." * (len(first) > 5)
     raise ValueError(
         f"{label} must be a list of clips or a table of waveforms, {got}: a clip is {FORMS}."
@@ -386,7 +385,7 @@ def _is_row(item: Any) -> bool:
 
 
 def check_table(waves: np.ndarray, label: str) -> None:
-    """Refuse tables (n_clips, n_samples) that are something else than clips.
+    """Reject tables (n_clips, n_samples) that probably do not contain clips.
 
     Raises
     ------
@@ -397,18 +396,18 @@ def check_table(waves: np.ndarray, label: str) -> None:
     if n_rows >= MANY_ROWS and n_columns <= FEW_COLUMNS:
         raise ValueError(
             f"{label} must be clips in rows, (n_clips, n_samples), got shape {waves.shape}, which "
-            "looks like one recording, (n_samples, n_channels): pass [wave.mean(axis=1)] of it, "
-            "or set channel='all' and pass [wave.T]."
+            "looks like one recording, (n_samples, n_channels): pass [wave.mean(axis=1)], or set "
+            "channel='all' and pass [wave.T]."
         )
     if 1 < n_columns < MOST_LABELS and waves.any() and ((waves == 0) | (waves == 1)).all():
         raise ValueError(
             f"{label} must be clips in rows, (n_clips, n_samples), got shape {waves.shape} of "
-            "zeros and ones, which looks like labels: pass these as y."
+            "zeros and ones, which looks like labels: pass them as y."
         )
 
 
 def _single(X: Any, label: str) -> ValueError:
-    """The error for one clip where many are expected."""
+    """Return the error for a single clip where a list of clips is expected."""
     if is_path(X):
         got = f"one path, {abbreviate(X)}: pass [path]"
         return ValueError(f"{label} must be a list of paths, got {got}.")
@@ -421,26 +420,26 @@ def _single(X: Any, label: str) -> ValueError:
 
 
 def _items(X: Any, label: str, with_channels: bool) -> Sequence[Any] | None:
-    """The entries of a container, or of the only column of a table; None if these are numbers."""
+    """Return the items of a container or one-column table, or None if they are numbers."""
     if isinstance(X, list | tuple):
         return X
     if getattr(X, "nlevels", 1) > 1:
         raise ValueError(
             f"{label} must have one path per clip, got a MultiIndex of {X.nlevels} levels: pass "
-            "X.get_level_values(...) of one."
+            "X.get_level_values(...) for one level."
         )
     if not hasattr(X, "__array__"):
         return _listed(X, label)
     if hasattr(X, "columns") and X.shape[1:] == (1,) and hasattr(X, "__getitem__"):
         X = X[X.columns[0]] if isinstance(X.columns[0], Hashable) else X.columns[0]
-    # Tables and columns of pandas, polars and pyarrow are arrays of objects to numpy.
+    # numpy converts tables and columns of pandas, polars and pyarrow to arrays of objects.
     table = np.asarray(X)
-    if table.ndim == 2 and len(getattr(X, "shape", (0, 0))) == 1:  # of structs, one axis per field
+    if table.ndim == 2 and len(getattr(X, "shape", (0, 0))) == 1:  # structs: numpy adds an axis
         return _listed(X, label)
     if table.dtype.kind == "S":
         raise ValueError(
-            f"{label} must not be an array of dtype {table.dtype}, in which numpy drops zeros at "
-            "the end of every item: pass a list."
+            f"{label} must not be an array of dtype {table.dtype}, because numpy drops the "
+            "trailing zero bytes of every item: pass a list."
         )
     if table.dtype.kind in "UTO":
         return _column(table, label)
@@ -452,17 +451,16 @@ def _items(X: Any, label: str, with_channels: bool) -> Sequence[Any] | None:
 def _listed(X: Any, label: str) -> list[Any]:
     try:
         return list(X)
-    except TypeError as err:  # a LazyFrame of polars, for example
+    except TypeError as err:  # e.g. a polars LazyFrame
         raise ValueError(
-            f"{label} must hold clips that can be gone through, got {type(X).__name__}: "
-            f"{abbreviate(str(err))}."
+            f"{label} must be an iterable of clips, got {type(X).__name__}: {abbreviate(str(err))}."
         ) from err
 
 
 def _column(table: np.ndarray, label: str) -> list[Any] | None:
-    """The entries of an array of objects or strings of shape (n,) or (n, 1)."""
+    """Return the items of an array of objects or strings of shape (n,) or (n, 1)."""
     if table.ndim == 2 and len(table):
-        # The first row and column tell: a table of numbers need not be looked through.
+        # The first row and column suffice: large tables of numbers need not be searched.
         if not any(map(is_clip, (*table[0].tolist(), *table[:, 0].tolist()))):
             return None
         if table.shape[1] != 1:
@@ -479,9 +477,8 @@ def _all_clips(items: Sequence[Any], name: str, owner: str) -> list[Clip]:
             missing = ": drop rows without a clip" if got in MISSING else ""
             raise ParameterError(
                 f"{name} of {owner}",
-                f"must hold only paths or other clips that bring their rate "
-                f"along, once it holds one, got {got} of type {type(item).__name__} at position "
-                f"{i}{missing}.",
+                f"must contain only paths or other clips with their own sample rate if it "
+                f"contains any, got {got} of type {type(item).__name__} at position {i}{missing}.",
             )
         clips.append(clip)
     return clips
@@ -495,7 +492,7 @@ def _is_array(item: Any) -> bool:
 def _all_waves(
     items: Sequence[Any], name: str, owner: str, with_channels: bool
 ) -> list[np.ndarray] | None:
-    """Waveforms of a list of arrays; None if it holds other arrays, for example spectrograms."""
+    """Check a list of waveforms; return None if it contains other arrays, e.g. spectrograms."""
     waves = [_as_array(item, f"{name}[{i}] of {owner}") for i, item in enumerate(items)]
     if not all(wave.dtype.kind in "fiu" and wave.ndim <= 2 for wave in waves):
         return None
@@ -528,10 +525,10 @@ def _refuse_transposed(wave: np.ndarray, label: str) -> None:
 def _as_array(value: Any, label: str) -> np.ndarray:
     try:
         return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as err:  # of a tensor on a GPU, for example
+    except (TypeError, ValueError, RuntimeError) as err:  # e.g. a tensor on a GPU
         raise ValueError(
             f"{label} must be an array, got {type(value).__name__}, which numpy cannot read "
-            f"({abbreviate(str(err))}): of a tensor, pass tensor.detach().cpu().numpy()."
+            f"({abbreviate(str(err))}): convert tensors by tensor.detach().cpu().numpy()."
         ) from err
 
 
@@ -543,7 +540,7 @@ def _is_pair(item: Any) -> bool:
 
 
 def _sampled(name: str, array: Any, rate: Any, label: str) -> SampledClip:
-    """The clip of samples and their rate."""
+    """Return the clip of an array and its sample rate."""
     if _is_array(rate):
         raise ValueError(f"{label} must be a pair (array, rate), got (rate, array): swap them.")
     number = rate.item() if hasattr(rate, "item") else rate
@@ -555,7 +552,7 @@ def _sampled(name: str, array: Any, rate: Any, label: str) -> SampledClip:
     wave = _as_array(array, f"'array' in {label}")
     if wave.dtype.kind not in "fiu" or wave.ndim not in (1, 2):
         raise ValueError(
-            f"'array' in {label} must hold numbers of shape (n_samples,) or (n_channels, "
+            f"'array' in {label} must contain numbers and have shape (n_samples,) or (n_channels, "
             f"n_samples), got {wave.dtype} of shape {wave.shape}."
         )
     if wave.ndim == 2:
@@ -569,23 +566,23 @@ def _encoded(name: str, content: bytes | bytearray | memoryview, owner: str) -> 
     if len(content) < LONGEST_PATH and b"\0" not in content and os.path.exists(content):
         raise ParameterError(
             f"{name} of {owner}",
-            f"must be a path as str, or the content of a file as bytes, got the "
+            f"must be a path as str, or the contents of a file as bytes, got the "
             f"path {abbreviate(os.fsdecode(content))} as bytes: pass os.fsdecode(path).",
         )
     return EncodedClip(name, content)
 
 
 def _from_mapping(item: Mapping[Any, Any], name: str, owner: str) -> Clip:
-    """The clip of one entry of an audio column."""
+    """Return the clip of one entry of an audio column."""
     label = f"{name} of {owner}"
     unknown = [str(key) for key in item if key not in KEYS]
     if unknown:
         parts = any(word in key.lower() for key in unknown for word in SEGMENT_KEYS)
-        hint = "pass the column that holds the clips"
+        hint = "pass the column that contains the clips"
         if parts:
-            hint = "parts of files are no clips yet; write them to files, or use predict_windows"
+            hint = "parts of files are not supported; write them to files, or use predict_windows"
         raise ValueError(
-            f"{label} must have no keys but {', '.join(map(repr, KEYS))}, got "
+            f"{label} must have only the keys {', '.join(map(repr, KEYS))}, got "
             f"{abbreviate(unknown)}: {hint}."
         )
     path, content, array, rate = (item.get(key) for key in KEYS)
@@ -599,21 +596,21 @@ def _from_mapping(item: Mapping[Any, Any], name: str, owner: str) -> Clip:
             return as_clip(path, name, owner)
     given = {key: type(value).__name__ for key, value in item.items()}
     raise ValueError(
-        f"{label} must have 'bytes', or 'path', or an 'array' and its 'sampling_rate', like an "
+        f"{label} must have 'bytes', or 'path', or an 'array' and its 'sampling_rate', as in an "
         f"audio column of Hugging Face datasets, got {abbreviate(given)}."
     )
 
 
 def _is_file_object(item: Any) -> bool:
-    """Whether the content of a file can be read from `item`."""
+    """Whether the contents of a file can be read from `item`."""
     return any(callable(getattr(item, name, None)) for name in ("read", "read_bytes", "open"))
 
 
 def _from_file_object(item: Any, name: str, owner: str) -> EncodedClip:
-    """The clip of an open file, a member of a zip, or another object that gives a content."""
+    """Return the clip of an open file, a member of a zip file, or another readable object."""
     try:
         content = _content(item)
-    except Exception as err:  # whatever the file system behind it raises
+    except Exception as err:  # file systems behind the object raise any type
         raise ParameterError(
             f"{name} of {owner}",
             f"must be a file that can be read, got {type(item).__name__}: "
@@ -622,8 +619,8 @@ def _from_file_object(item: Any, name: str, owner: str) -> EncodedClip:
     if not isinstance(content, bytes | bytearray | memoryview):
         raise ParameterError(
             f"{name} of {owner}",
-            f"must give bytes when it is read, got {type(content).__name__} from "
-            f"{type(item).__name__}: open files with mode 'rb', and pass no decoder.",
+            f"must return bytes when it is read, got {type(content).__name__} from "
+            f"{type(item).__name__}: open files in mode 'rb', and do not pass decoders.",
         )
     own = getattr(item, "name", None)
     called = f"{name} ({os.path.basename(own)})" if isinstance(own, str) and own else name
@@ -631,7 +628,7 @@ def _from_file_object(item: Any, name: str, owner: str) -> EncodedClip:
 
 
 def _content(item: Any) -> Any:
-    """All bytes of a file, whose position stays where it is if it can be moved."""
+    """Read all bytes of a file, and restore its position if it is seekable."""
     if callable(getattr(item, "read_bytes", None)):
         return item.read_bytes()
     if not callable(getattr(item, "read", None)):

@@ -1,4 +1,4 @@
-"""Damage in compressed files that decoders pass over: pages of ogg, frames of mp3."""
+"""Detect damage in compressed files that libsndfile skips silently: ogg pages, mp3 frames."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = [
     "make_frame_count",
 ]
 
-# Bytes that are looked at at a time, several times the longest page of ogg.
+# Bytes read at once; several times the maximum size of an ogg page.
 WINDOW = 1 << 18
-# Bytes of four frames of MPEG audio at most: layer II, 384 kbit/s at 32 kHz.
+# Maximum size of four MPEG audio frames in bytes: layer II, 384 kbit/s at 32 kHz.
 FOUR_FRAMES = 4 * 1728
 MAX_PAGE = 65_307
-# Bytes of mp3 that tell whether its bit rate varies: some seconds.
+# Bytes of an mp3 file in which a variable bit rate is detected: a few seconds.
 START_BYTES = 1 << 16
-# Bytes of mp3 whose frames are counted at most: hours.
+# Largest mp3 file whose frames are counted, in bytes: several hours.
 MAX_COUNTED = 1 << 28
-# Bytes before the estimated place of a part in the middle of a file.
+# Bytes read before the estimated position of a part in the middle of a file.
 LEAD = 1 << 17
 MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 # Bit rates in kbit/s, for MPEG 1 and for MPEG 2 and 2.5, by layer.
@@ -38,14 +38,14 @@ BIT_RATES = {
     (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-# More tags than any file has: a hostile one must not cost time.
+# More tags than any real file has, so that a malicious file cannot use much time.
 MAX_TAGS = 100
-# What may follow the last frame.
+# First bytes of tags that may follow the last frame.
 TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")
 
 
 def find_missing_end(raw: BinaryIO) -> str | None:
-    """What the end of an ogg file says: cut short, or another stream.
+    """Check whether an ogg file is truncated or contains several streams.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def find_missing_end(raw: BinaryIO) -> str | None:
     Returns
     -------
     remark : str or None
-        In words; None if all is well.
+        The problem; None if there is none.
 
     References
     ----------
@@ -68,28 +68,28 @@ def find_missing_end(raw: BinaryIO) -> str | None:
     tail = raw.read()
     place = tail.rfind(b"OggS")
     if place < 0 or _page_end(tail, place) > len(tail):
-        return "is cut short: its last page is not whole"
+        return "is truncated: its last page is incomplete"
     if tail[place + 14 : place + 18] != first[14:18]:
-        return "holds several streams: only the first was read"
-    return None if tail[place + 5] & 4 else "is cut short: its last page is not marked as the last"
+        return "contains several streams: only the first was read"
+    return None if tail[place + 5] & 4 else "is truncated: its last page is not marked as the last"
 
 
 def find_lost_pages(raw: BinaryIO, share: float, stop: int) -> str | None:
-    """Check the checksums of the pages of ogg that were decoded [1]_; decoders skip bad ones.
+    """Verify the checksums of decoded ogg pages [1]_; decoders skip invalid pages silently.
 
     Parameters
     ----------
     raw : binary file
         The file.
     share : float
-        Where the part begins, as a share of the file, in [0, 1].
+        Start of the decoded part, as a share of the file, in [0, 1].
     stop : int
-        Position after the last frame of the part, in the stream's own count.
+        Position after the last frame of the part, as counted by the stream.
 
     Returns
     -------
     remark : str or None
-        In words; None if all pages are whole.
+        The problem; None if all pages are intact.
 
     References
     ----------
@@ -108,7 +108,7 @@ def find_lost_pages(raw: BinaryIO, share: float, stop: int) -> str | None:
             if end > len(window):
                 break
             if end and _is_whole(window[here:end]):
-                if window[here + 14 : here + 18] == serial:  # not of a stream beside it
+                if window[here + 14 : here + 18] == serial:  # not a page of another stream
                     stated = int.from_bytes(window[here + 6 : here + 14], "little", signed=True)
                     is_last = window[here + 5] & 4  # tags may follow
                     position = stop if is_last else max(position, stated)
@@ -117,15 +117,15 @@ def find_lost_pages(raw: BinaryIO, share: float, stop: int) -> str | None:
             bad += place + here > 0 and not (share and here == 0)
             found = window.find(b"OggS", here + 1)
             here = found if found >= 0 else len(window)
-        if here == 0:  # the page is longer than what is left of the file
+        if here == 0:  # the page extends beyond the end of the file
             break
         place += here
     count = "1 page" if bad == 1 else f"{bad} pages"
-    return f"has {count} with a wrong checksum: what they held is missing" if bad else None
+    return f"has {count} with a wrong checksum: their audio is missing" if bad else None
 
 
 def _page_end(window: bytes, start: int) -> int:
-    """Place after the page that begins here; 0 if none does, too large if it is not all there."""
+    """End of the page that starts at `start`; 0 if none does, > len(window) if it is incomplete."""
     if window[start : start + 4] != b"OggS":
         return 0 if len(window) - start >= 4 else len(window) + 1
     table = start + 27
@@ -137,54 +137,55 @@ def _page_end(window: bytes, start: int) -> int:
 
 
 def _is_whole(page: bytes) -> bool:
-    """Whether the checksum is right: CRC-32 as in zlib, but with mirrored bits and zeros around."""
+    """Whether the checksum is valid: zlib's CRC-32 with mirrored bits, initial and final XOR 0."""
     blank = page[:22] + bytes(4) + page[26:]
     found = zlib.crc32(blank.translate(MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return found.to_bytes(4, "big").translate(MIRRORED) == page[22:26]
 
 
 def find_first_frame(raw: BinaryIO) -> int | None:
-    """Find where MPEG audio begins in a file that begins with something else.
+    """Find the start of MPEG audio in a file that starts with other data.
 
-    Tags with zeros behind them, the rest of a frame where a stream was tapped, a line of text.
+    Examples are tags padded with zeros, the end of a frame in a recorded stream, or a line of text.
 
     Parameters
     ----------
     raw : binary file
-        Of any kind.
+        File of any format.
 
     Returns
     -------
     place : int or None
-        The first byte of a frame that three others follow; None if there is none near the start.
+        First byte of a frame that is followed by three others; None if none is near the start.
     """
     return _next_sync(raw, _behind_tags(raw))
 
 
 def has_frame_count(raw: BinaryIO) -> bool:
-    """Whether an mp3 file says how many frames it has; otherwise decoders estimate."""
+    """Whether an mp3 file states its number of frames; otherwise decoders estimate it."""
     raw.seek(_behind_tags(raw))
     head = raw.read(200)
     return any(name in head for name in (b"Xing", b"Info", b"VBRI"))
 
 
 def make_frame_count(raw: BinaryIO) -> tuple[bytes, int] | None:
-    """Make the frame that is missing where mp3 of varying bit rate does not say how long it is.
+    """Make the missing Xing frame of an mp3 file whose length libsndfile would estimate wrongly.
 
-    From the first frame's bit rate libsndfile estimates how many there are, and reads no more: it
-    leaves out the rest where that rate is a high one, as in what encoders write into a pipe.
+    Without a Xing frame, libsndfile estimates the number of frames from the bit rate of the first
+    one, and reads no further. If this bit rate is higher than the average, as in files that an
+    encoder wrote to a pipe, the end of the file is lost.
 
     Parameters
     ----------
     raw : binary file
-        Of any kind.
+        File of any format.
 
     Returns
     -------
     patch : (bytes, int) or None
-        A frame without sound that tells how many follow, as of Xing, and how many bytes at the
-        start of the file it replaces: the tags. None if nothing is missing, or the file is damaged,
-        above 256 MB or no mp3.
+        A silent frame that states the number of frames that follow, and the number of bytes that it
+        replaces at the start of the file: the tags. None if no frame is missing, or the file is
+        damaged, larger than 256 MiB or not an mp3 file.
     """
     raw.seek(0)
     if raw.read(1) not in (b"\xff", b"I"):
@@ -210,7 +211,7 @@ def make_frame_count(raw: BinaryIO) -> tuple[bytes, int] | None:
 
 
 def _varies(sample: bytes) -> bool:
-    """Whether the frames of MPEG audio at the start of this have several bit rates."""
+    """Whether the MPEG audio frames at the start of `sample` have different bit rates."""
     rates, here = set(), 0
     while length := _frame(sample[here : here + 3])[0]:
         rates.add(sample[here + 2] >> 4)
@@ -219,29 +220,29 @@ def _varies(sample: bytes) -> bool:
 
 
 def _ends_in_zeros(raw: BinaryIO, size: int) -> bool:
-    """Whether a file is filled up with zeros, which estimates take for sound."""
+    """Whether a file is padded with zeros, which libsndfile's estimate counts as audio."""
     raw.seek(max(0, size - 16))
     return not any(raw.read())
 
 
 def find_lost_sync(raw: BinaryIO, share: float, n_samples: float) -> tuple[str | None, int]:
-    """Check that every frame of MPEG audio is followed by another one.
+    """Check that every MPEG audio frame is followed by another one.
 
     Parameters
     ----------
     raw : binary file
         The file.
     share : float
-        Where the part begins, as a share of the file, in [0, 1].
+        Start of the part, as a share of the file, in [0, 1].
     n_samples : float
-        Length of the part; infinity means up to the end.
+        Length of the part in samples; infinity means up to the end.
 
     Returns
     -------
     remark : str or None
-        In words; None if all is well.
+        The problem; None if there is none.
     n_found : int
-        Samples in the frames that were looked at.
+        Number of samples in the frames that were checked.
     """
     size = raw.seek(0, io.SEEK_END)
     first = _behind_tags(raw)
@@ -259,14 +260,14 @@ def find_lost_sync(raw: BinaryIO, share: float, n_samples: float) -> tuple[str |
             found = None if window.startswith(TAGS, here) else _next_sync(raw, place, far=True)
             if found is None:
                 return None, count
-            lost = f"{found - place} bytes at byte {place} are no frames of MPEG audio"
+            lost = f"{found - place} bytes at byte {place} are not MPEG audio frames"
             return f"is damaged: {lost}", count
         place, count = place + length, count + samples
-    return "is cut short: its last frame is not whole" if place > size else None, count
+    return "is truncated: its last frame is incomplete" if place > size else None, count
 
 
 def _behind_tags(raw: BinaryIO) -> int:
-    """Place after the tags of ID3 at the start of a file, and the zeros that fill them up."""
+    """Position after the ID3 tags at the start of a file and their zero padding."""
     place, head = 0, b""
     for _ in range(MAX_TAGS):
         raw.seek(place)
@@ -282,7 +283,7 @@ def _behind_tags(raw: BinaryIO) -> int:
 
 
 def _next_sync(raw: BinaryIO, place: int, *, far: bool = False) -> int | None:
-    """Where the next frame begins that three others follow; None if none is near."""
+    """Position of the next frame that is followed by three others; None if none is near."""
     while True:
         raw.seek(place)
         window = raw.read(WINDOW)
@@ -297,12 +298,12 @@ def _next_sync(raw: BinaryIO, place: int, *, far: bool = False) -> int | None:
             here = window.find(b"\xff", here + 1)
         if len(window) < WINDOW or not far:
             return None
-        place += WINDOW - FOUR_FRAMES  # they may lie across the end of the window
+        place += WINDOW - FOUR_FRAMES  # the frames may extend beyond the end of the window
 
 
 @functools.lru_cache(maxsize=256)
 def _frame(head: bytes) -> tuple[int, int]:
-    """Bytes and samples of the frame with this header; (0, 0) if it is none."""
+    """Bytes and samples of the frame with this header; (0, 0) if the header is invalid."""
     if len(head) < 3 or head[0] != 0xFF or head[1] < 0xE0:
         return 0, 0
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)

@@ -1,4 +1,4 @@
-"""Decoders, which read the frames of an open clip from any source."""
+"""Decoder: the interface of an open clip."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ __all__ = ["ArrayDecoder", "Decoder"]
 
 
 class Decoder(ABC):
-    """An open clip with a valid header, to be used as a context manager.
+    """Interface of an open clip with a valid header; a context manager.
 
-    A new way to decode files is a class like this and a line in `skaudio.audio._waveforms`. What
-    cannot be decoded raises `OSError`, or a `ValueError` that says what is wrong.
+    To add a decoder, add a subclass and a line in `skaudio.audio._waveforms`. Clips that cannot be
+    decoded raise an `OSError`, or a `ValueError` that describes the problem.
 
     Attributes
     ----------
     sample_rate : int
-        Frames per second, as the header tells.
+        Frames per second, according to the header.
     n_channels : int
-        Number of channels, as the header tells.
+        Number of channels, according to the header.
     n_frames : int
-        Number of frames, as the header tells; see `has_claimed`.
+        Number of frames, according to the header; see `has_claimed`.
     subtype : str
-        How samples are stored, in soundfile's word.
+        Sample format, as named by soundfile.
     remarks : list of str
-        What is wrong with the clip, so far, and what was done about it.
+        Problems of the clip found so far, and how they were handled.
     """
 
-    #: Samples, over all channels, that are decoded at a time: 4 MB.
+    #: Number of samples decoded at once, over all channels: 4 MB.
     block_samples = 1_000_000
 
     sample_rate: int
@@ -48,7 +48,7 @@ class Decoder(ABC):
     def blocks(self, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
         """Yield frames of shape (n_frames, n_channels) in blocks; all of them if `count` is None.
 
-        What is wrong with them is among `remarks` after the last piece.
+        Problems of these frames are in `remarks` after the last block.
         """
 
     def __enter__(self) -> Decoder:
@@ -63,16 +63,16 @@ class Decoder(ABC):
 
 
 class ArrayDecoder(Decoder):
-    """Decoder of a valid waveform in memory.
+    """Decoder of a waveform in memory.
 
     Parameters
     ----------
     wave : ndarray of shape (n_frames, n_channels), float32
-        Its samples.
+        Valid samples.
     sample_rate : int
-        Their rate in Hz.
+        Sample rate in Hz.
     limits : AudioLimits
-        What these may be.
+        Limits on the sample rate and the number of channels.
     """
 
     subtype = "FLOAT"
@@ -83,7 +83,7 @@ class ArrayDecoder(Decoder):
         self.remarks = []
         limits.check_header(sample_rate, self.n_channels)
         if self.n_frames == 0:
-            raise ValueError("holds no samples")
+            raise ValueError("contains no samples")
 
     def has_claimed(self) -> bool:
         """Return True, since an array always has all its frames."""

@@ -1,4 +1,4 @@
-"""Compare the length that a header declares with what is in the file."""
+"""Compare the length declared in a header with the contents of the file."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ __all__ = [
     "walk_chunks",
 ]
 
-# More chunks than any file has: a hostile one must not cost time.
+# More chunks than any real file has, so that a malicious file cannot use much time.
 MAX_CHUNKS = 1000
 UNKNOWN = 0xFFFFFFFF
-# Lengths from here on are what programs write that cannot know: 2,000,000,000, 0x7ffff000 (SoX),
-# 0x80000000 (arecord), 0xffffffff (ffmpeg), less a frame or a header. In fields of 64 bits real
-# lengths may be as large, and only those near the end of the range are none.
+# Lengths from here on are placeholders of programs that did not know the length: 2,000,000,000,
+# 0x7ffff000 (SoX), 0x80000000 (arecord), 0xffffffff (ffmpeg), minus a frame or a header. In 64-bit
+# fields, real lengths may be as large; only values near the end of the range are placeholders.
 PLACEHOLDER, WIDE_PLACEHOLDER = 2_000_000_000 - (1 << 16), (1 << 63) - (1 << 16)
-# Bytes before the samples that are replaced at most: they are in memory meanwhile.
+# Maximum size in bytes of a header that is replaced, because it is kept in memory.
 MAX_HEAD = 1 << 20
-# Bytes of a chunk that describes the samples; real ones have some dozens.
+# Maximum size in bytes of a chunk that describes the samples; real ones have a few dozen.
 MAX_FORMAT = 1 << 16
-# So much of whatever follows the end of a container is left out without a word: signatures, tags.
+# Up to this many bytes after the end of a container are ignored silently: signatures, tags.
 MAX_TAIL = 1 << 13
-# Bytes that are looked at to see whether they are all zero.
+# Bytes that are checked for being all zero, in total and at once.
 MAX_ZEROS, ZEROS_AT_ONCE = 1 << 26, 1 << 20
-# So many bytes are read at once.
+# Bytes of the start of a file that are kept in memory.
 HEAD = 512
-# Samples that a byte of flac can stand for at most, and where its last frame is looked for.
+# Maximum number of samples per byte of flac, and bytes in which its last frame is searched for.
 FLAC_DENSITY, FLAC_TAIL = 6000, 1 << 18
 
 
 class ChunkForm(NamedTuple):
-    """How chunks are written: name and length, what the length counts of itself, and alignment."""
+    """Layout of chunks: name and length, header bytes included in the length, and alignment."""
 
     header: str
     counted: int = 0
@@ -54,24 +54,24 @@ class ChunkForm(NamedTuple):
         return struct.calcsize(self.header)
 
 
-# Of RIFF, and of RIFX and AIFF; the names of Sony's Wave64 are 16 bytes long.
+# RIFF; RIFX and AIFF. The chunk names of Sony's Wave64 are 16 bytes long.
 LITTLE_ENDIAN, BIG_ENDIAN = ChunkForm("<4sI"), ChunkForm(">4sI")
 WAVE64, CAF = ChunkForm("<16sQ", counted=24, align=8), ChunkForm(">4sq", align=1)
 
 
 class Claim(NamedTuple):
-    """What a header says of its samples.
+    """Problem of a header, and its correction.
 
     Attributes
     ----------
     remark : str or None
-        What is wrong with it, and what is done about it.
+        The problem, and how it is handled.
     head : bytes or None
-        A header under which libsndfile finds the samples, where it does not under the file's own.
+        Header with which libsndfile finds the samples, if it does not with the original one.
     skip : int
-        How many bytes it replaces.
+        Number of bytes that `head` replaces.
     stop : int or None
-        Where the samples end; None if that is the end of the file.
+        End of the samples; None means the end of the file.
     """
 
     remark: str | None = None
@@ -81,24 +81,24 @@ class Claim(NamedTuple):
 
 
 class _Samples(NamedTuple):
-    """Where a header says that samples are.
+    """Position of the samples according to the header.
 
     Attributes
     ----------
     start, claimed : int
-        Their first byte, and how many bytes they have.
+        First byte and number of bytes of the samples.
     size : int
-        Bytes of the file.
+        Size of the file in bytes.
     head : callable
-        Gives a header for so many bytes of samples, or None if there is no such header.
+        Returns a header for a number of bytes of samples, or None if there is no such header.
     form : ChunkForm or None
-        How the chunks behind the samples are written; None if there are none.
+        Layout of the chunks after the samples; None if there are none.
     end : int
-        Where the container ends by its own account; 0 if it does not say.
+        End of the container according to its header; 0 if it is not stated.
     placeholder : int
-        Lengths of samples from here on mean that the length was not known.
+        Lengths of samples from here on mean that the length was unknown.
     exact : bool
-        Whether libsndfile finds them by the file's own header, if that is right.
+        Whether libsndfile finds the samples with the original header, if that is correct.
     """
 
     start: int
@@ -117,23 +117,23 @@ class _Samples(NamedTuple):
 
     @property
     def is_open(self) -> bool:
-        """Whether the container too has a length that was not known."""
+        """Whether the length of the container was unknown, too."""
         return self.form is not None and (self.end <= self.start or self.end >= self.placeholder)
 
 
 class PatchedHead(io.RawIOBase):
-    """A file that begins with other bytes, and may end earlier.
+    """A file with a replaced header, and optionally without its last bytes.
 
     Parameters
     ----------
     raw : binary file
-        The file.
+        The original file.
     head : bytes
-        What its first bytes are replaced by.
+        The new header.
     skip : int
-        How many bytes are replaced.
+        Number of bytes that `head` replaces.
     stop : int or None, default=None
-        Where it ends; None keeps its own end.
+        Position in `raw` where the file ends; None means the end of `raw`.
     """
 
     def __init__(self, raw: BinaryIO, head: bytes, skip: int, stop: int | None = None) -> None:
@@ -143,22 +143,22 @@ class PatchedHead(io.RawIOBase):
         self._place = 0
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to another place."""
+        """Change the position in the file."""
         if whence == io.SEEK_END:
             offset += self._size
         elif whence == io.SEEK_CUR:
             offset += self._place
         if offset < 0:
-            raise ValueError(f"place of PatchedHead must be >= 0, got {offset}.")
+            raise ValueError(f"position in PatchedHead must be >= 0, got {offset}.")
         self._place = offset
         return offset
 
     def tell(self) -> int:
-        """The place."""
+        """Return the position in the file."""
         return self._place
 
     def read(self, size: int = -1) -> bytes:
-        """Bytes from here on."""
+        """Read bytes from the current position."""
         left = max(0, self._size - self._place)
         count = left if size < 0 else min(size, left)
         content = self._head[self._place :][:count]
@@ -169,28 +169,28 @@ class PatchedHead(io.RawIOBase):
         return content
 
     def readinto(self, buffer) -> int:
-        """Bytes from here on, into a buffer."""
+        """Read bytes from the current position into a buffer."""
         content = self.read(len(buffer))
         buffer[: len(content)] = content
         return len(content)
 
 
 def read_claim(raw: BinaryIO) -> Claim:
-    """Compare the length that a header gives its samples with what is in the file.
+    """Compare the length that a header declares with the contents of the file.
 
-    A length is believed if it ends at the end of the file, or if all that follows it is chunks, or
-    zeros up to the end. Four letters prove nothing: samples may spell them.
+    A length is accepted if the samples end at the end of the file, or if only chunks or zeros
+    follow. A chunk name alone is not sufficient, as samples may contain the same bytes by chance.
 
     Parameters
     ----------
     raw : binary file
-        Of any kind, at its start; wav (RIFF, RIFX, RF64 and BW64), Wave64, aiff, caf, au and flac
-        are looked at.
+        File of any format, at its start; wav (RIFF, RIFX, RF64 and BW64), Wave64, aiff, caf, au and
+        flac are checked.
 
     Returns
     -------
     claim : Claim
-        Empty where nothing is wrong, or the format is another.
+        Empty if there is no problem, or for other formats.
     """
     head = raw.read(HEAD)
     size = raw.seek(0, io.SEEK_END)
@@ -215,13 +215,13 @@ def _judge(raw: BinaryIO, samples: _Samples) -> Claim:
     if there <= 0 or (claimed == there and samples.exact):
         return Claim()
     if claimed > there:
-        what = f"is cut short: of {claimed} bytes of samples, {there} are there and were read"
+        what = f"is truncated: of {claimed} bytes of samples, {there} are present and were read"
         piped = claimed >= samples.placeholder
         return _to_end(raw, samples) if piped else Claim(what, samples.head(there), start)
     whole = Claim(None, samples.head(claimed), start, start + claimed)
     place, n_chunks = _skip_chunks(raw, samples)
     rest = samples.size - place
-    # Nothing but zeros is filling, unless it is all there is in a file of unknown length: silence.
+    # Zeros are padding, unless a file of unknown length contains nothing else: then it is silent.
     if (claimed or n_chunks or not samples.is_open) and (rest < 8 or is_blank(raw, place)):
         return Claim() if samples.exact else whole
     if claimed and rest <= MAX_TAIL and abs(samples.end - place) <= 1:
@@ -229,27 +229,27 @@ def _judge(raw: BinaryIO, samples: _Samples) -> Claim:
     if claimed == 0 or claimed >= samples.placeholder:
         return _to_end(raw, samples)
     remark = (
-        f"gives its samples {claimed} bytes, and {rest} bytes behind them are nothing that belongs "
-        "there: these were left out"
+        f"declares {claimed} bytes of samples, but {rest} bytes of unknown data follow: they were "
+        "ignored"
     )
     return whole._replace(remark=remark)
 
 
 def _to_end(raw: BinaryIO, samples: _Samples) -> Claim:
     if read_at(raw, b"", 0, 16) == read_at(raw, b"", samples.start, 16):
-        raise ValueError(  # libsndfile 1.2.2 does so with Wave64 and caf
-            "holds its header among its samples, as if written into a pipe: write it to a file"
+        raise ValueError(  # libsndfile 1.2.2 writes Wave64 and caf to a pipe like this
+            "contains its header among its samples, as if written to a pipe: write it to a file"
         )
     return Claim(
-        "does not say how long it is, as if written into a pipe or by a program that ended early: "
-        "it was read to its end",
+        "does not state its length, as if written to a pipe or by a program that ended early: it "
+        "was read to its end",
         samples.head(samples.there),
         samples.start,
     )
 
 
 def _skip_chunks(raw: BinaryIO, samples: _Samples) -> tuple[int, int]:
-    """Place after the chunks that follow the samples, and their number."""
+    """Position after the chunks that follow the samples, and their number."""
     place, count = samples.start + samples.claimed, 0
     if samples.form is not None:
         pad = -samples.claimed % samples.form.align
@@ -261,14 +261,14 @@ def _skip_chunks(raw: BinaryIO, samples: _Samples) -> tuple[int, int]:
 
 
 def _is_chunk(name: bytes, length: int, left: int) -> bool:
-    """Whether these may be name and length of a chunk; of some names a byte is no letter."""
+    """Whether these may be name and length of a chunk; one byte of the name may be unprintable."""
     is_name = sum(32 <= byte < 127 for byte in name[:4]) >= 3
-    is_file = name[:4] in (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM")  # another one, appended
+    is_file = name[:4] in (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM")  # another, appended file
     return is_name and not is_file and 0 <= length <= left
 
 
 def is_blank(raw: BinaryIO, place: int) -> bool:
-    """Whether a file holds nothing but zeros from a place on."""
+    """Whether a file contains only zeros from `place` on."""
     raw.seek(place)
     for _ in range(MAX_ZEROS // ZEROS_AT_ONCE):
         content = raw.read(ZEROS_AT_ONCE)
@@ -282,29 +282,29 @@ def is_blank(raw: BinaryIO, place: int) -> bool:
 def walk_chunks(
     raw: BinaryIO, place: int, form: ChunkForm, size: int, head: bytes = b"", *, pad: int = 0
 ) -> Iterator[tuple[bytes, int, int]]:
-    """Walk the chunks of a container.
+    """Iterate over the chunks of a container.
 
     Parameters
     ----------
     raw : binary file
         The file.
     place : int
-        Where the first chunk begins.
+        Position of the first chunk.
     form : ChunkForm
-        How they are written.
+        Layout of the chunks.
     size : int
-        Bytes of the file.
+        Size of the file in bytes.
     head : bytes, default=b""
-        Its first bytes, in which most chunks lie.
+        First bytes of the file, which are not read again; they include most chunk headers.
     pad : int, default=0
-        How many bytes fill up what is before the first chunk; some writers leave them out.
+        Number of padding bytes before the first chunk; some writers omit them.
 
     Yields
     ------
     name : bytes
-        Of the chunk.
+        Name of the chunk.
     start, length : int
-        First byte and number of bytes of what is in it; the length may be anything.
+        First byte and number of bytes of its content; the length is not checked.
     """
     for _ in range(MAX_CHUNKS):
         if place + pad > size:
@@ -317,7 +317,7 @@ def walk_chunks(
                 found, counted = struct.unpack(form.header, header)
                 start = place + shift + form.width
                 inside = counted - form.counted
-                # Where nothing was filled up, there is no choice.
+                # Without padding there is no choice.
                 likely = not pad or found in (b"data", b"SSND")
                 likely = likely or _is_chunk(found, inside, size - start)
                 if likely or not name:
@@ -333,7 +333,7 @@ def walk_chunks(
 
 
 def read_at(raw: BinaryIO, head: bytes, place: int, count: int) -> bytes:
-    """Bytes from a place on, out of the first ones where they are there."""
+    """Read `count` bytes at `place`, from `head` if it contains them."""
     if place + count <= len(head):
         return head[place : place + count]
     raw.seek(place)
@@ -360,7 +360,7 @@ def _wav(raw: BinaryIO, head: bytes, size: int) -> _Samples | None:
 
 
 def _wav_head(layout: bytes, form: ChunkForm = LITTLE_ENDIAN) -> Callable[[int], bytes | None]:
-    """Headers of nothing but the chunk that tells the format of samples, and their length."""
+    """Return a function that makes a minimal header: the format chunk and the data length."""
 
     def make(length: int) -> bytes | None:
         if not 14 <= len(layout) < MAX_FORMAT:
@@ -386,7 +386,7 @@ def _wave64(raw: BinaryIO, head: bytes, size: int) -> _Samples | None:
         if name[:4] == b"fmt ":
             layout = read_at(raw, head, start, max(0, min(length, MAX_FORMAT)))
         elif name[:4] == b"data":
-            return _Samples(  # libsndfile 1.2.2 takes the chunks behind the samples for samples
+            return _Samples(  # libsndfile 1.2.2 decodes chunks after the samples as samples
                 start, max(0, length), size, _wav_head(layout), WAVE64,
                 int.from_bytes(head[16:24], "little"), WIDE_PLACEHOLDER, length >= size - start,
             )  # fmt: skip
@@ -395,7 +395,7 @@ def _wave64(raw: BinaryIO, head: bytes, size: int) -> _Samples | None:
 
 def _aiff(raw: BinaryIO, head: bytes, size: int) -> _Samples | None:
     for name, start, length in walk_chunks(raw, 12, BIG_ENDIAN, size, head):
-        if name == b"SSND":  # which begins with an offset and the size of a block
+        if name == b"SSND":  # starts with an offset and a block size
             end = int.from_bytes(head[4:8], "big") + 8
             return _Samples(
                 start + 8, max(0, length - 8), size,
@@ -406,9 +406,9 @@ def _aiff(raw: BinaryIO, head: bytes, size: int) -> _Samples | None:
 
 def _caf(raw: BinaryIO, head: bytes, size: int) -> _Samples | None:
     for name, start, length in walk_chunks(raw, 8, CAF, size, head):
-        if name == b"data":  # which begins with a count of edits
+        if name == b"data":  # starts with an edit count
             make = _edited(raw, start + 4, start - 8, ">q", 4)
-            claimed = size - start if length == -1 else length  # -1: it goes to the end of the file
+            claimed = size - start if length == -1 else length  # -1: up to the end of the file
             return _Samples(
                 start + 4, max(0, claimed - 4), size, make, CAF, placeholder=WIDE_PLACEHOLDER,
                 exact=length != -1,
@@ -418,7 +418,7 @@ def _caf(raw: BinaryIO, head: bytes, size: int) -> _Samples | None:
 
 def _au(raw: BinaryIO, head: bytes, size: int) -> _Samples | None:
     start, claimed = struct.unpack(">II", head[4:12])
-    if claimed == UNKNOWN:  # as the format has it
+    if claimed == UNKNOWN:  # the format allows this
         return None
     return _Samples(start, claimed, size, _edited(raw, start, 8, ">I", 0))
 
@@ -426,7 +426,7 @@ def _au(raw: BinaryIO, head: bytes, size: int) -> _Samples | None:
 def _edited(
     raw: BinaryIO, n_bytes: int, place: int, form: str, more: int
 ) -> Callable[[int], bytes | None]:
-    """Headers as a file has it, but for the length of samples: `more` bytes are counted with it."""
+    """Return a function that copies a header with a new length, which counts `more` bytes, too."""
 
     def make(length: int) -> bytes | None:
         if n_bytes > MAX_HEAD:
@@ -442,7 +442,7 @@ def _edited(
 
 
 def _flac(raw: BinaryIO, head: bytes) -> Claim:
-    """The number of frames in the header of flac [1]_, which is 0 where it was written into a pipe.
+    """Check the number of samples in a flac header [1]_, which is 0 in files written to a pipe.
 
     .. [1] M. van Beurden, A. Weaver, "Free Lossless Audio Codec (FLAC)", RFC 9639, 2024.
     """
@@ -460,25 +460,25 @@ def _flac(raw: BinaryIO, head: bytes) -> Claim:
     else:
         return Claim()
     there = (head[21] & 0xF0) << 32 | end
-    what = f"claims {claimed} samples" if claimed else "does not say how long it is"
+    what = f"claims {claimed} samples" if claimed else "does not state its length"
     return Claim(
-        f"{what}: it was read to its end, which is after {end} samples",
+        f"{what}: it was read to its end, after {end} samples",
         head[:21] + there.to_bytes(5, "big"),
         26,
     )
 
 
 def _flac_end(head: bytes, block_size: int) -> int:
-    """Number of the sample after a frame of flac with this header; 0 if it is none."""
+    """Index of the sample after a flac frame with this header; 0 if the header is invalid."""
     if len(head) < 16 or head[1] not in (0xF8, 0xF9) or head[3] & 1 or not head[2] >> 4:
         return 0
-    code, lead = head[2] >> 4, 8 - (head[4] ^ 0xFF).bit_length()  # as in UTF-8
+    code, lead = head[2] >> 4, 8 - (head[4] ^ 0xFF).bit_length()  # the number is coded as in UTF-8
     n_more = max(0, lead - 1)
     number = head[4] & (0x7F >> lead)
     for byte in head[5 : 5 + n_more]:
         number = number << 6 | byte & 0x3F
     place = 5 + n_more
-    if code in (6, 7):  # written out, in as many bytes less five
+    if code in (6, 7):  # an explicit length of `code - 5` bytes
         length = int.from_bytes(head[place : place + code - 5], "big") + 1
     else:
         length = 192 if code == 1 else 576 << (code - 2) if code < 6 else 256 << (code - 8)

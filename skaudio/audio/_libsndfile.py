@@ -1,4 +1,4 @@
-"""Files that libsndfile decodes, on disk or in memory."""
+"""Decoder of files that libsndfile supports, on disk or in memory."""
 
 from __future__ import annotations
 
@@ -27,28 +27,29 @@ from skaudio.audio._unsupported import explain_unread
 
 __all__ = ["LibsndfileDecoder"]
 
-# Frames decoded and dropped after a jump into an MPEG file, ten packets: a packet borrows bits from
-# earlier ones, so the first few after a jump come out wrong.
+# Frames that are decoded and discarded after a seek in an MPEG file, ten packets: packets use bits
+# of earlier packets, so the first few after a seek are wrong.
 MPEG_MARGIN = 11_520
-# Frames at the ends of an MPEG file that decoders may leave out: four packets.
+# Frames at the ends of an MPEG file that decoders may omit: four packets.
 MPEG_ENDS = 4 * 1152
-# The rate in which ogg counts opus, whatever the file's own, and what it counts before the start.
+# Rate at which ogg counts opus samples, regardless of the rate of the file, and the number of
+# samples that it counts before the start.
 OPUS_RATE, OPUS_SKIP = 48_000, 3840
-# More than minutes of digital silence have in ogg: beyond it a header is not believed.
+# More than in an ogg file with minutes of digital silence; headers with more frames are wrong.
 OGG_FRAMES_PER_BYTE = 500
-# The number of libsndfile's error for a file whose first bytes it does not know.
+# Error code of libsndfile for files whose first bytes it does not recognise.
 UNRECOGNISED = 1
 
 
 class LibsndfileDecoder(Decoder):
-    """A regular file, or one in memory, decoded by libsndfile.
+    """Decoder of a regular file, or of file contents in memory, that uses libsndfile.
 
     Parameters
     ----------
     path : str or bytes
-        Where the file is, or its content.
+        Path of the file, or its contents.
     limits : AudioLimits
-        What its header may claim.
+        Limits on the header.
     """
 
     def __init__(self, path: str | bytes, limits: Any) -> None:
@@ -69,7 +70,7 @@ class LibsndfileDecoder(Decoder):
             raise
 
     def _decoder(self, path: str | bytes) -> soundfile.SoundFile:
-        """What decodes the file; frames of MPEG audio may begin behind what is none."""
+        """Open the file with libsndfile; skip other data before the first MPEG audio frame."""
         try:
             return soundfile.SoundFile(self._source(path), closefd=False)
         except soundfile.LibsndfileError as err:
@@ -82,7 +83,7 @@ class LibsndfileDecoder(Decoder):
         return soundfile.SoundFile(PatchedHead(self._keep(_open_regular(path)), b"", place))
 
     def _source(self, path: str | bytes) -> Any:
-        """What libsndfile is to read: the file, with another header if its own misleads."""
+        """Return the input for libsndfile: the file, with a corrected header if needed."""
         claim = read_claim(self._raw)
         self._note(claim.remark)
         frame_count = make_frame_count(self._raw)
@@ -91,25 +92,26 @@ class LibsndfileDecoder(Decoder):
             return PatchedHead(file, claim.head, claim.skip, claim.stop)
         if frame_count is not None:
             return PatchedHead(file, *frame_count)
-        # Never its name: libsndfile reads `._x.mp3`, which macOS puts beside `x.mp3` on cards and
-        # shares, as a part of it, and decodes files without a header as their suffix says. A
-        # descriptor is read as fast as a name; a Python file costs up to a third more.
+        # Never pass the name: libsndfile would read `._x.mp3`, which macOS creates next to `x.mp3`
+        # on memory cards and shares, as a part of it, and would decode files without a header
+        # according to their suffix. Reading a file descriptor is as fast as reading by name; a
+        # Python file takes up to a third longer.
         if isinstance(file, io.FileIO):
             return file.fileno() if os.name == "posix" else PatchedHead(file, b"", 0)
         return file
 
     def _keep(self, file: Any) -> Any:
-        """A file that is to be closed in the end."""
+        """Register a file that `close` will close."""
         self._open.append(file)
         return file
 
     def close(self) -> None:
-        """Close the file, all the times it was opened."""
+        """Close all handles of the file."""
         for file in reversed(self._open):
             file.close()
 
     def has_claimed(self) -> bool:
-        """Whether the file has as many frames as its header claims; moves to its end."""
+        """Return whether the file has as many frames as its header claims; may seek to the end."""
         if self._format == "OGG":
             return self.n_frames <= OGG_FRAMES_PER_BYTE * self._raw.seek(0, io.SEEK_END)
         try:
@@ -119,9 +121,9 @@ class LibsndfileDecoder(Decoder):
             return False
 
     def blocks(self, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
-        """Frames of shape (n_frames, n_channels) in pieces; None: all there are.
+        """Yield frames of shape (n_frames, n_channels) in blocks; all of them if `count` is None.
 
-        What is wrong with them is among `remarks` after the last piece.
+        Problems of these frames are in `remarks` after the last block.
         """
         size, got, left = max(1, self.block_samples // self.n_channels), 0, count
         with _plain_errors():
@@ -137,12 +139,12 @@ class LibsndfileDecoder(Decoder):
                 break
         if got == 0:
             raise ValueError(
-                "ends before the middle that its header claims" if start else "holds no samples"
+                "ends before the middle that its header claims" if start else "contains no samples"
             )
         self._note(self._find_damage(start, count, got))
 
     def _read(self, count: int) -> np.ndarray:
-        """The next frames; an error in damaged mp3 says which bytes are damaged."""
+        """Read the next frames; for a damaged mp3 file, the error names the damaged bytes."""
         try:
             with _plain_errors():
                 return self._file.read(count, dtype="float32", always_2d=True)
@@ -150,11 +152,14 @@ class LibsndfileDecoder(Decoder):
             lost = find_lost_sync(self._raw, 0, math.inf)[0] if self._format == "MP3" else None
             if lost is None:
                 raise
-            raise ValueError(f"{lost}, and libsndfile reads no further") from err
+            raise ValueError(f"{lost}, and libsndfile cannot read further") from err
 
     def _go_to(self, start: int, size: int) -> int:
-        """Move to frame `start`, or to so many frames before it; `size` frames may be decoded."""
-        # libsndfile 1.2.2 crashes when it seeks in a damaged ogg, and refuses to in GSM 6.10.
+        """Move to frame `start` or before it, and return the number of frames to discard.
+
+        At most `size` frames are decoded at once.
+        """
+        # libsndfile 1.2.2 crashes when it seeks in damaged ogg files, and cannot seek in GSM 6.10.
         if self._format == "OGG" or not self._file.seekable():
             while start > 0 and len(self._file.read(min(start, size), dtype="float32")):
                 start -= size
@@ -165,7 +170,7 @@ class LibsndfileDecoder(Decoder):
         return lead
 
     def _find_damage(self, start: int, count: int | None, got: int) -> str | None:
-        """What decoders do not tell of the frames that were read."""
+        """Find damage in the frames that were read, which libsndfile does not report."""
         claimed = max(1, self.n_frames)
         wanted = claimed - start if count is None else min(count, claimed - start)
         if self._format == "OGG":
@@ -189,10 +194,10 @@ class LibsndfileDecoder(Decoder):
         if got >= wanted or (self._is_mpeg() and got >= wanted - MPEG_ENDS):
             return None
         rate = self.sample_rate
-        return f"breaks off: of {wanted / rate:.4g} s, {got / rate:.4g} s could be decoded"
+        return f"ends early: of {wanted / rate:.4g} s, {got / rate:.4g} s could be decoded"
 
     def _is_mpeg(self) -> bool:
-        """Whether frames of MPEG audio are inside, be it of mp3 or of wav."""
+        """Whether the file contains MPEG audio, in mp3 or wav."""
         return self.subtype.startswith("MPEG")
 
     def _note(self, remark: str | None) -> None:
@@ -202,7 +207,7 @@ class LibsndfileDecoder(Decoder):
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Say what libsndfile says in a `ValueError`."""
+    """Raise errors of libsndfile as `ValueError`."""
     try:
         yield
     except soundfile.LibsndfileError as err:
@@ -212,10 +217,10 @@ def _plain_errors() -> Iterator[None]:
 
 
 def _open_regular(path: str | bytes) -> BinaryIO:
-    """The bytes of a file; nothing but a regular one is opened."""
+    """Open a file for reading bytes, if it is a regular file."""
     if isinstance(path, bytes):
         return io.BytesIO(path)
-    # Opening a FIFO would wait for ever, so the kind of file is looked at first.
+    # Opening a FIFO would block forever, so the file type is checked first.
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"

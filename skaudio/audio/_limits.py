@@ -1,4 +1,4 @@
-"""AudioLimits: what files may claim and hold."""
+"""AudioLimits: limits on the headers and contents of audio files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["AudioLimits", "as_limits", "store_key"]
 
 
 class AudioLimits(BaseEstimator):
-    """Limits beyond which a file is rejected with an `AudioError`, before it takes memory or time.
+    """Limits beyond which a file is rejected with an `AudioError`, before it uses memory or time.
 
     Pass them as `limits` of `MelSpectrogram`, `check_audio` and the functions of `skaudio.audio`;
-    the defaults accept typical recordings and sound archives. Files with wrong headers cannot use
-    memory beyond these limits.
+    the defaults accept typical recordings and sound archives. A wrong header cannot cause memory
+    usage beyond these limits.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class AudioLimits(BaseEstimator):
             raise self._beyond(rate, "min_sample_rate", "below")
         if sample_rate > self.max_sample_rate:
             raise self._beyond(rate, "max_sample_rate")
-        if n_channels > self.max_channels:  # here too, because every file comes this way
+        if n_channels > self.max_channels:  # saves a call for every file
             self.check_channels(n_channels)
 
     def check_channels(self, n_channels: int) -> None:
@@ -127,12 +127,12 @@ class AudioLimits(BaseEstimator):
             raise self._beyond(f"claims {n_channels} channels", "max_channels")
 
     def check_duration(self, seconds: float) -> None:
-        """Check the length of a file that is to be read as a whole.
+        """Check the length of a file that will be read as a whole.
 
         Parameters
         ----------
         seconds : float
-            Its length.
+            Length of the file.
 
         Raises
         ------
@@ -143,12 +143,12 @@ class AudioLimits(BaseEstimator):
             raise self._beyond(f"lasts {seconds:.6g} s, too long for one clip", "max_duration")
 
     def check_peak(self, peak: float) -> None:
-        """Check the largest sample.
+        """Check the largest sample of a file.
 
         Parameters
         ----------
         peak : float
-            Its absolute value.
+            Absolute value of the sample.
 
         Raises
         ------
@@ -156,7 +156,7 @@ class AudioLimits(BaseEstimator):
             If this exceeds `max_amplitude`; names the limit.
         """
         if peak > self.max_amplitude:
-            raise self._beyond(f"holds samples of up to {peak:.3g}", "max_amplitude", peak=peak)
+            raise self._beyond(f"contains samples of up to {peak:.3g}", "max_amplitude", peak=peak)
 
     def _beyond(
         self, what: str, name: str, side: str = "above", peak: float | None = None
@@ -166,7 +166,7 @@ class AudioLimits(BaseEstimator):
         scale = likely_scale(-peak, peak) if peak is not None and peak > MAX_OVERSHOOT else ""
         return ValueError(
             f"{what}, {side} {limit}{scale}{', or' if scale else ':'} pass "
-            f"limits=AudioLimits({name}=...) if that is right"
+            f"limits=AudioLimits({name}=...) if this is correct"
         )
 
 
@@ -174,12 +174,12 @@ DEFAULTS = AudioLimits()
 
 
 def as_limits(limits: Any, owner: str) -> AudioLimits:
-    """The limits that parameter `limits` of `owner` asks for.
+    """Check parameter `limits` of `owner`; return the defaults for None.
 
     Raises
     ------
     ValueError
-        If it is neither None nor an `AudioLimits` in range.
+        If it is neither None nor a valid `AudioLimits`.
     """
     if limits is None:
         return DEFAULTS
@@ -192,10 +192,10 @@ def as_limits(limits: Any, owner: str) -> AudioLimits:
 
 
 def store_key(limits: AudioLimits) -> dict[str, Any]:
-    """What the keys of a feature store hold of limits: nothing where they are the defaults.
+    """Return the part of a feature store's key that depends on limits, empty for the defaults.
 
-    So entries that were made before there were limits are found, and none is found that other
-    limits would refuse.
+    Entries from before limits existed thus remain valid, and an entry is only used with the limits
+    that it was made with.
     """
     given = limits.get_params()
     return {} if given == DEFAULTS.get_params() else {"limits": given}

@@ -1,4 +1,4 @@
-"""Which files of a folder are audio: what libsndfile reads, and other media, by suffix."""
+"""List the audio files of a folder, and its media in other formats, by suffix."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ __all__ = [
     "say_left_out",
 ]
 
-# How files of libsndfile's formats are called. Left out are names that mostly mean something else
-# (mat, iff, mpc), raw, which has no header, and sd2, whose header is a file of its own.
+# Suffixes of the formats of libsndfile, except those that are mostly used for other formats (mat,
+# iff, mpc), raw, which has no header, and sd2, whose header is in a separate file.
 _SUFFIXES = {
     "AIFF": (".aif", ".aiff", ".aifc", ".aiffc"),
     "AU": (".au", ".snd"),
@@ -51,7 +51,7 @@ _SUFFIXES = {
     "WVE": (".wve",),
     "XI": (".xi",),
 }
-# Media that Python's own table, which grows with its versions, does not know.
+# Suffixes of media that are missing in Python's own table, at least in some versions.
 _MEDIA = """
     .3g2 .3ga .3gp .3gpp .3gpp2 .aa .aac .aax .ac3 .ac4 .act .adts .adx .alac .amr .ape .asf .at3
     .avi .awb .dff .divx .dsf .dss .dts .dtshd .dv .dvf .eac3 .ec3 .f4a .f4v .flv .g722 .g726
@@ -60,21 +60,21 @@ _MEDIA = """
     .oma .omg .opus .pcm .qcp .qt .qta .ra .raw .rm .rmvb .sd2 .shn .sln .spx .tak .thd .tta
     .vob .vox .vqf .weba .webm .wm .wma .wmv .wv
 """
-# Subtitles, which are named as a kind of AAC.
+# Subtitles, which Python's table lists as AAC.
 _NO_MEDIA = {".ass"}
-# Folders of systems, beside what users put there: deleted files, thumbnails, lost blocks.
+# Folders that operating systems create: deleted files, thumbnails, lost blocks.
 _SYSTEM = {"$RECYCLE.BIN", "@eaDir", "System Volume Information", "__MACOSX", "lost+found"}
-# So many files are named in a message.
+# Number of files that a message names.
 MAX_NAMED = 3
 
 
 def _read_suffixes() -> tuple[str, ...]:
-    formats = soundfile.available_formats()  # those of the library at hand: old ones lack mp3
+    formats = soundfile.available_formats()  # of the installed libsndfile: old versions lack mp3
     return tuple(suffix for name, all_ in _SUFFIXES.items() if name in formats for suffix in all_)
 
 
 def _unread_suffixes() -> frozenset[str]:
-    # The table within Python: that of the machine differs from one to the next.
+    # Python's built-in table, because that of the operating system differs between machines.
     table = mimetypes.MimeTypes(filenames=()).types_map
     named = {s.lower() for kinds in table for s, kind in kinds.items() if kind[:6] in _KINDS}
     known = {suffix for suffixes in _SUFFIXES.values() for suffix in suffixes}
@@ -87,15 +87,15 @@ UNREAD_SUFFIXES = _unread_suffixes()
 
 
 class Listing(NamedTuple):
-    """The media in a folder and in all folders in it, as sorted paths below the folder.
+    """Media in a folder and its subfolders, as sorted paths relative to the folder.
 
     Attributes
     ----------
     audio : list of Path
-        Files that libsndfile reads, by name. Links whose target is missing are among them, so
-        that whoever reads them says so.
+        Files that libsndfile reads, by suffix. Links to missing files are included, so that reading
+        them raises an error.
     unread : list of Path
-        Audio and video of other formats.
+        Audio and video in other formats.
     """
 
     audio: list[Path]
@@ -103,24 +103,24 @@ class Listing(NamedTuple):
 
 
 def list_media(root: Path, *, keep: Callable[[Path], bool] = lambda path: True) -> Listing:
-    """Look for audio in a folder and in all folders in it, also behind links.
+    """List the media in a folder and its subfolders, following links.
 
     Parameters
     ----------
     root : Path
         The folder.
     keep : callable, default=all
-        Tells of a path below `root` whether it counts.
+        Called with a path relative to `root`, returns whether to include it.
 
     Returns
     -------
     listing : Listing
-        Hidden files, and what is in hidden folders and in those of systems, left out.
+        The media, without hidden files and the contents of hidden folders and system folders.
 
     Raises
     ------
     OSError
-        If a folder cannot be read: what is in it must not go missing without a word.
+        If a folder cannot be read, so that its contents are not omitted silently.
     """
     audio, unread = [], []
     for path in filter(keep, _walk(root, Path(), ())):
@@ -133,7 +133,7 @@ def list_media(root: Path, *, keep: Callable[[Path], bool] = lambda path: True) 
 
 
 def _walk(root: Path, below: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """Files below a folder; `above` are the folders that lead here, for links may go in circles."""
+    """Files in a folder and its subfolders; `above`, the parent folders, detects circular links."""
     place = os.stat(root / below)
     if (place.st_dev, place.st_ino) in above:
         return
@@ -149,17 +149,17 @@ def _walk(root: Path, below: Path, above: tuple[tuple[int, int], ...]) -> Iterat
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is none that a user put there to be heard."""
+    """Whether a file or folder is hidden, or belongs to the operating system."""
     return name.startswith(".") or name in _SYSTEM
 
 
 def is_dangling(path: str | os.PathLike) -> bool:
-    """Whether this is a link to what is not there, as git-annex and DVC have it before a fetch."""
+    """Whether this is a link to a missing file, as in git-annex and DVC before a download."""
     return os.path.islink(path) and not os.path.exists(path)
 
 
 def list_audio(folder: str | os.PathLike) -> list[str]:
-    """List the audio files of a folder and of all folders in it; no audio is decoded.
+    """List the audio files of a folder and its subfolders; no audio is decoded.
 
     Parameters
     ----------
@@ -169,23 +169,23 @@ def list_audio(folder: str | os.PathLike) -> list[str]:
     Returns
     -------
     paths : list of str
-        Sorted files that libsndfile reads, judged by their suffix (wav, flac, ogg, opus, mp3, aiff
-        and more), as paths below `folder`. Hidden files and what is in hidden folders are left
-        out. Links to missing files are listed: reading them is an error that says so.
+        Sorted paths, starting with `folder`, of the files that libsndfile reads, according to their
+        suffix (wav, flac, ogg, opus, mp3, aiff and more). Hidden files and the contents of hidden
+        folders are omitted. Links to missing files are listed; reading them raises an error.
 
     Raises
     ------
     FileNotFoundError, NotADirectoryError
         If the folder does not exist; if it is a file.
     OSError
-        If it or a folder in it cannot be read.
+        If the folder or a subfolder cannot be read.
     """
     root = existing_folder(folder, "list_audio")
     return [str(root / path) for path in list_media(root).audio]
 
 
 def say_left_out(root: Path, unread: list[Path]) -> str:
-    """What users are told of media that are not read."""
+    """Return the warning about media in unsupported formats."""
     count = "1 file is" if len(unread) == 1 else f"{len(unread)} files are"
     return (
         f"{count} left out, as libsndfile does not read the format: "
@@ -194,13 +194,13 @@ def say_left_out(root: Path, unread: list[Path]) -> str:
 
 
 def name_some(names: list[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """Return the first few names, and the number of the others."""
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return ", ".join(map(repr, names[:MAX_NAMED])) + more
 
 
 def as_folder(folder: str | os.PathLike, owner: str) -> Path:
-    """Check argument `folder` of `owner`, and give it as a path."""
+    """Check argument `folder` of `owner`, and return it as a path."""
     name = as_path(folder, "folder", owner)
     if "\0" in name:
         raise reject("folder", owner, "a name without NUL", folder)
@@ -208,7 +208,7 @@ def as_folder(folder: str | os.PathLike, owner: str) -> Path:
 
 
 def existing_folder(folder: str | os.PathLike, owner: str) -> Path:
-    """The same, of a folder that must exist."""
+    """Like `as_folder`, for a folder that must exist."""
     root = as_folder(folder, owner)
     if not root.exists():
         raise _about_folder(FileNotFoundError, owner, f"must exist, got {str(folder)!r}.")
@@ -218,7 +218,7 @@ def existing_folder(folder: str | os.PathLike, owner: str) -> Path:
 
 
 def _about_folder(kind: type[OSError], owner: str, problem: str) -> OSError:
-    """An error of the system that knows its parameter, as a `ParameterError` does."""
+    """Return an `OSError` with the attributes of a `ParameterError`."""
     known = ParameterError(f"folder of {owner}", problem)
     err = kind(str(known))
     vars(err).update(vars(known))

@@ -1,4 +1,4 @@
-"""Files to waveforms: decode, mix, resample, cut or fill to one length."""
+"""Read clips as waveforms: decode, mix, resample, cut or pad to one length."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-# How many files a message names at most, in how many characters, and how many each may take.
+# Limits of a message: number of files, total characters, characters of a name and of a reason.
 MAX_NAMED, MAX_TEXT, MAX_NAME, MAX_REASON = 20, 2000, 260, 400
 
 
@@ -115,7 +115,7 @@ def _merge_scales(remarks: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _lines(found: Sequence[tuple[str, str]], attribute: str) -> str:
-    """Names and reasons, one a line, as many as a message can hold."""
+    """Names and reasons, one per line, as many as fit into a message."""
     text, n_named = "", 0
     for name, reason in found[:MAX_NAMED]:
         line = f"\n  {_cut(name, MAX_NAME)!r}: {_cut(reason, MAX_REASON)}"
@@ -123,11 +123,11 @@ def _lines(found: Sequence[tuple[str, str]], attribute: str) -> str:
             break
         text, n_named = text + line, n_named + 1
     rest = len(found) - n_named
-    return text + (f"\n  and {rest:,} more; `{attribute}` has them all" if rest else "")
+    return text + (f"\n  and {rest:,} more; `{attribute}` lists all" if rest else "")
 
 
 def _cut(text: str, size: int) -> str:
-    """A long text without its middle: of a path, the end tells most."""
+    """Shorten a long text, keeping mostly its end, the most informative part of a path."""
     return text if len(text) <= size else f"{text[: size // 4]}...{text[-3 * size // 4 :]}"
 
 
@@ -155,7 +155,7 @@ def load_clip(
     sample_rate : int, default=22050
         Sample rate of the result, in Hz.
     duration : float or None, default=None
-        Length of the result in seconds, > 0; None keeps that of the file.
+        Length of the result in seconds, > 0; None keeps the length of the file.
     channel : 'mean', 'all' or int, default='mean'
         The average of all channels, all of them, or the index of one.
     fill_mode : {'constant', 'repeat'}, default='constant'
@@ -205,24 +205,24 @@ def read_clip(
     crop: str,
     limits: AudioLimits,
 ) -> tuple[np.ndarray, list[tuple[str, str]]]:
-    """The waveform of `load_clip`, and what is wrong with its file, if anything, for a warning.
+    """Like `load_clip`, but return the problems of the file instead of warning about them.
 
     Parameters
     ----------
     path, sample_rate, duration, channel, fill_mode, crop, limits
-        As for `load_clip`, and not checked.
+        As for `load_clip`; not checked.
 
     Returns
     -------
     wave : ndarray of shape (n_samples,), or (n_channels, n_samples) for 'all', float32
         Samples.
     remarks : list of (str, str)
-        Empty, or path and reasons, in words.
+        Path and problems of the file; empty if there are none.
 
     Raises
     ------
     AudioError
-        As `load_clip`.
+        As in `load_clip`.
     """
     n_samples = None if duration is None else max(1, round(duration * sample_rate))
     clip = as_clip(path, "path", "load_clip")
@@ -252,7 +252,7 @@ def stream_blocks(
     path : str, PathLike, bytes, binary file, dict or pair (array, rate)
         The file, as for `load_clip`.
     sample_rate : int or None, default=22050
-        Sample rate of the blocks, in Hz; None keeps that of the file.
+        Sample rate of the blocks, in Hz; None keeps the rate of the file.
     channel : 'mean', 'all' or int, default='mean'
         The average of all channels, all of them, or the index of one.
     limits : AudioLimits or None, default=None
@@ -273,7 +273,7 @@ def stream_blocks(
     Warns
     -----
     AudioWarning
-        As `load_clip`, after the last block.
+        As in `load_clip`, after the last block.
 
     Examples
     --------
@@ -310,16 +310,16 @@ def read_stream(
     channel: str | int,
     limits: AudioLimits,
 ) -> Iterator[np.ndarray]:
-    """The blocks of `stream_blocks`; what is wrong with the file is added to `remarks` at last.
+    """Yield the blocks of `stream_blocks`; add problems to `remarks` instead of warning about them.
 
     Parameters
     ----------
     clip : Clip
-        What `as_clip` makes of a path.
+        Clip as returned by `as_clip`.
     sample_rate, channel, limits
-        As for `stream_blocks`, and not checked.
+        As for `stream_blocks`; not checked.
     remarks : list of (str, str)
-        Name and reasons, in words, go here after the last block.
+        Name and problems of the file are appended after the last block.
 
     Yields
     ------
@@ -329,7 +329,7 @@ def read_stream(
     Raises
     ------
     AudioError
-        As `load_clip`.
+        As in `load_clip`.
     """
     try:
         with clip.open(limits) as audio:
@@ -369,7 +369,7 @@ def fit_length(
 
 
 def cut_or_fill(wave: np.ndarray, n_samples: int, fill_mode: str, crop: str) -> np.ndarray:
-    """What `fit_length` gives, of arguments that are right."""
+    """Return the result of `fit_length` without checking arguments."""
     length = wave.shape[-1]
     if length >= n_samples:
         start = (length - n_samples) // 2 if crop == "center" else 0
@@ -401,7 +401,7 @@ def probe_length(
 
 
 def length_of(clip: Clip, sample_rate: int, limits: AudioLimits) -> int:
-    """What `probe_length` gives, of arguments that are right."""
+    """Return the result of `probe_length` without checking arguments."""
     try:
         n_frames, rate = count_frames(clip, limits)
         return max(1, round(n_frames * sample_rate / rate))
@@ -422,7 +422,7 @@ def probe_channels(path: Any, *, limits: AudioLimits | None = None) -> int:
 
 
 def channels_of(clip: Clip, limits: AudioLimits) -> int:
-    """What `probe_channels` gives, of arguments that are right."""
+    """Return the result of `probe_channels` without checking arguments."""
     try:
         with clip.open(limits) as audio:
             return audio.n_channels
@@ -436,7 +436,7 @@ def check_channel(channel: object, owner: str) -> None:
     Raises
     ------
     ValueError
-        If it is neither 'mean' nor 'all' nor an index.
+        If it is neither 'mean', 'all' nor an index.
     """
     _check_options(1, None, channel, "constant", "start", owner=owner)
 
@@ -463,5 +463,5 @@ def _unreadable(clip: Clip, err: Exception) -> AudioError:
 
 
 def _joined(clip: Clip, remarks: Sequence[str]) -> list[tuple[str, str]]:
-    """One entry for a clip, whatever is wrong with it."""
+    """Join the remarks on a clip to a list of at most one entry."""
     return [(clip.name, "; ".join(dict.fromkeys(remarks)))] if remarks else []

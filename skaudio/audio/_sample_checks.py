@@ -1,4 +1,4 @@
-"""Select the wanted channels of decoded frames, and look for samples that cannot be right."""
+"""Select channels of decoded frames, and check the values of samples."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ __all__ = [
     "likely_scale",
 ]
 
-# Below -60 dB of full scale an offset is not worth a word; a mix that is so much below its channels
-# is what they cancel each other to.
+# A constant value below -60 dBFS is ignored. If a mono mix is 60 dB below its channels, they cancel
+# each other.
 FAINT = 1e-3
-# So few samples may well be alike.
+# Fewer samples than this may be equal by chance.
 FEW = 16
-# 36 dB above full scale. Float recorders and mixes exceed full scale by some 20 dB at most, and
-# decoders of mp3 by a few. A 16-bit recording whose integers were taken for floats stays below this
+# 36 dB above full scale. Float recordings and mixes exceed full scale by about 20 dB at most, and
+# mp3 decoders by a few dB. A 16-bit recording whose integers were stored as floats stays below this
 # only if its peak is below -54 dBFS.
 MAX_OVERSHOOT = 64.0
-# No sound: full scale is 1, and the power of larger samples would come near what float32 holds.
+# Larger samples are not audio: full scale is 1, and their power would approach the float32 limit.
 MAX_AMPLITUDE = 1e6
-# What remarks on the scale say behind the peak.
+# The end of remarks on the scale, after the peak.
 FULL_SCALE = " where full scale is 1"
-# Of rows with something wrong, messages name so many.
+# Number of invalid rows that a message names.
 MAX_NAMED = 5
 
 
 def describe_scale(low: float, high: float) -> str | None:
-    """Say what samples look like that no float file of sound holds.
+    """Describe samples that are too large for floats with full scale 1.
 
     Parameters
     ----------
     low, high : float
-        Their minimum and maximum.
+        Minimum and maximum of the samples.
 
     Returns
     -------
     problem : str or None
-        What they look like and what to do, or None where the scale may be right.
+        The likely format and the remedy, or None if the scale may be correct.
     """
     peak = max(high, -low)
     if peak <= MAX_OVERSHOOT:
@@ -55,13 +55,13 @@ def describe_scale(low: float, high: float) -> str | None:
 
 
 def likely_scale(low: float, high: float) -> str:
-    """The end of a sentence about samples that are too large: what they may be, and the way out."""
+    """End of a message about samples that are too large: their likely format and the remedy."""
     if low >= 0 and high <= 255:
         return ", like unsigned 8-bit integers: replace every sample x by (x - 128) / 128"
     peak = max(high, -low)
     if peak <= 2**15:
         return f", like 16-bit integers stored as floats: divide by {2**15}"
-    if peak <= 2**23:  # scipy.io.wavfile shifts 24 bits into the upper ones of 32
+    if peak <= 2**23:  # scipy.io.wavfile stores 24 bits in the upper bits of 32
         return (
             f", like 24-bit or quiet 32-bit integers stored as floats: divide by {2**31} if "
             f"scipy.io.wavfile read them from a file of 24 or 32 bits, else by {2**23}"
@@ -72,16 +72,16 @@ def likely_scale(low: float, high: float) -> str:
 
 
 class ClipChecks:
-    """Takes the wanted channels of frames, piece by piece, and notes what is odd about them.
+    """Select channels of frames, block by block, and collect remarks on their samples.
 
     Parameters
     ----------
     channel : 'mean', 'all' or int
         As for `skaudio.audio.load_clip`.
     n_claimed : int
-        Number of frames of the whole file, as its header tells.
+        Number of frames of the whole file, according to its header.
     limits : AudioLimits
-        What samples may be.
+        Limits on the samples.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class ClipChecks:
         self._bounds: list[tuple[float, float]] = []
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """What is wanted of frames, of shape (n_frames,), or (n_frames, n_channels) for 'all'.
+        """Return the selected channel (n_frames,), or channels (n_frames, n_channels) for 'all'.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class ClipChecks:
         bounds = [(float(column.min()), float(column.max())) for column in columns]
         peak = max(max(high, -low) for low, high in bounds)
         if not all(math.isfinite(low) and math.isfinite(high) for low, high in bounds):
-            raise ValueError("holds samples that are NaN or infinite")
+            raise ValueError("contains samples that are NaN or infinite")
         self._limits.check_peak(peak)
         self.peak, self._n_frames = max(self.peak, peak), self._n_frames + len(frames)
         if self.peak < FAINT and self._channel == "mean" and frames.shape[1] > 1:
@@ -121,7 +121,7 @@ class ClipChecks:
 
     @property
     def remarks(self) -> list[str]:
-        """What is odd about all that was taken, in words."""
+        """Problems of all blocks so far."""
         lows, highs = zip(*self._bounds, strict=True)
         problem = describe_scale(min(lows), max(highs))
         return ([] if problem is None else [problem]) + self._sound_remarks()
@@ -133,21 +133,21 @@ class ClipChecks:
                 f"{self._widest:.3g}, their mean {self.peak:.3g}; choose one with channel=0"
             ]
         if self._n_frames == 1 and self._n_claimed <= 1:
-            return ["holds a single sample"]
+            return ["contains a single sample"]
         flat = all(low == high for low, high in self._bounds)
         if flat and self._n_frames >= FEW and self.peak > FAINT:
-            return [f"holds no sound, but the same value throughout: {self._bounds[0][0]:.3g}"]
+            return [f"contains no sound, but a constant value: {self._bounds[0][0]:.3g}"]
         return []
 
     def _mixed(self, frames: np.ndarray) -> np.ndarray:
-        """The wanted channel(s) of frames (n_frames, n_channels)."""
+        """The selected channel(s) of frames (n_frames, n_channels)."""
         if self._channel == "all":
             return frames
         if self._channel == "mean":
             return _average(frames)
         index = int(self._channel)
         if index >= frames.shape[1]:
-            raise ValueError(f"has {frames.shape[1]} channel(s), channel {index} was asked for")
+            raise ValueError(f"has {frames.shape[1]} channel(s), but channel {index} was requested")
         return frames[:, index]
 
 
@@ -156,7 +156,7 @@ def _average(frames: np.ndarray) -> np.ndarray:
     if frames.shape[1] == 1:
         return frames[:, 0]
     total = np.zeros(len(frames), dtype=np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what comes of it
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller rejects infinity and NaN
         for channel in frames.T:
             total += channel
     total /= frames.shape[1]
@@ -164,22 +164,22 @@ def _average(frames: np.ndarray) -> np.ndarray:
 
 
 def peak_of(wave: np.ndarray) -> float:
-    """Largest absolute value; NaN where there is one."""
-    return max(float(wave.max()), -float(wave.min()))  # no copy, and right for the lowest integer
+    """Largest absolute value; NaN if any value is NaN."""
+    return max(float(wave.max()), -float(wave.min()))  # no copy, and valid for the lowest integer
 
 
 def check_waveform(wave: np.ndarray, label: str) -> np.ndarray:
-    """Check waveforms: floats, not empty, finite, not beyond all sound.
+    """Check that waveforms are finite floats below `MAX_AMPLITUDE` with at least one sample.
 
-    Samples that look like integers stored as floats are let through: whoever the user calls warns
-    of them, see `skaudio.audio._sample_checks.describe_scale`.
+    Samples that look like integers stored as floats are accepted; callers warn about them, see
+    `skaudio.audio._sample_checks.describe_scale`.
 
     Parameters
     ----------
     wave : ndarray of shape (..., n_samples)
-        Samples, nominally in [-1, 1]; none beyond `MAX_AMPLITUDE`.
+        Samples, nominally in [-1, 1].
     label : str
-        How messages call it.
+        Name in messages.
 
     Returns
     -------
@@ -193,32 +193,32 @@ def check_waveform(wave: np.ndarray, label: str) -> np.ndarray:
     """
     if wave.dtype.kind in "iub":
         raise ValueError(
-            f"{label} must hold floating-point samples in [-1, 1], got {wave.dtype}: "
+            f"{label} must contain floating-point samples in [-1, 1], got {wave.dtype}: "
             f"{_float_advice(wave.dtype)}."
         )
     if wave.shape[-1] == 0:
-        raise ValueError(f"{label} must hold at least one sample, got none.")
+        raise ValueError(f"{label} must contain at least one sample, got none.")
     if not np.isfinite(wave).all():
         raise ValueError(f"{label} must be finite, got NaN or infinity: replace or drop them.")
     peak = peak_of(wave)
     if peak > MAX_AMPLITUDE:
         raise ValueError(
-            f"{label} must hold samples in [-1, 1], at most up to {MAX_AMPLITUDE:g}, got "
+            f"{label} must contain samples nominally in [-1, 1], at most {MAX_AMPLITUDE:g}, got "
             f"{peak:.3g}{likely_scale(-peak, peak)}."
         )
     return wave.astype(np.float32, copy=False)
 
 
 def _float_advice(dtype: np.dtype) -> str:
-    """How integer samples become floats in [-1, 1]."""
+    """How to convert integer samples to floats in [-1, 1]."""
     if dtype.kind == "b":
         return "pass the samples themselves"
     half = 2 ** (8 * dtype.itemsize - 1)
-    if dtype.kind == "u":  # as floats first: 0 - 128 is 128 in uint8
-        return f"unsigned samples u are (u - {half}) / {half}, with u.astype('float32') for u"
+    if dtype.kind == "u":  # convert to float first: 0 - 128 is 128 in uint8
+        return f"convert unsigned samples u by (u.astype('float32') - {half}) / {half}"
     if dtype.itemsize <= 2:
         return f"divide by {half} first"
-    # The type does not tell how many bits are used, and nor do the samples of a quiet recording.
+    # Neither the type nor the samples of a quiet recording show how many bits are used.
     return (
         "divide by 2147483648 first if scipy.io.wavfile or soundfile read them from a file of 24 "
         "or 32 bits, else by 8388608 for 24-bit and 32768 for 16-bit samples"
@@ -233,7 +233,7 @@ def check_waveform_table(waves: np.ndarray, label: str) -> np.ndarray:
     waves : ndarray of shape (n_clips, n_samples)
         Waveforms, at least one.
     label : str
-        How messages call it.
+        Name in messages.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def check_waveform_table(waves: np.ndarray, label: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        As `check_waveform`.
+        As in `check_waveform`.
     """
     if waves.dtype.kind == "f":
         bad = np.flatnonzero(~np.isfinite(waves).all(axis=1))

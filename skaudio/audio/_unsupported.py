@@ -1,4 +1,4 @@
-"""Say what a file is that libsndfile cannot decode, and what helps."""
+"""Identify files that libsndfile cannot decode, and suggest remedies."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from skaudio.audio._headers import (
 
 __all__ = ["explain_unread"]
 
-# So many bytes tell what a file is.
+# Bytes that are read to identify a file.
 HEAD = 4096
-WAY_OUT = "which libsndfile does not decode: convert it to flac or wav, as by ffmpeg -i IN OUT.flac"
-# Formats of sound and video: place, bytes, name.
+WAY_OUT = (
+    "which libsndfile cannot decode: convert it to flac or wav, e.g. with ffmpeg -i IN OUT.flac"
+)
+# Audio and video formats: position, bytes, name.
 FOREIGN = (
     (4, b"ftyp", "MP4 (m4a, AAC)"),
     (0, bytes.fromhex("3026b2758e66cf11"), "Windows Media (wma)"),
@@ -48,17 +50,17 @@ FOREIGN = (
     (0, bytes.fromhex("000001ba"), "MPEG video"),
     (8, b"AVI ", "AVI"),
 )  # fmt: skip
-# What is no sound at all: first bytes, what it is and what helps.
+# Files that are not audio: first bytes, description and remedy.
 OTHERS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself: run git lfs pull"),
     (b"/annex/objects/", "a git-annex pointer, not the file itself: run git annex get"),
-    (bytes.fromhex("00051607"), "what macOS keeps beside a file (AppleDouble), without its sound"),
+    (bytes.fromhex("00051607"), "metadata of another file, written by macOS (AppleDouble)"),
     (b"PK\x03\x04", "a zip archive: unpack it"),
     (b"\x1f\x8b", "compressed with gzip: unpack it"),
-    (b"MThd", "MIDI, which holds notes and no sound: play it into a file with a synthesizer"),
-    (b"<!doctype html", "a web page (HTML), as a download that failed leaves it"),
-    (b"<html", "a web page (HTML), as a download that failed leaves it"),
-    (b"<?xml", "XML, as a download that failed leaves it"),
+    (b"MThd", "MIDI, which contains notes, not audio: render it to a file with a synthesizer"),
+    (b"<!doctype html", "a web page (HTML), probably from a failed download"),
+    (b"<html", "a web page (HTML), probably from a failed download"),
+    (b"<?xml", "XML, probably from a failed download"),
 )  # fmt: skip
 # Codecs by their tag in wav [1]_, and the tags of those that libsndfile decodes.
 #
@@ -77,9 +79,9 @@ TAGS = {
     0x6770: "Vorbis", 0x6771: "Vorbis", 0x704F: "Opus", 0xA109: "Speex", 0xF1AC: "FLAC",
 }  # fmt: skip
 DECODED_TAGS = (1, 2, 3, 6, 7, 0x11, 0x31, 0x38, 0x40, 0x55)
-# The tag where sixteen bytes tell the codec, of which the last fourteen are these.
+# Tag of codecs that are given by a GUID of 16 bytes, and the last 14 bytes of this GUID.
 EXTENSIBLE, EXTENSIBLE_TAIL = 0xFFFE, bytes.fromhex("000000001000800000aa00389b71")
-# Codecs by their four letters in caf and aiff, and those that libsndfile decodes.
+# Codecs by their four-character code in caf and aiff, and those that libsndfile decodes.
 LETTERS = {
     b"opus": "Opus", b"aac ": "AAC", b"aach": "AAC", b"aacl": "AAC", b"aace": "AAC",
     b"aacf": "AAC", b"aacp": "AAC", b"ac-3": "AC-3", b"ec-3": "E-AC-3", b".mp1": "MPEG audio",
@@ -93,7 +95,7 @@ DECODED_AIFF = (
     b"none", b"twos", b"sowt", b"raw ", b"fl32", b"fl64", b"ulaw", b"alaw", b"ima4", b"gsm ",
     b"dwvw", b"in24", b"ni24", b"in32", b"ni32", b"42ni", b"23ni",
 )  # fmt: skip
-# How the first packet of a stream in ogg begins.
+# First bytes of the first packet of an ogg stream.
 IN_OGG = (
     (b"\x7fFLAC", "FLAC"), (b"Speex   ", "Speex"), (b"CELT    ", "CELT"), (b"PCM     ", "PCM"),
     (b"\x80theora", "Theora video"), (b"BBCD", "Dirac video"), (b"fishead\0", "several streams"),
@@ -101,7 +103,7 @@ IN_OGG = (
 
 
 def explain_unread(raw: BinaryIO) -> str | None:
-    """Say what a file is that libsndfile does not open, and what helps.
+    """Identify a file that libsndfile cannot open, and suggest a remedy.
 
     Parameters
     ----------
@@ -111,28 +113,28 @@ def explain_unread(raw: BinaryIO) -> str | None:
     Returns
     -------
     reason : str or None
-        In words; None if it is of no known kind, or damaged.
+        Format and remedy; None if the format is unknown or the file is damaged.
     """
     size = raw.seek(0, io.SEEK_END)
     if size == 0:
         return "is empty: it has 0 bytes"
     raw.seek(0)
     head = raw.read(HEAD)
-    start = head.lstrip().lower()  # letters only differ in pages of the web
+    start = head.lstrip().lower()  # case and leading space vary in web pages only
     for magic, what in OTHERS:
         if head.startswith(magic) or start.startswith(magic):
             return f"is {what}"
     if is_blank(raw, 0):
-        return f"holds nothing but zeros, {size} bytes: it was not written, or not copied"
+        return f"contains only zeros, {size} bytes: it was not written or copied completely"
     name = next((name for at, magic, name in FOREIGN if head[at:].startswith(magic)), None)
     if name is not None:
         return f"is {name}, {WAY_OUT}"
     codec = _codec(raw, head, size)
-    return None if codec is None else f"holds {codec}, {WAY_OUT}"
+    return None if codec is None else f"contains {codec}, {WAY_OUT}"
 
 
 def _codec(raw: BinaryIO, head: bytes, size: int) -> str | None:
-    """Name of the codec in a container whose other codecs libsndfile decodes."""
+    """Name of an unsupported codec in a container that libsndfile supports."""
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         form = BIG_ENDIAN if head[:4] == b"RIFX" else LITTLE_ENDIAN
         layout = _content(raw, 12, form, size, head, b"fmt ")
@@ -154,7 +156,7 @@ def _codec(raw: BinaryIO, head: bytes, size: int) -> str | None:
 def _content(
     raw: BinaryIO, place: int, form: ChunkForm, size: int, head: bytes, wanted: bytes
 ) -> bytes:
-    """The first bytes in the chunk of this name; none if there is no such chunk."""
+    """First bytes of the chunk `wanted`; empty if there is no such chunk."""
     for name, start, length in walk_chunks(raw, place, form, size, head):
         if name[:4] == wanted:
             return read_at(raw, head, start, max(0, min(length, 40)))

@@ -1,4 +1,4 @@
-"""Clips to samples, whatever decodes them, at the wanted rate: the one door to soxr."""
+"""Read the samples of clips at a given rate; the only module that uses soxr."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ __all__ = [
     "resample",
 ]
 
-# Samples read beyond the wanted part, so that the resampling filter sees what really follows.
+# Samples read beyond the requested part, so that the resampling filter uses what follows it.
 RESAMPLE_MARGIN = 256
-# What comes out of clips that cannot be read; `reason_of` says what it means.
+# Exceptions for clips that cannot be read; `reason_of` describes them.
 DECODING_ERRORS = (OSError, ValueError)
 
 
 def open_decoder(path: str | bytes, limits: Any) -> Decoder:
-    """Open a file, or the content of one.
+    """Open a file, or the contents of one.
 
     Parameters
     ----------
     path : str or bytes
-        Where the file is, or its content.
+        Path of the file, or its contents.
     limits : AudioLimits
-        What its header may claim.
+        Limits on the header.
 
     Returns
     -------
     decoder : Decoder
-        To be closed by `with`.
+        The open file, a context manager.
 
     Raises
     ------
     OSError, ValueError
-        If nothing can decode it, or its header claims too much.
+        If the file cannot be decoded, or its header exceeds the limits.
     """
     return LibsndfileDecoder(path, limits)
 
 
 def count_frames(clip: Any, limits: Any) -> tuple[int, int]:
-    """Number of frames of a clip, and their rate.
+    """Return the number of frames of a clip, and its sample rate.
 
-    That of the header, unless it claims much and that is not there: then the file is decoded to its
-    end, in blocks.
+    The number is taken from the header, unless it is large and wrong: then the file is decoded to
+    its end, in blocks.
     """
     with clip.open(limits) as audio:
         claimed, rate = audio.n_frames, audio.sample_rate
@@ -77,10 +77,10 @@ def read_waveform(
     crop: str,
     limits: Any,
 ) -> tuple[np.ndarray, list[str]]:
-    """Samples as `skaudio.audio.load_clip` has them, and what is wrong with them.
+    """Return the samples for `skaudio.audio.load_clip`, and their problems.
 
-    Of shape (n_samples,), or (n_channels, n_samples) with ``channel='all'``; at least `n_samples`
-    if there are so many.
+    The shape is (n_samples,), or (n_channels, n_samples) with ``channel='all'``. There are at least
+    `n_samples` samples, unless the clip is shorter.
     """
     with clip.open(limits) as audio:
         rate = audio.sample_rate
@@ -102,11 +102,11 @@ def read_waveform(
 
 
 def _refuse_long(clip: Any, audio: Decoder, limits: Any) -> None:
-    """Refuse a clip that is too long, before it is decoded if its header is right."""
+    """Reject a clip that is too long, without decoding it if its header is correct."""
     try:
         limits.check_duration(audio.n_frames / audio.sample_rate)
     except ValueError:
-        # Looked at with a file of its own: after a jump, mp3 is decoded to other roundings.
+        # In a second decoder, because mp3 samples differ by rounding after a seek.
         with clip.open(limits) as other:
             if other.has_claimed():
                 raise
@@ -115,9 +115,9 @@ def _refuse_long(clip: Any, audio: Decoder, limits: Any) -> None:
 def read_blocks(
     audio: Decoder, sample_rate: int, channel: str | int, limits: Any
 ) -> Iterator[np.ndarray]:
-    """All samples of an open file, resampled, in pieces that are not empty.
+    """Yield all samples of an open file, resampled, in blocks that are not empty.
 
-    What is wrong with them is among the file's `remarks` after the last piece.
+    Problems of the samples are in the file's `remarks` after the last block.
     """
     rates = audio.sample_rate, sample_rate
     checks = ClipChecks(channel, audio.n_frames, limits)
@@ -135,17 +135,17 @@ def read_blocks(
     audio.remarks += checks.remarks
     if stream is not None:
         block = stream.resample_chunk(wave[:0], last=True)
-        if len(block) or not given:  # nothing given: the file is shorter than one new sample
+        if len(block) or not given:  # no block yet: the file is shorter than one output sample
             block = block if len(block) else resample(wave, *rates)
             yield np.ascontiguousarray(block.T)
 
 
 def resample(wave: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
-    """Waveform of shape (n_samples,) or (n_samples, n_channels) at another rate."""
+    """Resample a waveform of shape (n_samples,) or (n_samples, n_channels)."""
     if rate == sample_rate:
         return wave
     resampled = soxr.resample(wave, rate, sample_rate, quality="HQ")
-    if len(resampled) == 0:  # less than half a new sample: with silence after it, one comes out
+    if len(resampled) == 0:  # less than half an output sample; padded with silence, it gives one
         silence = np.zeros((rate // sample_rate, *wave.shape[1:]), dtype=np.float32)
         resampled = soxr.resample(np.concatenate([wave, silence]), rate, sample_rate, quality="HQ")
     return resampled
@@ -158,39 +158,37 @@ def _part(audio: Decoder, sample_rate: int, n_samples: int, crop: str) -> tuple[
     needed = math.ceil(n_samples * ratio)
     if crop == "start":
         return 0, needed + margin
-    # The margin on both sides keeps the wanted part in the middle of what is read.
+    # The margin on both sides keeps the requested part in the middle of what is read.
     start = max(0, (audio.n_frames - needed) // 2 - margin)
     return start, min(audio.n_frames, needed + 2 * margin)
 
 
 def reason_of(path: str, err: Exception) -> str:
-    """Why a file cannot be read, in words."""
+    """Describe why a file cannot be read."""
     if isinstance(err, FileNotFoundError):
         return _why_missing(path)
     if isinstance(err, OSError) and err.errno == errno.ENAMETOOLONG:
-        return (
-            f"is a text of {len(path):,} characters, no path: pass the content of a file as bytes"
-        )
+        return f"is a text of {len(path):,} characters, not a path: pass file contents as bytes"
     if isinstance(err, OSError):
         return str(err.strerror or err)
     return str(err)
 
 
 def _why_missing(path: str) -> str:
-    """What a path that leads nowhere is: git-annex and DVC leave links to what is not fetched."""
+    """Describe a path that does not exist, e.g. a link to a file not yet fetched by git-annex."""
     if os.path.islink(path):
         target = os.readlink(path)
         commands = {".git/annex/": "git annex get", ".dvc/": "dvc pull"}
         tool = next((command for part, command in commands.items() if part in target), None)
-        return f"is a link to {target!r}, which is not there" + (f": try {tool}" if tool else "")
+        return f"is a link to {target!r}, which does not exist" + (f": try {tool}" if tool else "")
     scheme = re.match(r"([a-z][a-z0-9+.-]+):/", path, re.IGNORECASE)
     if path.startswith("data:"):
-        return "is a data URL: pass base64.b64decode of what stands behind its comma"
+        return "is a data URL: pass base64.b64decode of the part after the comma"
     if scheme is None:
         return "no such file"
     if scheme[1].lower() == "file":
         return "no such file: pass the path without file://"
     return (
-        f"is an address ({scheme[1]}://), no path on this machine: download it first, or pass an "
-        "open file, such as fsspec.open(address)"
+        f"is a URL ({scheme[1]}://), not a local path: download the file first, or pass an open "
+        "file, such as fsspec.open(url)"
     )

@@ -1,4 +1,4 @@
-"""FrontEndTransformer: a step of a pipeline that is one module of torch."""
+"""FrontEndTransformer: the base class of pipeline steps that wrap one torch module."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from skaudio.nn.frontend import FrontEnd, FrontEndChain, TemporalResampler
 
 __all__ = ["FrontEndTransformer"]
 
-# Cells of spectrograms that are computed at a time: few enough for a processor's cache.
+# Values of spectrograms that are computed at once: few enough for the cache of a CPU.
 CELLS = 262_144
 
 
 class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
-    """Base class; a subclass adds `__init__`, `_rules` and `_module`.
+    """Base class of steps that wrap a module; subclasses add `__init__`, `_rules` and `_module`.
 
-    Arrays are computed, clip by clip, and arrays come out. What is yet to be computed, a
-    `DifferentiableArray`, is handed on with one more module, so that a network which starts from
-    waveforms, or trains an earlier step, goes through this one too.
+    The module is applied to plain arrays immediately. It is appended to the modules of a
+    `DifferentiableArray`, so that a network that starts from waveforms, or trains an earlier step,
+    includes this step.
     """
 
     memmap_dir: Any
     _rules: Mapping[str, Rule]
-    _before_resampling = True  # whether frames must still be even
+    _before_resampling = True  # whether frames must be evenly spaced
 
     @one_step
     def fit(self, X: Any, y: Any = None) -> Any:
-        """Check the parameters and settle the number of channels and of mel bands.
+        """Check the parameters and store the number of channels and mel bands.
 
         Parameters
         ----------
         X : array-like of shape (n_clips, n_mels, n_frames) or \
 (n_clips, n_channels, n_mels, n_frames)
-            Spectrograms; a table ``(n_clips, n_frames)`` counts as one band.
+            Spectrograms; a table ``(n_clips, n_frames)`` is treated as one band.
         y : ignored
             Present for API consistency.
 
@@ -55,7 +55,7 @@ class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator)
         Raises
         ------
         ValueError
-            If a parameter is out of range, or `X` is no array of spectrograms that fit it.
+            If a parameter is out of range, or `X` is not an array of suitable spectrograms.
         """
         self._check_parameters()
         if self.memmap_dir is not None:
@@ -63,7 +63,7 @@ class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator)
         images, before, _ = self._check_X(X, reset=True)
         shape = before.output_shape(images.shape[1:])
         self._settle(shape, before)
-        self._module(shape)  # so that bad shapes are refused here
+        self._module(shape)  # rejects unsuitable shapes
         self.image_shape_ = shape[:2]
         return self
 
@@ -79,14 +79,15 @@ class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator)
         -------
         features : ndarray of shape (n_clips, n_bands, n_frames) or \
 (n_clips, n_channels, n_bands, n_frames), float32
-            With an axis of channels where `X` has one or several come out. With `memmap_dir` a
-            `numpy.memmap`. A `DifferentiableArray`, with that axis, where `X` is one or this step
-            is to be trained.
+            With a channel axis if `X` has one, or if there are several channels. A `numpy.memmap`
+            with `memmap_dir`. A `DifferentiableArray`, which always has the channel axis, if `X` is
+            one or this step is trainable.
 
         Raises
         ------
         ValueError
-            If `X` has other channels or mel bands than in `fit`, or too few frames.
+            If the number of channels or mel bands of `X` differs from `fit`, or `X` has too few
+            frames.
         """
         check_is_fitted(self, "image_shape_")
         self._check_parameters()
@@ -112,22 +113,22 @@ class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator)
         return tags
 
     def _check_parameters(self) -> None:
-        """Check them; a subclass adds what depends on several."""
+        """Check the parameters; subclasses add checks of combinations."""
         check_parameters(self)
 
     @abstractmethod
     def _module(self, shape: tuple[int, int, int]) -> FrontEnd:
-        """The module for images of a shape; raises where they do not fit the parameters."""
+        """Return the module for images of this shape; raise an error if it is unsuitable."""
 
     def _settle(self, shape: tuple[int, int, int], before: FrontEndChain) -> None:
-        """Set what `fit` learns from images of a shape that earlier modules made."""
+        """Set the fitted attributes for images of this shape, the output of earlier modules."""
 
     def _is_trained(self) -> bool:
-        """Whether a classifier is to train the module."""
+        """Whether a classifier trains the module."""
         return False
 
     def _check_X(self, X: Any, *, reset: bool) -> tuple[np.ndarray, FrontEndChain, bool]:
-        """Images for the first module, the modules of earlier steps, and whether X has channels."""
+        """Return images for the first module, earlier modules, and whether X has a channel axis."""
         has_channels = getattr(X, "ndim", None) == 4
         refuse_clips(X, type(self).__name__)
         inputs, before = take_apart(X)
@@ -141,8 +142,8 @@ class FrontEndTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator)
         if self._before_resampling and any(isinstance(m, TemporalResampler) for m in before):
             raise ParameterError(
                 f"X of {type(self).__name__}",
-                "must be spectrograms with even frames, got what "
-                "DiffResResampler made of them: put this step before it.",
+                "must be spectrograms with evenly spaced frames, got the result of "
+                "DiffResResampler: put this step before it.",
             )
         images = inputs.reshape(len(inputs), *[1] * (4 - inputs.ndim), *inputs.shape[1:])
         return images, before, has_channels or inputs.ndim == 4

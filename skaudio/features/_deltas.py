@@ -1,4 +1,4 @@
-"""Deltas: derivatives over time as further image channels."""
+"""Deltas: derivatives over time as additional channels."""
 
 from __future__ import annotations
 
@@ -8,40 +8,41 @@ from skaudio.nn.derivatives import MAX_ORDER, MAX_WIDTH, TimeDerivatives
 
 
 class Deltas(FrontEndTransformer):
-    """Add derivatives over time to spectrograms, as channels of an image.
+    """Add derivatives over time to spectrograms, as additional channels.
 
-    How fast every band rises and falls, and how that changes: the static, delta and delta-delta
-    features of speech recognition [1]_, side by side as the colours of a picture are.
+    By default, the channels are the static, delta and delta-delta features of speech recognition
+    [1]_: the value of every band, its slope, and the change of its slope.
 
     Parameters
     ----------
     order : int, default=2
-        Highest derivative, 1 to 8 and below `width`: 1 for deltas, 2 for deltas of deltas too.
+        Highest order of the derivatives, 1 to 8 and below `width`: 1 for deltas, 2 for deltas and
+        delta-deltas.
     width : int, default=9
-        Number of frames that a polynomial of the degree of the derivative is fitted to, odd, 3 to
-        2,047.
+        Number of frames to which a polynomial is fitted, odd, 3 to 2,047. Its degree is the order
+        of the derivative.
     mode : {'interp', 'nearest'}, default='interp'
-        What is done at both ends of a clip: 'interp' takes the derivative of the polynomial that
-        is fitted to the outermost `width` frames, of which there must be so many; 'nearest'
-        repeats the outermost frame.
+        How to compute derivatives at both ends of a clip: 'interp' uses the polynomial that is
+        fitted to the outermost `width` frames, so clips must have at least this many frames;
+        'nearest' repeats the outermost frame.
     memmap_dir : str, PathLike or None, default=None
         As for `MelSpectrogram`.
 
     Attributes
     ----------
     image_shape_ : tuple of (int, int)
-        Number of channels and of mel bands.
+        Number of channels and mel bands of the input.
     n_features_in_ : int
         Size of the second axis of `X`.
 
     See Also
     --------
-    MFCC : Cepstral coefficients, which are commonly used with these.
+    MFCC : Cepstral coefficients, which are commonly combined with deltas.
 
     Notes
     -----
-    Channels come out in this order: those of `X`, their first derivatives, their second ones. A
-    derivative is that of `librosa.feature.delta` with the same `order`, `width` and `mode`.
+    The order of the channels is: those of `X`, their first derivatives, their second derivatives.
+    Each derivative equals `librosa.feature.delta` with the same `order`, `width` and `mode`.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""DiffResResampler: learn which frames of a spectrogram matter, and merge the rest."""
+"""DiffResResampler: shorten spectrograms by merging unimportant frames."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ METHODS: dict[str, type[TemporalResampler]] = {
     "average-max": AverageMaxPooling,
     "conv-average": ConvAveragePooling,
 }
-# Of the linear classifier through which scores are trained.
+# Weight decay of the linear classifier for pretraining.
 WEIGHT_DECAY = 1e-2
 
 
@@ -107,14 +107,14 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     Attributes
     ----------
     module_ : TemporalResampler
-        The module of this step. The trained copy of a classifier is in its `frontend_`.
+        The module of this step. A classifier stores its trained copy in `frontend_`.
     n_features_in_ : int
         Size of the second axis of `X`.
 
     See Also
     --------
-    MelSpectrogram : Makes the spectrograms; a longer `hop_length` is the simplest way to have
-        fewer frames.
+    MelSpectrogram : Computes the spectrograms; a longer `hop_length` is the simplest way to reduce
+        the number of frames.
     PretrainedCNN : Classifier that is trained together with this step.
 
     Notes
@@ -209,7 +209,7 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         has_weights = next(module.parameters(), None) is not None
         module.reproducible = is_int(self.random_state, 0) or not has_weights
         if self.pretrain_epochs > 0:
-            if len(before):  # earlier modules are not this step's to train
+            if len(before):  # this step does not train earlier modules
                 inputs = np.asarray(self._array(inputs, before.parts()))
             self._pretrain(module, inputs, y, rng)
         self.module_ = module
@@ -264,9 +264,8 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         if not chain or not isinstance(chain[-1], TemporalResampler):
             raise ParameterError(
                 "X of DiffResResampler.inverse_transform",
-                "must be what transform gave, which knows "
-                f"where frames come from, got {type(X).__name__}: pass it before it becomes an "
-                "ordinary array, and without steps in between.",
+                "must be the result of transform, which records the origin of its frames, got "
+                f"{type(X).__name__}: do not convert it to an array, and use no steps in between.",
             )
         return np.concatenate([*_put_back(X, FrontEndChain(chain[:-1]), chain[-1])])
 
@@ -293,14 +292,14 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         device_of(self)
 
     def _plain_budget(self) -> int | float:
-        """The budget as Python's int or float."""
+        """Return the budget as a Python int or float."""
         try:
             return plain_budget(self.budget)
         except ValueError as err:
             raise ValueError(f"budget of DiffResResampler {err}.") from err
 
     def _check_X(self, X: Any, *, reset: bool) -> tuple[np.ndarray, FrontEndChain]:
-        """Images for the first module, and the modules of earlier steps."""
+        """Return images for the first module, and the modules of earlier steps."""
         refuse_clips(X, type(self).__name__)
         X, before = take_apart(X)
         X = validate_data(self, X, reset=reset, dtype=np.float32, allow_nd=True)
@@ -311,7 +310,7 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 "X of DiffResResampler",
                 "must be spectrograms of one channel, (n_clips, n_mels, "
                 f"n_frames), got shape {(len(X), *seen)}: use a single window in MelSpectrogram, "
-                "no second 'diffres', and Deltas behind this step only.",
+                "no second 'diffres', and Deltas only after this step.",
             )
         _, n_mels, n_frames = seen
         if is_int(self.budget, n_frames + 1):
@@ -334,7 +333,7 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _pretrain(
         self, module: TemporalResampler, images: np.ndarray, y: Any, rng: np.random.RandomState
     ) -> None:
-        """Train the module through a linear classifier, which is thrown away."""
+        """Train the module together with a linear classifier, which is discarded."""
         if y is None:
             raise ParameterError(
                 "y of DiffResResampler",
@@ -375,7 +374,7 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
 
 def _targets(y: Any, n_clips: int) -> tuple[np.ndarray, nn.Module]:
-    """Targets of shape (n_clips, n_classes), and the loss of every clip."""
+    """Return targets of shape (n_clips, n_classes), and the module for the loss of every clip."""
     label = "y of DiffResResampler"
     y = y.toarray() if issparse(y) else np.asarray(plain_labels(y, label))
     if len(y) != n_clips:
@@ -387,7 +386,7 @@ def _targets(y: Any, n_clips: int) -> tuple[np.ndarray, nn.Module]:
         check_classification_targets(y)
         classes, codes = np.unique(column_or_1d(y, warn=True), return_inverse=True)
     except ValueError as err:
-        raise ValueError(f"{label} must hold labels or an indicator matrix: {err}") from err
+        raise ValueError(f"{label} must contain labels or an indicator matrix: {err}") from err
     if len(classes) < 2:
         raise ValueError(
             f"{label} must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}."
@@ -398,7 +397,7 @@ def _targets(y: Any, n_clips: int) -> tuple[np.ndarray, nn.Module]:
 def _put_back(
     X: DifferentiableArray, before: FrontEndChain, resampler: TemporalResampler
 ) -> Iterator[np.ndarray]:
-    """Log-mel on the original time axis, batch by batch."""
+    """Yield log-mel on the original time axis, batch by batch."""
     device = pick_device(X.device)
     with torch.inference_mode(), limited_threads(X.n_threads):
         before, resampler = place(before, device), place(resampler, device)
@@ -409,14 +408,14 @@ def _put_back(
 
 
 def _check_energies(images: np.ndarray, before: FrontEndChain) -> None:
-    """Check that merging energies, the exponentials of the images, makes sense."""
+    """Check that the images are logarithms of energies, which can be merged."""
     cepstra = [module for module in before if isinstance(module, Cepstrum)]
     low = 0.0 if len(before) else float(images.min())
     if cepstra or low < np.log(ENERGY_FLOOR):
         got = "cepstral coefficients" if cepstra else f"values down to {low:.4g}"
         raise ParameterError(
             "X of DiffResResampler",
-            "must hold logarithms of energies, such as log-mel, which are at "
-            f"least {np.log(ENERGY_FLOOR):.3g}, for method='diffres', got {got}: put it behind "
+            "must contain logarithms of energies, such as log-mel, which are at "
+            f"least {np.log(ENERGY_FLOOR):.3g}, for method='diffres', got {got}: put it after "
             "MelSpectrogram, or choose method='average'.",
         )

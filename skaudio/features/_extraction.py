@@ -1,4 +1,4 @@
-"""ClipExtractor: what a worker does with clips, from path to features."""
+"""ClipExtractor: computes features of clips in a worker."""
 
 from __future__ import annotations
 
@@ -43,28 +43,28 @@ __all__ = [
     "work_through",
 ]
 
-# The share of padding in half of the clips beyond which users hear of it.
+# If the share of padding in half of the clips is larger than this, a warning is issued.
 MAX_PADDING = 0.9
 
-# A clip that is opened, or a waveform at the rate of the features.
+# A clip that is read, or a waveform at the sample rate of the features.
 AnyClip = Clip | np.ndarray
-# A worker does clips with waveforms and features of so many bytes at a time: enough to hide the
-# cost of a task, little enough for a progress bar, and the same memory for any number of clips.
+# Size of the waveforms and features of one task in bytes: large enough that the overhead of a task
+# does not matter, small enough for a progress bar and for memory.
 TASK_BYTES = 3_000_000
-# The same where torch computes: enough to keep a GPU busy.
+# The same for torch devices: large enough to keep a GPU busy.
 DEVICE_TASK_BYTES = 60_000_000
 
 
 @dataclass
 class Findings:
-    """What is wrong with clips.
+    """Problems of clips.
 
     Attributes
     ----------
     failures, remarks : list of (str, str)
-        Path and reason of every file that could not be read, or was read in spite of it.
+        Path and problem of every file that could not be read, or was read nevertheless.
     cache_problems : set of str
-        What does not work in the folder of a cache.
+        Problems of the cache folder.
     """
 
     failures: list[tuple[str, str]] = field(default_factory=list)
@@ -72,13 +72,13 @@ class Findings:
     cache_problems: set[str] = field(default_factory=set)
 
     def add(self, other: Findings) -> None:
-        """Take over what another worker found."""
+        """Add the findings of another worker."""
         self.failures += other.failures
         self.remarks += other.remarks
         self.cache_problems |= other.cache_problems
 
     def take(self, clip: AnyClip, found: np.ndarray | NotedFeatures | None) -> np.ndarray | None:
-        """Take over the notes on a clip, and give its features."""
+        """Add the notes on a clip, and return its features."""
         if not isinstance(found, NotedFeatures):
             return found
         self.remarks += [(clip.name, note) for note in found.notes]  # type: ignore[union-attr]
@@ -87,7 +87,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class ClipExtractor:
-    """Waveforms of clips, and what is made of them; both may be kept on disk.
+    """Computes waveforms and features of clips; both may be cached on disk.
 
     Parameters
     ----------
@@ -99,13 +99,13 @@ class ClipExtractor:
         Shape of a clip's features.
     compute : callable or None
         Called with waveforms of shape (n_clips, *wave_shape) and the array for their features;
-        None: waveforms are the features.
+        None means that the waveforms are the features.
     waveform_store, feature_store : FeatureStore or None
-        Where waveforms of files and features are looked up first.
+        Caches of the waveforms of files, and of features.
     n_channels : int or None
-        How many channels every clip must have; None: it is mixed to one, without an axis for it.
+        Number of channels that every clip must have; None means mono, without a channel axis.
     settings : MelSettings
-        What decides the spectrograms, be they made here or in a network.
+        Settings of the spectrograms, which are computed here or in a network.
     """
 
     n_samples: int
@@ -123,24 +123,24 @@ class ClipExtractor:
         return (*([] if self.n_channels is None else [self.n_channels]), self.n_samples)
 
     def __call__(self, clips: Sequence[AnyClip]) -> tuple[np.ndarray, Findings]:
-        """Features of clips in a new array, and what is wrong with them; see `fill`."""
+        """Return the features of clips in a new array, and their problems; see `fill`."""
         features = np.empty((len(clips), *self.shape), dtype=np.float32)
         return features, self.fill(features, clips)
 
     def fill(self, features: np.ndarray, clips: Sequence[AnyClip]) -> Findings:
-        """Write the features of clips; those of files that failed are those of silence.
+        """Write the features of clips; files that cannot be read have the features of silence.
 
         Parameters
         ----------
         features : ndarray of shape (n_clips, *shape), float32
             Overwritten, in the order of `clips`.
         clips : sequence of Clip, or of ndarray
-            What `as_clips` makes of X.
+            Clips as returned by `as_clips`.
 
         Returns
         -------
         findings : Findings
-            Files that failed, and files with which something is wrong.
+            Problems of the files.
         """
         findings = Findings()
         if self.compute is None:
@@ -157,7 +157,7 @@ class ClipExtractor:
         return findings
 
     def _one(self, clip: AnyClip, findings: Findings) -> np.ndarray | NotedFeatures | None:
-        """Features of one clip, None if it failed."""
+        """Return the features of one clip, or None if it cannot be read."""
         mine = Findings()
         waves = self._waveforms([clip], mine)
         findings.failures += mine.failures
@@ -199,12 +199,12 @@ class ClipExtractor:
             waves[i] = 0.0 if wave is None else wave
 
     def load(self, clip: AnyClip) -> tuple[np.ndarray, list[tuple[str, str]]]:
-        """Waveform of a clip, of shape `wave_shape`, and what is wrong with its file, if anything.
+        """Return the waveform of a clip, of shape `wave_shape`, and the problems of its file.
 
         Raises
         ------
         AudioError
-            If it cannot be read.
+            If the file cannot be read.
         """
         if not isinstance(clip, np.ndarray):
             wave, remarks = read_clip(clip, **self.loading)
@@ -216,7 +216,7 @@ class ClipExtractor:
 
 
 def scale_remarks(clips: Sequence[AnyClip] | np.ndarray) -> list[tuple[str, str]]:
-    """A remark on every waveform that is no float of full scale 1; files have their own."""
+    """Return a remark for every waveform whose full scale is not 1; files have their own."""
     if not isinstance(clips[0], np.ndarray):
         return []
     waves = [wave for wave in clips if isinstance(wave, np.ndarray)]
@@ -224,7 +224,7 @@ def scale_remarks(clips: Sequence[AnyClip] | np.ndarray) -> list[tuple[str, str]
     loud = [i for i, (low, high) in enumerate(bounds) if describe_scale(low, high)]
     if not loud:
         return []
-    # All of them tell the scale better than any quiet one.
+    # The range of all of them indicates the scale better than that of a quiet one.
     low, high = min(bounds[i][0] for i in loud), max(bounds[i][1] for i in loud)
     return [(f"X[{i}]", str(describe_scale(low, high))) for i in loud]
 
@@ -232,14 +232,15 @@ def scale_remarks(clips: Sequence[AnyClip] | np.ndarray) -> list[tuple[str, str]
 def longest_clip(
     clips: Sequence[AnyClip] | np.ndarray, *, sample_rate: int, strict: bool, limits: AudioLimits
 ) -> int:
-    """Length of the longest clip in samples, of files as their headers tell where they do not lie.
+    """Return the length of the longest clip in samples, from the headers of files if correct.
 
-    Warns if half of the clips would be little but padding.
+    Issue a warning if half of the clips would be mostly padding.
 
     Raises
     ------
     AudioError
-        If headers cannot be read or files are too long: any with `strict`, otherwise all.
+        If the header of a file cannot be read, or the file is too long; without `strict`, only if
+        this is the case for all files.
     """
     if isinstance(clips, np.ndarray):
         return clips.shape[1]
@@ -263,22 +264,22 @@ def longest_clip(
     median = float(np.median([length for length, _ in lengths]))
     if median < (1 - MAX_PADDING) * longest:
         problem = (
-            "needs a value where lengths differ so much: without one, "
-            f"clips are filled to the longest, {name} of {longest / sample_rate:.3g} s, and half "
+            "should be set if lengths differ so much: without it, "
+            f"clips are padded to the longest, {name} of {longest / sample_rate:.3g} s, and half "
             f"of the {len(lengths)} clips have at most {median / sample_rate:.3g} s, so that "
-            f"{1 - median / longest:.0%} of them is padding. Or leave long files out."
+            f"at least {1 - median / longest:.0%} of each is padding. Or omit long files."
         )
         warn(ParameterWarning("duration of MelSpectrogram", problem))
     return longest
 
 
 def count_channels(clips: Sequence[AnyClip], *, strict: bool, limits: AudioLimits) -> int:
-    """Number of channels of the first clip, or unless `strict` of the first that can be read.
+    """Return the number of channels of the first clip, or, unless `strict`, the first readable one.
 
     Raises
     ------
     AudioError
-        If there is no such file.
+        If there is no such clip.
     ValueError
         If an array has more channels than `limits` allow.
     """
@@ -297,17 +298,17 @@ def count_channels(clips: Sequence[AnyClip], *, strict: bool, limits: AudioLimit
 
 
 def check_channels(clips: Sequence[AnyClip], n_channels: int) -> None:
-    """Check that waveforms have so many channels; files are checked when they are read."""
+    """Check that waveforms have `n_channels` channels; files are checked when they are read."""
     for i, clip in enumerate(clips):
         if isinstance(clip, np.ndarray) and len(clip) != n_channels:
             raise ValueError(f"X[{i}] of MelSpectrogram {other_count(len(clip), n_channels)}.")
 
 
 def other_count(found: int, wanted: int | None) -> str:
-    """What is wrong with a clip of another number of channels, in words."""
+    """Return the message about a clip with a different number of channels."""
     return (
-        f"has {found} channel(s), the first clip in fit had {wanted}: with channel='all' every "
-        "clip must have as many; channel='mean' mixes them"
+        f"has {found} channel(s), the first clip in fit had {wanted}: with channel='all', all "
+        "clips must have the same number; channel='mean' mixes them"
     )
 
 
@@ -317,7 +318,7 @@ def log_mel_images(
     *,
     settings: dsp.MelSettings,
 ) -> None:
-    """Log-mel images of waveforms.
+    """Compute log-mel images of waveforms.
 
     Parameters
     ----------
@@ -325,10 +326,10 @@ def log_mel_images(
         Waveforms.
     images : ndarray of shape (n_clips, n_mels, n_frames) or (n_clips, n_channels * n_windows, \
 n_mels, n_frames), float32
-        Overwritten: all windows of the first audio channel, then those of the second, and so on.
-        Every one is brought to the number of frames.
+        Overwritten: all windows of the first audio channel, then those of the second, and so on,
+        each interpolated to `n_frames`.
     settings : MelSettings
-        What decides the spectrograms.
+        Settings of the spectrograms.
     """
     waves = waves.reshape(-1, waves.shape[-1])
     channels = images.reshape(len(waves), len(settings.windows), *images.shape[-2:])
@@ -344,7 +345,7 @@ n_mels, n_frames), float32
 def log_mel_images_on_device(
     waves: np.ndarray, images: np.ndarray, *, settings: dsp.MelSettings, device: str
 ) -> None:
-    """The same on a device of torch."""
+    """Compute log-mel images on a torch device; see `log_mel_images`."""
     import torch
 
     from skaudio.nn._device import limited_threads, pick_device
@@ -367,13 +368,14 @@ def work_through(
     Parameters
     ----------
     owner : MelSpectrogram
-        Whose `n_jobs`, `device`, `verbose` and `on_error` hold.
+        Estimator with the parameters `n_jobs`, `device`, `verbose` and `on_error`.
     extractor : ClipExtractor
-        What a worker does.
+        Extractor that the workers use.
     clips : sequence of Clip, or of ndarray
-        What `as_clips` makes of X.
+        Clips as returned by `as_clips`.
     features : ndarray of shape (n_clips, *shape) or None
-        Overwritten, in the order of `clips`. None: nothing is kept in memory or sent.
+        Overwritten, in the order of `clips`. None: features are not kept in memory or returned by
+        workers.
 
     Raises
     ------
@@ -383,12 +385,12 @@ def work_through(
     Warns
     -----
     AudioWarning
-        Once, of all files with which something is wrong but that can be read.
+        Once, for all files that can be read but have problems.
     UserWarning
         Once, if the folder of a cache has no locks or cannot be written to.
     """
     backend = get_active_backend(prefer="threads")[0]
-    # Threads write their results where they belong; processes have to send them.
+    # Threads write into the array of results; processes have to send theirs.
     threads = getattr(backend, "supports_sharedmem", False)
 
     def task(part: slice) -> Any:
@@ -400,7 +402,7 @@ def work_through(
 
     size = _task_size(owner, extractor, len(clips))
     parts = [slice(start, start + size) for start in range(0, len(clips), size)]
-    # One result after the other where the backend can do that; Ray's cannot.
+    # Results arrive one by one if the backend supports it; Ray's does not.
     return_as = "generator" if getattr(backend, "supports_return_generator", False) else "list"
     findings = Findings(remarks=scale_remarks(clips) if owner._warns_of_arrays else [])
     with progress_bar(len(clips), "clip", type(owner).__name__, owner.verbose) as done:
@@ -413,7 +415,7 @@ def work_through(
     if findings.failures and owner.on_error == "raise":
         raise AudioError(findings.failures)
     if findings.failures:
-        rest = "They are not in the cache." if features is None else "Their rows hold silence."
+        rest = "They are not in the cache." if features is None else "Their rows contain silence."
         warn(f"{AudioError(findings.failures)}\n{rest}")
     for problem in sorted(findings.cache_problems):
         warn(f"{problem}.")
@@ -421,7 +423,7 @@ def work_through(
         warn(AudioWarning(findings.remarks))
 
 
-# Functions of the module: Dask looks at what it is to call, and an extractor has no hash.
+# Functions of the module, because Dask hashes the callable and an extractor is not hashable.
 def _compute(extractor: ClipExtractor, clips: Any) -> tuple[np.ndarray, Findings]:
     return extractor(clips)
 

@@ -1,4 +1,4 @@
-"""Features on disk, one file per clip, shared by folds, processes and grid points."""
+"""FeatureStore: features on disk, one file per clip."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ __all__ = [
     "holds_features",
 ]
 
-# Part of every key: raise it when the same parameters begin to give other numbers.
+# Part of every key: increase it if the same parameters give different numbers than before.
 FORMAT_VERSION = 3
 CHECKSUM_BYTES = 8
 ENTRY_TYPE = np.dtype("<f4")
 MAX_NOTE_BYTES = 65_536
-# How often to make a folder that others are deleting at the same time.
+# Number of attempts to create a folder that others are deleting at the same time.
 ATTEMPTS = 10
 # Seconds to wait for a process that computes a clip: longer than any clip takes. A lock that is
-# held for longer belongs to a machine that has gone without telling its file server.
+# held for longer belongs to a machine that was disconnected from its file server.
 LOCK_TIMEOUT = 300.0
-# What the system answers where this user may read and not write, on a mount or in a folder.
+# Errors of the operating system if the user may read but not write, on a mount or in a folder.
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class NotedFeatures(NamedTuple):
-    """Features of a clip about which something is to be said whenever they are used.
+    """Features of a clip with problems, which are reported whenever the features are used.
 
     Parameters
     ----------
     features : ndarray
         The features.
     notes : list of str
-        What is to be said; at least one line.
+        The problems, at least one, each on one line.
     """
 
     features: np.ndarray
@@ -61,29 +61,29 @@ class NotedFeatures(NamedTuple):
 class FeatureStore:
     """A folder of features: one checksummed ``.npy`` per clip, written atomically.
 
-    Entries are found by the parameters that change the numbers and by the clip: real path, size
-    and modification time of a file, content of an array or of a file in memory. Any number of
-    threads and processes may use one folder at the same time; a clip that several of them miss is
-    computed by one only. An entry that is not, byte for byte, one of this clip, these parameters
-    and this shape counts as missing: torn by a crash, damaged, moved, or made by somebody else.
-    Nothing in a file is taken for an instruction.
+    The key of an entry consists of the parameters that affect the numbers, and of the clip: real
+    path, size and modification time of a file, or contents of an array or of a file in memory. Any
+    number of threads and processes may use one folder at the same time; a clip that several of them
+    need is computed only once. Entries that are incomplete after a crash, damaged, moved or written
+    for another clip, other parameters or another shape are treated as missing. Reading an entry
+    executes no code.
 
     Parameters
     ----------
     folder : str or PathLike
-        Where the features are kept; made when the first entry is written.
+        Folder of the features; created when the first entry is written.
     parameters : mapping of str to JSON values or numpy scalars
-        Everything the features depend on besides the clip.
+        Everything that the features depend on besides the clip.
     shape : tuple of int
         Shape of the features of every clip, which are float32.
     read_only : bool, default=False
-        Whether to write nothing there. What is missing is then computed and not kept.
+        Whether to write nothing: missing features are then computed, but not stored.
 
     Attributes
     ----------
     problems : set of str
-        What does not work in this folder, in words; results are right all the same. Without locks
-        clips may be computed by several processes; where nothing can be written, they are read.
+        Problems of the folder, which do not affect results. Without locks, several processes may
+        compute the same clip; in a read-only folder, features are read but not stored.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class FeatureStore:
         *,
         read_only: bool = False,
     ) -> None:
-        # Numbers of numpy, as a grid search hands them over, give the keys of Python's own.
+        # numpy numbers, which grid searches pass, give the same keys as Python numbers.
         text = json.dumps(
             {"format": FORMAT_VERSION, **parameters}, sort_keys=True, default=np.generic.item
         )
@@ -120,12 +120,12 @@ class FeatureStore:
         Parameters
         ----------
         clips : sequence of str, ndarray, or objects with a method `identity`
-            Paths, waveforms, or what tells by some bytes that it is the same clip again: called
-            with a function that gives the real path of a folder, it returns a tuple of bytes, or
-            None where it cannot tell.
+            Paths, waveforms, or objects whose method `identity` identifies a clip: called with a
+            function that returns the real path of a folder, it returns a tuple of bytes, or None if
+            the clip cannot be identified.
         compute : callable
-            Makes the features of one clip, as an array or with notes, or returns None where it
-            cannot; None is not stored.
+            Returns the features of one clip, as an array or with notes, or None if it cannot
+            compute them; None is not stored.
 
         Yields
         ------
@@ -133,14 +133,14 @@ class FeatureStore:
             Index into `clips`. Clips that another process is computing come last, so the order
             may differ from that of `clips`.
         features : ndarray, NotedFeatures or None
-            What `compute` returned, now or earlier.
+            The value that `compute` returned, now or earlier.
 
         Raises
         ------
         OSError
-            If an entry cannot be written, a full disk for instance.
+            If an entry cannot be written, e.g. because the disk is full.
         ValueError
-            If `compute` gives features of another shape.
+            If `compute` returns features of another shape.
         """
         busy = []
         real_folder = functools.cache(os.path.realpath)  # clips of one folder share it
@@ -180,14 +180,14 @@ class FeatureStore:
 
     @contextmanager
     def _lock(self, key: str, *, timeout: float) -> Iterator[None]:
-        """Keep others from computing a clip, where that is possible.
+        """Prevent others from computing a clip, if locks are available.
 
         Raises
         ------
         _BusyError
-            If somebody else is at it.
+            If another thread or process holds the lock.
         """
-        # One lock for each of 256 sub-folders: few files, and two workers rarely want the same.
+        # One lock for each of 256 sub-folders: few files, and two workers rarely need the same.
         lock = self._acquire(self.folder / key[:2], timeout) if self._writes else None
         try:
             yield
@@ -196,7 +196,7 @@ class FeatureStore:
                 lock.release()
 
     def _acquire(self, folder: Path, timeout: float) -> FileLock | None:
-        """The lock of a sub-folder, which is made; None where work goes on without."""
+        """Create a sub-folder and return its lock, or None if there is no locking."""
         try:
             for attempt in range(ATTEMPTS):
                 try:
@@ -218,19 +218,19 @@ class FeatureStore:
         self._locks = False
         self.problems.add(
             f"The cache {str(self.folder.parent)!r} is used without locks ({reason}): several "
-            "processes may compute the same clip at the same time. Results stay right"
+            "processes may compute the same clip at the same time. Results are not affected"
         )
 
     def _stop_writing(self, reason: str) -> None:
         self._writes = False
         self.problems.add(
             f"The cache {str(self.folder.parent)!r} cannot be written to ({reason}): features are "
-            "read from it, but new ones are not kept. Change its permissions or choose another "
+            "read from it, but new ones are not stored. Change its permissions or choose another "
             "cache_dir"
         )
 
     def _give_up_writing(self, err: OSError) -> None:
-        """Only read from now on, or raise where the user can and should do something about it."""
+        """Only read from now on, or raise an error if it is one that the user can fix."""
         if err.errno not in READ_ONLY:
             raise self._unwritable(err) from err
         self._stop_writing(str(err.strerror))
@@ -258,15 +258,16 @@ class FeatureStore:
         if features.shape != self.shape:
             raise ParameterError(
                 "compute of FeatureStore",
-                f"must give features of shape {self.shape}, got {features.shape}.",
+                f"must return features of shape {self.shape}, got {features.shape}.",
             )
-        # numpy reads the file too: what follows the array's last byte does not disturb it.
+        # numpy can read the file, too, as it ignores bytes after the array.
         text = "\n".join(notes).encode(errors="replace")[:MAX_NOTE_BYTES]
         parts = self._header, features.data.cast("B"), text
         path = self._path(key)
-        # The caller holds the lock: nobody else writes here. One name, so that a killed process
-        # leaves no more than the next one overwrites. Not through a link that somebody put there.
-        # Without locks two may write at once, so a name for every entry: then they write the same.
+        # The caller holds the lock, so nobody else writes here. The name is fixed, so that the next
+        # process overwrites what a killed one left. Links at this path are not followed. Without
+        # locks, two processes may write at the same time, so there is a name per entry: then they
+        # write the same.
         part = path.with_name(".part" if self._locks else f".part-{path.stem}")
         try:
             part.unlink(missing_ok=True)
@@ -274,8 +275,8 @@ class FeatureStore:
                 file.writelines([*parts, self._checksum(key, *parts)])
             os.replace(part, path)
         except (FileNotFoundError, FileExistsError):
-            # The store was deleted since, the lock with it, and perhaps another process writes to
-            # a new one. The clip is computed again when it is needed.
+            # The store was deleted in the meantime, including the lock, and another process may be
+            # writing to a new one. The clip is computed again when it is needed.
             return
         except OSError as err:
             with suppress(OSError):
@@ -283,9 +284,9 @@ class FeatureStore:
             self._give_up_writing(err)
 
     def _checksum(self, key: str, *parts: bytes | memoryview) -> bytes:
-        # Of the place too: an entry that came to lie at another clip's is none of that clip.
+        # The checksum covers the key, so an entry copied to the path of another clip is rejected.
         digest = xxhash.xxh3_64(f"{self.folder.name}/{key}".encode())
-        for part in parts:  # against damage, not malice; CRC-32 took as long as reading the file
+        for part in parts:  # for damage, not tampering; CRC-32 took as long as reading the file
             digest.update(part)
         return digest.digest()
 
@@ -299,11 +300,11 @@ class FeatureStore:
 
 
 class _BusyError(Exception):
-    """Another thread or process computes a clip of the same sub-folder."""
+    """Another thread or process is computing a clip of the same sub-folder."""
 
 
 def holds_features(folder: Path) -> bool:
-    """Whether there are features in a folder, of whatever parameters."""
+    """Whether a folder contains features, for any parameters."""
     try:
         return any(re.fullmatch("[0-9a-f]{32}", path.name) for path in folder.iterdir())
     except (OSError, ValueError):  # ValueError: a NUL in the name
@@ -311,17 +312,17 @@ def holds_features(folder: Path) -> bool:
 
 
 def _key(clip: Any, real_folder: Callable[[str], str]) -> str | None:
-    """Name of a clip in the store, None for a file that cannot be looked at."""
+    """Return the key of a clip, or None for a file that cannot be accessed."""
     if isinstance(clip, np.ndarray):
         header = f"{clip.dtype.str}{clip.shape}".encode()
         return _digest(header, np.ascontiguousarray(clip).data)
     clip = FileClip(clip) if isinstance(clip, str) else clip
-    identity = clip.identity(real_folder)  # None: `compute` will say what is wrong with it
+    identity = clip.identity(real_folder)  # None: `compute` will report the problem
     return None if identity is None else _digest(*identity)
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # nor wait for a pipe's writer
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # does not block on pipes
 
 
 def _digest(*parts: bytes | memoryview) -> str:

@@ -1,4 +1,4 @@
-"""Parameters of MelSpectrogram: their checks, their settings, and folders they name."""
+"""Parameters of MelSpectrogram: checks, settings and folders."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ __all__ = [
     "warn_of_empty_bands",
 ]
 
-# Parameters that are settings of the spectrogram.
+# Parameters that are also settings of the spectrogram.
 NAMES = (
     "sample_rate", "n_fft", "hop_length", "win_length", "n_mels", "fmin", "fmax", "power",
     "mel_scale", "norm", "center", "pad_mode", "n_frames",
 )  # fmt: skip
 # Further parameters that decide what a clip becomes.
 CUTTING = ("duration", "channel", "fill_mode", "crop")
-# Of models that do not say with which floor they were fitted.
+# Floor of models without `log_floor_`.
 FIRST_FLOOR = 1e-6
 
 
 def settings_of(owner: Any, *, floor: float | None = None) -> MelSettings:
-    """Check all parameters of a `MelSpectrogram` but folders, and give what decides its results.
+    """Check all parameters of a `MelSpectrogram` except for folders, and return its settings.
 
     Parameters
     ----------
     owner : MelSpectrogram
-        What has the parameters.
+        The estimator.
     floor : float or None, default=None
-        Added to mel power; None: what was added in `fit`, whose parameters must be unchanged.
-        Models from before it was kept have the first floor that there was.
+        Value added to mel power; None means the value used in `fit`, since when the parameters must
+        be unchanged. It is 1e-6 for models of versions that did not store it.
 
     Returns
     -------
     settings : MelSettings
-        Of the parameters as they are now.
+        The settings given by the current parameters.
 
     Raises
     ------
     ParameterError
-        If one is out of range or was changed after `fit`; names rule and value.
+        If a parameter is out of range or was changed after `fit`; names rule and value.
     """
     check_parameters(owner)
     given, fitted = {name: getattr(owner, name) for name in NAMES}, floor is None
@@ -63,7 +63,7 @@ def settings_of(owner: Any, *, floor: float | None = None) -> MelSettings:
     if owner.duration is not None:
         _check_clip_length(owner, math.ceil(owner.duration * owner.sample_rate))
     if not isinstance(owner.device, str) or owner.device != "cpu":
-        from skaudio.nn._device import device_of  # only here, so that workers need no torch
+        from skaudio.nn._device import device_of  # here, so that workers do not import torch
 
         device_of(owner)
     if fitted:
@@ -89,12 +89,12 @@ def _check_unchanged(owner: Any) -> None:
 
 
 def channels_of(owner: Any) -> int | None:
-    """Number of channels that clips have, None where they have no axis for them."""
+    """Return the number of channels of clips, or None if they have no channel axis."""
     return owner.n_channels_ if owner.channel == "all" else None
 
 
 def check_mel_folders(owner: Any) -> None:
-    """Make `cache_dir` and `memmap_dir` and check that they can be used."""
+    """Create `cache_dir` and `memmap_dir`, and check that they can be used."""
     if owner.cache_dir is not None:
         open_cache(owner)
     if owner.memmap_dir is not None:
@@ -102,12 +102,12 @@ def check_mel_folders(owner: Any) -> None:
 
 
 def open_cache(owner: Any) -> tuple[Path, bool]:
-    """Make the folder of `cache_dir`, and tell whether it can be written to.
+    """Create the folder `cache_dir`, and return it and whether it is writable.
 
     Raises
     ------
     ValueError
-        If it cannot be made, or can neither be written to nor holds features to be read.
+        If it cannot be created, or is not writable and contains no features.
     """
     try:
         return check_folder(owner.cache_dir, "cache_dir of MelSpectrogram"), True
@@ -121,7 +121,7 @@ def open_cache(owner: Any) -> tuple[Path, bool]:
 
 
 def warn_of_empty_bands(settings: MelSettings) -> None:
-    """Warn of bands so narrow that no Fourier bin lies in them."""
+    """Warn about mel bands that are so narrow that they contain no Fourier bin."""
     empty = int((dsp.filterbank_of(settings.bands).max(axis=1) == 0).sum())
     if empty:
         warn(
@@ -131,7 +131,7 @@ def warn_of_empty_bands(settings: MelSettings) -> None:
 
 
 def check_image_size(owner: Any, settings: MelSettings) -> None:
-    """Check that the spectrogram of one clip, whose length `fit` has settled, fits into memory."""
+    """Check that the spectrogram of a clip of `n_samples_` fits into memory."""
     shape = settings.image_shape(owner.n_samples_, channels_of(owner))
     if math.prod(shape) > MAX_CELLS:
         raise ParameterError(
@@ -143,7 +143,7 @@ def check_image_size(owner: Any, settings: MelSettings) -> None:
 
 
 def _check_clip_length(owner: Any, n_samples: int) -> None:
-    """Check that a clip and its spectrogram have lengths that memory can hold."""
+    """Check that a clip of `n_samples` fits into memory."""
     if n_samples > MAX_SAMPLES:
         raise ParameterError(
             "duration of MelSpectrogram",

@@ -1,4 +1,4 @@
-"""MelSpectrogram: audio paths or waveforms to log-mel spectrograms."""
+"""MelSpectrogram: log-mel spectrograms of audio files or waveforms."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from skaudio.features._mel_settings import (
 )
 
 OWNER = "MelSpectrogram"
-# Exponentials of larger numbers are no power of any sound.
+# Largest accepted log-mel; the power of audio is always below its exponential.
 HIGHEST = 80.0
 
 
@@ -73,10 +73,10 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     n_fft : int, default=2048
         Length of the Fourier transform in samples, 1 to 65,536.
     hop_length : int or tuple of int, default=512
-        Samples between frames, >= 1. A tuple results in one image channel per entry.
+        Samples between frames, >= 1. A tuple results in one channel per entry.
     win_length : int, tuple of int or None, default=None
         Length of the Hann window in samples, 1 to `n_fft`; None means `n_fft`. A tuple results in
-        one image channel per entry, as in [1]_.
+        one channel per entry, as in [1]_.
     n_mels : int, default=128
         Number of mel bands, 1 to 2,048.
     fmin, fmax : float, default=0.0, None
@@ -87,7 +87,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     mel_scale : {'slaney', 'htk'}, default='slaney'
         Formula of the mel scale.
     norm : {'slaney', None}, default='slaney'
-        Whether the triangular filters have area 1 over Hz ('slaney') or height 1 (None).
+        Whether the triangular filters have area 1 in Hz ('slaney') or height 1 (None).
     center : bool, default=True
         Whether frame `i` is centred on sample ``i * hop_length`` or starts there.
     pad_mode : {'constant', 'reflect'}, default='constant'
@@ -98,7 +98,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         number of frames as computed; with several windows, that of the first.
     channel : 'mean', 'all' or int, default='mean'
         How files are converted to mono: 'mean' averages all channels, an int selects one. 'all'
-        does not convert: every audio channel yields its own image channels.
+        does not convert: every audio channel has its own spectrograms.
     fill_mode : {'constant', 'repeat'}, default='constant'
         How to pad clips that are too short: with silence, or by repeating the clip.
     crop : {'start', 'center'}, default='start'
@@ -146,7 +146,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     See Also
     --------
     PretrainedCNN : Classifier for these spectrograms.
-    PCEN, MFCC, Deltas : Other features, made of these.
+    PCEN, MFCC, Deltas : Other features, computed from these spectrograms.
 
     Notes
     -----
@@ -169,7 +169,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     __module__ = "skaudio"
 
-    # Those of spectrograms are in `dsp.MelSettings`.
+    # Other parameters are checked by `dsp.MelSettings`.
     _rules = {
         "duration": Real(low=0, low_open=True, optional=True),
         "channel": IntOrChoice(("mean", "all")),
@@ -181,7 +181,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         "n_jobs": NJobs(),
         "verbose": Verbose(),
     }
-    # `predict_windows` turns it off in its copy: it warns of the recording, not of its windows.
+    # False in the copy of `predict_windows`, which warns about the recording, not about windows.
     _warns_of_arrays = True
 
     def __init__(
@@ -300,7 +300,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return self._transform(clips, self._extractor())
 
     def _fit(self, X: Any) -> Any:
-        """Settle what `fit` settles; give the clips."""
+        """Set the fitted attributes, and return the clips."""
         settings = settings_of(self, floor=dsp.LOG_FLOOR)
         check_mel_folders(self)
         warn_of_empty_bands(settings)
@@ -347,13 +347,13 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Warns
         -----
         AudioWarning
-            Once, for all files that can be read although something is wrong with them, as in
-            `skaudio.audio.load_clip`; repeated in every call, even if they are cached. Also for
-            waveforms that look like integers stored as floats: full scale is 1.
+            Once, for all files that can be read but have problems, as in `skaudio.audio.load_clip`;
+            repeated in every call, even if they are cached. Also for waveforms that look like
+            integers stored as floats: full scale is 1.
         UserWarning
             If `cache_dir` is read-only, so that nothing is added, is on a file system without
-            locks, or cannot be used at all; if `memmap_dir` cannot be created, so that the result
-            is in memory.
+            locks, or cannot be used at all; if `memmap_dir` cannot be used, so that the result is
+            in memory.
         """
         check_is_fitted(self)
         extractor = self._extractor()
@@ -435,13 +435,13 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             raise ParameterError(
                 "cache_waveforms of MelSpectrogram",
                 "must be True for warm with in_network=True, "
-                "where waveforms are all there is to keep, got False.",
+                "which caches only waveforms, got False.",
             )
         if self.duration is None and not hasattr(self, "n_samples_"):
             raise ParameterError(
                 "duration of MelSpectrogram",
-                "must be set for warm before fit, got None: the longest "
-                "clip of every fold would decide what the cache needs.",
+                "must be set for warm before fit, got None: otherwise, cache "
+                "entries depend on the longest clip of every fold.",
             )
         if self.duration is None:
             settings_of(self)
@@ -450,7 +450,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         else:
             mel = clone(self)
             clips = mel._fit(X)
-        check_folder(self.cache_dir, "cache_dir of MelSpectrogram")  # here reading is not enough
+        check_folder(self.cache_dir, "cache_dir of MelSpectrogram")  # must be writable here
         work_through(mel, mel._extractor(), clips, None)
         return self
 
@@ -473,19 +473,19 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 f"{type(X).__name__} of shape {np.shape(X)}: add an axis of one channel to a table "
                 "of clips, or pass one clip as [X].",
             )
-        # scikit-learn would name no row and recommend an imputer.
+        # scikit-learn's message would not name rows, and would recommend an imputer.
         waves = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite=False)
         check_table(waves, f"X of {OWNER}")
         return check_waveform_table(waves, f"X of {OWNER}")
 
     def _run(self, clips: Any, extractor: ClipExtractor) -> np.ndarray:
-        """Features of all clips, by several workers."""
+        """Compute the features of all clips, with `n_jobs` workers."""
         features = new_features((len(clips), *extractor.shape), self.memmap_dir, "MelSpectrogram")
         work_through(self, extractor, clips, features)
         return features
 
     def _extractor(self) -> ClipExtractor:
-        """What turns clips into spectrograms, or into waveforms if the network does the rest."""
+        """Return the extractor of spectrograms, or of waveforms for `in_network`."""
         cut = {
             name: getattr(self, name) for name in ("sample_rate", "channel", "fill_mode", "crop")
         }
@@ -497,7 +497,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         folder, writable = self._open_cache()
         stores: dict[str, FeatureStore] = {}
         if folder is not None:
-            # Keys of clips that are mixed must stay as they are: they have entries on disks.
+            # The keys of mono clips must not change, so that existing caches remain valid.
             count = {} if n_channels is None else {"n_channels": n_channels}
             waveforms = {**cut, "n_samples": self.n_samples_, **count, **store_key(limits)}
             if not self.in_network:
@@ -525,24 +525,24 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return partial(log_mel_images_on_device, settings=settings, device=self.device)
 
     def _open_cache(self) -> tuple[Path | None, bool]:
-        """The folder of the cache, if there is one, and whether it can be written to."""
+        """Return the folder of the cache, if there is one, and whether it is writable."""
         if self.cache_dir is None:
             return None, False
         try:
             return open_cache(self)
         except ValueError as err:
-            # `fit` raises; here the model may have moved to a machine without that folder.
+            # `fit` raises an error; here, the model may be on another machine without that folder.
             warn(f"Computing without the cache: {err}")
             return None, False
 
 
 def invert_mel(owner: Any, X: Any, *, n_iter: int, random_state: Any) -> np.ndarray:
-    """Waveforms of log-mel, by several threads.
+    """Reconstruct waveforms from log-mel with several threads.
 
     Parameters
     ----------
     owner : MelSpectrogram
-        Fitted.
+        The fitted estimator.
     X, n_iter, random_state
         See `skaudio.MelSpectrogram.inverse_transform`.
 
@@ -554,14 +554,14 @@ def invert_mel(owner: Any, X: Any, *, n_iter: int, random_state: Any) -> np.ndar
     Raises
     ------
     ValueError
-        If `owner` has several windows, `n_iter` is out of range, or `X` has another shape than
-        `owner` gives or is not finite.
+        If `owner` has several windows, `n_iter` is out of range, or `X` is not finite or does not
+        have the shape that `transform` returns.
     """
     Int(low=1).check("n_iter", n_iter, "MelSpectrogram.inverse_transform")
     settings = settings_of(owner)
     log_mel = _check_log_mel(owner, settings, X)
     arguments = settings.arguments()
-    arguments.pop("pad_mode")  # what stands beyond the ends of a clip is not part of it
+    arguments.pop("pad_mode")  # padding is not part of the clip
     (hop, win), n_samples = settings.windows[0], owner.n_samples_
     natural = settings.natural_frames(n_samples)
     images = dsp.resize_time(log_mel, natural).reshape(-1, owner.n_mels, natural)
@@ -580,7 +580,7 @@ def invert_mel(owner: Any, X: Any, *, n_iter: int, random_state: Any) -> np.ndar
 
 
 def _check_log_mel(owner: Any, settings: dsp.MelSettings, X: Any) -> np.ndarray:
-    """What `transform` gives, with an axis of channels for ``channel='all'`` only."""
+    """Check `X`, and return it with a channel axis only for ``channel='all'``."""
     if settings.several:
         raise ValueError(
             "MelSpectrogram must have a single window for inverse_transform, got hop_length="
@@ -588,7 +588,7 @@ def _check_log_mel(owner: Any, settings: dsp.MelSettings, X: Any) -> np.ndarray:
         )
     shape = settings.image_shape(owner.n_samples_, channels_of(owner))
     try:
-        with np.errstate(over="ignore"):  # infinity is refused below
+        with np.errstate(over="ignore"):  # infinity is rejected below
             log_mel = np.asarray(X).astype(np.float32)
     except (TypeError, ValueError) as err:
         raise reject("X", "MelSpectrogram.inverse_transform", "an array of numbers", X) from err
@@ -598,7 +598,7 @@ def _check_log_mel(owner: Any, settings: dsp.MelSettings, X: Any) -> np.ndarray:
         wanted = ", ".join(map(str, ("n_clips", *shape)))
         raise ParameterError(
             "X of MelSpectrogram.inverse_transform",
-            f"must have the shape that transform gives, ({wanted}), got {log_mel.shape}.",
+            f"must have the shape that transform returns, ({wanted}), got {log_mel.shape}.",
         )
     if not np.isfinite(log_mel).all():
         raise ParameterError(

@@ -9,38 +9,38 @@ from skaudio.nn.cepstrum import Cepstrum
 
 
 class MFCC(FrontEndTransformer):
-    """Turn log-mel into mel-frequency cepstral coefficients.
+    """Convert log-mel spectrograms to mel-frequency cepstral coefficients.
 
-    The spectrum of every frame becomes the first few coefficients of its cosine transform, which
+    The spectrum of every frame is replaced by the first coefficients of its cosine transform, which
     describe its envelope from coarse to fine [1]_.
 
     Parameters
     ----------
     n_mfcc : int, default=20
-        Number of coefficients that are kept, from 1 to the number of mel bands.
+        Number of coefficients to keep, from 1 to the number of mel bands.
     lifter : int, default=0
-        Coefficient `n` (from 1) is multiplied by ``1 + lifter / 2 * sin(pi * n / lifter)``, as in
-        `librosa.feature.mfcc`, >= 0; 0 leaves them as they are.
+        Strength of liftering, >= 0, as in `librosa.feature.mfcc`: coefficient `n`, counted from 1,
+        is multiplied by ``1 + lifter / 2 * sin(pi * n / lifter)``. 0 means no liftering.
     memmap_dir : str, PathLike or None, default=None
         As for `MelSpectrogram`.
 
     Attributes
     ----------
     image_shape_ : tuple of (int, int)
-        Number of channels and of mel bands.
+        Number of channels and mel bands of the input.
     n_features_in_ : int
         Size of the second axis of `X`.
 
     See Also
     --------
-    Deltas : Derivatives over time as further channels.
-    MelSpectrogram : Makes the log-mel.
+    Deltas : Derivatives over time as additional channels.
+    MelSpectrogram : Computes the log-mel spectrograms.
 
     Notes
     -----
-    The cosine transform is orthonormal, of type II. On the same spectrogram the result is that of
-    `librosa.feature.mfcc` times ``ln(10) / 10 = 0.2303``, which takes decibels where this takes
-    natural logarithms.
+    The cosine transform is orthonormal and of type II. For the same spectrogram, the result is that
+    of `librosa.feature.mfcc` multiplied by ``ln(10) / 10 = 0.2303``, because librosa uses decibels
+    instead of natural logarithms.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""PCEN: per-channel energy normalisation in place of the logarithm."""
+"""PCEN: per-channel energy normalisation instead of the logarithm."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from skaudio.nn.pcen import PerChannelEnergyNormalization
 
 
 class PCEN(FrontEndTransformer):
-    """Turn log-mel into energies that are normalised by their recent past.
+    """Convert log-mel spectrograms to energies that are normalised by their recent past.
 
-    Every band is divided by its own moving average and compressed, an automatic gain control that
-    takes away steady noise, the colour of a channel and the distance of a source, and leaves
-    onsets [1]_. With `trainable` a skaudio classifier behind this step trains gain, bias, power
-    and smoothing of every band together with its network.
+    Every band is divided by its own moving average and compressed. This automatic gain control
+    suppresses stationary noise, the frequency response of a channel and the distance of a source,
+    and preserves onsets [1]_. With `trainable`, a skaudio classifier after this step trains gain,
+    bias, power and smoothing of every band together with its network.
 
     Parameters
     ----------
     gain : float, default=0.98
         Exponent of the moving average that energies are divided by, >= 0, and > 0 if `trainable`:
-        0 leaves levels alone, 1 takes them away.
+        0 keeps levels, 1 removes them.
     bias : float, default=2.0
         Added to the ratio before compression, >= 0, and > 0 if `trainable`.
     power : float, default=0.5
         Exponent of the compression, > 0.
     time_constant : float, default=0.4
-        Of the moving average, in seconds, > 0.
+        Time constant of the moving average in seconds, > 0.
     b : float or None, default=None
         Weight of the new frame in the moving average, in (0, 1], and < 1 if `trainable`; None
-        takes `time_constant`.
+        uses `time_constant`.
     eps : float, default=1e-6
-        Added to the moving average, > 0: energies far below it stay silent.
+        Added to the moving average, > 0: energies far below this value are not amplified.
     sample_rate : int, default=22050
-        Rate in Hz; with `hop_length` it tells how many frames a second has.
+        Sample rate in Hz; with `hop_length`, it determines the number of frames per second.
     hop_length : int, default=512
-        Samples between frames, those of the `MelSpectrogram` before.
+        Samples between frames, as in the preceding `MelSpectrogram`.
     duration : float or None, default=None
-        Length of the clips in seconds, > 0. If given, the number of frames in `fit` tells how many
-        a second has, and `sample_rate` and `hop_length` are not used: in a search over the hop
-        length of `MelSpectrogram` the time constant stays the same in seconds.
+        Length of the clips in seconds, > 0. If given, the number of frames per second is determined
+        from the number of frames in `fit`, not from `sample_rate` and `hop_length`. Thus, the time
+        constant in seconds stays the same in a search over the hop length of `MelSpectrogram`.
     trainable : bool, default=False
-        Whether a skaudio classifier trains the values, starting from these; each band of each
-        channel has its own then. For other estimators it changes nothing.
+        Whether a skaudio classifier trains gain, bias, power and smoothing, starting from these
+        values and separately for each band of each channel. It does not affect other estimators.
     memmap_dir : str, PathLike or None, default=None
         As for `MelSpectrogram`.
 
@@ -55,20 +55,20 @@ class PCEN(FrontEndTransformer):
     b_ : float
         Weight of the new frame in the moving average.
     image_shape_ : tuple of (int, int)
-        Number of channels and of mel bands.
+        Number of channels and mel bands of the input.
     n_features_in_ : int
         Size of the second axis of `X`.
 
     See Also
     --------
-    MelSpectrogram : Makes the log-mel.
+    MelSpectrogram : Computes the log-mel spectrograms.
 
     Notes
     -----
-    The result is that of `librosa.pcen` for energies ``S = exp(X) - skaudio.dsp.LOG_FLOOR`` and
-    the same parameters, up to its initial state: here the average starts at the first frame, as
-    in [2]_ and with ``zi=(1 - b) * S[..., :1]`` in librosa, whose own start at 1 belongs to samples
-    in the range of 32-bit integers. The time constant becomes `b` as there,
+    The result equals that of `librosa.pcen` for energies ``S = exp(X) - skaudio.dsp.LOG_FLOOR`` and
+    the same parameters, except for the initial state: here, the average starts at the first frame,
+    as in [2]_ and with ``zi=(1 - b) * S[..., :1]`` in librosa, whose default of 1 is meant for
+    samples in the range of 32-bit integers. The time constant is converted to `b` as in librosa,
     ``b = (sqrt(1 + 4 * T**2) - 1) / (2 * T**2)`` for `T` frames.
 
     References
@@ -101,7 +101,7 @@ class PCEN(FrontEndTransformer):
         "duration": Real(low=0, low_open=True, optional=True),
         "trainable": Flag(),
     }
-    # What is multiplied by a factor could never leave zero.
+    # Training multiplies these by a factor, which cannot change zero.
     _rules_of_training = {
         "gain": Real(low=0, low_open=True),
         "bias": Real(low=0, low_open=True),
@@ -152,11 +152,11 @@ class PCEN(FrontEndTransformer):
         else:
             rate = shape[2] / self.duration
         n_frames = float(self.time_constant * rate)
-        # The same as (sqrt(1 + 4 T^2) - 1) / (2 T^2), without its loss of digits for small T.
+        # Equals (sqrt(1 + 4 T^2) - 1) / (2 T^2), without the loss of precision for small T.
         self.b_ = 2.0 / (1.0 + math.hypot(1.0, 2.0 * n_frames))
 
     def _check_hop(self, before: FrontEndChain) -> None:
-        """Check that the frames are those that the parameters speak of, where that is known."""
+        """Check that the parameters agree with the hop of the spectrograms, if it is known."""
         for layer in before.parts():
             if not isinstance(layer, LogMel):
                 continue
@@ -169,7 +169,7 @@ class PCEN(FrontEndTransformer):
                     f"frames are {', '.join(f'{1e3 * t:.3g}' for t in sorted(theirs))} ms apart"
                     f"{' before resizing' if settings.n_frames is not None else ''}, got "
                     f"{self.hop_length} and {self.sample_rate}, {1e3 * ours:.3g} ms: set them, or "
-                    "give the duration of the clips instead."
+                    "set the duration of the clips instead."
                 )
 
     def _module(self, shape: tuple[int, int, int]) -> PerChannelEnergyNormalization:

@@ -1,4 +1,4 @@
-"""Torch modules and functions: tensors in, tensors out; they know nothing of scikit-learn."""
+"""Torch modules and functions on tensors, independent of scikit-learn."""
 
 from skaudio.nn._differentiable import DifferentiableArray
 

@@ -1,4 +1,4 @@
-"""Clips for training: data sets, batches, and statistics."""
+"""Data sets, batches and statistics of clips for training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skaudio.nn.frontend import FrontEndChain
 
 __all__ = ["Batches", "ClipDataset", "channel_statistics"]
 
-# How many clips are looked at together when statistics are taken.
+# Number of clips that are processed at once to compute statistics.
 CLIPS_AT_A_TIME = 32
 
 
@@ -27,14 +27,14 @@ class ClipDataset(torch.utils.data.Dataset):
     Parameters
     ----------
     images : ndarray of shape (n_clips, n_channels, n_mels, n_frames), float32
-        Spectrograms, or waveforms with their samples as frames. May be memory-mapped: batches are
-        copied, never the whole.
+        Spectrograms, or waveforms with their samples as frames. May be memory-mapped: only batches
+        are copied.
     targets : ndarray of shape (n_clips, n_classes), float32
         Class probabilities.
     weights : ndarray of shape (n_clips,), float32
         Weights in the loss.
     rows : ndarray of shape (n_chosen,), int, or None, default=None
-        The clips that belong to the data set, in their order; None means all.
+        Indices of the clips in the data set, in order; None means all.
     """
 
     images: np.ndarray
@@ -56,22 +56,22 @@ class ClipDataset(torch.utils.data.Dataset):
         return images, (targets, weights)
 
     def subset(self, chosen: np.ndarray) -> ClipDataset:
-        """Those clips where `chosen` is True, in the same order."""
+        """Return the clips for which `chosen` is True, in the same order."""
         return replace(self, rows=self.rows[chosen])  # type: ignore[index]
 
     def rarest(self) -> np.ndarray:
-        """Of every clip its rarest class or label, as a number; one more where it has no label."""
+        """Return the index of the rarest label of every clip, `n_classes` for clips without any."""
         targets = self.targets[self.rows]
         counts = targets.sum(axis=0)
         scarce = (targets > 0) / np.maximum(counts, 1)
         return np.where(targets.any(axis=1), scarce.argmax(axis=1), targets.shape[1])
 
     def has_weight(self) -> np.ndarray:
-        """Whether a clip counts in the loss."""
+        """Return whether each clip contributes to the loss."""
         return self.weights[self.rows] > 0
 
     def keep_labels(self, held: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-        """What is set aside, without clips that are the last ones of a label, or their groups."""
+        """Return `held` without one clip, or group, per label that would be absent in training."""
         held, present = held.copy(), self.targets[self.rows] > 0
         for label in np.flatnonzero(present.any(axis=0)):
             if not present[~held, label].any():
@@ -80,18 +80,18 @@ class ClipDataset(torch.utils.data.Dataset):
         return held
 
     def balanced_chances(self) -> np.ndarray:
-        """Chance of every clip where each label is drawn equally often, then one of its clips."""
+        """Return the probability of every clip if a label is drawn first, then one of its clips."""
         targets = self.targets[self.rows]
-        targets = np.column_stack([targets, ~targets.any(axis=1)])  # no label is one, too
+        targets = np.column_stack([targets, ~targets.any(axis=1)])  # "no label" is a label, too
         chances = (targets / np.maximum(targets.sum(axis=0, dtype=np.float64), 1)).sum(axis=1)
         return chances / chances.sum()
 
     def draw(
         self, rng: np.random.RandomState, *, balanced: bool, count: int | None = None
     ) -> np.ndarray:
-        """Numbers of clips in random order, all or so many of them.
+        """Return indices of `count` clips in random order; of all clips if `count` is None.
 
-        Where they are `balanced`, as many are drawn at random, rare labels as often as others.
+        If `balanced`, they are drawn with replacement, rare labels as often as others.
         """
         count = len(self) if count is None else count
         if balanced:
@@ -99,7 +99,7 @@ class ClipDataset(torch.utils.data.Dataset):
         return rng.permutation(len(self))[:count]
 
     def clips(self, through: FrontEndChain | None = None, device: Any = "cpu") -> Iterator[Any]:
-        """The images one by one, or what a front end makes of them."""
+        """Yield the images one by one, processed by a front end if it is given."""
         for start in range(0, len(self), CLIPS_AT_A_TIME):
             images, _ = self[np.arange(start, min(start + CLIPS_AT_A_TIME, len(self)))]
             if through:
@@ -140,12 +140,12 @@ def channel_statistics(images: Iterable[np.ndarray]) -> tuple[Tensor, Tensor, Te
     Parameters
     ----------
     images : iterable of ndarray of shape (n_channels, n_mels, n_frames)
-        Read once, one clip at a time, so that they need not be in memory as a whole.
+        Read once, one clip at a time, so that they need not fit into memory.
 
     Returns
     -------
     mean, std, low : Tensor of shape (n_channels,), float32
-        Over all clips.
+        Statistics over all clips.
     """
     rows = map(_clip_statistics, images)
     first = next(rows)

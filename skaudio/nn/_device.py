@@ -1,4 +1,4 @@
-"""torch's device, precision, generators and threads; what is borrowed is given back."""
+"""Devices, precision, random generators, threads and memory errors of torch."""
 
 from __future__ import annotations
 
@@ -30,25 +30,26 @@ __all__ = [
 ]
 
 Module = TypeVar("Module", bound=torch.nn.Module)
-# torch calls it so from 2.5 on.
+# `torch.OutOfMemoryError` exists from torch 2.5 on.
 OutOfMemoryError = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 
-# What an estimator's parameter `precision` may be: the type of products, None for the weights' own.
+# Values of the parameter `precision`, and their dtypes for autocast; None means no autocast.
 AMP_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Gradients in float16 are scaled by this at first. torch's own start makes them overflow, and the
-# first steps are lost.
+# Initial scale of gradients in float16. With torch's default, they overflow, and the first steps
+# are skipped.
 FIRST_SCALE = 1024.0
 
 # Initialisation and dropout draw from torch's global generator, which all threads share.
 _GENERATOR_LOCK = threading.RLock()
 _COUNT_LOCK = threading.Lock()
 _PLACE_LOCK = threading.Lock()
-# Whether a block of this process, or of one that it was forked from, had several threads.
+# Whether this process, or one that it was forked from, has used several threads; and whether they
+# were lost in a fork.
 _had_threads = _lost_threads = False
 
 
 def _start_anew() -> None:
-    """In a forked process nobody is left to release what other threads held, or to compute."""
+    """Replace the locks in a forked process, and note that its other threads are lost."""
     global _GENERATOR_LOCK, _COUNT_LOCK, _PLACE_LOCK, _lost_threads
     _GENERATOR_LOCK = threading.RLock()
     _COUNT_LOCK, _PLACE_LOCK = threading.Lock(), threading.Lock()
@@ -61,14 +62,14 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Give the block torch's generators, started from `seed`; put them back after.
+    """Seed torch's generators with `seed` inside the block, and restore them on exit.
 
-    Blocks in several threads take turns. Other code that draws from them at the same time in
-    another thread cannot be kept out: torch has one generator for all threads.
+    Blocks in several threads run one after the other. Other code in another thread can still draw
+    from the generators at the same time, because torch shares them between all threads.
     """
     on_cuda = device.type == "cuda"
     with _GENERATOR_LOCK, torch.random.fork_rng(devices=[device] if on_cuda else []):
-        # Not torch.manual_seed, which would also seed devices that are not in use here.
+        # Not torch.manual_seed, which would also seed other devices.
         torch.default_generator.manual_seed(seed)
         if on_cuda:
             with torch.cuda.device(device):
@@ -86,10 +87,10 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def limited_threads(n_threads: int | None) -> Iterator[None]:
-    """Let torch use so many threads of the CPU inside the block; None changes nothing.
+    """Set the number of CPU threads of torch inside the block; None changes nothing.
 
-    The count holds for the calling thread only. In a process that was forked after a block with
-    several threads it is 1: OpenMP would wait for ever for threads that are not there.
+    The number applies to the calling thread only. In a process that was forked after a block with
+    several threads, it is 1, because OpenMP would wait forever for threads that do not exist.
     """
     global _had_threads
     before = torch.get_num_threads()
@@ -97,7 +98,7 @@ def limited_threads(n_threads: int | None) -> Iterator[None]:
     if n_threads > 1 and _lost_threads:
         warn(
             "This process was forked from one that had computed with several threads, and "
-            "computes with one thread: start processes by 'spawn', or compute in them only."
+            "computes with one thread: start processes by 'spawn', or compute only in forks."
         )
         n_threads = 1
     _had_threads = _had_threads or n_threads > 1
@@ -115,20 +116,20 @@ def limited_threads(n_threads: int | None) -> Iterator[None]:
 
 
 def _set_own_threads(count: int, of_new_threads: int) -> None:
-    """Set the count of the calling thread.
+    """Set the number of threads that torch uses in the calling thread.
 
-    Every thread has its own, but new threads start with the one that was set last, wherever that
-    was. So a new thread sets theirs again.
+    Every thread has its own number, but new threads start with the one that any thread set last.
+    Therefore, the number of new threads is restored from a new thread.
     """
     torch.set_num_threads(count)
     if of_new_threads != count:
         _in_new_thread(torch.set_num_threads, of_new_threads)
-    if torch.get_num_threads() != count:  # a build of torch with one count for all threads
+    if torch.get_num_threads() != count:  # a build of torch with one number for all threads
         torch.set_num_threads(count)
 
 
 def _in_new_thread(function: Callable[..., Any], *args: Any) -> Any:
-    """What a function gives in a new thread."""
+    """Call a function in a new thread, and return its result."""
     found: list[Any] = []
     thread = threading.Thread(target=lambda: found.append(function(*args)))
     thread.start()
@@ -137,20 +138,20 @@ def _in_new_thread(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def place(module: Module, device: torch.device) -> Module:
-    """Bring a module to a device and into evaluation; other threads may be using it.
+    """Move a module to a device and set evaluation mode, while other threads may be using it.
 
-    `module.to` assigns every weight anew even where nothing moves.
+    `module.to` is only called if necessary, because it always reassigns every weight.
     """
-    device = torch.empty(0, device=device).device  # with its number
+    device = torch.empty(0, device=device).device  # with its index
     with _PLACE_LOCK:
         if any(tensor.device != device for tensor in chain(module.parameters(), module.buffers())):
-            with torch.inference_mode(False):  # or these weights could never be trained again
+            with torch.inference_mode(False):  # otherwise, weights could not be trained again
                 module.to(device)
         return module.eval()
 
 
 def device_of(owner: Any) -> torch.device:
-    """The device that an estimator's parameter `device` names.
+    """Return the device that the parameter `device` of an estimator names.
 
     Raises
     ------
@@ -161,17 +162,17 @@ def device_of(owner: Any) -> torch.device:
         return pick_device(owner.device)
     except ValueError as err:
         raise ParameterError(
-            f"device of {type(owner).__name__}", f"must be 'auto' or a device of torch: {err}."
+            f"device of {type(owner).__name__}", f"must be 'auto' or a torch device: {err}."
         ) from err
 
 
 def pick_device(device: str) -> torch.device:
-    """Resolve 'auto' to CUDA, then MPS, then the CPU, as they are on this machine now.
+    """Return the device of this name; 'auto' means CUDA if present, else MPS, else the CPU.
 
     Raises
     ------
     ValueError
-        If the device has another name than torch knows or is not present.
+        If torch does not know the name, or the device is not present.
     """
     if device == "auto":
         mps = torch.backends.mps.is_available()
@@ -180,27 +181,27 @@ def pick_device(device: str) -> torch.device:
         found = torch.device(device)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, TypeError) as err:
-        raise ValueError(f"{device!r} is no device of this machine ({err})") from err
+        raise ValueError(f"{device!r} is not a device of this machine ({err})") from err
     return found
 
 
 def make_scaler(device: torch.device, dtype: torch.dtype | None) -> torch.amp.GradScaler:
-    """What scales the loss where gradients are in float16, and does nothing otherwise."""
+    """Return a scaler of the loss, which is only enabled for float16."""
     return torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE, enabled=dtype == torch.float16)
 
 
 @contextmanager
 def memory_errors(owner: Any, method: str) -> Iterator[None]:
-    """Say what to do where the memory of a device does not suffice for `method` of `owner`.
+    """Raise an error with remedies if `method` of `owner` runs out of device memory.
 
-    What the failed method had there is given back.
+    Memory that the failed method used is released.
     """
     try:
         yield
     except RuntimeError as err:
         if not is_out_of_memory(err):
             raise
-        # The error holds the functions that failed, and these their networks and batches.
+        # The traceback keeps the frames of the failed functions, with their networks and batches.
         traceback.clear_frames(err.__traceback__)
         gc.collect()
         for backend in (torch.cuda, torch.mps):
@@ -209,7 +210,7 @@ def memory_errors(owner: Any, method: str) -> Iterator[None]:
         ways = [
             "fewer frames per clip (a longer hop_length, or a DiffResResampler before it)",
             "a smaller network",
-            f"another device than {owner.device!r}",
+            f"a device other than {owner.device!r}",
         ]
         if getattr(owner, "precision", None) == "fp32":
             ways.insert(0, "precision='bf16'")
@@ -224,7 +225,7 @@ def memory_errors(owner: Any, method: str) -> Iterator[None]:
 
 
 def is_out_of_memory(err: BaseException) -> bool:
-    """Whether a device had too little memory; some say so only in words."""
+    """Whether a device ran out of memory, which some backends report only in the message."""
     told = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
     return isinstance(err, OutOfMemoryError) or (
         isinstance(err, RuntimeError) and any(words in str(err) for words in told)

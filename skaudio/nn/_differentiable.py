@@ -1,4 +1,4 @@
-"""DifferentiableArray: how a step of a pipeline hands a trainable module to the next."""
+"""DifferentiableArray: passes a trainable module from one step of a pipeline to the next."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from skaudio.nn.frontend import FrontEnd, FrontEndChain
 
 __all__ = ["BATCH_SIZE", "DifferentiableArray", "take_apart"]
 
-# Clips that are computed at a time.
+# Number of clips that are computed at once.
 BATCH_SIZE = 32
 
 
 class DifferentiableArray:
-    """An array that is yet to be computed, by modules that can be trained.
+    """An array that is computed on demand, by modules that can be trained.
 
-    To numpy and to every ordinary estimator it is the array that the modules make of `inputs`. A
-    skaudio classifier takes `inputs` and copies of the modules instead, and trains the copies
-    together with its network. Computed values are not kept, and `inputs` are not copied: changing
-    them changes the array. For arithmetic and methods of numpy call `np.asarray` first.
+    For numpy and for other estimators, it is the array that the modules compute from `inputs`. A
+    skaudio classifier instead uses `inputs` and copies of the modules, and trains the copies
+    together with its network. Computed values are not stored, and `inputs` is not copied: changing
+    it changes the array. Call `np.asarray` before using arithmetic or numpy methods.
 
     Parameters
     ----------
     inputs : ndarray of shape (n_clips, n_channels, n_mels, n_frames), float32
-        What the first module sees: spectrograms, or waveforms with their samples as frames.
+        Input of the first module: spectrograms, or waveforms with their samples as frames.
     frontend : iterable of FrontEnd
         The modules, in the order in which they are applied.
     device : str, default='cpu'
-        Where the array is computed: a device of torch, or 'auto'.
+        Torch device on which the array is computed, or 'auto'.
     n_threads : int or None, default=1
-        Threads of the CPU that torch may use; None leaves its own setting alone.
+        Number of CPU threads that torch may use; None keeps its setting.
     """
 
     __module__ = "skaudio.nn"
@@ -58,7 +58,7 @@ class DifferentiableArray:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Clips, channels, mel bands and frames; known without computing."""
+        """Number of clips, channels, mel bands and frames; available without computing."""
         return (len(self.inputs), *self.frontend.output_shape(self.inputs.shape[1:]))
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class DifferentiableArray:
             yield from features
 
     def __getitem__(self, key: Any) -> DifferentiableArray | np.ndarray:
-        """Clips of a slice, list or array stay differentiable; all else gives numbers."""
+        """Return a DifferentiableArray for a slice, list or array of clips, otherwise numbers."""
         clips = key[0] if _chooses_clips_only(key) else key
         if isinstance(clips, list | range) or hasattr(clips, "__array__"):
             clips = np.asarray(clips)
@@ -93,7 +93,7 @@ class DifferentiableArray:
         return np.asarray(self)[key]
 
     def with_inputs(self, inputs: np.ndarray) -> DifferentiableArray:
-        """Other clips before the same modules."""
+        """Return an array of other clips with the same modules."""
         return DifferentiableArray(
             inputs, self.frontend.parts(), device=self.device, n_threads=self.n_threads
         )
@@ -110,10 +110,10 @@ class DifferentiableArray:
 
 
 def take_apart(X: Any) -> tuple[Any, FrontEndChain]:
-    """What the first module sees, and the modules, of `X`; no modules where it is no such array.
+    """Return the input of the first module of `X`, and its modules, none for other arrays.
 
-    An axis of one channel is left out, so that scikit-learn's check of the second axis does not
-    take spectrograms with that axis for others than those without.
+    A channel axis of length 1 is removed, so that scikit-learn's check of the second axis accepts
+    spectrograms with and without this axis.
     """
     frontend = FrontEndChain()
     if isinstance(X, DifferentiableArray):
@@ -123,7 +123,7 @@ def take_apart(X: Any) -> tuple[Any, FrontEndChain]:
 
 
 def _chooses_clips_only(key: Any) -> bool:
-    """Whether a key is a tuple whose entries behind the first take everything."""
+    """Whether a key is a tuple that selects everything along all axes but the first."""
     return (
         isinstance(key, tuple)
         and len(key) > 1

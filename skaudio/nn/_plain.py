@@ -1,4 +1,4 @@
-"""Networks and front ends as plain values: names, settings and arrays, and back."""
+"""Convert networks and front ends to names, settings and arrays, and back."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def plain_arrays(module: torch.nn.Module) -> dict[str, np.ndarray]:
 
 
 class _Undrawn(TorchFunctionMode):
-    """Leaves weights on the device 'meta' alone that are to be drawn or set: they have no values.
+    """Skips the initialisation of weights on the device 'meta', which have no values.
 
-    Without it torch takes longer over them there than on a processor.
+    Without it, torch takes longer to initialise them there than on a CPU.
     """
 
     FILLS = {
@@ -60,16 +60,16 @@ class _Undrawn(TorchFunctionMode):
 
 @contextmanager
 def blank_weights() -> Iterator[None]:
-    """Let modules be made without memory for weights, for `fill_blank`."""
+    """Create modules without memory for weights, for `fill_blank`."""
     with torch.device("meta"), _Undrawn():
         yield
 
 
 @contextmanager
 def limited_parts(arrays: dict[str, np.ndarray]) -> Iterator[None]:
-    """Limit the layers and weights that this thread may make for these arrays; else ValueError.
+    """Raise a ValueError if this thread creates many more layers and weights than arrays.
 
-    A description of a few bytes may be that of a network of any depth.
+    Otherwise, a description of a few bytes could create a network of any depth.
     """
     here, count, most = threading.get_ident(), 0, 50 * len(arrays) + 1000
 
@@ -92,27 +92,27 @@ def limited_parts(arrays: dict[str, np.ndarray]) -> Iterator[None]:
 
 
 def fill_blank(module: torch.nn.Module, arrays: dict[str, np.ndarray]) -> None:
-    """Give a module its weights, also one that was built on the device 'meta'.
+    """Load the weights of a module, which may be on the device 'meta'.
 
     Raises
     ------
     ValueError
-        If they differ in name, shape or type from what the module needs.
+        If names, shapes or types differ from those of the module.
     """
     state = module.state_dict()
     wanted = {name: (tuple(t.shape), str(t.dtype)[6:]) for name, t in state.items()}
     given = {name: (a.shape, str(a.dtype)) for name, a in arrays.items()}
     if wanted != given:
         differing = sorted(set(wanted.items()) ^ set(given.items()))
-        raise ValueError(f"its weights are others, such as {differing[0][0]}")
+        raise ValueError(f"its weights do not fit, such as {differing[0][0]}")
     tensors = {name: torch.tensor(array) for name, array in arrays.items()}
     module.load_state_dict(tensors, assign=any(t.is_meta for t in state.values()))
 
 
 def plain_eps(module: torch.nn.Module) -> dict[str, float]:
-    """What normalisation layers of a module add to variances, by the names of the layers.
+    """Return `eps` of the normalisation layers of a module, by the names of the layers.
 
-    It is no weight, and packages and versions have defaults of their own.
+    It is not part of the weights, and its default differs between packages and versions.
     """
     kinds = (torch.nn.modules.batchnorm._NormBase, torch.nn.LayerNorm, torch.nn.GroupNorm)
     layers = {name: part.eps for name, part in module.named_modules() if isinstance(part, kinds)}
@@ -121,7 +121,7 @@ def plain_eps(module: torch.nn.Module) -> dict[str, float]:
 
 @cache
 def front_ends() -> dict[str, type[FrontEnd]]:
-    """The front ends of this package that can be made, by the names they have in saved models."""
+    """Return the concrete front ends of this package by their names in saved models."""
     home = __name__.rpartition(".")[0]
     parts = import_module(home).__path__
     modules = [import_module(f"{home}.{module.name}") for module in iter_modules(parts)]
@@ -134,13 +134,13 @@ def front_ends() -> dict[str, type[FrontEnd]]:
 
 
 def plain_front_end(module: FrontEnd) -> tuple[str | type[FrontEnd], dict[str, Any]]:
-    """Name and constructor arguments of a module; of another package its class."""
+    """Return name, or class if from another package, and constructor arguments of a module."""
     kind = type(module)
     return (kind.__name__ if kind in front_ends().values() else kind), module.config()
 
 
 def make_front_end(kind: str | type[FrontEnd], config: dict[str, Any]) -> FrontEnd:
-    """The module, with fresh weights, that `plain_front_end` describes.
+    """Create the module that `plain_front_end` describes, with new weights.
 
     Raises
     ------
@@ -149,21 +149,21 @@ def make_front_end(kind: str | type[FrontEnd], config: dict[str, Any]) -> FrontE
     """
     made = front_ends().get(kind) if isinstance(kind, str) else kind
     if not (isinstance(made, type) and issubclass(made, FrontEnd)):
-        raise ValueError(f"{kind!r} is no front end of skaudio.nn")
+        raise ValueError(f"{kind!r} is not a front end of skaudio.nn")
     return made(**config)
 
 
 def as_plain(
     module: FrontEnd,
 ) -> tuple[str | type[FrontEnd], dict[str, Any], dict[str, np.ndarray]]:
-    """Name, constructor arguments and weights of a module, without any object of torch."""
+    """Return name, constructor arguments and weights of a module, without torch objects."""
     return *plain_front_end(module), plain_arrays(module)
 
 
 def as_module(
     plain: tuple[str | type[FrontEnd], dict[str, Any], dict[str, np.ndarray]],
 ) -> FrontEnd:
-    """The module that `as_plain` took apart."""
+    """Create the module that `as_plain` describes."""
     kind, config, arrays = plain
     with limited_threads(1):
         with blank_weights(), limited_parts(arrays):

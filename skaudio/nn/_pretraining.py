@@ -22,7 +22,7 @@ __all__ = [
     "train",
 ]
 
-# Share of the steps in which the learning rate rises.
+# Share of the steps in which the learning rate increases.
 WARMUP = 0.1
 
 
@@ -66,19 +66,19 @@ def train(
     Parameters
     ----------
     loss_of : callable
-        Called with a batch, gives the loss to minimise.
+        Called with a batch, returns the loss to minimise.
     epochs : iterable of iterables of batches
         The batches of every epoch.
     groups : list of dict
-        Parameters with settings of their own, as optimisers of torch take them.
+        Parameter groups as for optimisers of torch.
     lr : float
-        The highest learning rate.
+        Maximum learning rate.
     n_epochs, n_steps : int
         Number of epochs, and of batches in each.
     scaler : torch.amp.GradScaler
-        Scales gradients of narrow types; may be disabled.
+        Scaler of float16 gradients; may be disabled.
     max_norm : float or None, default=None
-        Longest gradient; longer ones are shortened.
+        Maximum norm of the gradient; larger gradients are clipped.
 
     Yields
     ------
@@ -111,11 +111,11 @@ def finite_losses(losses: Iterable[float], owner: str, rate: str, verbose: int) 
     Parameters
     ----------
     losses : iterable of float
-        The loss of every epoch, as `train` gives it.
+        The loss of every epoch, as yielded by `train`.
     owner : str
-        Whose training it is, for messages.
+        Name of the estimator, for messages.
     rate : str
-        What is to be lowered then: name and value of its learning rate.
+        Name and value of its learning rate, for messages.
     verbose : int
         Above 0, print a line per epoch.
 
@@ -145,14 +145,14 @@ def finite_losses(losses: Iterable[float], owner: str, rate: str, verbose: int) 
 class LinearClassifier(ImageClassifier):
     """Linear classifier on mean, standard deviation and maximum over time per channel and band.
 
-    It can tell little by itself, so what it learns is learnt by the front end before it.
+    It can learn little by itself, so most of the learning happens in the front end before it.
 
     Parameters
     ----------
     standardize : Standardize
-        First layer behind the front end.
+        First layer after the front end.
     image_shape : (int, int, int)
-        Channels, mel bands and frames behind the front end.
+        Channels, mel bands and frames after the front end.
     n_classes : int
         Number of logits.
     """
@@ -180,13 +180,13 @@ def random_batches(n_clips: int, batch_size: int, rng: np.random.RandomState) ->
     Parameters
     ----------
     n_clips, batch_size : int
-        Number of clips, and how many a batch may have, >= 1.
+        Number of clips, and maximum size of a batch, >= 1.
     rng : RandomState
-        Source of the order.
+        Random generator of the order.
 
     Returns
     -------
     batches : list of ndarray of int
-        Numbers of the clips; each clip is in one batch.
+        Indices of the clips; each clip is in one batch.
     """
     return np.array_split(rng.permutation(n_clips), math.ceil(n_clips / batch_size))

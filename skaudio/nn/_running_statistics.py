@@ -1,4 +1,4 @@
-"""Statistics of normalisation layers, measured anew through weights at rest."""
+"""Recompute the statistics of normalisation layers with fixed weights."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from skaudio.nn.layers import ImageClassifier
 
 __all__ = ["MOST_CLIPS", "RunningStatistics"]
 
-# How many clips the statistics are taken from at most. The error of a mean over so many clips is a
-# few hundredths of their spread, and one pass over them bounds what large data sets pay.
+# Maximum number of clips for the statistics. The error of a mean over this many clips is a few
+# percent of their standard deviation, and the limit bounds the time for large data sets.
 MOST_CLIPS = 512
 
 
 @dataclass(frozen=True)
 class RunningStatistics:
-    """The clips from which normalisation layers take their statistics for evaluation.
+    """Clips from which the statistics of normalisation layers are computed for evaluation.
 
-    Running averages stem from the last few batches, seen through weights that still moved, and
-    after few steps from the values they started with. The error adds up from layer to layer. Here
-    the layers see clips without augmentation and dropout, through weights at rest (as the "precise
-    batch normalisation" of [1]_).
+    Running averages depend on the last few batches, for which the weights still changed, and after
+    few steps on their initial values. The errors accumulate from layer to layer. Here, statistics
+    are computed with fixed weights, without augmentation and dropout, as in the "precise batch
+    normalisation" of [1]_.
 
     Parameters
     ----------
     data : ClipDataset
         The training clips.
     batches : list of ndarray of int
-        Numbers of the clips that are looked at together.
+        Indices of the clips of every batch.
 
     References
     ----------
@@ -50,10 +50,10 @@ class RunningStatistics:
     def draw(
         cls, data: ClipDataset, rng: np.random.RandomState, *, batch_size: int, balanced: bool
     ) -> RunningStatistics:
-        """Choose clips at random, as the batches of training are drawn."""
+        """Choose clips at random, as for training batches."""
         count = min(len(data), MOST_CLIPS)
         order = data.draw(rng, balanced=balanced, count=count)
-        # Normalisation in training needs two clips where they have no extent.
+        # In training mode, layers without spatial axes need two clips per batch.
         parts = max(1, min(math.ceil(count / batch_size), count // 2))
         return cls(data, np.array_split(order, parts))
 
@@ -65,21 +65,21 @@ class RunningStatistics:
         earlier: Mapping[str, Tensor] | None = None,
         n_steps: int = 0,
     ) -> None:
-        """Give every layer whose statistics are trained those of the clips.
+        """Set the statistics of all layers that are not frozen to those of the clips.
 
-        Weights, frozen layers and the random state stay as they are.
+        Weights, frozen layers and the random state do not change.
 
         Parameters
         ----------
         module : ImageClassifier
-            On `device`; its statistics are overwritten.
+            Network on `device`; its statistics are overwritten.
         device : torch.device
-            Where it is computed.
+            Device of the computation.
         earlier : mapping of str to Tensor or None, default=None
-            State of the network before the last `n_steps` steps. The statistics in it keep the
-            share that a running average would have left them.
+            State of the network before the last `n_steps` steps. Its statistics keep the weight
+            that they would have in a running average.
         n_steps : int, default=0
-            Number of steps of training since.
+            Number of training steps since then.
         """
         layers = _trained_layers(module)
         if not layers:
@@ -97,7 +97,7 @@ class RunningStatistics:
     def _measure(
         self, module: ImageClassifier, layers: dict[str, nn.Module], device: torch.device
     ) -> dict[str, dict[str, Tensor]]:
-        """Mean of the statistics of all calls of a layer, by layer and buffer."""
+        """Return the mean of the statistics over all calls of a layer, by layer and buffer."""
         sums: dict[str, dict[str, Tensor]] = {}
         weights: dict[str, int] = {}
         n_clips = 0
@@ -117,7 +117,7 @@ class RunningStatistics:
                 n_clips = len(batch)
                 images, _ = module.prepare(self.data[batch][0].to(device))
                 with module.autocast(images):
-                    # With its hooks, but not compiled: that would take longer for once.
+                    # With hooks, but not compiled, which would take longer for a single pass.
                     module.backbone._call_impl(images)
         finally:
             for hook in hooks:
@@ -129,9 +129,9 @@ class RunningStatistics:
 
 
 def _trained_layers(module: nn.Module) -> dict[str, nn.Module]:
-    """Layers that keep running statistics, and are not frozen."""
+    """Return layers that have running statistics and are not frozen."""
     was = module.training
-    module.train()  # a network knows which of its layers stay out of it
+    module.train()  # a network keeps its frozen layers in evaluation mode
     layers = {
         name: layer
         for name, layer in module.named_modules()
@@ -142,7 +142,7 @@ def _trained_layers(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def _statistics(layer: nn.Module) -> dict[str, Tensor]:
-    """The running statistics of a layer itself, by name; counters are none."""
+    """Return the running statistics of a layer itself by name, without counters."""
     return {
         name: buffer
         for name, buffer in layer.named_buffers(recurse=False)
@@ -151,15 +151,15 @@ def _statistics(layer: nn.Module) -> dict[str, Tensor]:
 
 
 def _moved(layer: Any, n_steps: int) -> float:
-    """Share of a running average that stems from its last steps."""
-    if layer.momentum is None:  # the mean of all batches that it has seen
+    """Weight of the last `n_steps` steps in a running average."""
+    if layer.momentum is None:  # the mean of all batches
         return n_steps / max(n_steps, int(layer.num_batches_tracked))
     return 1.0 - (1.0 - layer.momentum) ** n_steps
 
 
 @contextmanager
 def _last_batch_only(module: nn.Module, layers: dict[str, nn.Module]) -> Iterator[None]:
-    """Let layers hold the statistics of the last batch, and everything else be evaluated."""
+    """Make `layers` store the statistics of the last batch, and evaluate everything else."""
     was = module.training
     momenta = {name: layer.momentum for name, layer in layers.items()}
     buffers = [b for layer in layers.values() for b in layer.buffers(recurse=False)]

@@ -1,4 +1,4 @@
-"""Attention that pools: fewer queries, keys and values than tokens that come in."""
+"""Attention with pooled queries, keys and values."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch.nn import functional
 
 __all__ = ["NORM_EPS", "Grid", "PoolingAttention", "as_tokens", "relative_index"]
 
-#: Added to a variance by every layer normalisation.
+#: Value added to the variance in every layer normalisation.
 NORM_EPS = 1e-6
 
 
 class Grid(NamedTuple):
-    """How the tokens of a batch lie in frequency and time.
+    """Arrangement of the tokens of a batch in frequency and time.
 
     Parameters
     ----------
     n_rows, n_columns : int
-        Tokens along frequency and along time.
+        Number of tokens along frequency and along time.
     valid : Tensor of shape (batch,), int, or None, default=None
-        How many columns of each clip are not padding; None means all.
+        Number of columns of each clip that are not padding; None means all.
     """
 
     n_rows: int
@@ -32,24 +32,25 @@ class Grid(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """Number of rows and columns."""
         return self.n_rows, self.n_columns
 
     def pooled(self, stride: tuple[int, int]) -> Grid:
-        """The grid behind a convolution of this stride that keeps the edges."""
+        """Return the grid after a padded convolution of this stride."""
         valid = None if self.valid is None else -(-self.valid // stride[1])
         return Grid(-(-self.n_rows // stride[0]), -(-self.n_columns // stride[1]), valid)
 
     def mask(self) -> Tensor | None:
-        """True where a column belongs to its clip, (batch, n_columns); None where all do."""
+        """Return (batch, n_columns), True where a column is not padding; None if there is none."""
         if self.valid is None:
             return None
         return torch.arange(self.n_columns, device=self.valid.device) < self.valid[:, None]
 
     def as_images(self, tokens: Tensor, fill: float = 0.0) -> Tensor:
-        """Tokens (batch, n_tokens, dim) as images (batch, dim, n_rows, n_columns); padding filled.
+        """Reshape tokens (batch, n_tokens, dim) to images (batch, dim, n_rows, n_columns).
 
-        The images share memory with the tokens and are in torch's channels-last order.
+        Padding is set to `fill`. Without padding, the images share memory with the tokens, in
+        torch's channels-last order.
         """
         images = tokens.unflatten(1, self.shape).permute(0, 3, 1, 2)
         mask = self.mask()
@@ -60,8 +61,8 @@ class PoolingAttention(nn.Module):
     """Multi-head attention whose queries, keys and values are pooled on the grid first.
 
     Pooling is a depthwise convolution that all heads share, followed by normalisation. Positions
-    enter as two tables of relative distances, one for frequency and one for time; what was pooled
-    into a query is added to what it gathers [1]_.
+    are encoded in two tables of relative distances, for frequency and for time. The pooled queries
+    are added to the result of the attention [1]_.
 
     Parameters
     ----------
@@ -70,12 +71,13 @@ class PoolingAttention(nn.Module):
     n_heads : int
         Number of heads; divides `dim_out`.
     grid : (int, int)
-        Rows and columns of tokens that come in as a rule; decides the lengths of the tables. Other
-        sizes work: distances keep their meaning, those beyond a table take its last entry.
+        Usual number of rows and columns of input tokens, which determines the lengths of the
+        tables. Other sizes also work: distances keep their meaning, and those beyond a table use
+        its last entry.
     q_stride, kv_stride : (int, int)
         Strides of the queries and of keys and values along frequency and time; powers of 2.
     n_extra : int, default=0
-        Tokens before those of the grid that are not pooled, such as a class token.
+        Number of tokens before those of the grid that are not pooled, such as a class token.
 
     References
     ----------
@@ -120,26 +122,26 @@ class PoolingAttention(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
         """Tokens ``(batch, n_tokens, dim_in)`` to ``(batch, n_queries, dim_out)`` on their grid."""
-        # Three products instead of one: each result can be convolved where it lies in memory.
+        # Three products instead of one, so that each result can be convolved without a copy.
         q, k, v = (self._pool(x, grid, part) for part in range(3))
         of_queries, of_keys = grid.pooled(self.q_stride), grid.pooled(self.kv_stride)
         bias = self._position_bias(q, of_queries, of_keys)
         x = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        if self.n_extra:  # a class token gathers, but is not added: so the weights were trained
+        if self.n_extra:  # queries of class tokens are not added, as in the pretrained weights
             q = functional.pad(q[:, :, self.n_extra :], (0, 0, self.n_extra, 0))
         x = x + q
         return self.proj(x.transpose(1, 2).flatten(2)), of_queries
 
     def _pool(self, x: Tensor, grid: Grid, part: int) -> Tensor:
-        """Tokens to pooled queries (part 0), keys (1) or values (2) of all heads.
+        """Compute pooled queries (part 0), keys (1) or values (2) of all heads.
 
-        From ``(batch, n_tokens, dim_in)`` to ``(batch, n_heads, n_pooled, dim)``.
+        From tokens ``(batch, n_tokens, dim_in)`` to ``(batch, n_heads, n_pooled, dim)``.
         """
         pool, norm = getattr(self, f"pool_{'qkv'[part]}"), getattr(self, f"norm_{'qkv'[part]}")
         weight, bias = self.qkv.weight.chunk(3)[part], self.qkv.bias.chunk(3)[part]
         extra, x = x[:, : self.n_extra], x[:, self.n_extra :].unflatten(1, grid.shape)
-        # A kernel of 3 with a stride above 3 jumps over tokens: they need no projection, and
-        # without them it has stride 3.
+        # A kernel of size 3 with a stride above 3 skips tokens. These are removed before the
+        # projection, so that the stride becomes 3.
         rows, columns = _seen(grid.shape[0], pool.stride[0]), _seen(grid.shape[1], pool.stride[1])
         x = functional.linear(x[:, :, columns][:, rows], weight, bias)
         mask = grid.mask()
@@ -147,19 +149,19 @@ class PoolingAttention(nn.Module):
             x = x.masked_fill(~mask[:, None, columns, None], 0.0)
         stride = [min(stride, 3) for stride in pool.stride]
         kernel = torch.cat([pool.weight] * self.n_heads)
-        # Permuted only: in torch's channels-last order the images lie as the tokens do.
+        # Only permuted, because tokens are already in torch's channels-last order.
         x = as_tokens(_depthwise(x.permute(0, 3, 1, 2), kernel, stride))
         if self.n_extra:
             x = torch.cat([functional.linear(extra, weight, bias), x], dim=1)
         return norm(x.unflatten(2, (self.n_heads, -1))).transpose(1, 2)
 
     def _position_bias(self, q: Tensor, of_queries: Grid, of_keys: Grid) -> Tensor:
-        """What positions add to the logits, ``(batch, n_heads, n_queries, n_keys)``."""
-        # By token, then by head, as they lie in memory: (batch, n_rows, n_columns, n_heads, dim).
+        """Return the positional bias of the logits, ``(batch, n_heads, n_queries, n_keys)``."""
+        # By token, then by head, as in memory: (batch, n_rows, n_columns, n_heads, dim).
         q = q.transpose(1, 2)[:, self.n_extra :].unflatten(1, of_queries.shape)
         rows, columns = (
             self._axis_bias(axis, q.transpose(1, 1 + axis), of_queries, of_keys) for axis in (0, 1)
-        )  # (batch, n_heads, n_rows, n_columns, n_key_rows), and the same of columns
+        )  # (batch, n_heads, n_rows, n_columns, n_key_rows), and the same for columns
         bias = rows[..., :, None] + columns.transpose(2, 3)[..., None, :]
         bias = bias.flatten(4).flatten(2, 3)
         bias = functional.pad(bias, (self.n_extra, 0, self.n_extra, 0)) if self.n_extra else bias
@@ -170,9 +172,9 @@ class PoolingAttention(nn.Module):
         return bias.masked_fill(padding[:, None, None], -math.inf)
 
     def _axis_bias(self, axis: int, q: Tensor, of_queries: Grid, of_keys: Grid) -> Tensor:
-        """What positions along an axis add; of queries that lie along that axis first.
+        """Return the positional bias along an axis, which is the first of the two in `q`.
 
-        From ``(batch, n_along, n_across, n_heads, dim)`` to
+        From queries ``(batch, n_along, n_across, n_heads, dim)`` to
         ``(batch, n_heads, n_along, n_across, n_keys)``.
         """
         table = self.rel_pos_t if axis else self.rel_pos_f
@@ -185,16 +187,15 @@ class PoolingAttention(nn.Module):
             n_table=len(table),
             device=table.device,
         )
-        # table[index]: (n_along, n_keys, dim). One product per place along the axis.
+        # table[index]: (n_along, n_keys, dim). One product per position along the axis.
         bias = q.flatten(2, 3) @ table[index].mT
         return bias.unflatten(2, q.shape[2:4]).permute(0, 3, 1, 2, 4)
 
 
 def _depthwise(x: Tensor, kernel: Tensor, stride: list[int]) -> Tensor:
-    """Convolution of every channel by itself, on a CPU always in float32.
+    """Depthwise convolution, always in float32 on a CPU.
 
-    The gradient of one in bfloat16 is made of memory there that nobody has written, in torch 2.14
-    and where the grid is narrow.
+    In bfloat16 on narrow grids, torch 2.14 computes its gradient from uninitialised memory there.
     """
     if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):
@@ -203,7 +204,7 @@ def _depthwise(x: Tensor, kernel: Tensor, stride: list[int]) -> Tensor:
 
 
 def _seen(n: int, stride: int) -> slice | list[int]:
-    """Places along an axis that a centred kernel of 3 with this stride looks at."""
+    """Positions along an axis that a centred kernel of size 3 with this stride covers."""
     if stride <= 3:
         return slice(None)
     return [place for place in range(n) if (place + 1) % stride < 3]
@@ -215,12 +216,12 @@ def as_tokens(images: Tensor) -> Tensor:
     Parameters
     ----------
     images : Tensor of shape (batch, dim, n_rows, n_columns)
-        What lies on the grid.
+        Images on the grid.
 
     Returns
     -------
     tokens : Tensor of shape (batch, n_tokens, dim)
-        Row by row.
+        Tokens, row by row.
     """
     return images.permute(0, 2, 3, 1).flatten(1, 2)
 
@@ -235,28 +236,29 @@ def relative_index(
     n_table: int,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Where in a table of relative distances each query finds each key, along one axis.
+    """Index of each query and key in a table of relative distances, along one axis.
 
     Distances are counted in strides, not in shares of the clip, so that a lag of 40 ms has the
-    same entry in clips of one second and of thirty; lags beyond the table take its last entry.
+    same entry in clips of one second and of thirty seconds; lags beyond the table use its last
+    entry.
 
     Parameters
     ----------
     n_queries, n_keys : int
-        Tokens along the axis.
+        Number of tokens along the axis.
     q_stride, kv_stride : int
         Their strides, powers of 2.
     n_nominal : int
-        Number of keys that the table was made for.
+        Number of keys for which the table was created.
     n_table : int
         Length of the table.
     device : torch.device or None, default=None
-        Where to put the result.
+        Device of the result.
 
     Returns
     -------
     index : Tensor of shape (n_queries, n_keys), int64
-        In [0, `n_table`); with `n_keys` equal to `n_nominal` the index of MViTv2 [1]_.
+        Index in [0, `n_table`); if `n_keys` equals `n_nominal`, that of MViTv2 [1]_.
 
     References
     ----------

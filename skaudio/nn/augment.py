@@ -1,4 +1,4 @@
-"""Random changes to a batch of clips, for training only."""
+"""Random augmentations of a batch of clips for training."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ __all__ = ["add_noise", "change_gain", "mask_spectrograms", "mix_clips", "shift_
 
 
 def change_gain(x: Tensor, most_db: float, rng: np.random.RandomState) -> Tensor:
-    """Make every clip louder or softer by its own random amount.
+    """Change the level of every clip by a random amount.
 
     Parameters
     ----------
     x : Tensor of shape (batch, n_channels, n_mels, n_frames)
-        Log-mel spectrograms of power, or waveforms with their samples as frames: clips of one row.
+        Log-mel spectrograms of power, or waveforms, which have one band and samples as frames.
     most_db : float
-        Largest change in dB, >= 0; changes are uniform between its negative and itself.
+        Maximum change in dB, >= 0; changes are uniform in [-most_db, most_db].
     rng : RandomState
-        Source of randomness.
+        Random generator.
 
     Returns
     -------
     x : Tensor of shape (batch, n_channels, n_mels, n_frames)
-        New tensor. Of spectrograms the power changes, not the floor under it.
+        New tensor. In spectrograms, the power changes, but not the floor that is added to it.
     """
     gain_db = torch.from_numpy(rng.uniform(-most_db, most_db, size=len(x))).to(x)
     gain_db = gain_db[:, None, None, None]
@@ -36,23 +36,23 @@ def change_gain(x: Tensor, most_db: float, rng: np.random.RandomState) -> Tensor
 
 
 def add_noise(x: Tensor, snr_db: tuple[float, float], rng: np.random.RandomState) -> Tensor:
-    """Add white noise to every clip, at its own random distance below the sound.
+    """Add white noise to every clip, with a random signal-to-noise ratio.
 
     Parameters
     ----------
     x : Tensor of shape (batch, n_channels, n_mels, n_frames)
-        Log-mel spectrograms of power with filters of area 1, or waveforms: clips of one row.
+        Log-mel spectrograms of power with filters of area 1, or waveforms, which have one band.
     snr_db : (float, float)
-        Lowest and highest ratio of the mean power of the clip to that of the noise, in dB; the
-        ratios are uniform between them.
+        Lowest and highest ratio of the mean power of the clip to that of the noise, in dB; ratios
+        are uniform between them.
     rng : RandomState
-        Source of the ratios. The noise itself is drawn by torch, which training has seeded.
+        Random generator of the ratios. The noise is drawn by torch, which training seeds.
 
     Returns
     -------
     x : Tensor of shape (batch, n_channels, n_mels, n_frames)
-        New tensor. To filters of area 1 white noise is equally loud in every band; each value of
-        its power is exponential, as that of a single frequency is.
+        New tensor. With filters of area 1, white noise has the same mean power in every band; its
+        values have an exponential distribution, like the power of a single frequency.
     """
     ratio_db = torch.from_numpy(rng.uniform(*snr_db, size=len(x))).to(x)[:, None, None, None]
     share = 10 ** (-ratio_db / 10)
@@ -65,16 +65,16 @@ def add_noise(x: Tensor, snr_db: tuple[float, float], rng: np.random.RandomState
 
 
 def shift_time(x: Tensor, share: float, rng: np.random.RandomState) -> Tensor:
-    """Roll every clip along time by its own random amount; what leaves one end enters the other.
+    """Shift every clip in time by a random amount, with wrap-around.
 
     Parameters
     ----------
     x : Tensor of shape (batch, n_channels, n_mels, n_frames)
         Spectrograms, or waveforms with their samples as frames.
     share : float
-        Largest shift to either side, as a share of the clip, in [0, 1].
+        Maximum shift in either direction, as a share of the clip, in [0, 1].
     rng : RandomState
-        Source of randomness.
+        Random generator.
 
     Returns
     -------
@@ -91,19 +91,19 @@ def shift_time(x: Tensor, share: float, rng: np.random.RandomState) -> Tensor:
 def mask_spectrograms(
     x: Tensor, time_share: float, freq_share: float, fill: Tensor, rng: np.random.RandomState
 ) -> Tensor:
-    """Silence one random stretch of time and one random band of every clip (SpecAugment).
+    """Silence a random interval of time and of frequency in every clip (SpecAugment).
 
     Parameters
     ----------
     x : Tensor of shape (batch, n_channels, n_mels, n_frames)
         Spectrograms.
     time_share, freq_share : float
-        Largest width of a mask as a share of the frames or bands, in [0, 1]. Widths and places are
-        uniform and each clip has its own [1]_.
+        Maximum width of a mask as a share of the frames or bands, in [0, 1]. Widths and positions
+        are uniform and drawn separately for each clip [1]_.
     fill : Tensor of shape (n_channels,)
-        The value of silence in every channel. Zero would be a loud noise in a log-mel spectrogram.
+        The value of silence in every channel. Zero would be loud noise in a log-mel spectrogram.
     rng : RandomState
-        Source of randomness.
+        Random generator.
 
     Returns
     -------
@@ -124,10 +124,10 @@ def mask_spectrograms(
 def mix_clips(
     x: Tensor, target: Tensor, weight: Tensor, alpha: float, rng: np.random.RandomState
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Average every clip with another one, and their losses likewise (mixup).
+    """Average every clip with another one, and their losses accordingly (mixup).
 
-    The cross-entropy of the result is that of both targets, each times its share and the weight of
-    its clip: labels of clips without weight are not learnt.
+    The cross-entropy of the result is that of both targets, each multiplied by its share and the
+    weight of its clip: labels of clips without weight are not learnt.
 
     Parameters
     ----------
@@ -138,14 +138,15 @@ def mix_clips(
     weight : Tensor of shape (batch,)
         Weights of the clips in the loss.
     alpha : float
-        Shares are drawn from Beta(alpha, alpha), > 0 [1]_.
+        Parameter > 0 of the distribution of shares, Beta(alpha, alpha) [1]_.
     rng : RandomState
-        Source of randomness.
+        Random generator.
 
     Returns
     -------
     x, target, weight : Tensors of the shapes above
-        New tensors: mixed clips, the mean of both targets by share times weight, mixed weights.
+        New tensors: mixed clips, means of both targets weighted by share times weight, and mixed
+        weights.
 
     References
     ----------

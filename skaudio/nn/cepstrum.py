@@ -1,4 +1,4 @@
-"""Mel-frequency cepstral coefficients: the cosine transform of log-mel over its bands."""
+"""Mel-frequency cepstral coefficients: the cosine transform of log-mel over mel bands."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class Cepstrum(FixedFrontEnd):
         self._table = table.astype(np.float32)  # (n_mfcc, n_mels)
 
     def config(self) -> dict[str, Any]:
-        """What the constructor needs to make this module again."""
+        """Return the constructor arguments of this module."""
         return dict(self.settings)
 
     def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Channels, coefficients and frames that images of `shape` become."""
+        """Return channels, coefficients and frames of the output for images of `shape`."""
         return shape[0], self.settings["n_mfcc"], shape[2]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-mel to cepstral coefficients; there is no penalty."""
+        """Convert log-mel to cepstral coefficients; the penalty is 0."""
         with torch.autocast(images.device.type, enabled=False):
             images = images.float()
             table = torch.as_tensor(self._table, device=images.device)

@@ -1,4 +1,4 @@
-"""ImageNet CNNs from timm, ready for spectrograms."""
+"""CNNs from timm with spectrograms as input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["build_cnn", "find_head", "import_timm", "stages"]
 
 
 def import_timm() -> ModuleType:
-    """Import timm, or say why it cannot be imported.
+    """Import timm, or raise an error that explains why this is not possible.
 
     Raises
     ------
@@ -23,11 +23,11 @@ def import_timm() -> ModuleType:
     try:
         import timm
     except (ImportError, RuntimeError, OSError, AttributeError) as err:
-        # A torchvision built for another torch seldom raises ImportError.
+        # A torchvision that does not match torch rarely raises an ImportError.
         raise ImportError(
             f"timm cannot be imported ({err}). If it is installed, torchvision probably does not "
             "match torch: reinstall both together with 'pip install -U torch torchvision timm'. A "
-            "callable as backbone needs no timm."
+            "callable as backbone does not need timm."
         ) from err
     return timm
 
@@ -56,7 +56,7 @@ def build_cnn(
     ImportError
         If timm cannot be imported.
     ValueError
-        If there is no such model, or it does not take these options.
+        If there is no such model, or it does not accept these options.
     """
     timm = import_timm()
     if not timm.is_model(name):
@@ -69,16 +69,16 @@ def build_cnn(
         return timm.create_model(
             name, pretrained=False, in_chans=in_channels, num_classes=n_classes, **(options or {})
         )
-    except Exception as err:  # models check their options in ways of their own, or not at all
+    except Exception as err:  # models raise errors of any type for invalid options
         raise ValueError(
             f"{name!r} cannot be built with the options {options!r} ({type(err).__name__}: {err})"
         ) from err
 
 
 def find_head(model: Any) -> nn.Module | None:
-    """Layer that turns embeddings into logits: timm's classifier, else the last `nn.Linear`.
+    """Return the layer that computes the logits: timm's classifier, else the last `nn.Linear`.
 
-    None where there is no such layer, or several as in distilled models.
+    Return None if there is no such layer, or several, as in distilled models.
     """
     if hasattr(model, "get_classifier"):
         head = model.get_classifier()
@@ -87,9 +87,9 @@ def find_head(model: Any) -> nn.Module | None:
 
 
 def stages(model: Any) -> list[list[str]]:
-    """Names of the parameters of each stage from input to output, without the head.
+    """Return the names of the parameters of each stage from input to output, without the head.
 
-    timm's own coarse grouping where the model has one, otherwise its children in order.
+    Stages are those of timm's coarse grouping if the model has one, otherwise its children.
     """
     head = find_head(model)
     ours = {id(p) for p in head.parameters()} if head is not None else set()

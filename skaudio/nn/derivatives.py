@@ -1,4 +1,4 @@
-"""Derivatives over time as further image channels."""
+"""Derivatives over time as additional channels."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from skaudio.nn.frontend import FixedFrontEnd
 
 __all__ = ["MAX_ORDER", "MAX_WIDTH", "TimeDerivatives"]
 
-#: Of derivatives, and frames that they are taken from; beyond these rounding is all there is.
+#: Limits of order and width; beyond them, rounding errors dominate.
 MAX_ORDER, MAX_WIDTH = 8, 2**11
 
 
 class TimeDerivatives(FixedFrontEnd):
-    """Images, and behind them their derivatives over time up to an order [1]_.
+    """Append derivatives over time up to a given order as channels [1]_.
 
     Parameters
     ----------
@@ -50,15 +50,15 @@ class TimeDerivatives(FixedFrontEnd):
         ]
 
     def config(self) -> dict[str, Any]:
-        """What the constructor needs to make this module again."""
+        """Return the constructor arguments of this module."""
         return dict(self.settings)
 
     def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Channels, mel bands and frames that images of `shape` become."""
+        """Return channels, mel bands and frames of the output for images of `shape`."""
         return (1 + self.settings["order"]) * shape[0], *shape[1:]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images to images and their derivatives; there is no penalty."""
+        """Return images and their derivatives; the penalty is 0."""
         with torch.autocast(images.device.type, enabled=False):
             images = images.float()
             derivatives = [self._derive(images, table) for table in self._tables]
@@ -75,7 +75,7 @@ class TimeDerivatives(FixedFrontEnd):
 
 
 def _weighted_sum(images: Tensor, weights: np.ndarray) -> Tensor:
-    """Sum of neighbouring frames with these weights, for every run of so many frames."""
+    """Return the weighted sum of every run of ``len(weights)`` frames."""
     n_out = images.shape[-1] - len(weights) + 1
     # A few passes over memory; a convolution with one channel takes longer.
     total = torch.zeros_like(images[..., :n_out])

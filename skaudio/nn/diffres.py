@@ -1,4 +1,4 @@
-"""DiffRes: learn which frames of a spectrogram matter, and merge the rest."""
+"""DiffRes: shorten spectrograms by merging unimportant frames."""
 
 from __future__ import annotations
 
@@ -23,49 +23,49 @@ __all__ = [
     "warp_mean",
 ]
 
-# Frames whose mean energy is within this of the quietest of their clip count as empty.
+# A frame is empty if its mean energy is within this margin of that of the quietest frame of a clip.
 EMPTY_MARGIN = 1e-6
 # Mean score of the empty frames, as a share of the budget, above which the guide loss acts.
 GUIDE_THRESHOLD = 0.5
-# Scores that the affine rule counts as neither empty nor full lie this far from 0 and 1.
+# Minimum distance from 0 and 1 of scores that the affine rule treats as intermediate.
 MIDDLE_MARGIN = 1e-4
-# Factor on the last layer of the estimator. Optimisers of Adam's kind move a weight by about the
-# learning rate per step, so without it a hundred steps barely move the scores.
+# Factor on the last layer of the estimator. Optimisers like Adam change a weight by about the
+# learning rate per step, so without it, a hundred steps hardly change the scores.
 LOGIT_SCALE = 20.0
-# Raw scores are raised to this: a clip whose scores are all zero is then merged evenly.
+# Minimum of raw scores, so that a clip whose scores are all zero is merged evenly.
 SMALLEST_SCORE = 1e-30
-# Where frames are put back, those that matter to nobody count as so long, and have a place.
+# Minimum extent of a frame in `shares`, so that frames with score 0 keep a position.
 LEAST_EXTENT = 1e-6
 
 
 def normalize_scores(
     raw: Tensor, n_frames_out: int | Tensor, rule: str = "fill", mask: Tensor | None = None
 ) -> Tensor:
-    """Scale positive scores so that every clip's scores are at most 1 and sum to the budget.
+    """Scale the scores of every clip so that they are at most 1 and sum to the budget.
 
     Parameters
     ----------
     raw : Tensor of shape (batch, n_frames)
         Scores >= 0.
     n_frames_out : int or Tensor of shape (batch,)
-        The sum of the scores, 1 to `n_frames`; a tensor gives every clip its own.
+        Sum of the scores, 1 to `n_frames`; a tensor contains a sum per clip.
     rule : {'fill', 'affine'}, default='fill'
-        'fill' multiplies by the one factor that reaches the sum when scores above 1 are cut to 1.
-        'affine' is the rule of the authors' code [1]_, kept for comparison: it scales the largest
-        score to 1 and lifts those in between towards 1, which may fall short of the sum.
+        'fill' multiplies by the factor for which the scores have this sum if scores above 1 are
+        clipped to 1. 'affine' is the rule of the authors' code [1]_, for comparison: it scales the
+        largest score to 1 and moves intermediate scores towards 1, and may not reach the sum.
     mask : Tensor of shape (batch, n_frames), bool, or None, default=None
-        True where a frame belongs to the clip; the others get the score 0. Then `n_frames_out`
-        must not be above the number of frames that belong to a clip.
+        True where a frame belongs to the clip; other frames have score 0. `n_frames_out` must not
+        exceed the number of frames of a clip.
 
     Returns
     -------
     scores : Tensor of shape (batch, n_frames)
-        In [0, 1].
+        Scores in [0, 1].
 
     Raises
     ------
     ValueError
-        If there is no such rule.
+        If `rule` is neither of these.
 
     References
     ----------
@@ -86,23 +86,23 @@ def normalize_scores(
 
 
 def warp_matrix(scores: Tensor, n_frames_out: int) -> Tensor:
-    """How much of every frame goes into every output frame, as a dense matrix.
+    """Return the contribution of every frame to every output frame, as a dense matrix.
 
-    Laid end to end, the scores cover the output axis: frame `i` reaches from the sum of the
-    scores before it to that sum plus its own, and gives each output frame its overlap [1]_. The
-    matrix is for pictures and tests; `warp_mean` and `warp_max` do without it.
+    On the output axis, frame `i` starts at the sum of the scores before it, and its score is its
+    length. Its contribution to an output frame is their overlap [1]_. The matrix is for displays
+    and tests; `warp_mean` and `warp_max` do not use it.
 
     Parameters
     ----------
     scores : Tensor of shape (batch, n_frames)
-        In [0, 1], as from `normalize_scores`.
+        Scores in [0, 1] from `normalize_scores`.
     n_frames_out : int
         Number of output frames.
 
     Returns
     -------
     weights : Tensor of shape (batch, n_frames, n_frames_out)
-        Rows sum to the scores, and columns to 1 where the scores sum to `n_frames_out`.
+        Rows sum to the scores, and columns to 1 if the scores sum to `n_frames_out`.
 
     References
     ----------
@@ -122,7 +122,7 @@ def warp_mean(log_mel: Tensor, scores: Tensor, n_frames_out: int) -> Tensor:
     log_mel : Tensor of shape (batch, n_mels, n_frames)
         Natural logarithm of energies.
     scores : Tensor of shape (batch, n_frames)
-        As from `normalize_scores`.
+        Scores from `normalize_scores`.
     n_frames_out : int
         Number of output frames.
 
@@ -142,12 +142,12 @@ def warp_max(log_mel: Tensor, scores: Tensor, n_frames_out: int, budget: float) 
     log_mel : Tensor of shape (batch, n_mels, n_frames)
         Natural logarithm of energies.
     scores : Tensor of shape (batch, n_frames)
-        As from `normalize_scores`.
+        Scores from `normalize_scores`.
     n_frames_out : int
         Number of output frames.
     budget : float
-        Share of the frames that is kept, in (0, 1]. Dividing by it leaves the level of evenly
-        merged frames as it was.
+        Share of the frames to keep, in (0, 1]. Division by it preserves the level of evenly merged
+        frames.
 
     Returns
     -------
@@ -158,17 +158,17 @@ def warp_max(log_mel: Tensor, scores: Tensor, n_frames_out: int, budget: float) 
 
 
 def resolution_encoding(n_frames: int, n_mels: int, device: torch.device | None = None) -> Tensor:
-    """Sines and cosines of the frame number, one frequency per pair of mel bands.
+    """Return sines and cosines of the frame number, with one frequency per pair of mel bands.
 
-    Merged like the energies, they tell the network where an output frame lies in the clip and how
-    many frames went into it [1]_.
+    They are merged like the energies, and thus encode the position of an output frame in the clip
+    and the number of frames that were merged into it [1]_.
 
     Parameters
     ----------
     n_frames, n_mels : int
         Size of the spectrogram; `n_mels` may be odd.
     device : torch.device or None, default=None
-        Where to put it.
+        Device of the result.
 
     Returns
     -------
@@ -185,26 +185,26 @@ def resolution_encoding(n_frames: int, n_mels: int, device: torch.device | None 
     rate = 10_000.0 ** ((band % 2 - band) / n_mels)
     frame = torch.arange(n_frames, device=home, dtype=torch.float64)[:, None]
     table = (frame * rate + phase).sin_().float().to(device)
-    return table.T  # frames are rows in memory, as merging wants
+    return table.T  # frames are rows in memory, as needed for merging
 
 
 def guide_loss(
     log_mel: Tensor, scores: Tensor, budget: float, mask: Tensor | None = None
 ) -> Tensor:
-    """Loss on spending the budget on frames that hold nothing.
+    """Return a loss that penalises spending the budget on empty frames.
 
-    A frame is empty when its mean energy is within 1e-6 of the quietest frame of its clip. The
-    mean score of a clip's empty frames, as a share of the budget, counts where it is above one
-    half.
+    A frame is empty if its mean energy is within 1e-6 of that of the quietest frame of its clip.
+    The loss of a clip is the mean score of its empty frames, as a share of the budget, or 0 if this
+    is not above one half.
 
     Parameters
     ----------
     log_mel : Tensor of shape (batch, n_mels, n_frames)
         Natural logarithm of energies.
     scores : Tensor of shape (batch, n_frames)
-        As from `normalize_scores`.
+        Scores from `normalize_scores`.
     budget : float
-        Share of the frames that is kept, in (0, 1].
+        Share of the frames to keep, in (0, 1].
     mask : Tensor of shape (batch, n_frames), bool, or None, default=None
         True where a frame belongs to the clip.
 
@@ -221,16 +221,16 @@ def guide_loss(
 def activeness(
     log_mel: Tensor, scores: Tensor, budget: float, mask: Tensor | None = None
 ) -> Tensor:
-    """How much scores differ from frame to frame: 0 where all frames are merged alike.
+    """Return the variation of scores between frames: 0 if all frames are merged equally.
 
     Parameters
     ----------
     log_mel : Tensor of shape (batch, n_mels, n_frames)
         Natural logarithm of energies.
     scores : Tensor of shape (batch, n_frames)
-        As from `normalize_scores`.
+        Scores from `normalize_scores`.
     budget : float
-        Share of the frames that is kept, in (0, 1].
+        Share of the frames to keep, in (0, 1].
     mask : Tensor of shape (batch, n_frames), bool, or None, default=None
         True where a frame belongs to the clip.
 
@@ -238,7 +238,7 @@ def activeness(
     -------
     activeness : Tensor of shape ()
         Standard deviation of the scores of frames that are not empty, as a share of the budget;
-        mean over the clips, where a clip with fewer than two such frames counts 0.
+        mean over the clips, where a clip with fewer than two such frames counts as 0.
     """
     active = ~_empty_frames(log_mel, mask)
     if mask is not None:
@@ -246,18 +246,18 @@ def activeness(
     count = active.sum(1)
     mean = (scores * active).sum(1) / count.clamp(min=1)
     squares = ((scores - mean[:, None]).square() * active).sum(1)
-    # Not quite zero, where the square root has no gradient.
+    # Above zero, where the gradient of the square root is infinite.
     deviation = (squares / (count - 1).clamp(min=1)).clamp(min=1e-24).sqrt() / budget
     return torch.where(count > 1, deviation, 0.0).mean()
 
 
 class ImportanceEstimator(nn.Module):
-    """How much every frame matters, from the 41 frames around it.
+    """Estimate the importance of every frame from the 41 frames around it.
 
-    Five residual convolutions over time, as in the paper, between a normalisation of every mel
-    band and a last layer that starts at zero: at first all frames matter alike. The authors' code
-    ends with a normalisation of one single channel instead, which centres the scores of every
-    batch.
+    The layers are a normalisation of every mel band, five residual convolutions over time, as in
+    the paper, and a last layer that is initialised to zero, so that all frames are equally
+    important at first. The authors' code ends with a normalisation of a single channel instead,
+    which centres the scores of every batch.
 
     Parameters
     ----------
@@ -286,19 +286,18 @@ class ImportanceEstimator(nn.Module):
 
 
 class DiffRes(TemporalResampler):
-    """Shorten spectrograms by merging frames that matter little; differentiable.
+    """Shorten spectrograms by merging unimportant frames; differentiable.
 
     Parameters
     ----------
     n_mels : int
         Number of mel bands.
     budget : float or int
-        Share of the frames that is kept, in (0, 1], or their number, >= 1. May be changed at any
-        time.
+        Share of the frames to keep, in (0, 1], or their number, >= 1. May be changed at any time.
     guide_weight : float, default=0.3
         Factor on the guide loss, >= 0.
     logit_scale, energy_floor : float or None, default=None
-        See `ImportanceEstimator`, and `floor` of `merge_frames`; None means what is usual.
+        See `ImportanceEstimator`, and `floor` of `merge_frames`; None means the default.
 
     References
     ----------
@@ -322,7 +321,7 @@ class DiffRes(TemporalResampler):
         self.estimator = ImportanceEstimator(n_mels, logit_scale)
 
     def config(self) -> dict[str, float]:
-        """What the constructor needs to make this module again."""
+        """Return the constructor arguments of this module."""
         return {
             **super().config(),
             "guide_weight": self.guide_weight,
@@ -331,37 +330,37 @@ class DiffRes(TemporalResampler):
         }
 
     def like(self, other: FrontEnd) -> FrontEnd:
-        """This module with the budget and guide weight of another; see `FrontEnd.like`."""
+        """Return this module with the budget and guide weight of another; see `FrontEnd.like`."""
         module = super().like(other)
         module.guide_weight = other.guide_weight
         return module
 
     def scores(self, log_mel: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Importance of every frame.
+        """Return the importance of every frame.
 
         Parameters
         ----------
         log_mel : Tensor of shape (batch, n_mels, n_frames)
             Natural logarithm of energies.
         mask : Tensor of shape (batch, n_frames), bool, or None, default=None
-            True where a frame belongs to the clip. The budget, as a share, is that of the clip
+            True where a frame belongs to the clip. The budget, as a share, applies to the clip
             without its padding.
 
         Returns
         -------
         scores : Tensor of shape (batch, n_frames)
-            In [0, 1], with the number of output frames as their sum.
+            Scores in [0, 1], whose sum is the number of output frames.
         """
         n_frames_out: int | Tensor = self.count_out(log_mel.shape[-1])
         if mask is not None:
             n_frames = in_double(mask.sum(1))
             share = (n_frames * self.share(mask.shape[1]) + 1e-6).floor()
-            n_frames_out = share.clamp(min=1).minimum(n_frames)  # none of a clip without frames
+            n_frames_out = share.clamp(min=1).minimum(n_frames)  # 0 for a clip without frames
         raw = torch.sigmoid(self.estimator(log_mel, mask))
         return normalize_scores(raw, n_frames_out, mask=mask)
 
     def shares(self, images: Tensor) -> Tensor:
-        """How much of every frame goes into every output frame; see `TemporalResampler`."""
+        """Return the contribution of every frame to every output frame; see `TemporalResampler`."""
         scores = in_double(self.scores(images[:, 0])).clamp(min=LEAST_EXTENT)
         n_frames_out = self.count_out(images.shape[-1])
         return warp_matrix(scores * (n_frames_out / scores.sum(1, keepdim=True)), n_frames_out)
@@ -374,7 +373,7 @@ class DiffRes(TemporalResampler):
         images : Tensor of shape (batch, 1, n_mels, n_frames)
             Natural logarithm of mel energies.
         mask : Tensor of shape (batch, n_frames), bool, or None, default=None
-            True where a frame belongs to the clip; the others take up no output frame.
+            True where a frame belongs to the clip; other frames do not use the budget.
 
         Returns
         -------
@@ -383,7 +382,8 @@ class DiffRes(TemporalResampler):
         penalty : Tensor of shape ()
             The weighted guide loss.
         """
-        # In half precision energies overflow, and differences of 1e-3 in a score move frames.
+        # In half precision, energies overflow, and scores are too inaccurate: errors of 1e-3 would
+        # shift frames.
         with torch.autocast(images.device.type, enabled=False):
             log_mel = images[:, 0]
             log_mel = log_mel if log_mel.dtype == torch.float64 else log_mel.float()
@@ -398,20 +398,20 @@ class DiffRes(TemporalResampler):
 def merge_frames(
     log_mel: Tensor, scores: Tensor, n_frames_out: int, budget: float, floor: float = ENERGY_FLOOR
 ) -> Tensor:
-    """The three channels of DiffRes: `warp_mean`, `warp_max` and the merged encoding.
+    """Return the three channels of DiffRes: `warp_mean`, `warp_max` and the merged encoding.
 
     Parameters
     ----------
     log_mel : Tensor of shape (batch, n_mels, n_frames)
         Natural logarithm of energies.
     scores : Tensor of shape (batch, n_frames)
-        As from `normalize_scores`.
+        Scores from `normalize_scores`.
     n_frames_out : int
         Number of output frames.
     budget : float
-        Share of the frames that is kept, in (0, 1].
+        Share of the frames to keep, in (0, 1].
     floor : float, default=1e-12
-        What is added to the energies of the result, > 0.
+        Value added to the energies of the result, > 0.
 
     Returns
     -------
@@ -431,24 +431,24 @@ def _empty_frames(log_mel: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _fill(raw: Tensor, total: int | Tensor) -> Tensor:
-    """Cut ``factor * raw`` to 1, with the factor that makes the sum `total`."""
+    """Clip ``factor * raw`` to 1, with the factor for which the sum is `total`."""
     with torch.no_grad():
         ordered = raw.sort(dim=1, descending=True).values
-        rest = ordered.flip(1).cumsum(1).flip(1)  # sum of a score and all that are smaller
+        rest = ordered.flip(1).cumsum(1).flip(1)  # sum of a score and all smaller ones
         n_larger = torch.arange(raw.shape[1], device=raw.device)
-        # With the k largest at 1, the others share total - k. The smallest k will do for which
-        # the largest of the others stays below 1.
+        # If the k largest scores are 1, the others sum to total - k. The solution is the smallest k
+        # for which the largest of the others is at most 1.
         fits = (total - n_larger) * ordered <= rest
         n_full = fits.to(torch.uint8).argmax(1, keepdim=True)
         full = raw > ordered.gather(1, n_full)
-        n_full = full.sum(1, keepdim=True)  # of scores that tie, all or none
+        n_full = full.sum(1, keepdim=True)  # all or none of several equal scores
     others = raw.masked_fill(full, 0.0).sum(1, keepdim=True)
     factor = (total - n_full) / others.clamp(min=SMALLEST_SCORE)
     return torch.where(full, 1.0, (raw * factor).clamp(max=1.0))
 
 
 def _affine(raw: Tensor, total: int | Tensor) -> Tensor:
-    """The authors' rule: one lift towards 1 after scaling, for scores that are in between."""
+    """The authors' rule: scale the scores, and move intermediate ones towards 1."""
     scores = total * raw / raw.sum(1, keepdim=True)
     peak = scores.amax(1, keepdim=True)
     scores = torch.where(peak >= 1, scores / peak, scores)

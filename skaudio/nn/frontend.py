@@ -1,4 +1,4 @@
-"""Trainable first layers: modules that a transformer hands to a classifier for joint training."""
+"""Front ends: trainable first layers that a transformer passes to a classifier."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["FixedFrontEnd", "FrontEnd", "FrontEndChain", "TemporalResampler", "p
 
 
 class FrontEnd(nn.Module):
-    """Base class of modules that stand before a network and are trained with it.
+    """Base class of modules that precede a network and are trained with it.
 
-    A subclass adds `forward`, `config` and `output_shape`. Attribute `takes_waveforms` tells
-    whether its input is ``(batch, n_channels, 1, n_samples)``; such modules come first. Attribute
-    `reproducible` is False if the initial weights were drawn without a seed, so that a classifier
-    with `checkpoint_dir` could never resume its fit.
+    Subclasses add `forward`, `config` and `output_shape`. The attribute `takes_waveforms` states
+    whether the input is ``(batch, n_channels, 1, n_samples)``; these modules come first. The
+    attribute `reproducible` is False if the initial weights were drawn without a seed, so that a
+    classifier with `checkpoint_dir` could never resume its fit.
     """
 
     takes_waveforms = False
@@ -30,11 +30,11 @@ class FrontEnd(nn.Module):
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """What the constructor needs to make this module again, as plain values."""
+        """Return the constructor arguments of this module as plain values."""
 
     @abstractmethod
     def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Channels, mel bands and frames that images of `shape` become."""
+        """Return channels, mel bands and frames of the output for images of `shape`."""
 
     @abstractmethod
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,23 +48,23 @@ class FrontEnd(nn.Module):
         Returns
         -------
         features : Tensor of shape (batch, n_channels_out, n_mels_out, n_frames_out)
-            What the next layer sees.
+            Input of the next layer.
         penalty : Tensor of shape ()
-            Added to the loss in training.
+            Term that is added to the loss in training.
         """
 
     def like(self, other: FrontEnd) -> FrontEnd:
-        """This module with the settings of another that may change after training.
+        """Return this module with those settings of another that may change after training.
 
         Parameters
         ----------
         other : FrontEnd
-            Must be of the same class with weights of the same shapes.
+            Module of the same class, with weights of the same shapes.
 
         Returns
         -------
         module : FrontEnd
-            Shares its weights with this one.
+            Module that shares its weights with this one.
 
         Raises
         ------
@@ -76,22 +76,22 @@ class FrontEnd(nn.Module):
         return self
 
     def unlike(self, other: FrontEnd) -> ValueError:
-        """The error that `other` cannot take the place of this module."""
+        """Return the error that `other` cannot replace this module."""
         return ValueError(f"{_name(self)} was trained, not {_name(other)}")
 
 
 class FixedFrontEnd(FrontEnd):
-    """Base class of front ends whose settings must stay those of the training.
+    """Base class of front ends whose settings must not change after training.
 
-    Images keep their shape unless a subclass says otherwise.
+    The output has the shape of the images unless a subclass overrides `output_shape`.
     """
 
     def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Channels, mel bands and frames that images of `shape` become."""
+        """Return channels, mel bands and frames of the output for images of `shape`."""
         return shape
 
     def like(self, other: FrontEnd) -> FrontEnd:
-        """This module, if the other one does the same; see `FrontEnd.like`."""
+        """Return this module if the other one has equal settings; see `FrontEnd.like`."""
         super().like(other)
         if self.config() != other.config():
             raise self.unlike(other)
@@ -99,14 +99,14 @@ class FixedFrontEnd(FrontEnd):
 
 
 class TemporalResampler(FrontEnd):
-    """Base class of front ends that shorten time to a budget of frames.
+    """Base class of front ends that shorten spectrograms to a budget of frames.
 
     Parameters
     ----------
     n_mels : int
         Number of mel bands.
     budget : float or int
-        Share of the frames that is kept, in (0, 1], or their number, >= 1.
+        Share of the frames to keep, in (0, 1], or their number, >= 1.
     """
 
     out_channels = 1
@@ -117,11 +117,11 @@ class TemporalResampler(FrontEnd):
         self.budget = plain_budget(budget)
 
     def config(self) -> dict[str, Any]:
-        """What the constructor needs to make this module again."""
+        """Return the constructor arguments of this module."""
         return {"n_mels": self.n_mels, "budget": self.budget}
 
     def count_out(self, n_frames: int) -> int:
-        """Number of frames that `n_frames` become."""
+        """Return the number of output frames for `n_frames`."""
         if isinstance(self.budget, int):
             if self.budget > n_frames:
                 raise ValueError(
@@ -132,7 +132,7 @@ class TemporalResampler(FrontEnd):
         return max(1, int(n_frames * self.budget + 1e-6))
 
     def shares(self, images: Tensor) -> Tensor:
-        """How much of every frame goes into every output frame.
+        """Return the contribution of every frame to every output frame.
 
         Parameters
         ----------
@@ -149,34 +149,34 @@ class TemporalResampler(FrontEnd):
         return weights.expand(len(images), -1, -1)
 
     def share(self, n_frames: int) -> float:
-        """Share of `n_frames` that is kept."""
+        """Return the share of `n_frames` that is kept."""
         return self.budget / n_frames if isinstance(self.budget, int) else self.budget
 
     def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Channels, mel bands and frames that images of `shape` become."""
+        """Return channels, mel bands and frames of the output for images of `shape`."""
         return self.out_channels, shape[1], self.count_out(shape[2])
 
     def with_budget(self, budget: float | int) -> TemporalResampler:
-        """This module with another budget; all weights are shared."""
+        """Return this module with another budget; all weights are shared."""
         module = copy.copy(self)
         module.budget = plain_budget(budget)
         return module
 
     def like(self, other: FrontEnd) -> FrontEnd:
-        """This module with the budget of another; see `FrontEnd.like`."""
+        """Return this module with the budget of another; see `FrontEnd.like`."""
         super().like(other)
         return self.with_budget(other.budget)  # type: ignore[arg-type]
 
 
 class FrontEndChain(nn.ModuleList):
-    """Front ends one behind the other; an empty chain leaves images as they are."""
+    """A sequence of front ends; an empty one returns images unchanged."""
 
     def forward(
         self, images: Tensor, mask: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Images or waveforms to features, and the sum of the penalties.
+        """Return the features of images or waveforms, and the sum of the penalties.
 
-        `mask` is applied to the first spectrograms: those that come in, or are made of waveforms.
+        `mask` is applied to the first spectrograms: the input, or those computed from waveforms.
         """
         steps: list[Callable[[Tensor], tuple[Tensor, Tensor | float]]] = list(self.parts())
         if mask is not None:
@@ -188,37 +188,37 @@ class FrontEndChain(nn.ModuleList):
         return images, penalty
 
     def waveform_parts(self) -> FrontEndChain:
-        """The leading front ends, which take waveforms."""
+        """Return the leading front ends, whose input is waveforms."""
         return FrontEndChain(self.parts()[: self._count_waveform_parts()])
 
     def _count_waveform_parts(self) -> int:
         return sum(1 for _ in takewhile(lambda part: part.takes_waveforms, self.parts()))
 
     def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Channels, mel bands and frames that images of `shape` become."""
+        """Return channels, mel bands and frames of the output for images of `shape`."""
         for module in self.parts():
             shape = module.output_shape(shape)
         return shape
 
     def like(self, other: FrontEndChain) -> FrontEndChain:
-        """These modules with the settings of others; see `FrontEnd.like`."""
+        """Return these modules with the settings of others; see `FrontEnd.like`."""
         if len(self) != len(other):
             raise ValueError(f"{len(self)} front end(s) were trained, not {len(other)}")
         pairs = zip(self.parts(), other.parts(), strict=True)
         return FrontEndChain(mine.like(theirs) for mine, theirs in pairs)
 
     def parts(self) -> list[FrontEnd]:
-        """The front ends, in the order in which they are applied."""
+        """Return the front ends in the order in which they are applied."""
         return list(self)  # type: ignore[arg-type]
 
 
 def plain_budget(budget: Any) -> float | int:
-    """A temporal budget as Python's number.
+    """Return a temporal budget as a Python number.
 
     Parameters
     ----------
     budget : float or int
-        Share of the frames in (0, 1], or their number, >= 1; numpy's numbers too.
+        Share of the frames in (0, 1], or their number, >= 1, also as numpy numbers.
 
     Returns
     -------
@@ -228,7 +228,7 @@ def plain_budget(budget: Any) -> float | int:
     Raises
     ------
     ValueError
-        If it is neither.
+        If `budget` is neither.
     """
     if isinstance(budget, Integral) and not isinstance(budget, bool) and int(budget) >= 1:
         return int(budget)
@@ -238,7 +238,7 @@ def plain_budget(budget: Any) -> float | int:
 
 
 def _describe(module: nn.Module) -> tuple[type, dict[str, tuple[int, ...]]]:
-    """Class and shapes of weights: equal where one module can take the place of another."""
+    """Class and shapes of weights: equal if one module can replace another."""
     return type(module), {name: tuple(t.shape) for name, t in module.state_dict().items()}
 
 

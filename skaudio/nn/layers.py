@@ -1,4 +1,4 @@
-"""What every network of the package is made of, whatever its backbone."""
+"""Layers and base class of all networks of the package."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Standardize(nn.Module):
     Parameters
     ----------
     mean, std : Tensor of shape (n_channels,)
-        Statistics of the training data; a `std` of zero counts as one.
+        Statistics of the training data; a `std` of zero is replaced by one.
 
     Notes
     -----
@@ -50,16 +50,16 @@ class MaskedBatchNorm(nn.BatchNorm1d):
 
     Notes
     -----
-    Shape: ``(batch, n_channels, n_frames)`` to the same. With a mask ``(batch, n_frames)``, True
-    where a frame belongs to the clip, the others do not enter the statistics and become zero.
+    Shape: ``(batch, n_channels, n_frames)`` to the same. A mask ``(batch, n_frames)`` is True where
+    a frame belongs to the clip. Other frames are excluded from the statistics and set to zero.
     """
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Normalise ``(batch, num_features, time)``; frames where `mask` is False do not count."""
+        """Normalise ``(batch, num_features, time)``; frames where `mask` is False are ignored."""
         if mask is None:
             return super().forward(x)
         keep = mask[:, None].to(x.dtype)
-        x = torch.where(mask[:, None], x, 0.0)  # whatever stands in the padding, even infinity
+        x = torch.where(mask[:, None], x, 0.0)  # padding may contain anything, even infinity
         if not self.training:
             return super().forward(x) * keep
         count = keep.sum()
@@ -77,13 +77,13 @@ class MaskedBatchNorm(nn.BatchNorm1d):
 class ResidualBlock(nn.Module):
     """Two convolutions over time, each followed by ReLU and normalisation, the second residual.
 
-    The importance estimator of DiffRes and its convolutional baseline are made of these
+    The importance estimator of DiffRes and its convolutional baseline consist of these blocks
     (arXiv:2210.01719; normalisation after ReLU as in the authors' code).
 
     Parameters
     ----------
     in_channels, out_channels : int
-        Channels before and after.
+        Number of input and output channels.
 
     Notes
     -----
@@ -104,21 +104,21 @@ class ResidualBlock(nn.Module):
 
 
 class ImageClassifier(nn.Module):
-    """Front end, standardise, resize, and classify images.
+    """Apply a front end, standardise, resize and classify images.
 
-    Attribute `frontend` is the chain of modules that images pass first; empty unless set.
-    `amp_dtype` is the type in which the backbone multiplies, None for that of its weights.
+    The attribute `frontend` is the chain of modules that is applied first; empty unless set.
+    `amp_dtype` is the dtype for autocast in the backbone; None means no autocast.
 
     Parameters
     ----------
     standardize : nn.Module
-        First layer behind the front end, `Standardize` or the identity.
+        First layer after the front end, `Standardize` or the identity.
     backbone : nn.Module
         Images ``(batch, n_channels, height, width)`` to logits ``(batch, n_classes)``.
     head : nn.Module or None
-        The sub-module of `backbone` that turns embeddings into logits, where there is one.
+        The sub-module of `backbone` that computes logits from embeddings, if there is one.
     input_size : (int, int) or None
-        Height and width that images are resized to; None leaves them as they are.
+        Height and width to which images are resized; None means no resizing.
     """
 
     def __init__(
@@ -135,22 +135,22 @@ class ImageClassifier(nn.Module):
         self.backbone = backbone
         self.input_size = None if input_size is None else tuple(input_size)
         self.amp_dtype: torch.dtype | None = None
-        self._head = [head]  # in a list, so that its parameters are not listed twice
+        self._head = [head]  # in a list, so that its parameters are not registered twice
 
     @property
     def head(self) -> nn.Module | None:
-        """The sub-module of the backbone that turns embeddings into logits."""
+        """The sub-module of the backbone that computes logits from embeddings."""
         return self._head[0]
 
     def head_parameters(self) -> set[str]:
-        """Names of the parameters of the head, as `named_parameters` gives them."""
+        """Return the names of the parameters of the head, as in `named_parameters`."""
         ours = {id(p) for p in self.head.parameters()} if self.head is not None else set()
         return {name for name, p in self.named_parameters() if id(p) in ours}
 
     def freeze(self, names: Collection[str]) -> None:
-        """Train all parameters of the backbone but those named.
+        """Freeze the named parameters of the backbone, and train all others.
 
-        A normalisation layer all of whose parameters are frozen keeps its running statistics too.
+        A normalisation layer whose parameters are all frozen also keeps its running statistics.
         """
         for name, parameter in self.backbone.named_parameters():
             parameter.requires_grad_(name not in names)
@@ -171,7 +171,7 @@ class ImageClassifier(nn.Module):
     def penalized(
         self, x: Tensor, mask: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Images to logits, and what the front end adds to the loss in training.
+        """Return the logits of images, and the penalty of the front end.
 
         `mask` is applied to the first spectrograms, see `FrontEndChain`.
         """
@@ -181,7 +181,7 @@ class ImageClassifier(nn.Module):
         return (logits if self.amp_dtype is None else logits.to(x.dtype)), penalty
 
     def autocast(self, x: Tensor) -> AbstractContextManager[Any]:
-        """Where products are taken in `amp_dtype`: for the backbone, not for the front end."""
+        """Return the autocast context of the backbone; the front end does not use it."""
         if self.amp_dtype is None:
             return nullcontext()
         return torch.autocast(x.device.type, self.amp_dtype)
@@ -189,7 +189,7 @@ class ImageClassifier(nn.Module):
     def prepare(
         self, x: Tensor, mask: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Images to what enters the backbone, and what the front end adds to the loss."""
+        """Return the input of the backbone for images, and the penalty of the front end."""
         x, penalty = self.frontend(x, mask)
         x = self.standardize(x)
         if self.input_size is not None and x.shape[-2:] != self.input_size:
@@ -199,41 +199,41 @@ class ImageClassifier(nn.Module):
         return x.contiguous(memory_format=torch.channels_last), penalty
 
     def with_frontend(self, frontend: FrontEndChain) -> ImageClassifier:
-        """This network behind another front end; all other weights are shared."""
+        """Return this network with another front end; all other weights are shared."""
         module = copy.copy(self)
         module._modules = {**self._modules, "frontend": frontend}
         return module
 
     def embed(self, x: Tensor) -> Tensor:
-        """Images to the embeddings ``(batch, n_features)`` that enter the head."""
+        """Return the embeddings ``(batch, n_features)`` of images, the input of the head."""
         if self.head is None:
             raise ValueError(
                 f"The backbone {type(self.backbone).__name__} has no torch.nn.Linear as its last "
-                "layer, so there is no embedding to take."
+                "layer, so it has no embeddings."
             )
         taken: list[Tensor] = []
         caller = threading.get_ident()
 
         def take(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if threading.get_ident() == caller:  # other threads may be in this module too
+            if threading.get_ident() == caller:  # other threads may use this module, too
                 taken.append(inputs[0])
 
-        with _HOOK_LOCK:  # two threads could get the same number for their hooks
+        with _HOOK_LOCK:  # otherwise, hooks of two threads could have the same id
             hook = self.head.register_forward_pre_hook(take)
         try:
             x, _ = self.prepare(x)
             with self.autocast(x):
-                self.backbone.forward(x)  # not a compiled one, which would not call the hook
+                self.backbone.forward(x)  # not compiled, because that would not call the hook
         finally:
             hook.remove()
         return taken[-1].flatten(1)
 
 
 def init_head(head: nn.Module) -> None:
-    """Start a fresh head near zero, so that the first loss is log(n_classes).
+    """Initialise a head near zero, so that the first loss is log(n_classes).
 
-    timm draws heads of the EfficientNet family from a range that suits 1000 classes and is some
-    ten times too wide for ten.
+    timm initialises heads of the EfficientNet family for 1000 classes, with values about ten times
+    too large for ten classes.
     """
     for module in head.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):

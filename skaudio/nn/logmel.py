@@ -1,4 +1,4 @@
-"""LogMel: waveforms to log-mel spectrograms inside a network, on its device."""
+"""LogMel: log-mel spectrograms of waveforms inside a network, on its device."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = ["LogMel"]
 
 
 class LogMel(FixedFrontEnd):
-    """The arithmetic of `skaudio.MelSpectrogram` as a layer without weights.
+    """The computation of `skaudio.MelSpectrogram` as a layer without weights.
 
-    It runs in float32: results differ from those of `skaudio.dsp`, whose transform runs in
-    float64, by the rounding of the loudest frequency, 1e-7 of its amplitude. Gradients reach the
-    waveforms.
+    It uses float32: results differ from those of `skaudio.dsp`, whose transform uses float64, by
+    the rounding error of the loudest frequency, 1e-7 of its amplitude. Gradients with respect to
+    waveforms are supported.
 
     Parameters
     ----------
     windows : sequence of (int, int or None)
         Lengths of hop and window of every channel, in samples; None means `n_fft`.
     n_frames : int or None
-        Number of frames that every channel is brought to; None keeps that of the first.
+        Number of frames to which every channel is interpolated; None keeps that of the first.
     sample_rate, n_fft, n_mels, fmin, fmax, power, mel_scale, norm, center, pad_mode
         See `skaudio.MelSpectrogram`.
     floor : float or None, default=None
-        Added to the power before the logarithm, > 0; None means `skaudio.dsp.LOG_FLOOR`.
+        Value added to the power before the logarithm, > 0; None means `skaudio.dsp.LOG_FLOOR`.
 
     Notes
     -----
@@ -73,15 +73,15 @@ class LogMel(FixedFrontEnd):
         )  # fmt: skip
 
     def config(self) -> dict[str, Any]:
-        """What the constructor needs to make this module again."""
+        """Return the constructor arguments of this module."""
         return self.settings.layer()
 
     def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Channels, mel bands and frames that waveforms (n_channels, 1, n_samples) become."""
+        """Return channels, mel bands and frames for waveforms (n_channels, 1, n_samples)."""
         return self.settings.image_shape(shape[-1], shape[0])  # type: ignore[return-value]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Waveforms to log-mel spectrograms; there is no penalty."""
+        """Convert waveforms to log-mel spectrograms; the penalty is 0."""
         waves = images.flatten(0, -2)  # (batch * n_channels, n_samples)
         how = self.settings
         side = how.n_fft // 2 if how.center else 0
@@ -95,7 +95,7 @@ class LogMel(FixedFrontEnd):
         n_frames = self.output_shape(tuple(images.shape[1:]))[-1]  # type: ignore[arg-type]
         channels = [self._channel(waves, hop, win, filters, n_frames) for hop, win in how.windows]
         log_mel = torch.stack(channels, dim=1)  # (batch * n_channels, n_windows, n_mels, n_frames)
-        # Not by the number of clips, which exporters would take for a constant.
+        # -1 instead of the number of clips, which exporters would treat as a constant.
         log_mel = log_mel.unflatten(0, (-1, images.shape[1])).flatten(1, 2)
         return log_mel, waves.new_zeros(())
 
@@ -110,7 +110,7 @@ class LogMel(FixedFrontEnd):
         )  # (batch, n_bins, n_frames)
         energy = spectrum.real.square() + spectrum.imag.square()
         if how.power != 2.0:
-            # Not zero, where the slope of a root is infinite.
+            # Above zero, where the gradient of a root is infinite.
             energy = energy.clamp_min(torch.finfo(energy.dtype).tiny) ** (how.power / 2.0)
         log_mel = (filters @ energy + how.floor).log()
         if log_mel.shape[-1] == n_frames:
@@ -135,7 +135,7 @@ def _hann(length: int, device: torch.device) -> Tensor:
 
 @functools.lru_cache(maxsize=16)
 def _mirrored(n_samples: int, side: int, device: torch.device) -> Tensor:
-    """Numbers of the samples of a clip with its mirror image at both ends, however short."""
+    """Return sample indices for reflection padding, which may be longer than the clip."""
     return _constant(np.pad(np.arange(n_samples), side, mode="reflect"), device)
 
 

@@ -1,4 +1,4 @@
-"""Losses of every clip, from logits and targets that may be soft."""
+"""Losses per clip for logits and targets, which may be soft."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class SoftmaxLoss(nn.Module):
 
 
 class SigmoidLoss(nn.Module):
-    """Binary cross-entropy of labels that a clip may have or not, the mean over the labels.
+    """Mean binary cross-entropy over the labels, of which a clip may have any number.
 
     Parameters
     ----------
     present, absent : Tensor of shape (n_labels,)
-        Weights of a label in the loss where a clip has it, and where it does not.
+        Weights of each label in the loss, for clips that have it and for clips that do not.
     label_smoothing : float, default=0.0
-        Share by which targets are drawn towards a half, in [0, 1); in training only.
+        Share by which targets are moved towards 0.5, in [0, 1); in training only.
     """
 
     present: Tensor

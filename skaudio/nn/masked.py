@@ -1,4 +1,4 @@
-"""Learning without labels: hide parts of spectrograms, and reconstruct them."""
+"""Pretraining without labels: hide parts of spectrograms, and reconstruct them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from skaudio.nn.mvit import MViT
 
 __all__ = ["MaskedReconstruction", "hide_stretches"]
 
-# Frames that are hidden together, in all bands: what is left of a frame would give it away.
+# Length of a hidden segment in frames. All bands are hidden, as visible ones reveal the others.
 STRETCH = 12
 WIDTH = 64
 
 
 class MaskedReconstruction(nn.Module):
-    """Hide stretches of time of spectrograms from a network and predict what is in them.
+    """Hide time segments of spectrograms from a network, and predict their contents.
 
-    Hidden tokens of the stem are replaced by one learned token, as in SimMIM [1]_. The prediction
-    is made from all stages of the network, each brought back to the grid of the stem: coarse
-    stages know what it is about, fine ones where.
+    Hidden tokens of the stem are replaced by a learned token, as in SimMIM [1]_. The prediction
+    uses all stages of the network, each resized to the grid of the stem: coarse stages provide
+    context, fine stages provide position.
 
     Parameters
     ----------
     network : MViT
-        What is to be trained.
+        The network to train.
     hidden_share : float, default=0.6
         Share of the time that is hidden, in (0, 1).
 
@@ -48,7 +48,7 @@ class MaskedReconstruction(nn.Module):
         self.out = nn.Linear(WIDTH, network.stem.in_channels * math.prod(network.stem.stride))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Mean squared error of what was hidden.
+        """Return the mean squared error of the hidden parts.
 
         Parameters
         ----------
@@ -58,7 +58,7 @@ class MaskedReconstruction(nn.Module):
         Returns
         -------
         loss : Tensor of shape ()
-            In units of the variance of the spectrograms: 1 is what predicting the mean gives.
+            In units of the variance of the spectrograms: predicting the mean gives 1.
         """
         tokens, grid = self.network.stem(images, None)
         length = max(1, STRETCH // self.network.stem.stride[1])
@@ -79,7 +79,7 @@ class MaskedReconstruction(nn.Module):
         return self.out(functional.gelu(self.norm(x)))
 
     def _patches(self, images: Tensor, grid: Grid) -> Tensor:
-        """What each token covers, ``(batch, n_tokens, n_values)``."""
+        """Return the values that each token covers, ``(batch, n_tokens, n_values)``."""
         patch = self.network.stem.stride
         height, width = (n * p for n, p in zip(grid.shape, patch, strict=True))
         room = (0, width - images.shape[3], 0, height - images.shape[2])
@@ -88,19 +88,20 @@ class MaskedReconstruction(nn.Module):
 
 
 def hide_stretches(n_clips: int, n_columns: int, length: int, share: float) -> Tensor:
-    """Choose at random when clips are hidden, in whole stretches.
+    """Choose random time segments of clips to hide.
 
     Parameters
     ----------
     n_clips : int
         Number of clips; each has its own choice.
     n_columns : int
-        Tokens along time.
+        Number of tokens along time.
     length : int
-        Tokens that are hidden together, at most half of them all; the last stretch may be cut.
+        Number of tokens in a segment, limited to half of all tokens; the last segment may be
+        shorter.
     share : float
-        Share of the stretches that is hidden, in (0, 1); at least one is, and at least one is not
-        where there are two.
+        Share of the segments that is hidden, in (0, 1). At least one is hidden, and, if there are
+        two or more, at least one is not.
 
     Returns
     -------

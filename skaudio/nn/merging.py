@@ -1,4 +1,4 @@
-"""Merge runs of neighbouring frames, without a matrix of frames by output frames."""
+"""Merge runs of adjacent frames without a matrix of frames by output frames."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.nn.functional import embedding_bag, pad
 
 __all__ = ["ENERGY_FLOOR", "extents", "in_double", "merge", "merge_by", "spread"]
 
-#: Added to an energy before its logarithm: an output frame that received nothing is log(1e-12).
+#: Value added to an energy before its logarithm: an empty output frame is log(1e-12).
 ENERGY_FLOOR = 1e-12
-# Frames that the backward works on at a time on a CPU, in whole clips.
+# Number of frames that the backward pass processes at once on a CPU, in whole clips.
 GROUP_FRAMES = 2048
 
 
 def in_double(values: Tensor) -> Tensor:
-    """The values in float64; on the CPU where the device, MPS, does not have it.
+    """Convert values to float64, on the CPU if their device is MPS, which does not support it.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def in_double(values: Tensor) -> Tensor:
 
 
 def extents(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Start and end of every frame when the scores are laid end to end.
+    """Return the start and end of every frame on the output axis, where its score is its length.
 
     Parameters
     ----------
@@ -44,10 +44,10 @@ def extents(scores: Tensor) -> tuple[Tensor, Tensor]:
     Returns
     -------
     start, end : Tensor of shape (batch, n_frames), float64
-        Places on the output axis.
+        Positions on the output axis.
     """
-    # In float32 the rounding of a running sum over a thousand frames would move frames by 1e-5,
-    # which a loud frame beside a quiet one makes audible.
+    # In float32, the rounding error of a cumulative sum over a thousand frames would shift frames
+    # by 1e-5, which is audible if a loud frame is next to a quiet one.
     end = in_double(scores).cumsum(1)
     return pad(end[:, :-1], (1, 0)), end
 
@@ -56,7 +56,7 @@ def merge(
     log_mel: Tensor, table: Tensor, scores: Tensor, n_frames_out: int, budget: float,
     floor: float = ENERGY_FLOOR,
 ) -> Tensor:  # fmt: skip
-    """Weighted mean and maximum of energies, and weighted mean of a table, per output frame.
+    """Return mean and maximum of weighted energies, and mean of a table, per output frame.
 
     Parameters
     ----------
@@ -69,9 +69,9 @@ def merge(
     n_frames_out : int
         Number of output frames.
     budget : float
-        What the maximum is divided by.
+        Divisor of the maximum.
     floor : float, default=ENERGY_FLOOR
-        What is added to the energies of the result.
+        Value added to the energies of the result.
 
     Returns
     -------
@@ -79,22 +79,22 @@ def merge(
         Logarithm of the mean and of the maximum, each plus `floor`; mean of the table.
     """
     plan = _plan(scores, n_frames_out).to(log_mel)
-    if torch.compiler.is_compiling():  # compilers and exporters differentiate and fuse themselves
+    if torch.compiler.is_compiling():  # compilers and exporters have their own gradients and fusion
         return _merge_plainly(log_mel, table, plan, budget, floor)
     return _Merge.apply(log_mel, table.T, plan.stay, plan.spill, plan, budget, floor)
 
 
 def merge_by(log_mel: Tensor, weights: Tensor, floor: float = ENERGY_FLOOR) -> Tensor:
-    """Merge frames by a dense matrix, as `merge` does without one.
+    """Merge frames with a dense matrix, which `merge` avoids.
 
     Parameters
     ----------
     log_mel : Tensor of shape (batch, n_mels, n_frames)
         Natural logarithm of energies.
     weights : Tensor of shape (batch, n_frames, n_frames_out)
-        How much of every frame goes into every output frame.
+        Contribution of every frame to every output frame.
     floor : float, default=ENERGY_FLOOR
-        What is added to the energies of the result.
+        Value added to the energies of the result.
 
     Returns
     -------
@@ -105,40 +105,40 @@ def merge_by(log_mel: Tensor, weights: Tensor, floor: float = ENERGY_FLOOR) -> T
 
 
 def spread(merged: Tensor, weights: Tensor) -> Tensor:
-    """Put merged frames back on the time axis they came from.
+    """Return merged frames on the original time axis.
 
     Parameters
     ----------
     merged : Tensor of shape (batch, n_mels, n_frames_out)
         Natural logarithm of energies.
     weights : Tensor of shape (batch, n_frames, n_frames_out)
-        How much of every frame went into every output frame; no row is all zero.
+        Contribution of every frame to every output frame; no row is all zero.
 
     Returns
     -------
     log_mel : Tensor of shape (batch, n_mels, n_frames)
-        Every frame has the mean energy of the output frames it went into, weighted by how much
-        of it went there.
+        Every frame has the mean energy of the output frames it was merged into, weighted by its
+        contributions.
     """
     parts = weights / weights.sum(2, keepdim=True)
     return (merged.exp() @ parts.transpose(1, 2).to(merged)).log()
 
 
 class _Plan(NamedTuple):
-    """Which part of a frame goes where.
+    """Assignment of frames to output frames.
 
-    A score is at most 1, so a frame reaches into two output frames at most: it stays in the one
-    it ends in, and spills into the one before if it crosses a boundary. Every boundary between
-    two output frames has one frame that crosses it.
+    A score is at most 1, so a frame overlaps with at most two output frames: it "stays" in the one
+    in which it ends, and "spills" into the previous one if it crosses their boundary. Every
+    boundary between two output frames is crossed by one frame.
     """
 
-    bins: Tensor  # (batch, n_frames): output frame that a frame ends in
-    stay: Tensor  # (batch, n_frames): how much of it stays there
+    bins: Tensor  # (batch, n_frames): output frame in which a frame ends
+    stay: Tensor  # (batch, n_frames): weight of the frame there
     ended: Tensor  # (batch, n_frames_out - 1): number of frames that end before a boundary
-    spill: Tensor  # (batch, n_frames_out - 1): how much of the next frame spills
+    spill: Tensor  # (batch, n_frames_out - 1): weight of the next frame before the boundary
 
     def to(self, like: Tensor) -> _Plan:
-        """The plan where a tensor is, weights of the type of its values."""
+        """Return the plan on the device of a tensor, with weights of its dtype."""
         indices = self.bins.to(like.device), self.ended.to(like.device)
         return _Plan(indices[0], self.stay.to(like), indices[1], self.spill.to(like))
 
@@ -150,16 +150,16 @@ class _Plan(NamedTuple):
 
 def _plan(scores: Tensor, n_frames_out: int) -> _Plan:
     start, end = extents(scores)
-    last = (end.ceil() - 1).clamp(0, n_frames_out - 1).detach()  # output frame it ends in
+    last = (end.ceil() - 1).clamp(0, n_frames_out - 1).detach()  # output frame in which it ends
     stay = (torch.minimum(end, last + 1) - torch.maximum(start, last)).clamp(min=0)
     before = (last - start).clamp(min=0)
-    # Training that diverges shows in the loss, not as an index out of range.
+    # If training diverges, the loss must show it, not an index out of range.
     bins = last.masked_fill(last.isnan(), 0.0).long()
     counts = torch.zeros(bins.shape[0], n_frames_out, dtype=torch.long, device=bins.device)
     ended = counts.scatter_add(1, bins, torch.ones_like(bins)).cumsum(1)[:, :-1]
     crossing = ended.clamp(max=bins.shape[1] - 1)
     boundary = torch.arange(1, n_frames_out, device=bins.device)
-    # None crosses where the scores are used up earlier.
+    # No frame crosses a boundary beyond the sum of the scores.
     spill = torch.where(bins.gather(1, crossing) == boundary, before.gather(1, crossing), 0.0)
     return _Plan(bins, stay, ended, spill)
 
@@ -167,11 +167,11 @@ def _plan(scores: Tensor, n_frames_out: int) -> _Plan:
 def _merge_plainly(
     log_mel: Tensor, table: Tensor, plan: _Plan, budget: float, floor: float = ENERGY_FLOOR
 ) -> Tensor:
-    """`merge` in operations that every compiler and exporter knows; the reference in tests."""
+    """Implement `merge` with operations that compilers and exporters know; reference for tests."""
     energy = log_mel.transpose(1, 2).exp()  # (batch, n_frames, n_mels)
     table = table.T.expand_as(energy)
     bins = plan.bins[..., None].expand(-1, -1, energy.shape[2])
-    ended = plan.ended.clamp(max=plan.bins.shape[1] - 1)  # torch 2.9 compiles no `plan.crossing`
+    ended = plan.ended.clamp(max=plan.bins.shape[1] - 1)  # torch 2.9 cannot compile `plan.crossing`
     crossing = ended[..., None].expand(-1, -1, energy.shape[2])
 
     def reduce(frames: Tensor, how: str) -> tuple[Tensor, Tensor]:
@@ -187,14 +187,14 @@ def _merge_plainly(
 
 
 class _Bags(NamedTuple):
-    """What goes into the output frames, in their order, as `embedding_bag` wants it."""
+    """Pieces of frames, in the order of the output frames, as needed by `embedding_bag`."""
 
-    frames: Tensor  # (batch, n_pieces): which frame
-    weights: Tensor  # (batch, n_pieces): how much of it
+    frames: Tensor  # (batch, n_pieces): index of the frame
+    weights: Tensor  # (batch, n_pieces): its weight
     starts: Tensor  # (batch, n_frames_out): first piece of every output frame
 
     def sum(self, rows: Tensor) -> Tensor:
-        """Weighted sums of rows, of each clip's own or of one table for all clips."""
+        """Return weighted sums of the rows of each clip, or of one table for all clips."""
         own = rows.ndim == 3
         index = _flat(self.frames, rows.shape[1]) if own else self.frames.flatten()
         total = embedding_bag(
@@ -207,8 +207,8 @@ class _Bags(NamedTuple):
 def _bags(plan: _Plan, stay: Tensor, spill: Tensor) -> _Bags:
     (batch, n_frames), n_before = stay.shape, spill.shape[1]
     frame, boundary = (torch.arange(n, device=stay.device) for n in (n_frames, n_before))
-    # A frame stands behind all spills into earlier output frames, a spill behind the frames that
-    # end in its output frame.
+    # A frame comes after all spills into earlier output frames, a spill after the frames that end
+    # in its output frame.
     stays, spills = frame + plan.bins, plan.ended + boundary
     size = batch, n_frames + n_before
     frames = plan.bins.new_empty(size).scatter_(1, stays, frame.expand(batch, -1))
@@ -218,10 +218,10 @@ def _bags(plan: _Plan, stay: Tensor, spill: Tensor) -> _Bags:
 
 
 class _Merge(torch.autograd.Function):
-    """`merge` with a backward written by hand.
+    """Implement `merge` with an explicit backward pass.
 
-    Most of the time would go into fresh memory, so there is one buffer of the size of the input.
-    Inside, frames come before bands, so that a frame is one row of memory.
+    Most of the time would be spent on allocating memory, so there is only one buffer of the size of
+    the input. Internally, frames come before bands, so that a frame is a row in memory.
     """
 
     @staticmethod
@@ -250,7 +250,7 @@ class _Merge(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # In groups of clips: what a group needs stays in the cache of a CPU.
+        # In groups of clips whose data fit into the cache of a CPU.
         n_frames, device = ctx.saved_tensors[0].shape[2], grad.device
         size = max(1, GROUP_FRAMES // n_frames) if device.type == "cpu" else len(grad)
         log_mel, mean, largest, table, stay, spill, bins, ended = ctx.saved_tensors
@@ -270,7 +270,7 @@ def _differentiate(
     grad: Tensor, log_mel: Tensor, mean: Tensor, largest: Tensor, stay: Tensor, spill: Tensor,
     bins: Tensor, ended: Tensor, *, table: Tensor, budget: float, floor: float, keep: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor]:  # fmt: skip
-    """Gradients by log-mel (if `keep`), `stay` and `spill` for a group of clips."""
+    """Return the gradients of log-mel (if `keep`), `stay` and `spill` for a group of clips."""
     crossing = _Plan(bins, stay, ended, spill).crossing
     energy, n_mels = _energy(log_mel), log_mel.shape[1]
     grad_mean, grad_max, grad_table = grad.unbind(1)  # (batch, n_out, n_mels)
@@ -278,13 +278,13 @@ def _differentiate(
     grad_max = grad_max / (largest + floor * budget)
     crossing_energy = _rows(energy, crossing)
 
-    wins = (energy * stay[..., None]).eq_(_rows(largest, bins))  # 1.0 for the frames that are it
+    wins = (energy * stay[..., None]).eq_(_rows(largest, bins))  # 1.0 for frames at the maximum
     spilled_wins = (crossing_energy * spill[..., None]).eq_(largest[:, :-1])
     ties = torch.zeros_like(largest).view(-1, n_mels)
     ties.index_add_(0, _flat(bins, largest.shape[1]), wins.view(-1, n_mels))
     ties = ties.view_as(largest)
     ties[:, :-1] += spilled_wins
-    grad_max /= ties.clamp_(min=1)  # frames that tie share it
+    grad_max /= ties.clamp_(min=1)  # divided between equal frames
 
     by_energy = wins.mul_(_rows(grad_max, bins)).add_(_rows(grad_mean, bins)).mul_(energy)
     by_crossing = spilled_wins.mul_(grad_max[:, :-1]).add_(grad_mean[:, :-1]).mul_(crossing_energy)

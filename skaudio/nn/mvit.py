@@ -1,4 +1,4 @@
-"""MViT: a multiscale vision transformer for spectrograms of any number of bands and frames."""
+"""MViT: a multiscale vision transformer for spectrograms of any size."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ __all__ = [
 STRIDES = (1, 2, 4, 8, 16)
 MLP_RATIO = 4
 HIDDEN_AT_ONCE = 2**20  # numbers in the hidden layer of a perceptron; 4 MB in float32
-# Time first and alone, then both axes: a spectrogram of ten seconds is eight times as long as high.
+# First only time, then both axes: a spectrogram of ten seconds has about eight times as many frames
+# as bands.
 Q_STRIDES = ((1, 1), (1, 4), (2, 2), (2, 2))
 RENAMED = (
     (r"^patch_embed\.proj\.", "stem.convs.0."),
@@ -57,7 +58,7 @@ class Size:
     stem: str
 
 
-#: The networks by name: what `build_mast` builds.
+#: The networks that `build_mast` builds, by name.
 SIZES = {
     "pico": Size((1, 1, 2, 1), 32, 0.0, "conv"),
     "nano": Size((1, 1, 3, 1), 48, 0.05, "conv"),
@@ -68,7 +69,7 @@ SIZES = {
 
 
 class Stem(nn.Module):
-    """Spectrogram to the first grid of tokens: overlapping patches.
+    """Convert spectrograms to the first grid of tokens, from overlapping patches.
 
     Parameters
     ----------
@@ -77,8 +78,8 @@ class Stem(nn.Module):
     stride : (int, int)
         Bands and frames per token, 1, 2 or 4 each.
     kind : {'patch', 'conv'}
-        One convolution of size 7, as ImageNet's weights have it, or two of size 3 with
-        normalisation between, which train better from scratch [1]_.
+        One convolution of size 7, as in the ImageNet weights, or two of size 3 with normalisation
+        in between, which train better from scratch [1]_.
 
     References
     ----------
@@ -114,14 +115,14 @@ class Stem(nn.Module):
 
 
 class Block(nn.Module):
-    """Pooling attention and a perceptron, each with normalisation before and a way around.
+    """Pooling attention and a perceptron, each with pre-normalisation and a residual connection.
 
     Parameters
     ----------
     dim_in, dim_out, n_heads, grid, q_stride, kv_stride, n_extra
         See `PoolingAttention`.
     drop_path : float
-        Probability that a clip takes the way around alone in training, in [0, 1).
+        Probability that a clip uses only the residual connection in training, in [0, 1).
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
         """Tokens ``(batch, n_tokens, dim_in)`` to ``(batch, n_tokens_out, dim_out)``."""
         y = self.norm1(x)
-        # Where the width changes, the way around starts behind the normalisation (MViTv2).
+        # If the width changes, the residual connection starts after the normalisation (MViTv2).
         x = x if isinstance(self.shortcut, nn.Identity) else self.shortcut(y)
         x = self._pool(x, grid)
         y, grid = self.attn(y, grid)
@@ -156,15 +157,15 @@ class Block(nn.Module):
         return x + self._drop(self._perceive(x)), grid
 
     def _perceive(self, x: Tensor) -> Tensor:
-        """The perceptron, on so few tokens at a time that its hidden layer stays in the cache."""
-        tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # fixes how many parts
+        """Apply the perceptron to few tokens at once, so the hidden layer fits into the cache."""
+        tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # fixes their number
         if tracing or x.shape[:2].numel() <= self.tokens_at_once:
             return self.mlp(self.norm2(x))
         parts = x.flatten(0, 1).split(self.tokens_at_once)
         return torch.cat([self.mlp(self.norm2(part)) for part in parts]).view_as(x)
 
     def _pool(self, x: Tensor, grid: Grid) -> Tensor:
-        """Maximum of the neighbours of every token that stays."""
+        """Return the maximum of the neighbours of every remaining token."""
         if self.q_stride == (1, 1):
             return x
         kernel = [1 if stride == 1 else stride + 1 for stride in self.q_stride]
@@ -172,7 +173,7 @@ class Block(nn.Module):
         images = functional.max_pool2d(
             images, kernel, self.q_stride, padding=[size // 2 for size in kernel]
         )
-        images = images.clamp(min=torch.finfo(images.dtype).min)  # columns of padding alone
+        images = images.clamp(min=torch.finfo(images.dtype).min)  # columns of padding only
         return torch.cat([x[:, : self.n_extra], as_tokens(images)], dim=1)
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -182,37 +183,38 @@ class Block(nn.Module):
 
 
 class MViT(nn.Module):
-    """Four stages of pooling attention; each has fewer, wider tokens than the one before.
+    """Four stages of pooling attention; each has fewer, wider tokens than the previous one.
 
     Parameters
     ----------
     in_channels, n_classes : int
         Channels of the spectrograms and number of logits.
     image_size : (int, int)
-        Mel bands and frames that come in as a rule; see `PoolingAttention`. Others work too.
+        Usual number of mel bands and frames; see `PoolingAttention`. Other sizes also work.
     depths : sequence of int
         Blocks in each stage.
     dim : int
         Width of the tokens in the first stage, whose attention has one head; both double from
         stage to stage.
     q_strides : sequence of (int, int)
-        By how much the first block of each stage shortens frequency and time; 1, 2, 4, 8 or 16.
+        Factors by which the first block of each stage shortens frequency and time; 1, 2, 4, 8 or
+        16.
     kv_stride : (int, int)
-        Strides of keys and values in the first stage; divided by those of the queries later on, so
-        that their number stays.
+        Strides of keys and values in the first stage; divided by those of the queries in later
+        stages, so that the number of keys does not change.
     patch_stride : (int, int), default=(4, 4)
         Bands and frames per token, 1, 2 or 4 each.
     stem : {'patch', 'conv'}, default='patch'
         See `Stem`.
     cls_token : bool, default=False
-        Whether the logits come from a token of its own instead of the mean over all tokens.
+        Whether the logits are computed from a class token instead of the mean over all tokens.
     drop_path : float, default=0.0
-        Drop path of the last block, in [0, 1); rises evenly from zero.
+        Drop path probability of the last block, in [0, 1); increases linearly from zero.
 
     Raises
     ------
     ValueError
-        If a stride is another number.
+        If a stride is not one of these numbers.
 
     References
     ----------
@@ -272,17 +274,17 @@ class MViT(nn.Module):
         images : Tensor of shape (batch, in_channels, n_mels, n_frames)
             Spectrograms.
         n_frames : Tensor of shape (batch,), int, or None, default=None
-            Frames of each clip that are not padding; None means all.
+            Number of frames of each clip that are not padding; None means all.
 
         Returns
         -------
         logits : Tensor of shape (batch, n_classes)
-            Those that each clip has without its padding.
+            Logits, which do not depend on padding.
         """
         return self.head(self.features(images, n_frames)[-1])
 
     def features(self, images: Tensor, n_frames: Tensor | None = None) -> list[Tensor]:
-        """Mean over the tokens of every stage.
+        """Return the mean over the tokens of every stage.
 
         Parameters
         ----------
@@ -292,8 +294,8 @@ class MViT(nn.Module):
         Returns
         -------
         features : list of Tensor of shape (batch, dim)
-            One per stage; the last is normalised and is what enters the head. With a class token
-            the last one is that token.
+            One per stage; the last one is normalised and is the input of the head. With a class
+            token, it is that token.
         """
         tokens, grid = self.stem(images, n_frames)
         stages = list(self.encode(tokens, grid))
@@ -305,7 +307,7 @@ class MViT(nn.Module):
         return features
 
     def encode(self, tokens: Tensor, grid: Grid) -> Iterator[tuple[Tensor, Grid]]:
-        """Tokens and grid behind every stage, from those of the stem."""
+        """Yield tokens and grid after every stage, given those of the stem."""
         if self.cls_token is not None:
             tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
         for stage in self.stages:
@@ -314,7 +316,7 @@ class MViT(nn.Module):
             yield tokens, grid
 
     def layers(self) -> list[list[list[str]]]:
-        """Names of the parameters below the head: by stage, and in it by layer.
+        """Return the names of the parameters without the head, by stage and layer.
 
         The stem is the first stage; the last normalisation belongs to the last layer.
         """
@@ -336,12 +338,12 @@ class MViT(nn.Module):
 
 
 class StagedClassifier(ImageClassifier):
-    """An `ImageClassifier` around `MViT`, with embeddings from every stage."""
+    """An `ImageClassifier` with an `MViT` as backbone, and embeddings from every stage."""
 
     backbone: MViT
 
     def embed_stages(self, x: Tensor) -> Tensor:
-        """Images to the embeddings of all stages side by side, ``(batch, sum of dims)``."""
+        """Return the concatenated embeddings of all stages, ``(batch, sum of dims)``."""
         x, _ = self.prepare(x)
         with self.autocast(x):
             return torch.cat(self.backbone.features(x), dim=1)
@@ -358,8 +360,8 @@ def build_mast(
 ) -> MViT:
     """Build the network of MAST with random weights.
 
-    The stages are inferred from the paper's abstract [1]_, its counts and MViTv2; they are not the
-    authors' code.
+    The stages are inferred from the paper's abstract [1]_, its counts and MViTv2; the authors' code
+    was not available.
 
     Parameters
     ----------
@@ -370,8 +372,8 @@ def build_mast(
     n_mels, n_frames : int
         Size of the spectrograms.
     options : dict or None, default=None
-        Arguments of `MViT` that are to differ: 'q_strides', 'kv_stride', 'patch_stride', 'stem',
-        'cls_token', 'drop_path'.
+        Arguments of `MViT` that replace the defaults: 'q_strides', 'kv_stride', 'patch_stride',
+        'stem', 'cls_token', 'drop_path'.
 
     Returns
     -------
@@ -381,7 +383,7 @@ def build_mast(
     Raises
     ------
     ValueError
-        If there is no such size, or a stride is no power of 2.
+        If there is no such size, or a stride is not allowed.
 
     References
     ----------
@@ -410,7 +412,7 @@ def build_mast(
 
 
 def default_kv_stride(n_frames: int) -> tuple[int, int]:
-    """Stride of keys and values for clips of a length.
+    """Return the default stride of keys and values for clips of a given length.
 
     Parameters
     ----------
@@ -420,36 +422,37 @@ def default_kv_stride(n_frames: int) -> tuple[int, int]:
     Returns
     -------
     stride : (int, int)
-        4 along frequency; along time 4, 8 from 363 frames on, and 16 from 725 on.
+        4 along frequency; along time 4, or 8 from 363 frames on, or 16 from 725 frames on.
     """
     octaves = torch.tensor(n_frames / 64, device="cpu").log2().round().clamp(2, 4)
     return 4, 2 ** int(octaves)
 
 
 def decays(name: str, parameter: Tensor) -> bool:
-    """Whether weight decay is for a parameter.
+    """Return whether weight decay applies to a parameter.
 
     Parameters
     ----------
     name : str
-        Its name in the network, or in a module around it.
+        Name of the parameter in the network, or in a module that contains it.
     parameter : Tensor
         The parameter.
 
     Returns
     -------
     decays : bool
-        False for vectors, such as biases and those of normalisation, positions and class token.
+        False for vectors, such as biases and weights of normalisation, for position tables and for
+        the class token.
     """
     return parameter.ndim > 1 and "rel_pos" not in name and not name.endswith("cls_token")
 
 
 def _check_strides(name: str, values: Sequence[int], allowed: Sequence[int]) -> None:
-    # Other strides would give the two ways through a block grids of different sizes.
+    # With other strides, the two branches of a block would have grids of different sizes.
     bad = [value for value in values if value not in allowed]
     if bad:
         raise ParameterError(
-            f"{name} of MViT", f"must be of {', '.join(map(str, allowed))}, got {bad[0]}."
+            f"{name} of MViT", f"must be among {', '.join(map(str, allowed))}, got {bad[0]}."
         )
 
 
@@ -460,23 +463,23 @@ def _init_linear(module: nn.Module) -> None:
 
 
 def from_timm(tensors: dict[str, Tensor], network: MViT) -> dict[str, Tensor]:
-    """Rename the tensors of a timm model, and stretch its tables of positions.
+    """Rename the tensors of a timm model, and resize its position tables.
 
-    The networks are the same but for the sizes of the grid: the height of images becomes
-    frequency, their width time [1]_.
+    The networks differ only in the sizes of the grid: the height of images corresponds to
+    frequency, their width to time [1]_.
 
     Parameters
     ----------
     tensors : dict of str to Tensor
         State of timm's ``mvitv2_tiny``, ``mvitv2_small`` or ``mvitv2_base``.
     network : MViT
-        Where they are to go; left as it is.
+        Network for which the tensors are converted; not changed.
 
     Returns
     -------
     tensors : dict of str to Tensor
-        Tables of positions interpolated linearly to the lengths that `network` has; all others
-        with their numbers unchanged. Names that `network` does not know stay in.
+        Tensors with the names of `network`. Position tables are linearly interpolated to its
+        lengths, all other values are unchanged. Tensors that `network` does not have are kept.
 
     References
     ----------
@@ -494,7 +497,7 @@ def from_timm(tensors: dict[str, Tensor], network: MViT) -> dict[str, Tensor]:
 
 
 def _stretch(table: Tensor, length: int) -> Tensor:
-    """A table (n, dim) at another length."""
+    """Interpolate a table (n, dim) to another length."""
     if len(table) == length:
         return table
     return interpolate(table.T[None].float(), size=length, mode="linear")[0].T.to(table)

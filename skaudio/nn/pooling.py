@@ -1,4 +1,4 @@
-"""Even ways to shorten time, to compare DiffRes with."""
+"""Resamplers that shorten spectrograms evenly, for comparison with DiffRes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["AveragePooling", "AverageMaxPooling", "ConvAveragePooling"]
 
 
 class AveragePooling(TemporalResampler):
-    """Average log-mel over even stretches of time.
+    """Average log-mel over time segments of equal length.
 
     Parameters
     ----------
@@ -30,10 +30,10 @@ class AveragePooling(TemporalResampler):
 
 
 class AverageMaxPooling(AveragePooling):
-    """Mean of the average and the maximum of log-mel over even stretches of time.
+    """Mean of the average and the maximum of log-mel over time segments of equal length.
 
-    The authors' package adds the two, their training code takes the mean; this takes the mean,
-    which keeps the level.
+    The authors' package uses their sum, and the authors' training code their mean. This class uses
+    the mean, which preserves the level.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ class AverageMaxPooling(AveragePooling):
 
 
 class ConvAveragePooling(AveragePooling):
-    """Average over even stretches of time after three residual convolutions.
+    """Average over time segments of equal length after three residual convolutions.
 
-    What the convolutions add starts at zero.
+    The convolutions initially add zero.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Pretrained weights: read files without unpickling, fit them to a network."""
+"""Read pretrained weights without unpickling, and load them into a network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LISTED_NAMES = 5
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
-    """Read a file of named tensors; nothing in it is executed.
+    """Read a file of named tensors without executing code.
 
     Parameters
     ----------
@@ -27,12 +27,12 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     Returns
     -------
     tensors : dict of str to Tensor
-        On the CPU. A mapping wrapped as ``state_dict`` or ``model`` is unwrapped.
+        Tensors on the CPU. A mapping under the key ``state_dict`` or ``model`` is unwrapped.
 
     Raises
     ------
     ValueError
-        If the file is missing, a folder, of another type, damaged, or holds more than tensors.
+        If the file is missing, a folder, of another type or damaged, or contains other objects.
     """
     file = Path(path)
     if not file.is_file():
@@ -52,25 +52,25 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"{os.fspath(path)!r} holds no mapping of names to tensors")
+        raise ValueError(f"{os.fspath(path)!r} contains no mapping of names to tensors")
     return content
 
 
 def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
-    """Fit the weights of a first convolution to another number of input channels.
+    """Adapt the weights of a first convolution to another number of input channels.
 
     Parameters
     ----------
     weight : Tensor of shape (out_channels, n, height, width)
         Weights for `n` channels, three for images.
     in_channels : int
-        Wanted number, >= 1.
+        Number of input channels, >= 1.
 
     Returns
     -------
     weight : Tensor of shape (out_channels, in_channels, height, width)
-        For one channel the sum over channels, which answers a grey image as the old weights do.
-        For more, the channels repeated in turn and scaled so that the response keeps its size.
+        For one channel, the sum over channels, which has the same response to a grey image. For
+        more, the channels repeated in turn and scaled to preserve the size of the response.
     """
     n = weight.shape[1]
     if in_channels == 1:
@@ -96,12 +96,12 @@ def load_weights(
     Returns
     -------
     head_loaded : bool
-        Whether the head was filled too, or is still fresh.
+        Whether the head was loaded, too.
 
     Raises
     ------
     ValueError
-        If a tensor the network needs is missing or of another shape.
+        If a tensor that the network needs is missing or has another shape.
     """
     own = module.state_dict()
     stem = next((name for name, t in module.named_parameters() if t.ndim == 4), None)
@@ -117,12 +117,12 @@ def load_weights(
     missing = sorted(set(own) - set(fitting) - set(head_names) - counters)
     if missing:
         raise ValueError(
-            f"{len(missing)} of the {len(own)} tensors of the network are missing there or have "
-            f"another shape: {_some(missing)}"
+            f"{len(missing)} of the {len(own)} tensors of the network are missing or have another "
+            f"shape: {_some(missing)}"
         )
     unknown = sorted(set(tensors) - set(own))
     if unknown:
-        warn(f"Weights the network has no place for: {_some(unknown)}.")
+        warn(f"Weights that the network does not use: {_some(unknown)}.")
     head_loaded = bool(head_names) and set(head_names) <= set(fitting)
     if not head_loaded:
         fitting = {name: t for name, t in fitting.items() if name not in head_names}

@@ -76,7 +76,7 @@ def test_a_file_keeps_its_channels_also_when_resampled(paths, waves):
 
 def test_a_file_of_one_sample_is_resampled_with_all_its_channels(tmp_path):
     soundfile.write(tmp_path / "one.wav", np.full((1, 2), 0.5), 44_100)
-    with pytest.warns(AudioWarning, match=r"one\.wav': holds a single sample"):
+    with pytest.warns(AudioWarning, match=r"one\.wav': contains a single sample"):
         wave = load_clip(tmp_path / "one.wav", sample_rate=8000, channel="all")
     assert wave.shape == (2, 1)
 
@@ -173,7 +173,7 @@ def test_another_number_of_channels_is_an_error_that_names_the_file(paths, mono_
 def test_with_warn_such_a_file_is_silent(paths, mono_file, tmp_path):
     mel = make_mel(on_error="warn").fit([str(tmp_path / "nowhere.wav"), *paths])
     assert mel.n_channels_ == 2
-    with pytest.warns(UserWarning, match=r"(?s)mono\.wav.*rows hold silence"):
+    with pytest.warns(UserWarning, match=r"(?s)mono\.wav.*rows contain silence"):
         image = mel.transform([paths[0], mono_file])
     assert image[0].max() > 0 > image[1].max()
 

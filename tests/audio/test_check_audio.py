@@ -64,7 +64,7 @@ def test_warnings_and_channels_are_those_of_load_clip(tmp_path):
     assert row.peak == pytest.approx(0.5, abs=1e-4)
     row = check_audio([path], channel=2).iloc[0]
     assert (row.status, row.channels) == ("error", 2)
-    assert row.reason == "has 2 channel(s), channel 2 was asked for"
+    assert row.reason == "has 2 channel(s), but channel 2 was requested"
 
 
 def test_files_are_read_to_their_end(tmp_path):
@@ -72,7 +72,7 @@ def test_files_are_read_to_their_end(tmp_path):
     wave[-1] = np.nan
     path = write(tmp_path / "a.wav", wave, subtype="FLOAT")
     assert len(load_clip(path, duration=1.0)) > 0
-    assert check_audio([path]).reason[0] == "holds samples that are NaN or infinite"
+    assert check_audio([path]).reason[0] == "contains samples that are NaN or infinite"
 
 
 @pytest.mark.parametrize("block", [1_000_000, 777])

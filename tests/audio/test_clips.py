@@ -167,7 +167,9 @@ def test_channels_of_a_waveform_with_a_rate_are_kept_chosen_or_mixed(paths):
     np.testing.assert_array_equal(load_clip(pair, sample_rate=RATE, channel=1), right)
     np.testing.assert_array_equal(load_clip(pair, sample_rate=RATE), (left + right) / 2)
     assert make_mel(channel="all").fit_transform([pair]).shape[1] == 2
-    with pytest.raises(AudioError, match=r"'X\[0\]': has 2 channel\(s\), channel 2 was asked for"):
+    with pytest.raises(
+        AudioError, match=r"'X\[0\]': has 2 channel\(s\), but channel 2 was requested"
+    ):
         make_mel(channel=2).fit_transform([pair])
 
 
@@ -206,7 +208,7 @@ def test_errors_and_warnings_name_twenty_files_and_keep_all(paths):
     for kind, kept in ((AudioError, "failures"), (AudioWarning, "remarks")):
         said = kind(failures)
         assert len(str(said)) < 2300
-        assert f"and {5000 - str(said).count('.wav'):,} more; `{kept}` has them all" in str(said)
+        assert f"and {5000 - str(said).count('.wav'):,} more; `{kept}` lists all" in str(said)
         assert getattr(said, kept) == failures
         assert getattr(pickle.loads(pickle.dumps(said)), kept) == failures
     with pytest.warns(UserWarning, match="more; `failures`") as caught, warnings.catch_warnings():
@@ -299,13 +301,19 @@ WAVE = np.zeros(4000)
     [
         (
             [[WAVE, 16_000]] * 2,
-            "got list at position 0, which holds ndarray, int: a clip is a path",
+            "got list at position 0, which contains ndarray, int: a clip is a path",
         ),
-        ([[WAVE, 16_000], [WAVE[1:], 16_000]], "which holds ndarray, int: .* pair .array, rate"),
-        ([(WAVE, 16_000, "yes", "nobody", 3)], "got tuple at .* holds ndarray, int, str, str, int"),
-        (lambda: pd.Series([(WAVE, 16_000, "yes")] * 2), "got tuple at .* holds ndarray, int, str"),
-        ([(WAVE.tolist(), 16_000)], "got tuple at position 0, which holds list, int"),
-        ([["a.wav"], ["b.wav"]], "got list at position 0, which holds str"),
+        ([[WAVE, 16_000], [WAVE[1:], 16_000]], "which contains ndarray, int: .* pair .array, rate"),
+        (
+            [(WAVE, 16_000, "yes", "nobody", 3)],
+            "got tuple at .* contains ndarray, int, str, str, int",
+        ),
+        (
+            lambda: pd.Series([(WAVE, 16_000, "yes")] * 2),
+            "got tuple at .* contains ndarray, int, str",
+        ),
+        ([(WAVE.tolist(), 16_000)], "got tuple at position 0, which contains list, int"),
+        ([["a.wav"], ["b.wav"]], "got list at position 0, which contains str"),
         ([WAVE, None], "got NoneType at position 1"),
         ([object()], "got object at position 0"),
         (np.array("k0.wav"), r"got one: pass .k0\.wav."),

@@ -15,7 +15,7 @@ from skaudio.audio._headers import Claim, read_claim
 RATE = 16_000
 TONE = 0.3 * np.sin(np.arange(2 * RATE) / 6)
 LATE = np.r_[np.zeros(1600), TONE]  # begins with silence
-UNTOLD = "does not say how long it is, as if written into a pipe"
+UNTOLD = "does not state its length, as if written to a pipe"
 # Samples: bits, channels, whether they are floats.
 LAYOUTS = [(16, 1, False), (16, 6, False), (24, 1, False), (24, 3, False), (32, 2, False),
            (32, 1, True), (64, 3, True)]  # fmt: skip
@@ -102,7 +102,7 @@ def test_silence_from_a_pipe_is_silence(tmp_path, riff):
     chunk(b"id3\0", b"ab", pad=False) + bytes(600),
 ])  # fmt: skip
 def test_a_wav_without_samples_is_an_error_whatever_is_behind(tmp_path, behind):
-    with pytest.raises(AudioError, match="holds no samples"):
+    with pytest.raises(AudioError, match="contains no samples"):
         read(tmp_path / "a.wav", wav_bytes(wav_format(), data_chunk(b"", 0), behind))
 
 
@@ -159,14 +159,14 @@ def test_a_length_that_is_too_small_is_told_even_where_it_ends_in_silence(tmp_pa
     wave = np.r_[TONE, TONE, TONE]
     wave[RATE : RATE + silent] = 0
     content, frames = wav_of(wave, (16, 1, False), 2 * RATE, riff=riff)
-    told = "gives its samples 32000 bytes, and 160000 bytes behind them are nothing that belongs"
+    told = "declares 32000 bytes of samples, but 160000 bytes of unknown data follow"
     found = read_with_warning(tmp_path / "a.wav", content, told)
     np.testing.assert_allclose(found, frames[:, :RATE], atol=1e-4)
 
 
 def test_a_second_file_that_was_appended_is_told(tmp_path):
     content, frames = wav_of(TONE, (16, 1, False), 2 * TONE.size)
-    told = f"and {len(content)} bytes behind them are nothing that belongs there: these were left"
+    told = f"but {len(content)} bytes of unknown data follow: they were ignored"
     found = read_with_warning(tmp_path / "a.wav", content + content, told)
     np.testing.assert_allclose(found, frames, atol=1e-4)
 
@@ -174,7 +174,7 @@ def test_a_second_file_that_was_appended_is_told(tmp_path):
 @pytest.mark.parametrize("letters", [b"GARBAGE GARBAGE ", b"LIST\0\0\0\x7f"])
 def test_letters_alone_are_no_chunk(tmp_path, letters):
     content, frames = wav_of(TONE, (16, 1, False), 2 * TONE.size, riff=100_000)
-    told = "80 bytes behind them are nothing that belongs there"
+    told = "80 bytes of unknown data follow"
     found = read_with_warning(tmp_path / "a.wav", content + letters.ljust(80, b"x"), told)
     np.testing.assert_allclose(found, frames, atol=1e-4)
 
@@ -242,7 +242,7 @@ def test_lengths_that_a_format_leaves_open_are_nothing_to_warn_of(tmp_path, name
 def test_other_containers_that_are_cut_are_told(tmp_path, name):
     content, frames = container(tmp_path, name)
     content = content[: len(content) // 2]
-    found = read_with_warning(tmp_path / "a", content, "is cut short: of 201600 bytes")
+    found = read_with_warning(tmp_path / "a", content, "is truncated: of 201600 bytes")
     np.testing.assert_allclose(found, frames[:, : found.shape[1]], atol=1e-4)
     assert found.shape[1] > 0.4 * frames.shape[1]
 
@@ -250,7 +250,7 @@ def test_other_containers_that_are_cut_are_told(tmp_path, name):
 @pytest.mark.parametrize("name", FIELDS)
 def test_other_containers_that_claim_too_little_are_told(tmp_path, name):
     content, frames = container(tmp_path, name, 48_000 + FIELDS[name][3])
-    found = read_with_warning(tmp_path / "a", content, "gives its samples 48000 bytes, and 153600")
+    found = read_with_warning(tmp_path / "a", content, "declares 48000 bytes of samples, but 1536")
     np.testing.assert_allclose(found, frames[:, :8000], atol=1e-4)
 
 
@@ -277,7 +277,7 @@ def test_bw64_is_read_as_rf64_is(tmp_path, more):
 def test_a_header_among_the_samples_is_an_error(tmp_path, name):
     content, _ = container(tmp_path, name, FIELDS[name][3])
     start = len(content) - 6 * LATE.size
-    with pytest.raises(AudioError, match="holds its header among its samples, as if written into"):
+    with pytest.raises(AudioError, match="contains its header among its samples, as if written to"):
         read(tmp_path / "a", content[:start] + content)
 
 

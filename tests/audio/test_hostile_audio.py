@@ -177,7 +177,7 @@ def test_warnings_can_be_made_errors(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.full(100, 0.5), RATE)
     with warnings.catch_warnings():
         warnings.simplefilter("error", AudioWarning)
-        with pytest.raises(AudioWarning, match=r"a\.wav': holds no sound, but the same value"):
+        with pytest.raises(AudioWarning, match=r"a\.wav': contains no sound, but a constant value"):
             load_clip(tmp_path / "a.wav")
 
 
@@ -197,7 +197,7 @@ def test_channels_that_cancel_are_remarked_on_in_the_mean_only(tmp_path):
         ("max_sample_rate", 8000, "claims a sample rate of 16000 Hz, above 8000"),
         ("max_channels", 1, "claims 2 channels, above 1"),
         ("max_duration", 0.5, r"lasts 1 s, too long for one clip, above 0\.5"),
-        ("max_amplitude", 0.25, r"holds samples of up to 0\.5, above 0\.25"),
+        ("max_amplitude", 0.25, r"contains samples of up to 0\.5, above 0\.25"),
     ],
 )
 def test_errors_name_the_limit_and_how_to_raise_it(tmp_path, limit, value, reason):
@@ -313,17 +313,17 @@ def test_a_wav_from_a_pipe_is_read_to_its_end_on_disk_and_in_memory(tmp_path):
     whole = load_clip(path, sample_rate=RATE)
     for size in (bytes(4), b"\xff" * 4):
         path.write_bytes(content[:4] + size + content[8:40] + size + content[44:])
-        with pytest.warns(AudioWarning, match="does not say how long it is"):
+        with pytest.warns(AudioWarning, match="does not state its length"):
             np.testing.assert_array_equal(load_clip(path, sample_rate=RATE), whole)
         mel = MelSpectrogram(**{**SMALL, "duration": None})
-        with pytest.warns(AudioWarning, match="does not say how long it is"):
+        with pytest.warns(AudioWarning, match="does not state its length"):
             mel.fit_transform([{"bytes": path.read_bytes(), "path": None}])
         assert mel.n_samples_ == RATE
 
 
 @pytest.mark.parametrize("silent", [0, 8192])  # frames of silence are a few bytes long
 @pytest.mark.parametrize(
-    ("claim", "said"), [(0, "does not say how long it is"), (2**36 - 1, "claims 68719476735 sampl")]
+    ("claim", "said"), [(0, "does not state its length"), (2**36 - 1, "claims 68719476735 sampl")]
 )
 def test_flac_is_read_to_its_end_whatever_its_header_claims(tmp_path, claim, said, silent):
     path, wave = tmp_path / "a.flac", np.random.default_rng(0).normal(scale=0.1, size=(40_000, 2))
@@ -352,7 +352,7 @@ def cut(tmp_path, suffix, share, **options):
 def test_files_that_are_cut_short_are_remarked_on(tmp_path, suffix):
     options = {"format": suffix.upper()} if suffix in ("w64", "rf64", "au") else {}
     path = cut(tmp_path, suffix, 0.7, **options)
-    with pytest.warns(AudioWarning, match="is cut short|breaks off"):
+    with pytest.warns(AudioWarning, match="is truncated|ends early"):
         wave = load_clip(path, sample_rate=RATE)
     assert 1 < len(wave) / RATE < 3.9
 
@@ -405,12 +405,12 @@ def test_a_hole_in_the_middle_of_mp3_is_named_however_long_it_is(tmp_path, hole,
     middle, noise = len(content) // 2, np.random.default_rng(0).integers(0, 255, hole, np.uint8)
     junk = bytes(hole) if filled == "zeros" else noise.tobytes()
     path.write_bytes(content[:middle] + junk + content[middle:])
-    named = rf"is damaged: {hole} bytes at byte \d+ are no frames of MPEG audio"
+    named = rf"is damaged: {hole} bytes at byte \d+ are not MPEG audio frames"
     if hole < 1024:  # libmpg123 looks for the next frame that far
         with pytest.warns(AudioWarning, match=named):
             assert len(load_clip(path, sample_rate=RATE)) > RATE
     else:
-        with pytest.raises(AudioError, match=f"{named}, and libsndfile reads no further"):
+        with pytest.raises(AudioError, match=f"{named}, and libsndfile cannot read further"):
             load_clip(path, sample_rate=RATE)
 
 
@@ -465,7 +465,7 @@ def test_mp3_in_wav_ends_where_its_decoder_does(tmp_path, told):
         wave = load_clip(path, sample_rate=RATE)  # a warning would fail
     else:
         path.write_bytes(wav_bytes(*chunks[:2], data_chunk(samples, 0), riff=0))
-        with pytest.warns(AudioWarning, match="does not say how long it is"):
+        with pytest.warns(AudioWarning, match="does not state its length"):
             wave = load_clip(path, sample_rate=RATE)
     assert 3 * RATE <= len(wave) < info.frames
 
@@ -483,7 +483,7 @@ def test_wav_of_sox_and_arecord_from_a_pipe_is_not_said_to_be_cut(tmp_path, clai
     path = write_tone(tmp_path / "a.wav")
     content = path.read_bytes()
     path.write_bytes(content[:40] + struct.pack("<I", claim) + content[44:])
-    with pytest.warns(AudioWarning, match="does not say how long it is"):
+    with pytest.warns(AudioWarning, match="does not state its length"):
         assert len(load_clip(path, sample_rate=RATE)) == RATE
 
 

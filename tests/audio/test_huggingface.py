@@ -128,7 +128,7 @@ class Decoder:
     [
         ([{"path": "a.wav"}, None], r"only paths .* got None of .* position 1: drop rows without"),
         ([{"path": None, "bytes": None}], r"X\[0\] .* must have 'bytes', or .* 'path': 'NoneType'"),
-        ([{"array": np.ones(9)}], r"X\[0\] .*'sampling_rate', like an audio column .* 'ndarray'"),
+        ([{"array": np.ones(9)}], r"X\[0\] .*'sampling_rate', as in an audio column .* 'ndarray'"),
         ([{"array": np.ones(9), "sampling_rate": 0.5}], r"X\[0\] .* whole number of Hz, >= 1, got"),
         (
             [{"array": np.ones(9, "i2"), "sampling_rate": 8}],

@@ -41,7 +41,7 @@ def test_mono_is_the_average_or_the_chosen_channel(tmp_path):
     for channel, expected in [("mean", (left + right) / 2), (0, left), (1, right)]:
         clip = load_clip(path, sample_rate=16_000, channel=channel)
         np.testing.assert_allclose(clip, expected, atol=1e-6)
-    with pytest.raises(AudioError, match=r"has 2 channel\(s\), channel 2 was asked for"):
+    with pytest.raises(AudioError, match=r"has 2 channel\(s\), but channel 2 was requested"):
         load_clip(path, channel=2)
 
 
@@ -109,13 +109,13 @@ def test_only_the_needed_part_of_a_long_file_is_read(tmp_path, monkeypatch):
 
 def test_one_sample_is_a_clip(tmp_path):
     path = write(tmp_path / "a.wav", np.array([0.5]))
-    with pytest.warns(AudioWarning, match=r"a\.wav': holds a single sample"):
+    with pytest.warns(AudioWarning, match=r"a\.wav': contains a single sample"):
         np.testing.assert_allclose(load_clip(path, sample_rate=16_000), [0.5], atol=1e-4)
-    with pytest.warns(AudioWarning, match="holds a single sample"):
+    with pytest.warns(AudioWarning, match="contains a single sample"):
         assert load_clip(path, sample_rate=16_000, duration=0.01).shape == (160,)
 
 
-@pytest.mark.filterwarnings("ignore:(?s).*holds a single sample:skaudio.AudioWarning")
+@pytest.mark.filterwarnings("ignore:(?s).*contains a single sample:skaudio.AudioWarning")
 @pytest.mark.parametrize("length", [1, 2, 3])
 @pytest.mark.parametrize("rate", [8000, 16_000, 22_050, 44_100, 96_000])
 def test_clips_of_few_samples_can_be_resampled(tmp_path, length, rate):
@@ -191,9 +191,9 @@ BAD_FILES = {
         ("pipe", "is a device, pipe or socket"),
         ("empty", "is empty: it has 0 bytes"),
         ("text", "libsndfile says: Format not recognised"),
-        ("header", "holds no samples"),
+        ("header", "contains no samples"),
         ("nan", "NaN or infinite"),
-        ("large", r"holds samples of up to 1e\+30, above 1e\+06"),
+        ("large", r"contains samples of up to 1e\+30, above 1e\+06"),
         ("overflow", "NaN or infinite"),
         ("rate", "claims a sample rate of 2147483647 Hz"),
         ("loop", "symbolic links"),
@@ -209,12 +209,12 @@ def test_bad_files_are_named_with_the_reason(tmp_path, kind, reason):
 
 
 def test_an_error_lists_all_files_and_survives_pickling():
-    error = AudioError([("a.wav", "no such file"), ("b.wav", "holds no samples")])
+    error = AudioError([("a.wav", "no such file"), ("b.wav", "contains no samples")])
     copy = pickle.loads(pickle.dumps(error))
     assert isinstance(copy, ValueError)
     assert copy.failures == error.failures
     assert str(copy) == (
-        "Could not read 2 files as audio:\n  'a.wav': no such file\n  'b.wav': holds no samples"
+        "Could not read 2 files as audio:\n  'a.wav': no such file\n  'b.wav': contains no samples"
     )
 
 

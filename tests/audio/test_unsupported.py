@@ -13,7 +13,9 @@ from skaudio import AudioError, check_audio
 from skaudio.audio import load_clip, stream_blocks
 from skaudio.audio._unsupported import explain_unread
 
-CONVERT = r", which libsndfile does not decode: convert it to flac or wav, as by ffmpeg -i IN OUT"
+CONVERT = (
+    r", which libsndfile cannot decode: convert it to flac or wav, e\.g\. with ffmpeg -i IN OUT"
+)
 GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 
 
@@ -40,7 +42,7 @@ def wav_of_codec(tag, more=b""):
     ],
 )  # fmt: skip
 def test_a_codec_in_wav_is_named_by_its_tag(tmp_path, tag, name):
-    reason = rf"holds {name}.* in wav \(tag 0x{tag:04x}\){CONVERT}"
+    reason = rf"contains {name}.* in wav \(tag 0x{tag:04x}\){CONVERT}"
     refused(tmp_path / "a.wav", wav_of_codec(tag, struct.pack("<H", 0)), reason)
     more = struct.pack("<HHIH", 22, 16, 4, tag) + GUID_TAIL
     refused(tmp_path / "a.wav", wav_of_codec(0xFFFE, more), reason)
@@ -85,12 +87,12 @@ def test_a_codec_in_other_containers_is_named(tmp_path, container, old, new, nam
         old, content.index({"CAF": b"desc", "AIFF": b"COMM"}.get(container, b"fmt "))
     )
     content = content[:place] + new + content[place + len(new) :]
-    refused(tmp_path / "a", content, f"holds {name}{CONVERT}")
+    refused(tmp_path / "a", content, f"contains {name}{CONVERT}")
 
 
 def test_alac_in_caf_is_decoded(tmp_path):
     soundfile.write(tmp_path / "a.caf", np.full(4000, 0.25), 8000, subtype="ALAC_16")
-    with pytest.warns(UserWarning, match="the same value throughout"):
+    with pytest.warns(UserWarning, match="contains no sound, but a constant value"):
         assert load_clip(tmp_path / "a.caf", sample_rate=8000).shape == (4000,)
 
 
@@ -102,7 +104,7 @@ def test_what_is_in_ogg_is_named(tmp_path, packet, name):
     packet = packet.ljust(80, b"\0")
     page = b"OggS\0\x02" + bytes(8) + b"\1\0\0\0" + bytes(8) + bytes([1, len(packet)]) + packet
     page = page[:22] + ogg_checksum(page) + page[26:]
-    refused(tmp_path / "a.ogg", page, f"holds {name}.* in ogg{CONVERT}")
+    refused(tmp_path / "a.ogg", page, f"contains {name}.* in ogg{CONVERT}")
 
 
 @pytest.mark.parametrize(
@@ -126,12 +128,12 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12
         (b"", "is empty: it has 0 bytes"),
         (LFS, "is a Git LFS pointer, not the file itself: run git lfs pull"),
         (b"/annex/objects/SHA256E-s100--ab.wav\n", "is a git-annex pointer.*: run git annex get"),
-        (b"\0\5\x16\7\0\2\0\0Mac OS X", "is what macOS keeps beside a file"),
+        (b"\0\5\x16\7\0\2\0\0Mac OS X", "is metadata of another file, written by macOS"),
         (b"\n<!DOCTYPE HTML><p>404", "is a web page"),
-        (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "is XML, as a download that failed"),
+        (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "is XML, probably from a failed"),
         (gzip.compress(b"sound", mtime=0), "is compressed with gzip: unpack it"),
-        (bytes(100_000), "holds nothing but zeros, 100000 bytes"),
-        (b"MThd\0\0\0\6", "is MIDI, which holds notes and no sound"),
+        (bytes(100_000), "contains only zeros, 100000 bytes"),
+        (b"MThd\0\0\0\6", "is MIDI, which contains notes, not audio"),
     ],
 )  # fmt: skip
 def test_what_is_no_sound_says_what_it_is(tmp_path, content, reason):

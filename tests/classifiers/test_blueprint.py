@@ -66,7 +66,7 @@ def test_parameters_that_were_set_later_and_changes_of_the_copy_mean_nothing(pip
 
 def test_one_that_describes_nothing_is_refused(pipes):
     clf = pipes[1][0][-1]
-    with pytest.raises(ValueError, match="'evil' is no front end of skaudio.nn"):
+    with pytest.raises(ValueError, match="'evil' is not a front end of skaudio.nn"):
         clf.from_blueprint({**clf.blueprint(), "front_end": [("evil", {})]})
     with pytest.raises(ValueError, match="timm has no model 'evil'"):
         clf.from_blueprint({**clf.blueprint(), "architecture": {"backbone": "evil"}})

@@ -263,7 +263,7 @@ def test_a_network_without_linear_layer_classifies_but_gives_no_embedding(images
     X, y = images
     clf = make_classifier(backbone=headless_cnn).fit(X, y)
     assert set(clf.predict(X)) <= {"dog", "rain"}
-    with pytest.raises(ValueError, match="no embedding to take"):
+    with pytest.raises(ValueError, match="it has no embeddings"):
         clf.transform(X)
     refitted = make_classifier().fit(X, y).set_params(backbone=headless_cnn).fit(X, y)
     assert not hasattr(refitted, "_n_features_out")
@@ -453,8 +453,8 @@ def test_bad_data_is_refused(images, change, message):
         ("class_weight", {"dog": 0, "rain": 0}, "leave a weight above 0"),
         ("class_weight", {"cat": 1}, "name classes of y"),
         ("class_weight", "even", "a dict of finite numbers >= 0, 'balanced' or None"),
-        ("device", "toaster", "'auto' or a device of torch"),
-        ("device", "cuda:99", "'auto' or a device of torch"),
+        ("device", "toaster", "'auto' or a torch device"),
+        ("device", "cuda:99", "'auto' or a torch device"),
     ],
 )
 def test_bad_parameters_are_named_with_rule_and_value(images, name, value, rule):

@@ -174,7 +174,7 @@ def test_a_callable_needs_no_timm(images, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     clf = make_cnn(tiny_cnn, freeze=1).fit(*images)
     assert pickle.loads(pickle.dumps(clf)).predict(images[0]).shape == (48,)
-    with pytest.raises(ImportError, match="A callable as backbone needs no timm"):
+    with pytest.raises(ImportError, match="A callable as backbone does not need timm"):
         make_cnn("resnet18").fit(*images)
 
 

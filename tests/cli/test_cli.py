@@ -175,7 +175,7 @@ def test_check_has_a_row_for_every_file(run, data, tmp_path):
     bad = [str(tmp_path / "deep" / "a,b.wav"), "error", reason, *[""] * 8]
     assert rows[3] == bad
     assert rows[2][:2] == [str(tmp_path / "cut.wav"), "warn"]
-    assert rows[2][2].startswith("is cut short: of ")
+    assert rows[2][2].startswith("is truncated: of ")
     assert rows[4][-1] == str(tmp_path / "c.wav")
     assert err == said.format(4, 1, 1, 1)
 
@@ -307,9 +307,12 @@ def test_a_long_file_among_short_clips_is_named(run, data, tmp_path):
     fit = ("fit", tmp_path / "data", "--model", tmp_path / "m", "--sample-rate", RATE, *SMALL)
     status, _, err = run(*fit)
     assert status == 0
-    assert "skaudio: warning: --duration needs a value where lengths differ so much: " in err
-    assert "day.wav' of 4 s, and half of the 21 clips have at most 0.2 s, so that 95% of" in err
-    assert "needs a value" not in run(*fit, "--duration", 0.2)[2]
+    assert "skaudio: warning: --duration should be set if lengths differ so much: " in err
+    assert (
+        "day.wav' of 4 s, and half of the 21 clips have at most 0.2 s, so that at least 95% of"
+        in err
+    )
+    assert "should be set" not in run(*fit, "--duration", 0.2)[2]
 
 
 def test_links_to_missing_files_are_errors_of_every_command(run, model, data, tmp_path):
@@ -320,7 +323,7 @@ def test_links_to_missing_files_are_errors_of_every_command(run, model, data, tm
     assert status == 1
     assert [row[0] for row in rows[1:] if row[1] == "error"] == [str(lost)]
     assert "of 21 files, 1 cannot be read" in err
-    reason = "is a link to '../.git/annex/objects/x', which is not there: try git annex get"
+    reason = "is a link to '../.git/annex/objects/x', which does not exist: try git annex get"
     fit = ("fit", tmp_path / "data", "--model", tmp_path / "m", "--sample-rate", RATE, *SMALL)
     for command in (fit, ("predict", model, tmp_path / "data")):
         status, _, err = run(*command)
@@ -585,7 +588,7 @@ def test_damaged_files_are_named_once_each(run, data, tmp_path):
         soundfile.write(folder / name / "dc.wav", np.full(RATE, 0.5), RATE)
     _, _, err = run("fit", folder, "--model", tmp_path / "m", *SMALL, "--cv", "--sample-rate", RATE)
     lines = [line for line in err.splitlines() if "warning" in line]
-    told = "holds no sound, but the same value throughout: 0.5"
+    told = "contains no sound, but a constant value: 0.5"
     assert sorted(lines) == [
         f"skaudio: warning: {folder / name / 'dc.wav'}: {told}" for name in ("high", "low")
     ]

@@ -469,7 +469,7 @@ def test_the_state_holds_no_torch_object(events):
         ("batch_size", 0, "an int >= 1"),
         ("n_threads", 0, "an int >= 1 or None"),
         ("verbose", -1, "an int >= 0"),
-        ("device", "toaster", "'auto' or a device of torch"),
+        ("device", "toaster", "'auto' or a torch device"),
     ],
 )
 def test_bad_parameters_are_named_with_rule_and_value(events, name, value, rule):
@@ -487,9 +487,11 @@ def test_bad_data_are_refused(events):
         DiffResResampler(pretrain_epochs=1).fit(X, ["a"] * 60)
     with pytest.raises(ValueError, match="y of DiffResResampler must have 60 labels, .* got 59"):
         DiffResResampler(pretrain_epochs=1).fit(X, y[1:])
-    with pytest.raises(ValueError, match="y of DiffResResampler must hold labels or an indicator"):
+    with pytest.raises(
+        ValueError, match="y of DiffResResampler must contain labels or an indicator"
+    ):
         DiffResResampler(pretrain_epochs=1).fit(X, np.linspace(0, 1, 60))
-    with pytest.raises(ValueError, match="y of DiffResResampler must miss no label"):
+    with pytest.raises(ValueError, match="y of DiffResResampler must have no missing labels"):
         DiffResResampler(pretrain_epochs=1).fit(X, [None, *y[1:]])
     with pytest.raises(ValueError, match="Pretraining of DiffResResampler diverged .* lr=1e"):
         DiffResResampler(pretrain_epochs=3, lr=1e20).fit(X, y)
@@ -514,6 +516,6 @@ def test_what_is_no_logarithm_of_energies_is_not_merged_as_such(tone_clips):
     with pytest.raises(ValueError, match=r"logarithms of energies.* down to -.*'average'"):
         DiffResResampler(0.5).fit(cepstra)
     chained = make_pipeline(clone(mel).set_params(in_network=True), MFCC(8), DiffResResampler(0.5))
-    with pytest.raises(ValueError, match="got cepstral coefficients: put it behind MelSpectrogram"):
+    with pytest.raises(ValueError, match="got cepstral coefficients: put it after MelSpectrogram"):
         chained.fit(tone_clips[0])
     assert DiffResResampler(1.0, method="average").fit_transform(cepstra).shape[2:] == (8, 26)

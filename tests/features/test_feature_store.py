@@ -400,7 +400,7 @@ def test_a_store_that_others_keep_deleting_is_given_up_in_the_end(
 
 
 def test_features_of_another_shape_are_refused(tmp_path, clips):
-    message = r"compute of FeatureStore must give features of shape \(4, 5\), got \(3,\)"
+    message = r"compute of FeatureStore must return features of shape \(4, 5\), got \(3,\)"
     with pytest.raises(ValueError, match=message):
         collect(tmp_path / "store", clips, lambda clip: np.zeros(3))
     assert not entries(tmp_path / "store")

@@ -130,7 +130,7 @@ def test_channels_come_back_apart(waves):
     ("options", "shape", "n_iter", "message"),
     [
         ({"hop_length": (64, 128)}, (1, 2, 40, 63), 32, r"a single window .* got hop_length=\(64"),
-        ({}, (1, 40, 62), 32, r"gives, \(n_clips, 40, 63\), got \(1, 40, 62\)"),
+        ({}, (1, 40, 62), 32, r"returns, \(n_clips, 40, 63\), got \(1, 40, 62\)"),
         ({}, (40, 63), 32, r"got \(40, 63\)"),
         ({}, (0, 40, 63), 32, r"got \(0, 40, 63\)"),
         ({"channel": "all"}, (1, 40, 63), 32, r"\(n_clips, 1, 40, 63\), got \(1, 40, 63\)"),
@@ -173,7 +173,7 @@ def test_what_does_not_know_where_its_frames_come_from_is_refused(waves):
     resampler = DiffResResampler(0.25, random_state=0).fit(log_mel)
     resampled = resampler.transform(log_mel)
     for X in (np.asarray(resampled), Deltas(1).fit_transform(resampled)):
-        with pytest.raises(ValueError, match="must be what transform gave, .* got"):
+        with pytest.raises(ValueError, match="must be the result of transform, .* got"):
             resampler.inverse_transform(X)
 
 

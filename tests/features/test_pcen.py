@@ -217,5 +217,5 @@ def test_other_shapes_than_in_fit_are_refused(log_mel):
 
 def test_it_must_come_before_the_resampler(log_mel):
     resampled = DiffResResampler(0.5).fit_transform(log_mel)
-    with pytest.raises(ValueError, match="X of PCEN .* DiffResResampler made of them: put this"):
+    with pytest.raises(ValueError, match="X of PCEN .* the result of DiffResResampler: put this"):
         PCEN().fit(resampled)

@@ -113,12 +113,12 @@ def test_the_neighbours_of_two_clips_per_class_are_asked():
         (
             np.ones((2, 2)),
             lambda: [pd.NA, "a"],
-            "y of .* must miss no label, got none for 1 of 2 clips",
+            "y of .* must have no missing labels, got 1 of 2 clips without one",
         ),
         (
             np.ones((2, 2)),
             [None, "a"],
-            "y of .* must miss no label, got none for 1 of 2 clips",
+            "y of .* must have no missing labels, got 1 of 2 clips without one",
         ),
         (np.ones((2, 2)), ["a", "a"], "y of .* must have at least 2 classes, got 1 class: 'a'"),
     ],

@@ -61,5 +61,5 @@ def test_what_cannot_be_encoded_says_why():
         encode_clip(np.zeros((9, 10)), sample_rate=8000)
     with pytest.raises(ValueError, match="wave of encode_clip must be finite"):
         encode_clip(np.full(10, np.nan), sample_rate=8000)
-    with pytest.raises(ValueError, match="wave of encode_clip must hold at least one sample"):
+    with pytest.raises(ValueError, match="wave of encode_clip must contain at least one sample"):
         encode_clip(np.zeros(0), sample_rate=8000)

@@ -170,7 +170,7 @@ def test_gradients_reach_every_parameter():
 
 
 def test_strides_that_would_tear_the_grid_are_refused():
-    with pytest.raises(ValueError, match="kv_stride of MViT must be of 1, 2, 4, 8, 16, got 3"):
+    with pytest.raises(ValueError, match="kv_stride of MViT must be among 1, 2, 4, 8, 16, got 3"):
         build_mast("pico", 3, 1, 32, 96, options={"kv_stride": (3, 4)})
     with pytest.raises(ValueError, match="size of build_mast must be one of .*, got 'huge'"):
         build_mast("huge", 3, 1, 32, 96)

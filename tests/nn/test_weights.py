@@ -102,5 +102,5 @@ def test_weights_that_do_not_fit_change_nothing():
 
 def test_weights_without_a_place_are_listed():
     target = tiny_cnn(1, 2)
-    with pytest.warns(UserWarning, match=r"no place for: aux\.weight"):
+    with pytest.warns(UserWarning, match=r"does not use: aux\.weight"):
         load_weights(target, {**target.state_dict(), "aux.weight": torch.ones(1)})

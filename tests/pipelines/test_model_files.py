@@ -929,7 +929,7 @@ CRAFTED = {
     "type": (network(backbone=int), "backbone must be a name, got <class 'int'>"),
     "checkpoint": (options(checkpoint_path="/evil.pth"), "without .*checkpoint_path"),
     "config": (options(pretrained_cfg={"url": "https://evil"}), "without .*pretrained"),
-    "wide": (options(channels=[10**5] * 4), "its weights are others"),
+    "wide": (options(channels=[10**5] * 4), "its weights do not fit"),
     "wider": (options(channels=[10**6] * 4), "larger than any model"),
     "deep": (options(layers=[10**6, 1, 1, 1]), "larger than any model"),
     "layers": (options(layers=[10**5, 1, 1, 1]), "more than .* layers and weights"),
@@ -989,7 +989,7 @@ def test_weights_must_be_those_of_the_network(good, bad, change):
     else:
         state_of(about["tree"], "PretrainedCNN")["_arrays"]["dict"].append(["evil", 1])
     write_model(bad, about, arrays)
-    with pytest.raises(ValueError, match="its weights are others|description of its"):
+    with pytest.raises(ValueError, match="its weights do not fit|description of its"):
         skaudio.load(bad)
 
 

@@ -135,7 +135,7 @@ def test_sounds_are_found_where_they_are(pipe, recording):
         (1 / RATE, 0.2, 0.1, [(0, 1 / RATE)]),
     ],
 )
-@pytest.mark.filterwarnings("ignore:(?s).*holds a single sample:skaudio.AudioWarning")
+@pytest.mark.filterwarnings("ignore:(?s).*contains a single sample:skaudio.AudioWarning")
 def test_windows_cover_the_recording_and_end_with_it(tmp_path, pipe, seconds, window, hop, bounds):
     soundfile.write(tmp_path / "a.wav", np.zeros(round(seconds * RATE)), RATE)
     table = predict_windows(pipe, tmp_path / "a.wav", window, hop)
