@@ -339,7 +339,7 @@ def test_links_to_missing_files_are_errors_of_every_command(run, model, data, tm
     [
         ("--weights", "imagnet", "--weights must be 'imagenet', 'none' or an existing file, got"),
         ("--backbone", "resnet_0", "--backbone must be a timm model .* no model 'resnet_0'"),
-        ("--device", "tpu", "--device must be 'auto' or a device of torch"),
+        ("--device", "tpu", "--device must be 'auto' or a torch device"),
         ("--epochs", "0", "--epochs must be an int >= 1, got 0"),
         ("--checkpoint-dir", __file__, "--checkpoint-dir must be a folder"),
         ("--cache-dir", __file__, "--cache-dir must be a folder"),
