@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from skaudio.classifiers._mast import MAST
     from skaudio.classifiers._pretrained_cnn import PretrainedCNN
     from skaudio.classifiers.training._augmentation import Augmentation
+    from skaudio.features._audio_embedding import AudioEmbedding, list_networks
     from skaudio.features._deltas import Deltas
     from skaudio.features._diffres_resampler import DiffResResampler
     from skaudio.features._mel_spectrogram import MelSpectrogram
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from skaudio.pipelines._predict_windows import predict_windows
 
 __all__ = [
+    "AudioEmbedding",
     "AudioError",
     "AudioLimits",
     "AudioWarning",
@@ -45,6 +47,7 @@ __all__ = [
     "PretrainedCNN",
     "check_audio",
     "cost",
+    "list_networks",
     "load",
     "predict_windows",
     "report",
@@ -59,6 +62,7 @@ __version__ = version("skaudio")
 
 # Loaded on first use, so that `import skaudio` needs neither torch nor a decoder.
 _HOMES = {
+    "AudioEmbedding": "skaudio.features._audio_embedding",
     "AudioError": "skaudio.audio",
     "AudioLimits": "skaudio.audio._limits",
     "AudioWarning": "skaudio.audio",
@@ -72,6 +76,7 @@ _HOMES = {
     "PretrainedCNN": "skaudio.classifiers._pretrained_cnn",
     "check_audio": "skaudio.audio._check_audio",
     "cost": "skaudio.pipelines._cost",
+    "list_networks": "skaudio.features._audio_embedding",
     "load": "skaudio.pipelines._model_file",
     "predict_windows": "skaudio.pipelines._predict_windows",
     "report": "skaudio.inspection._report.report",

@@ -1,4 +1,4 @@
-"""Atomic files, temporary memory-mapped arrays, writable folders and locks."""
+"""Downloads, atomic files, temporary memory-mapped arrays, writable folders and locks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import sys
 import uuid
 import weakref
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ __all__ = [
     "acquire_lock",
     "atomic_file",
     "check_folder",
+    "download",
     "flush_file",
     "new_features",
     "new_owned_file",
@@ -43,6 +45,9 @@ ATTEMPTS = 100
 # Errors of network drives without a lock service, and of FUSE file systems and kernels that do not
 # implement locks.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+# Bytes per chunk of a download, and seconds to wait for a connection and for further bytes.
+CHUNK_BYTES, TIMEOUTS = 1 << 16, (10.0, 60.0)
 
 
 @contextmanager
@@ -303,6 +308,42 @@ def _delete(file: BinaryIO, owner: int) -> None:
         with suppress(OSError):
             os.unlink(file.name)
     file.close()
+
+
+def download(url: str, checksum: str | None, file: Path, *, progress: bool) -> None:
+    """Download a file, completely or not at all; nothing is done if it exists and is as expected.
+
+    Parameters
+    ----------
+    url : str
+        Address.
+    checksum : str or None
+        Algorithm and expected checksum, such as ``"sha256:..."``; None: any content is accepted.
+    file : Path
+        The file to create.
+    progress : bool
+        Whether to show a progress bar.
+
+    Raises
+    ------
+    ConnectionError
+        If the download fails.
+    ValueError
+        If the checksum differs.
+    OSError
+        If the file cannot be written.
+    """
+    import pooch
+
+    downloader = pooch.HTTPDownloader(
+        progressbar=progress and sys.stderr is not None, chunk_size=CHUNK_BYTES, timeout=TIMEOUTS
+    )
+    try:
+        pooch.retrieve(url, checksum, file.name, file.parent, downloader=downloader)
+    except OSError as err:
+        if err.errno is not None:  # an error of the disk; those of requests have no number
+            raise
+        raise ConnectionError(f"Could not download {url}: {err}. Call again to retry.") from err
 
 
 class NoLocksError(OSError):

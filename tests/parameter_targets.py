@@ -120,6 +120,11 @@ def _mel(**parameters):
     return skaudio.MelSpectrogram(**{**MEL, **parameters})
 
 
+def _embedding(**parameters):
+    base = {"model": "efficientat_mn01", "weights": None, "random_state": 0}
+    return skaudio.AudioEmbedding(**{**base, **parameters})
+
+
 def _warmed(**parameters):
     return skaudio.MelSpectrogram(**MEL, duration=0.1, cache_dir="cache").warm(**parameters)
 
@@ -266,6 +271,7 @@ def _displays(embedding):
 def targets():
     """All targets by name."""
     estimators = {
+        "AudioEmbedding": _fitting(_embedding, waves),
         "MelSpectrogram": _fitting(_mel, waves),
         "DiffResResampler": _fitting(
             lambda **p: skaudio.DiffResResampler(**{"random_state": 0, "device": "cpu", **p}),

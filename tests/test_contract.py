@@ -32,6 +32,7 @@ from skaudio import (
     MAST,
     MFCC,
     PCEN,
+    AudioEmbedding,
     Augmentation,
     Deltas,
     DiffResResampler,
@@ -44,10 +45,11 @@ pd = optional_import("pandas")
 # Float32 rounds by batch size, and the check of subsets allows less than two roundings.
 CLASSIFIER = PretrainedCNN(TinyCNN, weights=None, max_epochs=30, lr=5e-3, random_state=0)
 TRANSFORMER = MAST(max_epochs=10, lr=3e-3, batch_size=32, random_state=0)
+EMBEDDING = AudioEmbedding("efficientat_mn01", weights=None, random_state=0)
 # Every public estimator, and how many checks scikit-learn 1.6 or newer has for it at least.
 ESTIMATORS = [(MelSpectrogram(), 44), (DiffResResampler(), 44), (CLASSIFIER, 60),
               (TRANSFORMER, 60), (PCEN(), 44), (PCEN(trainable=True), 44), (MFCC(n_mfcc=1), 44),
-              (Deltas(mode="nearest"), 44)]  # fmt: skip
+              (Deltas(mode="nearest"), 44), (EMBEDDING, 44)]  # fmt: skip
 
 
 def expected_failures(estimator):
@@ -59,7 +61,7 @@ def expected_failures(estimator):
                 "computed, and becomes numpy's when it is"
             )
         }
-    if isinstance(estimator, MelSpectrogram):
+    if isinstance(estimator, MelSpectrogram | AudioEmbedding):
         return {
             "check_estimators_dtypes": (
                 "asks that integers do; as waveforms they have another scale, and the log-mel of "

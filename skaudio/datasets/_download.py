@@ -6,21 +6,18 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from skaudio._checks import as_path, expand_home, reject
-from skaudio._files import NoLocksError, acquire_lock, check_folder
+from skaudio._files import NoLocksError, acquire_lock, check_folder, download
 from skaudio._warning import warn
 from skaudio.datasets._archive import unpack_archive
 
 __all__ = ["Source", "fetch"]
 
-CHUNK_BYTES = 1 << 16
-TIMEOUT = 60.0  # seconds without a byte
 CHECKSUM = re.compile("((md5|sha1|sha256|sha512):)?[0-9a-fA-F]{32,128}")
 
 
@@ -165,7 +162,8 @@ def _fetch_files(
     scratch = files.with_suffix(".part")
     shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
     try:
-        archive = _download(url, checksum, scratch, progress=progress)
+        archive = scratch / "archive"
+        download(url, checksum, archive, progress=progress)
         unpack_archive(archive, scratch / "files", max_bytes=source.max_bytes)
         root = _find_root(scratch / "files", source.marker)
         digest = hashlib.sha256()
@@ -176,21 +174,6 @@ def _fetch_files(
         os.replace(scratch / "files", files)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _download(url: str, checksum: str | None, folder: Path, *, progress: bool) -> Path:
-    import pooch
-
-    downloader = pooch.HTTPDownloader(
-        progressbar=progress and sys.stderr is not None, chunk_size=CHUNK_BYTES, timeout=TIMEOUT
-    )
-    try:
-        archive = pooch.retrieve(url, checksum, "archive", folder, downloader=downloader)
-    except OSError as err:
-        if err.errno is not None:  # of the disk; those of requests have no number
-            raise
-        raise ConnectionError(f"Could not download {url}: {err}. Call again to retry.") from err
-    return Path(archive)
 
 
 def _find_root(folder: Path, marker: str) -> Path:

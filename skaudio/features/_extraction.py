@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
@@ -83,6 +83,24 @@ class Findings:
             return found
         self.remarks += [(clip.name, note) for note in found.notes]  # type: ignore[union-attr]
         return found.features
+
+
+class Extractor(Protocol):
+    """The work of a worker: clips to features."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the features of a clip."""
+
+    @property
+    def wave_shape(self) -> tuple[int, ...]:
+        """Shape of the waveform of a typical clip."""
+
+    def __call__(self, clips: Sequence[AnyClip]) -> tuple[np.ndarray, Findings]:
+        """Return the features of clips in a new array, and the problems of clips."""
+
+    def fill(self, features: np.ndarray, clips: Sequence[AnyClip]) -> Findings:
+        """Write the features of clips to an array, and return their problems."""
 
 
 @dataclass(frozen=True)
@@ -359,7 +377,7 @@ def log_mel_images_on_device(
 
 def work_through(
     owner: Any,
-    extractor: ClipExtractor,
+    extractor: Extractor,
     clips: Any,
     features: np.ndarray | None,
 ) -> None:
@@ -369,7 +387,7 @@ def work_through(
     ----------
     owner : MelSpectrogram
         Estimator with the parameters `n_jobs`, `device`, `verbose` and `on_error`.
-    extractor : ClipExtractor
+    extractor : Extractor
         Extractor that the workers use.
     clips : sequence of Clip, or of ndarray
         Clips as returned by `as_clips`.
@@ -424,19 +442,19 @@ def work_through(
 
 
 # Functions of the module, because Dask hashes the callable and an extractor is not hashable.
-def _compute(extractor: ClipExtractor, clips: Any) -> tuple[np.ndarray, Findings]:
+def _compute(extractor: Extractor, clips: Any) -> tuple[np.ndarray, Findings]:
     return extractor(clips)
 
 
-def _fill(extractor: ClipExtractor, features: np.ndarray, clips: Any) -> Findings:
+def _fill(extractor: Extractor, features: np.ndarray, clips: Any) -> Findings:
     return extractor.fill(features, clips)
 
 
-def _store(extractor: ClipExtractor, clips: Any) -> Findings:
+def _store(extractor: Extractor, clips: Any) -> Findings:
     return extractor(clips)[1]
 
 
-def _task_size(owner: Any, extractor: ClipExtractor, n_clips: int) -> int:
+def _task_size(owner: Any, extractor: Extractor, n_clips: int) -> int:
     most = TASK_BYTES if owner.device == "cpu" else DEVICE_TASK_BYTES
     size = max(1, most // (4 * (math.prod(extractor.shape) + math.prod(extractor.wave_shape))))
     return min(size, -(-n_clips // effective_n_jobs(owner.n_jobs)))

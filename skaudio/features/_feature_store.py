@@ -19,14 +19,16 @@ import numpy as np
 import xxhash
 from filelock import FileLock, Timeout
 
-from skaudio._checks import ParameterError
-from skaudio._files import NoLocksError, acquire_lock
+from skaudio._checks import ParameterError, expand_home, is_path
+from skaudio._files import NoLocksError, acquire_lock, check_folder
+from skaudio._warning import warn
 from skaudio.audio._clips import FileClip
 
 __all__ = [
     "FeatureStore",
     "NotedFeatures",
-    "holds_features",
+    "open_cache",
+    "usable_cache",
 ]
 
 # Part of every key: increase it if the same parameters give different numbers than before.
@@ -303,7 +305,40 @@ class _BusyError(Exception):
     """Another thread or process is computing a clip of the same sub-folder."""
 
 
-def holds_features(folder: Path) -> bool:
+def open_cache(owner: Any) -> tuple[Path, bool]:
+    """Create the folder of `owner.cache_dir`, and tell whether it can be written to.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be created, or can neither be written to nor contains features.
+    """
+    try:
+        return check_folder(owner.cache_dir, f"cache_dir of {type(owner).__name__}"), True
+    except ValueError:
+        if not is_path(owner.cache_dir) or not os.fspath(owner.cache_dir):
+            raise
+        folder = Path(expand_home(owner.cache_dir))
+        if not _holds_features(folder):
+            raise
+        return folder, False
+
+
+def usable_cache(owner: Any) -> tuple[Path | None, bool]:
+    """Return the folder of `owner.cache_dir`, if there is one, and whether it can be written to.
+
+    Warns if it cannot be used: `fit` raises, but a model may have moved to another machine.
+    """
+    if owner.cache_dir is None:
+        return None, False
+    try:
+        return open_cache(owner)
+    except ValueError as err:
+        warn(f"Computing without the cache: {err}")
+        return None, False
+
+
+def _holds_features(folder: Path) -> bool:
     """Whether a folder contains features, for any parameters."""
     try:
         return any(re.fullmatch("[0-9a-f]{32}", path.name) for path in folder.iterdir())

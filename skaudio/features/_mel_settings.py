@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 from typing import Any
 
 from skaudio import dsp
-from skaudio._checks import ParameterError, check_parameters, expand_home, is_path
+from skaudio._checks import ParameterError, check_parameters
 from skaudio._files import check_folder
 from skaudio._warning import warn
 from skaudio.dsp import MAX_CELLS, MAX_SAMPLES, MelSettings
-from skaudio.features._feature_store import holds_features
+from skaudio.features._feature_store import open_cache
 
 __all__ = [
     "channels_of",
     "check_image_size",
     "check_mel_folders",
     "deciding_parameters",
-    "open_cache",
     "settings_of",
     "warn_of_empty_bands",
 ]
@@ -99,25 +96,6 @@ def check_mel_folders(owner: Any) -> None:
         open_cache(owner)
     if owner.memmap_dir is not None:
         check_folder(owner.memmap_dir, "memmap_dir of MelSpectrogram")
-
-
-def open_cache(owner: Any) -> tuple[Path, bool]:
-    """Create the folder `cache_dir`, and return it and whether it is writable.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be created, or is not writable and contains no features.
-    """
-    try:
-        return check_folder(owner.cache_dir, "cache_dir of MelSpectrogram"), True
-    except ValueError:
-        if not is_path(owner.cache_dir) or not os.fspath(owner.cache_dir):
-            raise
-        folder = Path(expand_home(owner.cache_dir))
-        if not holds_features(folder):
-            raise
-        return folder, False
 
 
 def warn_of_empty_bands(settings: MelSettings) -> None:

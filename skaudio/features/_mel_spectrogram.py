@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ from skaudio._checks import (
 )
 from skaudio._files import check_folder, new_features
 from skaudio._sklearn_compat import CallbackSupportMixin, one_step
-from skaudio._warning import warn
 from skaudio.audio._clips import as_clips, check_table, refuse_other_things
 from skaudio.audio._limits import as_limits, store_key
 from skaudio.audio._sample_checks import check_waveform_table
@@ -39,13 +37,12 @@ from skaudio.features._extraction import (
     longest_clip,
     work_through,
 )
-from skaudio.features._feature_store import FeatureStore
+from skaudio.features._feature_store import FeatureStore, usable_cache
 from skaudio.features._mel_settings import (
     channels_of,
     check_image_size,
     check_mel_folders,
     deciding_parameters,
-    open_cache,
     settings_of,
     warn_of_empty_bands,
 )
@@ -399,6 +396,10 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return invert_mel(self, X, n_iter=n_iter, random_state=random_state)
 
+    def _clip_length(self) -> tuple[int, int | None]:
+        """Return the sample rate and the number of samples of a clip."""
+        return self.sample_rate, self.n_samples_
+
     def __sklearn_is_fitted__(self) -> bool:
         settled = self.channel != "all" or hasattr(self, "n_channels_")
         return settled and hasattr(self, "n_samples_")
@@ -494,7 +495,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         wave_shape = (*lead, self.n_samples_)
         shape = wave_shape if self.in_network else settings.image_shape(self.n_samples_, n_channels)
         limits = as_limits(self.limits, OWNER)
-        folder, writable = self._open_cache()
+        folder, writable = usable_cache(self)
         stores: dict[str, FeatureStore] = {}
         if folder is not None:
             # The keys of mono clips must not change, so that existing caches remain valid.
@@ -523,17 +524,6 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         if self.device == "cpu":
             return partial(log_mel_images, settings=settings)
         return partial(log_mel_images_on_device, settings=settings, device=self.device)
-
-    def _open_cache(self) -> tuple[Path | None, bool]:
-        """Return the folder of the cache, if there is one, and whether it is writable."""
-        if self.cache_dir is None:
-            return None, False
-        try:
-            return open_cache(self)
-        except ValueError as err:
-            # `fit` raises an error; here, the model may be on another machine without that folder.
-            warn(f"Computing without the cache: {err}")
-            return None, False
 
 
 def invert_mel(owner: Any, X: Any, *, n_iter: int, random_state: Any) -> np.ndarray:

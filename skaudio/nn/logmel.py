@@ -91,7 +91,7 @@ class LogMel(FixedFrontEnd):
             waves = pad(waves, (side, side))
         if waves.shape[-1] < how.n_fft:
             waves = pad(waves, (0, how.n_fft - waves.shape[-1]))
-        filters = _filters(how.bands, waves.device)
+        filters = _filters(how.bands, waves.device, waves.dtype)
         n_frames = self.output_shape(tuple(images.shape[1:]))[-1]  # type: ignore[arg-type]
         channels = [self._channel(waves, hop, win, filters, n_frames) for hop, win in how.windows]
         log_mel = torch.stack(channels, dim=1)  # (batch * n_channels, n_windows, n_mels, n_frames)
@@ -104,7 +104,7 @@ class LogMel(FixedFrontEnd):
     ) -> Tensor:
         how = self.settings
         win = how.n_fft if win is None else win
-        window = _hann(win, waves.device)
+        window = _hann(win, waves.device, waves.dtype)
         spectrum = torch.stft(
             waves, how.n_fft, hop, win, window, center=False, return_complex=True
         )  # (batch, n_bins, n_frames)
@@ -118,19 +118,19 @@ class LogMel(FixedFrontEnd):
         return log_mel @ _resizing(log_mel.shape[-1], n_frames, waves.device)
 
 
-def _constant(array: np.ndarray, device: torch.device) -> Tensor:
+def _constant(array: np.ndarray, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     with torch.inference_mode(False):  # so that a training step can use it too
-        return torch.from_numpy(array).to(device)
+        return torch.from_numpy(array).to(dtype).to(device)
 
 
 @functools.lru_cache(maxsize=16)
-def _filters(bands: tuple[Any, ...], device: torch.device) -> Tensor:
-    return _constant(dsp.filterbank_of(bands).astype(np.float32), device)
+def _filters(bands: tuple[Any, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    return _constant(dsp.filterbank_of(bands), device, dtype)
 
 
 @functools.lru_cache(maxsize=16)
-def _hann(length: int, device: torch.device) -> Tensor:
-    return _constant(get_window("hann", length).astype(np.float32), device)
+def _hann(length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return _constant(get_window("hann", length), device, dtype)
 
 
 @functools.lru_cache(maxsize=16)

@@ -32,6 +32,8 @@ from skaudio._files import atomic_file
 from skaudio._warning import warn
 from skaudio.classifiers._network import TrainedNetwork
 from skaudio.dsp import MAX_BANDS, MAX_FFT
+from skaudio.features._audio_embedding import AudioEmbedding
+from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.nn._plain import front_ends
 from skaudio.nn.derivatives import MAX_ORDER, MAX_WIDTH
 from skaudio.pipelines._meta_estimators import best_estimator
@@ -269,7 +271,8 @@ def _load(file: Path, *, build: bool = True) -> Any:
             if type(one).__module__ == "skaudio":  # the names have other meanings elsewhere
                 _check_sizes(vars(one), type(one).__name__)
             # A network may be unfitted, such as the `estimator` of a calibration.
-            if isinstance(one, TrainedNetwork) and {"classes_", "_arrays"} & set(vars(one)):
+            has_network = isinstance(one, TrainedNetwork | AudioEmbedding)
+            if has_network and {"classes_", "_arrays"} & set(vars(one)):
                 one._check_state(build=build)
         if arrays:
             raise ValueError(f"its array {next(iter(arrays))!r} is not part of its model")
@@ -471,7 +474,7 @@ class _Writer:
         if _find_class(name) is not kind:
             raise _stranger(value, where)
         kept = {k: v for k, v in value.__getstate__().items() if k not in NOT_KEPT}
-        state = _without_machine(kept)
+        state = _without_machine(kept, kind)
         nodes = {
             key: self.node(state[key], f"{key} of {kind.__name__}", (*path, key))
             for key in sorted(state, key=lambda key: (key.startswith("_"), key))
@@ -547,7 +550,7 @@ class _Reader:
         for key, parameter in parameters.items():  # newer than the file
             if parameter.default is not parameter.empty:
                 state.setdefault(key, parameter.default)
-        state = _without_machine(state)
+        state = _without_machine(state, kind)
         if is_ours:
             _check_front_ends(state)
         elif owner != "Pipeline":  # which contains only its steps
@@ -659,17 +662,15 @@ def describe(model: Any) -> dict[str, Any]:
         last = last.steps[-1][1]
     names = getattr(last, "label_names_", getattr(last, "classes_", None))
     plain = np.asarray(names).tolist() if names is not None else None
-    # Estimators of audio; scikit-learn estimators may have `n_samples_` too.
-    attributes = {"n_samples_", "sample_rate"}
-    mels = [one for one in estimators_in(model) if attributes <= set(vars(one))]
+    first = next((one for one in estimators_in(model) if _takes_sound(one)), None)
     sound = None
-    if mels:
-        mel = mels[0]
+    if first is not None:
+        rate, n_samples = first._clip_length()
         sound = {
             "X": "paths of audio files, or waveforms of floats in [-1, 1] at sample_rate",
-            "sample_rate": int(mel.sample_rate),
-            "duration": mel.n_samples_ / mel.sample_rate,
-            "channels": int(getattr(mel, "n_channels_", 1)),
+            "sample_rate": int(rate),
+            "duration": None if n_samples is None else n_samples / rate,
+            "channels": int(getattr(first, "n_channels_", 1)),
         }
     return {
         "model": type(model).__name__,
@@ -678,6 +679,12 @@ def describe(model: Any) -> dict[str, Any]:
         "multi_label": getattr(last, "_multi_label", False),
         "input": sound,
     }
+
+
+def _takes_sound(estimator: Any) -> bool:
+    return (
+        isinstance(estimator, MelSpectrogram | AudioEmbedding) and estimator.__sklearn_is_fitted__()
+    )
 
 
 @cache
@@ -696,14 +703,14 @@ def _written_with(about: dict[str, Any]) -> str:
     return f" (it was written with {', '.join(other)})" if other else ""
 
 
-def _without_machine(state: dict[str, Any]) -> dict[str, Any]:
+def _without_machine(state: dict[str, Any], kind: type) -> dict[str, Any]:
     """Return the attributes of an estimator without the settings of one machine."""
     state |= dict.fromkeys(LOCAL & set(state))
     if "compile" in state:
         state["compile"] = False
     weights = state.get("weights")
-    if isinstance(weights, str | os.PathLike) and weights != "imagenet":
-        state["weights"] = None
+    if isinstance(weights, str | os.PathLike) and weights not in ("imagenet", "hub"):
+        state["weights"] = "hub" if kind is AudioEmbedding else None
     return state
 
 

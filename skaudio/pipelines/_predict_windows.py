@@ -17,6 +17,8 @@ from skaudio._warning import warn
 from skaudio.audio._clips import Clip, as_clip, as_clips, is_clip
 from skaudio.audio._limits import AudioLimits, as_limits
 from skaudio.audio._load import AudioError, AudioWarning, channels_of, length_of, read_stream
+from skaudio.dsp import MAX_SAMPLES
+from skaudio.features._audio_embedding import AudioEmbedding
 from skaudio.features._extraction import other_count
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.pipelines._steps import check_pipeline, label_names, uncached_transform
@@ -50,15 +52,16 @@ def predict_windows(
     Parameters
     ----------
     pipe : Pipeline or search
-        Fitted; starts with a `MelSpectrogram` and ends with an estimator that has `predict_proba`.
-        The best pipeline of a search is used. It is not modified, and windows are not added to its
-        cache.
+        Fitted; starts with a `MelSpectrogram` or `AudioEmbedding`, and ends with an estimator that
+        has `predict_proba`. The best pipeline of a search is used. It is not modified, and windows
+        are not added to its cache.
     path : str, PathLike, bytes, binary file, dict or pair (array, rate), or iterable of these
         One or several recordings in the formats that `MelSpectrogram` accepts for clips: paths or
         contents of files, or waveforms with their rate.
     window : float or None, default=None
         Length of a window in seconds, > 0 and at most the clip length of `pipe`; shorter windows
-        are padded like short clips. None uses the clip length.
+        are padded like short clips. None uses the clip length; an `AudioEmbedding`, which has none,
+        requires a number.
     hop : float or None, default=None
         Seconds between the starts of two windows, > 0; None uses `window`. With a smaller hop
         windows overlap; with a larger hop parts of the recording are skipped.
@@ -132,20 +135,21 @@ def predict_windows(
     """
     pandas = import_pandas(OWNER)
     pipe = check_pipeline(pipe, OWNER)
-    mel = _check_pipe(pipe)
+    first = _check_pipe(pipe)
+    rate, longest = first._clip_length()
     recordings = _check_recordings(path)
-    length, step = _check_times(window, hop, mel)
+    length, step = _check_times(window, hop, rate, longest)
     Real(low=0, high=1).check("min_last", min_last, OWNER)
     Int(low=1, high=sys.maxsize).check("batch_size", batch_size, OWNER)
     Either("raise", "warn").check("on_error", on_error, OWNER)
     Verbose().check("verbose", verbose, OWNER)
-    limits = as_limits(mel.limits, "MelSpectrogram")
-    lengths, failures = _probe(recordings, mel, limits)
+    limits = as_limits(first.limits, type(first).__name__)
+    lengths, failures = _probe(recordings, first, limits)
     if failures and on_error == "raise":
         raise AudioError(failures)
     predict, results = _predictor(pipe), []
     remarks: list[tuple[str, str]] = []
-    reading = {"sample_rate": mel.sample_rate, "channel": mel.channel, "limits": limits}
+    reading = {"sample_rate": rate, "channel": first.channel, "limits": limits}
     total = _count_windows([n for _, n in lengths], length, step)
     with progress_bar(total, "window", OWNER, verbose) as bar:
         for clip, _ in lengths:
@@ -160,7 +164,7 @@ def predict_windows(
         warn(f"{AudioError(failures)}\nThey have no rows.")
     if remarks:
         warn(AudioWarning(remarks))
-    columns = _columns(results, label_names(pipe), mel.sample_rate)
+    columns = _columns(results, label_names(pipe), rate)
     if is_clip(path):
         del columns["path"]
     # An explicit dtype keeps pandas from making strings of names that are not valid Unicode.
@@ -168,19 +172,20 @@ def predict_windows(
     return pandas.DataFrame(series)
 
 
-def _check_pipe(pipe: Pipeline) -> MelSpectrogram:
+def _check_pipe(pipe: Pipeline) -> MelSpectrogram | AudioEmbedding:
     """Check the first and the last step of a pipeline, and return the first."""
-    mel, last = pipe[0], pipe[-1]
-    if not isinstance(mel, MelSpectrogram):
+    first, last = pipe[0], pipe[-1]
+    if not isinstance(first, MelSpectrogram | AudioEmbedding):
         raise ParameterError(
-            f"pipe of {OWNER}", f"must start with a MelSpectrogram, got {type(mel).__name__}."
+            f"pipe of {OWNER}",
+            f"must start with a MelSpectrogram or an AudioEmbedding, got {type(first).__name__}.",
         )
     if not hasattr(last, "predict_proba"):
         raise ParameterError(
             f"pipe of {OWNER}",
             f"must end with a classifier that has predict_proba, got {type(last).__name__}.",
         )
-    return mel
+    return first
 
 
 def _check_recordings(path: Any) -> list[Clip]:
@@ -196,39 +201,41 @@ def _check_recordings(path: Any) -> list[Clip]:
     return clips
 
 
-def _check_times(window: Any, hop: Any, mel: MelSpectrogram) -> tuple[int, float]:
+def _check_times(window: Any, hop: Any, rate: int, longest: int | None) -> tuple[int, float]:
     """Return the length of a window and the hop in samples; the hop need not be an integer."""
-    longest = mel.n_samples_ / mel.sample_rate
-    window = longest if window is None else window
-    length = round(window * mel.sample_rate) if is_real(window) else 0
-    if not 1 <= length <= mel.n_samples_:
+    if window is None and longest is not None:
+        window = longest / rate
+    length = round(window * rate) if is_real(window) and window < MAX_SAMPLES / rate else 0
+    if not 1 <= length <= (longest or MAX_SAMPLES):
+        fitted = "the length of the clips that pipe was fitted on"
+        most = f"at most {longest / rate:g}, {fitted}" if longest else f"best {fitted}"
         raise ParameterError(
             f"window of {OWNER}",
-            f"must be a number of seconds, > 0 and at most {longest:g}, the length of the clips "
-            f"that pipe was fitted on, got {window!r}.",
+            f"must be a number of seconds, > 0 and {most}, got {window!r}.",
         )
     hop = window if hop is None else hop
-    if not is_real(hop) or hop * mel.sample_rate < 1:
+    if not is_real(hop) or hop * rate < 1:
         raise ParameterError(
             f"hop of {OWNER}",
-            f"must be a number of seconds, at least one sample (1 / {mel.sample_rate}), or None, "
-            f"got {hop!r}.",
+            f"must be a number of seconds, at least one sample (1 / {rate}), or None, got {hop!r}.",
         )
-    return length, float(hop) * mel.sample_rate
+    return length, float(hop) * rate
 
 
 def _probe(
-    clips: Sequence[Clip], mel: MelSpectrogram, limits: AudioLimits
+    clips: Sequence[Clip], first: MelSpectrogram | AudioEmbedding, limits: AudioLimits
 ) -> tuple[list[tuple[Clip, int]], list[tuple[str, str]]]:
     """Return recordings with their length according to the header, and unusable ones."""
     lengths, failures = [], []
+    rate, _ = first._clip_length()
+    expected = first.n_channels_ if first.channel == "all" else None
     for clip in clips:
         try:
-            lengths.append((clip, length_of(clip, mel.sample_rate, limits)))
-            n_channels = channels_of(clip, limits) if mel.channel == "all" else None
-            if n_channels is not None and n_channels != mel.n_channels_:
+            lengths.append((clip, length_of(clip, rate, limits)))
+            n_channels = channels_of(clip, limits) if expected else expected
+            if n_channels != expected:
                 lengths.pop()
-                failures.append((clip.name, other_count(n_channels, mel.n_channels_)))
+                failures.append((clip.name, other_count(int(n_channels or 0), expected)))
         except AudioError as err:
             failures += err.failures
     return lengths, failures

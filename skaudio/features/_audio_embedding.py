@@ -1,0 +1,550 @@
+"""AudioEmbedding: clips to the embeddings of a network that was trained on sound."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skaudio._checks import (
+    Choice,
+    Int,
+    IntOrChoice,
+    NJobs,
+    ParameterError,
+    Real,
+    Verbose,
+    check_parameters,
+    expand_home,
+    is_path,
+    random_generator,
+)
+from skaudio._optional import import_pandas
+from skaudio._sklearn_compat import CallbackSupportMixin, one_step
+from skaudio._warning import warn
+from skaudio.audio._clips import as_clips, check_table, refuse_other_things
+from skaudio.audio._limits import as_limits, store_key
+from skaudio.audio._load import AudioError, read_clip
+from skaudio.audio._sample_checks import check_waveform_table
+from skaudio.features._extraction import AnyClip, Findings, work_through
+from skaudio.features._feature_store import (
+    FeatureStore,
+    NotedFeatures,
+    open_cache,
+    usable_cache,
+)
+from skaudio.nn.pretrained import (
+    NETWORKS,
+    STATISTICS,
+    PlainNetwork,
+    fetch_class_names,
+    fetch_weights,
+    random_network,
+    read_network,
+)
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+OWNER = "AudioEmbedding"
+SEED_LIMIT = 2**31
+# Of a clip that counts for the size of a task; clips may have any length.
+TYPICAL_SECONDS = 5
+# Facts of a network that `list_networks` shows.
+COLUMNS = (
+    "sample_rate", "min_duration", "n_features", "n_outputs", "mean_average_precision",
+    "trained_on", "licence", "reference", "url", "sha256",
+)  # fmt: skip
+
+
+class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
+    """Convert audio files or waveforms to embeddings of a network that was trained on sound.
+
+    The network, trained on two million clips of AudioSet, is applied as it is. Any scikit-learn
+    estimator can follow; for classification, a `StandardScaler` and `LogisticRegression` are hard
+    to beat with a few hundred clips. Every network has its own front end: files are decoded, mixed
+    to mono and resampled as it requires, so there are no spectrogram parameters.
+
+    Parameters
+    ----------
+    model : str, default='efficientat_mn04'
+        Name of the network: 'efficientat_mn01', 'efficientat_mn02', 'efficientat_mn04',
+        'efficientat_mn05', 'efficientat_mn10', 'efficientat_mn20', 'efficientat_mn40_ext' [1]_ or
+        'yamnet' [2]_; see `skaudio.list_networks`.
+    weights : {'hub', None}, str or PathLike, default='hub'
+        'hub': the published weights, downloaded once; otherwise a ``.safetensors``, ``.pt`` or
+        ``.pth`` file of this network; None: random weights, for tests. YAMNet requires a file.
+    pooling : {'mean', 'max', 'mean+std', 'mean+max'}, default='mean'
+        Statistics of the embedding over time; two of them are concatenated.
+    window : float or None, default=None
+        Length in seconds, > 0, of windows that are processed separately; each overlaps one half of
+        the next, and `pooling` combines their means. None processes clips as a whole.
+    output : {'embedding', 'scores'}, default='embedding'
+        'scores' returns the probabilities of the classes that the network was trained on instead,
+        averaged over windows; their names are the names of the features.
+    channel : 'mean' or int, default='mean'
+        How files are converted to mono: the average of all channels, or the index of one.
+    limits : AudioLimits or None, default=None
+        Limits on the headers and contents of files, beyond which they are not read; None uses the
+        defaults.
+    on_error : {'raise', 'warn'}, default='raise'
+        What to do with files that cannot be read: raise one `AudioError` naming all of them, or
+        warn and use the embedding of silence.
+    cache_dir : str, PathLike or None, default=None
+        Folder that caches the embedding of every clip for later folds, grid points, processes or
+        runs. Entries do not depend on `pooling`. None disables the cache.
+    batch_size : int, default=16
+        Number of windows processed at a time, >= 1.
+    device : str, default='cpu'
+        A torch device, or 'auto' for CUDA, else MPS, else the CPU.
+    n_jobs : int or None, default=None
+        Number of workers over clips: threads, unless `joblib.parallel_config` sets another backend.
+    random_state : int, RandomState instance or None, default=None
+        Controls the weights for `weights=None`; not used otherwise.
+    verbose : int, default=0
+        Above 0, show a progress bar.
+
+    Attributes
+    ----------
+    sample_rate_ : int
+        Sample rate of the network in Hz.
+    n_features_in_ : int
+        Number of columns of `X` in `fit`; only if `X` was a numeric array.
+
+    See Also
+    --------
+    MelSpectrogram : Spectrograms for classifiers that are trained, such as `PretrainedCNN`.
+
+    Notes
+    -----
+    Clips shorter than the network's minimum, one second for most, are repeated up to it. On a CPU,
+    clips are processed one at a time, so that the embedding of a clip does not depend on others.
+
+    These networks know everyday sounds. They are of little use where other features matter: on
+    spoken digits of unknown speakers, a linear classifier reaches 42 %, and a small network trained
+    from scratch 64 %.
+
+    References
+    ----------
+    .. [1] F. Schmid, K. Koutini, G. Widmer, "Efficient Large-Scale Audio Tagging via
+       Transformer-to-CNN Knowledge Distillation", ICASSP 2023, arXiv:2211.04772.
+    .. [2] M. Plakal, D. Ellis, "YAMNet",
+       https://github.com/tensorflow/models/tree/master/research/audioset/yamnet.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaudio import AudioEmbedding
+    >>> waves = np.random.default_rng(0).normal(scale=0.1, size=(3, 32_000))
+    >>> AudioEmbedding(weights=None, random_state=0).fit_transform(waves).shape
+    (3, 384)
+    """
+
+    __module__ = "skaudio"
+
+    _rules = {
+        "model": Choice(tuple(NETWORKS)),
+        "pooling": Choice(("mean", "max", "mean+std", "mean+max")),
+        "window": Real(low=0, low_open=True, limit=3600.0, optional=True),
+        "output": Choice(("embedding", "scores")),
+        "channel": IntOrChoice(("mean",)),
+        "on_error": Choice(("raise", "warn")),
+        "batch_size": Int(low=1),
+        "n_jobs": NJobs(),
+        "verbose": Verbose(),
+    }
+    _warns_of_arrays = True
+
+    def __init__(
+        self,
+        model="efficientat_mn04",
+        *,
+        weights="hub",
+        pooling="mean",
+        window=None,
+        output="embedding",
+        channel="mean",
+        limits=None,
+        on_error="raise",
+        cache_dir=None,
+        batch_size=16,
+        device="cpu",
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.model = model
+        self.weights = weights
+        self.pooling = pooling
+        self.window = window
+        self.output = output
+        self.channel = channel
+        self.limits = limits
+        self.on_error = on_error
+        self.cache_dir = cache_dir
+        self.batch_size = batch_size
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @one_step
+    def fit(self, X: Any, y: Any = None) -> AudioEmbedding:
+        """Load the network; nothing is learned from the clips.
+
+        Parameters
+        ----------
+        X : iterable of clips, or array-like of shape (n_clips, n_samples)
+            As for `MelSpectrogram`. Clips may have any length; arrays without a sample rate must
+            have that of the network.
+        y : ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        self : AudioEmbedding
+            The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, `weights` is a file that does not fit the network,
+            `cache_dir` is not writable and contains no readable features, or `X` is none of the
+            above.
+        OSError
+            If the weights cannot be downloaded.
+        """
+        self._fit(X)
+        return self
+
+    @one_step
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """Fit, and compute the embeddings of the same clips.
+
+        Parameters
+        ----------
+        X : as for `fit`
+            An iterator is consumed once.
+        y : ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        embedding : as from `transform`
+            The embeddings.
+        """
+        return self._transform(self._fit(X))
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Compute embeddings.
+
+        Parameters
+        ----------
+        X : as for `fit`
+            A table of waveforms must have as many columns as in `fit`.
+
+        Returns
+        -------
+        embedding : ndarray of shape (n_clips, n_features), float32
+            Embeddings, or probabilities for ``output='scores'``.
+
+        Raises
+        ------
+        AudioError
+            If `on_error` is 'raise' and files cannot be read; names all of them.
+        ValueError
+            If `X` contains NaN, infinity or neither paths nor waveforms.
+
+        Warns
+        -----
+        AudioWarning
+            Once, for all files that can be read despite problems, as in `MelSpectrogram`.
+        UserWarning
+            If `cache_dir` cannot be used, or not be written to.
+        """
+        check_is_fitted(self)
+        self._check_parameters()
+        return self._transform(self._check_clips(X, reset=False))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the features.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        names : ndarray of str
+            For scores, the classes of the network if its weights tell them; otherwise the network,
+            the statistic and a number.
+        """
+        check_is_fitted(self)
+        record = NETWORKS[self._network_name]
+        if self.output == "scores":
+            names = self._outputs or [f"{record.name}_{n}" for n in range(record.n_outputs)]
+            return np.array(names, dtype=object)
+        names = [
+            f"{record.name}_{part}{n}"
+            for part in self.pooling.split("+")
+            for n in range(record.n_features)
+        ]
+        return np.array(names, dtype=object)
+
+    def _clip_length(self) -> tuple[int, int | None]:
+        """Return the sample rate, and None, as clips may have any length."""
+        return self.sample_rate_, None
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_arrays")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def _check_parameters(self) -> None:
+        check_parameters(self)
+        weights = self.weights
+        if weights is not None and not is_path(weights):
+            raise ParameterError(
+                f"weights of {OWNER}",
+                f"must be 'hub', None or the path of a file, got {weights!r}.",
+            )
+        if self.device != "cpu":
+            from skaudio.nn._device import device_of
+
+            device_of(self)
+
+    def _check_state(self, *, build: bool) -> None:
+        """Check the state of a loaded estimator.
+
+        Raises
+        ------
+        ValueError
+            If the network is unknown, or its weights do not fit.
+        """
+        check_parameters(self)
+        if self._network_name not in NETWORKS:
+            raise ValueError(f"its network {self._network_name!r} is unknown")
+        record = NETWORKS[self._network_name]
+        if self.sample_rate_ != record.sample_rate or len(self._outputs) not in (
+            0,
+            record.n_outputs,
+        ):
+            raise ValueError(f"its attributes are not those of {self._network_name!r}")
+        if build:
+            PlainNetwork(self._network_name, self._arrays).embedder()
+
+    def _fit(self, X: Any) -> Any:
+        self._check_parameters()
+        if self.cache_dir is not None:
+            open_cache(self)
+        clips = self._check_clips(X, reset=True)
+        network = self._load_network()
+        self._network_name, self._arrays = network.name, network.arrays
+        self._outputs = self._output_names(network)
+        self.sample_rate_ = NETWORKS[network.name].sample_rate
+        return clips
+
+    def _load_network(self) -> PlainNetwork:
+        if self.weights is None:
+            seed = random_generator(self.random_state, OWNER).randint(SEED_LIMIT)
+            return random_network(self.model, seed)
+        try:
+            if self.weights == "hub":
+                file = fetch_weights(self.model)
+            else:
+                file = Path(expand_home(self.weights))
+            return read_network(self.model, file, os.stat(file).st_mtime)
+        except (ValueError, FileNotFoundError) as err:
+            raise ParameterError(
+                f"weights of {OWNER}",
+                f"must be the path of a file with the weights of model={self.model!r}, or 'hub' if "
+                f"they are published, got {self.weights!r}: {str(err).rstrip('.')}.",
+            ) from err
+        except OSError as err:
+            raise OSError(
+                f"weights='hub' of {OWNER} cannot be loaded ({err.__cause__ or err}): download "
+                f"{NETWORKS[self.model].url} on another machine and pass the path of the file as "
+                "weights='FILE'."
+            ) from err
+
+    def _output_names(self, network: PlainNetwork) -> list[str]:
+        if self.output == "scores" and self.weights == "hub" and not network.outputs:
+            try:
+                return list(fetch_class_names(network.name))
+            except OSError as err:
+                warn(f"The names of the classes are not known, scores are numbered: {err}")
+        return list(network.outputs)
+
+    def _check_clips(self, X: Any, *, reset: bool) -> Any:
+        clips = as_clips(X, OWNER)
+        if clips is not None:
+            return clips
+        refuse_other_things(X, f"X of {OWNER}")
+        waves = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite=False)
+        check_table(waves, f"X of {OWNER}")
+        return check_waveform_table(waves, f"X of {OWNER}")
+
+    def _transform(self, clips: Any) -> np.ndarray:
+        extractor = self._extractor()
+        found = np.empty((len(clips), *extractor.shape), dtype=np.float32)
+        work_through(self, extractor, clips, found)
+        if self.output == "scores":
+            return found
+        rows = [STATISTICS.index(name) for name in self.pooling.split("+")]
+        return np.concatenate([found[:, row] for row in rows], axis=1)
+
+    def _extractor(self) -> EmbeddingExtractor:
+        network = PlainNetwork(self._network_name, self._arrays)
+        record, limits = NETWORKS[network.name], as_limits(self.limits, OWNER)
+        scores = self.output == "scores"
+        shape = (record.n_outputs,) if scores else (len(STATISTICS), record.n_features)
+        store = None
+        folder, writable = usable_cache(self)
+        if folder is not None:
+            key = {
+                "network": network.name, "weights": network.digest, "channel": self.channel,
+                "window": self.window, "output": self.output, **store_key(limits),
+            }  # fmt: skip
+            store = FeatureStore(folder, key, shape, read_only=not writable)
+        return EmbeddingExtractor(
+            network, shape, self.window, scores, self.batch_size, self.device,
+            {"channel": self.channel, "limits": limits}, store,
+        )  # fmt: skip
+
+
+def list_networks() -> DataFrame:
+    """List the networks that `AudioEmbedding` can use.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        One row per network, with its name as index: 'sample_rate' in Hz, 'min_duration' in
+        seconds, 'n_features', 'n_outputs', 'mean_average_precision' on AudioSet, 'trained_on',
+        'licence', 'reference', and 'url' and 'sha256' of the published weights, None if there are
+        none or the checksum is unknown.
+
+    Raises
+    ------
+    ImportError
+        If pandas is not installed.
+
+    See Also
+    --------
+    AudioEmbedding : Applies them to clips.
+
+    Examples
+    --------
+    >>> from skaudio import list_networks
+    >>> list_networks().loc["efficientat_mn04", ["sample_rate", "n_features", "licence"]]
+    sample_rate    32000
+    n_features       384
+    licence          MIT
+    Name: efficientat_mn04, dtype: object
+    """
+    pandas = import_pandas("list_networks")
+    rows = [{name: getattr(record, name) for name in COLUMNS} for record in NETWORKS.values()]
+    return pandas.DataFrame(rows, index=pandas.Index(list(NETWORKS), name="model"))
+
+
+@dataclass(frozen=True)
+class EmbeddingExtractor:
+    """The work of a worker: clips to statistics of embeddings, or to scores.
+
+    Parameters
+    ----------
+    network : PlainNetwork
+        The network.
+    shape : tuple of int
+        Shape of the result for a clip.
+    window, batch_size
+        See `Embedder.embed`.
+    scores : bool
+        Whether scores are wanted.
+    device : str
+        Where to compute.
+    loading : dict
+        Arguments of `read_clip` besides rate and length.
+    store : FeatureStore or None
+        Where results are looked up first.
+    """
+
+    network: PlainNetwork
+    shape: tuple[int, ...]
+    window: float | None
+    scores: bool
+    batch_size: int
+    device: str
+    loading: dict[str, Any]
+    store: FeatureStore | None
+
+    @property
+    def wave_shape(self) -> tuple[int, ...]:
+        """Shape of a typical waveform, which decides how many clips make a task."""
+        return (TYPICAL_SECONDS * NETWORKS[self.network.name].sample_rate,)
+
+    def __call__(self, clips: Sequence[AnyClip]) -> tuple[np.ndarray, Findings]:
+        """Return the results for clips in a new array, and the problems of clips; see `fill`."""
+        features = np.empty((len(clips), *self.shape), dtype=np.float32)
+        return features, self.fill(features, clips)
+
+    def fill(self, features: np.ndarray, clips: Sequence[AnyClip]) -> Findings:
+        """Write the results for clips; those of unreadable files are the results for silence."""
+        findings = Findings()
+
+        def compute(clip: AnyClip) -> np.ndarray | NotedFeatures | None:
+            try:
+                wave, remarks = self._load(clip)
+            except AudioError as err:
+                findings.failures.extend(err.failures)
+                return None
+            found = self._compute(wave)
+            return NotedFeatures(found, [reason for _, reason in remarks]) if remarks else found
+
+        results = (
+            self.store.collect(clips, compute) if self.store else enumerate(map(compute, clips))
+        )
+        for i, found in results:
+            result = findings.take(clips[i], found)
+            features[i] = self._compute(np.zeros(1, np.float32)) if result is None else result
+        if self.store is not None:
+            findings.cache_problems |= self.store.problems
+        return findings
+
+    def _load(self, clip: AnyClip) -> tuple[np.ndarray, list[tuple[str, str]]]:
+        if isinstance(clip, np.ndarray):
+            return clip, []
+        rate = NETWORKS[self.network.name].sample_rate
+        return read_clip(
+            clip,
+            sample_rate=rate,
+            duration=None,
+            fill_mode="constant",
+            crop="start",
+            **self.loading,
+        )
+
+    def _compute(self, wave: np.ndarray) -> np.ndarray:
+        import torch
+
+        from skaudio.nn._device import limited_threads, pick_device, place
+
+        record = NETWORKS[self.network.name]
+        shortest = int(np.ceil(record.min_duration * record.sample_rate))
+        wave = np.resize(wave, max(len(wave), shortest))  # repeats it
+        with torch.inference_mode(), limited_threads(1):
+            device = pick_device(self.device)
+            embedder = place(self.network.embedder(), device)
+            waves = torch.from_numpy(wave.astype(np.float32))[None].to(device)
+            method = embedder.score if self.scores else embedder.embed
+            return method(waves, self.window, self.batch_size)[0].cpu().numpy()
