@@ -101,8 +101,9 @@ def chain_and_cycles(edges):
 
 
 def room_of(name):
-    """The first part of a module's name below the package."""
-    return name.split(".")[1] if "." in name else name
+    """The first part of a module's name below the package; `__main__` belongs to `_cli`."""
+    room = name.split(".")[1] if "." in name else name
+    return "_cli" if room == "__main__" else room
 
 
 def long_functions(paths):
