@@ -15,7 +15,14 @@ from skaudio._checks import ParameterError, abbreviate, check_parameters
 from skaudio._label_values import plain_labels
 from skaudio._sklearn_compat import CallbackSupportMixin, FitProgress, with_callbacks
 from skaudio.audio._clips import refuse_clips
-from skaudio.classifiers._labels import SingleLabel, Task, names_of, task_named, task_of
+from skaudio.classifiers._labels import (
+    ClassificationTask,
+    SingleLabel,
+    Task,
+    names_of,
+    task_named,
+    task_of,
+)
 from skaudio.classifiers._network import TrainedNetwork
 from skaudio.classifiers._parameters import TrainingParameters
 from skaudio.classifiers.training._augmentation import as_augmentation
@@ -281,7 +288,7 @@ class SpectrogramClassifier(
         return self._forward("embed", *self._check_X(X))
 
     @property
-    def _labels(self) -> Task:
+    def _labels(self) -> ClassificationTask:
         return task_named(self._label_names, self._multi_label)
 
     @property
@@ -315,7 +322,7 @@ class SpectrogramClassifier(
 
     def _check_X_y(
         self, X: Any, y: Any, *, reset: bool
-    ) -> tuple[np.ndarray, np.ndarray, Task, FrontEndChain]:
+    ) -> tuple[np.ndarray, np.ndarray, ClassificationTask, FrontEndChain]:
         refuse_clips(X, type(self).__name__)
         inputs, frontend = take_apart(X)
         names = getattr(y, "columns", None)
@@ -440,7 +447,9 @@ class SpectrogramClassifier(
             )
 
     def _dataset(self, images: np.ndarray, y: np.ndarray, labels: Task, weight: Any) -> ClipDataset:
-        return ClipDataset(images, labels.targets(y), labels.weights(self, y, weight))
+        targets = labels.targets(y)
+        weights = labels.weights(self, y, weight)
+        return ClipDataset(images, targets, weights, labels.strata(targets))
 
     def _logits(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
