@@ -24,7 +24,7 @@ from skaudio.classifiers._labels import (
     task_of,
 )
 from skaudio.classifiers._network import TrainedNetwork
-from skaudio.classifiers._parameters import TrainingParameters
+from skaudio.classifiers._parameters import ClassifierParameters
 from skaudio.classifiers.training._augmentation import as_augmentation
 from skaudio.classifiers.training._callbacks import check_callbacks
 from skaudio.classifiers.training._checkpoint import check_checkpoints
@@ -37,7 +37,7 @@ from skaudio.nn.frontend import FrontEndChain
 
 
 class SpectrogramClassifier(
-    TrainingParameters,
+    ClassifierParameters,
     CallbackSupportMixin,
     ClassifierMixin,
     ClassNamePrefixFeaturesOutMixin,
