@@ -38,8 +38,8 @@ __all__ = [
 class Task(ABC):
     """The kind of values in `y`, with its targets, its loss and the meaning of the outputs.
 
-    Other modules do not distinguish tasks: a new one is a subclass, which the `_task_of` of an
-    estimator returns.
+    The training code does not distinguish tasks: a new one is a subclass, which the method
+    `_task_of` of an estimator returns.
 
     Parameters
     ----------
