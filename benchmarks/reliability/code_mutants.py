@@ -166,8 +166,8 @@ MUTANTS = (
     Mutant("nn/_data", "starts[:-1] or [0]", "starts", "classifiers/test_training.py"),
     Mutant(
         "nn/_data",
-        "(targets > 0) / np.maximum",
-        "(targets > 0) * np.maximum",
+        "(strata > 0) / np.maximum",
+        "(strata > 0) * np.maximum",
         "classifiers/test_training.py",
     ),
     Mutant(

@@ -1,10 +1,10 @@
-"""Single-label and multi-label tasks: targets, loss, probabilities and decisions."""
+"""The tasks of a network, such as one class per clip: targets, loss and decisions."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.sparse import issparse
@@ -23,59 +23,124 @@ from skaudio.classifiers.training._weights import (
 )
 from skaudio.nn.losses import SigmoidLoss, SoftmaxLoss
 
-__all__ = ["MultiLabel", "SingleLabel", "Task", "names_of", "task_named", "task_of"]
+__all__ = [
+    "ClassificationTask",
+    "MultiLabel",
+    "SingleLabel",
+    "Task",
+    "names_of",
+    "task_named",
+    "task_of",
+]
 
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """The kind of labels in `y`, with its targets, its loss and the meaning of logits.
+    """The kind of values in `y`, with its targets, its loss and the meaning of the outputs.
 
-    Other modules do not distinguish tasks: a new one is a subclass and a case of `task_of`.
+    The training code does not distinguish tasks: a new one is a subclass, which the method
+    `_task_of` of an estimator returns.
 
     Parameters
     ----------
     names : ndarray of shape (n_outputs,)
-        Names of the logits.
+        Names of the outputs of the network.
     """
 
     names: np.ndarray
+    #: Name in `history_` of the mean of `score` over the validation clips, after "valid_".
+    score_name: ClassVar[str]
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the fitted attributes of the estimator that determine the task."""
+        return {"_label_names": self.names}
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Describe the values of `y`, for messages."""
+
+    @abstractmethod
+    def match(self, others: Task) -> bool:
+        """Return whether `others` is the same task, so that training can continue."""
+
+    @abstractmethod
+    def cover(self, others: Task) -> bool:
+        """Return whether clips of the task `others` can be used for validation."""
+
+    @abstractmethod
+    def check(self, owner: Any, label: str) -> None:
+        """Check `y`, called `label` in messages, and the parameters that depend on the task."""
+
+    @abstractmethod
+    def targets(self, y: np.ndarray) -> np.ndarray:
+        """Convert `y` to targets of shape (n_clips, n_outputs), float32."""
+
+    def strata(self, targets: np.ndarray) -> np.ndarray | None:
+        """Return the strata of the clips, see `ClipDataset`; None if there are none."""
+        return None
+
+    def balanced(self, owner: Any) -> bool:
+        """Return whether training draws clips of every stratum equally often."""
+        return False
+
+    def weights(self, owner: Any, y: np.ndarray, sample_weight: Any) -> np.ndarray:
+        """Return the weights of the clips in the loss, with a mean of one."""
+        weights = check_sample_weight(sample_weight, len(y), owner)
+        return (weights / weights.mean()).astype(np.float32)
+
+    def validation_weights(self, owner: Any, y: np.ndarray, y_val: np.ndarray) -> np.ndarray:
+        """Return the weights of the validation clips, with a mean of one."""
+        return np.ones(len(y_val), dtype=np.float32)
+
+    @abstractmethod
+    def criterion(self, owner: Any, y: np.ndarray) -> nn.Module:
+        """Return the module that computes the loss of every clip."""
+
+    @abstractmethod
+    def score(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return scores of validation clips, of which `history_` records the mean."""
+
+    @abstractmethod
+    def decide(self, owner: Any, logits: np.ndarray) -> np.ndarray:
+        """Return the output of `predict`."""
+
+
+@dataclass(frozen=True)
+class ClassificationTask(Task):
+    """Labels in `y`: the outputs are logits, from which probabilities are computed.
+
+    Parameters
+    ----------
+    names : ndarray of shape (n_outputs,)
+        Names of the classes or labels.
+    """
+
+    score_name = "accuracy"
     #: Function that turns logits into probabilities, as named in ONNX.
-    activation = "softmax"
+    activation: ClassVar[str]
     #: Whether a clip may have several labels.
-    multi_label = False
+    multi_label: ClassVar[bool]
 
     @property
     @abstractmethod
     def classes(self) -> np.ndarray:
         """The attribute `classes_` of the classifier."""
 
-    @abstractmethod
-    def describe(self) -> str:
-        """Describe the labels, for messages."""
+    def attributes(self) -> dict[str, Any]:
+        """Return the fitted attributes of the classifier that determine the task."""
+        return {
+            **super().attributes(),
+            "_multi_label": self.multi_label,
+            "classes_": self.classes,
+        }
 
-    @abstractmethod
-    def match(self, others: Task) -> bool:
-        """Return whether `others` are the same labels."""
+    def strata(self, targets: np.ndarray) -> np.ndarray:
+        """Return the targets, since every class or label is a stratum."""
+        return targets
 
-    @abstractmethod
-    def cover(self, others: Task) -> bool:
-        """Return whether these labels include `others`."""
-
-    @abstractmethod
-    def targets(self, y: np.ndarray) -> np.ndarray:
-        """Convert `y` to targets of shape (n_clips, n_outputs), float32."""
-
-    @abstractmethod
-    def weights(self, owner: Any, y: np.ndarray, sample_weight: Any) -> np.ndarray:
-        """Return the weights of the clips in the loss, with a mean of one."""
-
-    @abstractmethod
-    def validation_weights(self, owner: Any, y: np.ndarray, y_val: np.ndarray) -> np.ndarray:
-        """Return the weights of the validation clips, with a mean of one."""
-
-    @abstractmethod
-    def criterion(self, owner: Any, y: np.ndarray) -> nn.Module:
-        """Return the module that computes the loss of every clip."""
+    def balanced(self, owner: Any) -> bool:
+        """Return whether training draws clips of every class or label equally often."""
+        return owner.sampling == "balanced"
 
     @abstractmethod
     def log_probabilities(self, logits: np.ndarray) -> np.ndarray:
@@ -86,24 +151,12 @@ class Task(ABC):
         """Return probabilities of shape (n_clips, n_outputs)."""
 
     @abstractmethod
-    def hits(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return what counts as correct in the accuracy on validation clips."""
-
-    @abstractmethod
-    def decide(self, owner: Any, logits: np.ndarray) -> np.ndarray:
-        """Return the output of `predict`."""
-
-    @abstractmethod
-    def check(self, owner: Any, label: str) -> None:
-        """Check the number of classes and the parameters that depend on the task."""
-
-    @abstractmethod
     def unknown(self, y: np.ndarray) -> list[Any]:
         """Return the labels in `y` that are not among the names."""
 
 
 @dataclass(frozen=True)
-class SingleLabel(Task):
+class SingleLabel(ClassificationTask):
     """One class per clip: softmax, cross-entropy, the most probable class.
 
     Parameters
@@ -111,6 +164,8 @@ class SingleLabel(Task):
     names : ndarray of shape (n_classes,)
         All classes, sorted.
     """
+
+    activation, multi_label = "softmax", False
 
     @property
     def classes(self) -> np.ndarray:
@@ -153,7 +208,7 @@ class SingleLabel(Task):
         """Return probabilities that sum to one."""
         return softmax(logits, axis=1)
 
-    def hits(self, logits: Tensor, target: Tensor) -> Tensor:
+    def score(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return whether the most probable class of each clip is correct."""
         return logits.argmax(dim=1) == target.argmax(dim=1)
 
@@ -176,7 +231,7 @@ class SingleLabel(Task):
 
 
 @dataclass(frozen=True)
-class MultiLabel(Task):
+class MultiLabel(ClassificationTask):
     """Any number of labels per clip: sigmoids, binary cross-entropy, a threshold per label.
 
     Parameters
@@ -213,15 +268,6 @@ class MultiLabel(Task):
         """Return the indicator matrix ``(n_clips, n_labels)`` as float32."""
         return y.astype(np.float32)
 
-    def weights(self, owner: Any, y: np.ndarray, sample_weight: Any) -> np.ndarray:
-        """Return the weights of the clips in the loss, with a mean of one."""
-        weights = check_sample_weight(sample_weight, len(y), owner)
-        return (weights / weights.mean()).astype(np.float32)
-
-    def validation_weights(self, owner: Any, y: np.ndarray, y_val: np.ndarray) -> np.ndarray:
-        """Return ones, since the label weights are part of the loss."""
-        return np.ones(len(y_val), dtype=np.float32)
-
     def criterion(self, owner: Any, y: np.ndarray) -> nn.Module:
         """Return the module that computes the loss of every clip, with label weights."""
         present, absent = label_weights(owner, y, self.names)
@@ -235,7 +281,7 @@ class MultiLabel(Task):
         """Return the probability of every label."""
         return expit(logits)
 
-    def hits(self, logits: Tensor, target: Tensor) -> Tensor:
+    def score(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return whether each label is predicted correctly at a threshold of 0.5."""
         return (logits >= 0) == (target >= 0.5)
 
@@ -253,13 +299,13 @@ class MultiLabel(Task):
         return []
 
 
-def task_named(names: np.ndarray, multi_label: bool) -> Task:
+def task_named(names: np.ndarray, multi_label: bool) -> ClassificationTask:
     """Return the task of a fitted classifier."""
     return (MultiLabel if multi_label else SingleLabel)(names)
 
 
-def task_of(y: Any, names: Any, label: str) -> tuple[np.ndarray, Task]:
-    """Determine the task from the labels in `y`.
+def task_of(y: Any, names: Any, label: str) -> tuple[np.ndarray, ClassificationTask]:
+    """Determine the task of a classifier from the labels in `y`.
 
     Parameters
     ----------
@@ -274,7 +320,7 @@ def task_of(y: Any, names: Any, label: str) -> tuple[np.ndarray, Task]:
     -------
     y : ndarray of shape (n_clips,) or (n_clips, n_labels)
         The same labels.
-    labels : Task
+    labels : ClassificationTask
         The task; for one class per clip, with the classes that occur.
 
     Raises

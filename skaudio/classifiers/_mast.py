@@ -224,7 +224,7 @@ class MAST(SpectrogramClassifier):
         if X_unlabeled is not None and self.pretrain is None:
             warn("MAST.fit ignores X_unlabeled because pretrain=None.")
             X_unlabeled = None
-        if X_unlabeled is not None and self.warm_start and hasattr(self, "classes_"):
+        if X_unlabeled is not None and self.warm_start and self.__sklearn_is_fitted__():
             raise ParameterError(
                 "X_unlabeled of MAST.fit",
                 "must be None if a warm start continues, got "

@@ -1,4 +1,4 @@
-"""TrainedNetwork: builds, trains, applies and saves the network of a classifier."""
+"""TrainedNetwork: builds, trains, applies and saves the network of an estimator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skaudio._checks import SEED_LIMIT, ParameterError, abbreviate, random_generator
 from skaudio._warning import warn
-from skaudio.classifiers._labels import task_named
+from skaudio.classifiers._labels import Task
 from skaudio.classifiers.training._augmentation import Augmenter, as_augmentation
 from skaudio.classifiers.training._callbacks import USERS
 from skaudio.classifiers.training._checkpoint import Checkpoint, check_front_ends
@@ -54,12 +54,10 @@ MAX_SIDE, MAX_PIXELS, MAX_OPTION = 2**24, 2**22, 2**17
 class TrainedNetwork(BaseEstimator):
     """Base class that owns a network; it processes images and targets, not `X` and labels."""
 
-    classes_: np.ndarray
     history_: list[dict[str, Any]]
     n_iter_: int
     input_shape_: tuple[int, int, int]
     _label_names: np.ndarray
-    _multi_label: bool
     _blueprint: dict[str, Any]
     _augmentations: dict[str, dict[str, float]] = {}  # named values of `augment`
     _net: Any  # a skorch net, or None after loading until its first use
@@ -162,7 +160,6 @@ class TrainedNetwork(BaseEstimator):
         if not (
             isinstance(names, np.ndarray)
             and names.shape == (plan["n_labels"],)
-            and isinstance(self._multi_label, bool)
             and set(architecture) <= set(self._shaping)
             and all(isinstance(array, np.ndarray) for array in self._arrays.values())
             and all(isinstance(number, float) and 0 <= number <= 1 for number in eps.values())
@@ -170,9 +167,10 @@ class TrainedNetwork(BaseEstimator):
             and all(type(n) is int and 0 < n <= MAX_SIDE for n in shape)
         ):
             raise ValueError(f"the description of its {name} is not valid")
-        labels = task_named(names, self._multi_label)
-        if not np.array_equal(np.asarray(self.classes_), np.asarray(labels.classes)):
-            raise ValueError(f"classes_ of its {name} do not match its label names")
+        for attribute, value in self._labels.attributes().items():
+            given = getattr(self, attribute)
+            if type(given) is not type(value) or not np.array_equal(given, value):
+                raise ValueError(f"{attribute} of its {name} does not match its label names")
         try:
             builder: Any = clone(self).set_params(**architecture)
             builder._check_parameters()
@@ -187,6 +185,11 @@ class TrainedNetwork(BaseEstimator):
                     self.net_  # noqa: B018  (built from plain arrays)
         except Exception as err:  # timm, torch or scikit-learn may raise any error
             raise ValueError(f"the network of its {name} cannot be built: {err}") from err
+
+    @property
+    @abstractmethod
+    def _labels(self) -> Task:
+        """The task of a fitted estimator, from the attributes that `Task.attributes` returns."""
 
     @abstractmethod
     def _build_module(
@@ -262,7 +265,7 @@ class TrainedNetwork(BaseEstimator):
         seed = int(rng.randint(SEED_LIMIT))
         drawn = RunningStatistics.draw(
             task.data, np.random.RandomState(seed), batch_size=self.batch_size,
-            balanced=self.sampling == "balanced",
+            balanced=task.labels.balanced(self),
         )  # fmt: skip
         task = replace(task, statistics=drawn)
         with seeded(seed, device), limited_threads(self.n_threads):
@@ -326,9 +329,7 @@ class TrainedNetwork(BaseEstimator):
         rows = enumerate(history, len(earlier) + 1)
         return {
             "_net": net,
-            "_label_names": task.labels.names,
-            "_multi_label": task.labels.multi_label,
-            "classes_": task.labels.classes,
+            **task.labels.attributes(),
             "_blueprint": self._describe(net.module_, task),
             "history_": (past := earlier + [_summary(row, epoch) for epoch, row in rows]),
             "n_iter_": len(past),
@@ -398,7 +399,7 @@ class TrainedNetwork(BaseEstimator):
         held = data.has_weight()  # clips of weight zero cannot be used for validation
         own = None if groups is None else groups[held]
         held[held] = draw_validation(data.rarest()[held], self.validation_fraction, rng, own)
-        held = data.keep_labels(held, groups)
+        held = data.keep_strata(held, groups)
         if not held.any():
             reason = "has only one clip" if groups is None else "lies in one group"
             warn(

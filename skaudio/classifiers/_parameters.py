@@ -1,4 +1,4 @@
-"""The training parameters, which all classifiers share."""
+"""The training parameters that estimators with a network share, and those of classifiers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from skaudio._checks import (
 from skaudio.classifiers.training._augmentation import Augmentation
 from skaudio.nn._device import AMP_DTYPES
 
-__all__ = ["TrainingParameters", "with_training_parameters"]
+__all__ = ["ClassifierParameters", "TrainingParameters", "with_training_parameters"]
 
 Class = TypeVar("Class", bound=type)
 
@@ -35,7 +35,7 @@ Class = TypeVar("Class", bound=type)
 class TrainingParameters:
     """Parameters that control the training of a network.
 
-    A classifier inherits the fields and adds its own. Nothing is checked on construction.
+    An estimator inherits the fields and adds its own. Nothing is checked on construction.
 
     Parameters
     ----------
@@ -68,27 +68,15 @@ class TrainingParameters:
         Number of passes over the training clips, >= 1.
     batch_size : int, default=32
         Clips per step, >= 1.
-    label_smoothing : float, default=0.0
-        Probability spread evenly over all classes, in [0, 1).
     augment : Augmentation, callable or None, default=None
         Random changes to the clips of every training batch; a callable is equivalent to
         ``Augmentation(custom=callable)``.
-    sampling : {'balanced', None}, default=None
-        'balanced' draws the clips of an epoch at random, clips of rare classes or labels as often
-        as others; None uses every clip once.
     gradient_clip_value : float or None, default=None
         Maximum norm of the gradient over all parameters, > 0; larger gradients are scaled down.
     ema_decay : float or None, default=None
         Decay, in (0, 1), of the exponential moving average of the weights over the training steps;
         predictions use this average instead of the last weights. The decay rises to this value.
         0.99 suits a few hundred steps, 0.999 a few thousand. Not used in `partial_fit`.
-    class_weight : dict, 'balanced' or None, default=None
-        Class weights in the loss, as in scikit-learn. For an indicator matrix, a dict maps label
-        names to factors for clips with that label; 'balanced' gives clips with and without a label
-        the same total weight.
-    threshold : float or array-like of shape (n_labels,), default=0.5
-        Lowest probability at which `predict` assigns a label to a clip, in [0, 1]; used only if `y`
-        is an indicator matrix. Can be changed after `fit`; see `skaudio.metrics.f1_thresholds`.
     early_stopping : bool, default=False
         Whether to stop when the loss on held-out clips has not improved by `tol` for
         `n_iter_no_change` epochs, and to restore the best weights.
@@ -150,8 +138,6 @@ class TrainingParameters:
         "lr_gamma": Real(low=0, high=1, low_open=True),
         "max_epochs": Int(low=1),
         "batch_size": Int(low=1),
-        "label_smoothing": Real(low=0, high=1, high_open=True),
-        "sampling": Choice((None, "balanced")),
         "gradient_clip_value": Real(low=0, limit=MAX_RATE, low_open=True, optional=True),
         "ema_decay": Real(low=0, high=1, low_open=True, high_open=True, optional=True),
         "early_stopping": Flag(),
@@ -179,13 +165,9 @@ class TrainingParameters:
     lr_gamma: float = 0.1
     max_epochs: int = 20
     batch_size: int = 32
-    label_smoothing: float = 0.0
     augment: Augmentation | Callable[..., Any] | str | None = None
-    sampling: str | None = None
     gradient_clip_value: float | None = None
     ema_decay: float | None = None
-    class_weight: Mapping[Any, float] | str | None = None
-    threshold: ArrayLike = 0.5
     early_stopping: bool = False
     validation_fraction: float | None = 0.1
     n_iter_no_change: int = 10
@@ -202,29 +184,77 @@ class TrainingParameters:
     verbose: int = 0
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
+class ClassifierParameters(TrainingParameters):
+    """Parameters that control the training of a classifier.
+
+    Parameters
+    ----------
+    label_smoothing : float, default=0.0
+        Probability spread evenly over all classes, in [0, 1).
+    sampling : {'balanced', None}, default=None
+        'balanced' draws the clips of an epoch at random, clips of rare classes or labels as often
+        as others; None uses every clip once.
+    class_weight : dict, 'balanced' or None, default=None
+        Class weights in the loss, as in scikit-learn. For an indicator matrix, a dict maps label
+        names to factors for clips with that label; 'balanced' gives clips with and without a label
+        the same total weight.
+    threshold : float or array-like of shape (n_labels,), default=0.5
+        Lowest probability at which `predict` assigns a label to a clip, in [0, 1]; used only if `y`
+        is an indicator matrix. Can be changed after `fit`; see `skaudio.metrics.f1_thresholds`.
+    """
+
+    _rules = TrainingParameters._rules | {
+        "label_smoothing": Real(low=0, high=1, high_open=True),
+        "sampling": Choice((None, "balanced")),
+    }
+    # The parameter that each one follows in docstrings and signatures.
+    _follows: ClassVar[dict[str, str]] = {
+        "label_smoothing": "batch_size",
+        "sampling": "augment",
+        "class_weight": "ema_decay",
+        "threshold": "class_weight",
+    }
+
+    label_smoothing: float = 0.0
+    sampling: str | None = None
+    class_weight: Mapping[Any, float] | str | None = None
+    threshold: ArrayLike = 0.5
+
+
 def with_training_parameters(cls: Class) -> Class:
-    """Complete the docstring and the signature of a classifier that is a dataclass.
+    """Complete the docstring and the signature of an estimator that is a dataclass.
 
     The docstring of `cls` describes its own parameters and those shared ones of which it has
     something else to say. Its own come first, in the docstring and in the signature.
     """
     parameters = inspect.signature(cls).parameters
-    shared = inspect.signature(TrainingParameters).parameters
+    shared = _shared_names(cls)
     names = [*(name for name in parameters if name not in shared), *shared]
     init: Any = cls.__init__  # type: ignore[misc]
     self_parameter = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     init.__signature__ = inspect.Signature([self_parameter, *(parameters[n] for n in names)])
     if cls.__doc__ is None or TrainingParameters.__doc__ is None:  # python -OO
         return cls
-    entries = {}
-    for name, entry in _entries(TrainingParameters.__doc__).items():
-        if parameters[name].default != shared[name].default:
-            entry = re.sub("default=.*", f"default={parameters[name].default!r}", entry, count=1)
-        entries[name] = entry
+    defaults = inspect.signature(ClassifierParameters).parameters
+    entries = _entries(TrainingParameters.__doc__) | _entries(ClassifierParameters.__doc__ or "")
+    for name in shared:
+        default = parameters[name].default
+        if default != defaults[name].default:
+            entries[name] = re.sub("default=.*", f"default={default!r}", entries[name], count=1)
     own = _entries(cls.__doc__)
     entries |= own
     cls.__doc__ = cls.__doc__.replace("".join(own.values()), "".join(entries[n] for n in names))
     return cls
+
+
+def _shared_names(cls: type) -> list[str]:
+    """Return the names of the shared parameters of an estimator, in their documented order."""
+    names = list(inspect.signature(TrainingParameters).parameters)
+    if issubclass(cls, ClassifierParameters):
+        for name, previous in cls._follows.items():
+            names.insert(names.index(previous) + 1, name)
+    return names
 
 
 def _entries(docstring: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
 
 from skaudio._checks import Choice, Flag, ParameterError
+from skaudio.classifiers._base import SpectrogramModel
 from skaudio.inspection._axes import COLORS, make_axes
 from skaudio.inspection._cluster_report import check_embedding
 from skaudio.pipelines._steps import check_pipeline, run_transformers
@@ -122,7 +123,7 @@ class EmbeddingDisplay:
             If the pipeline is not fitted or does not end with a skaudio classifier, the classifier
             has no stages, `method` is unknown, or `y` does not match `X` or has only one class.
         """
-        pipe = check_pipeline(pipe, cls.__name__, network=True)
+        pipe = check_pipeline(pipe, cls.__name__, last=SpectrogramModel)
         last = pipe[-1]
         display = cls(None, y, method=method, random_state=random_state)
         # Checked before the network runs, which may take long.

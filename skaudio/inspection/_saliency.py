@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from skaudio._checks import Int, ParameterError, abbreviate, is_real
 from skaudio.audio._clips import check_one_clip, is_clip
+from skaudio.classifiers._base import SpectrogramClassifier
 from skaudio.inspection._axes import (
     COLORS,
     draw_level_bar,
@@ -158,7 +159,7 @@ class SaliencyDisplay:
             one clip, or `target`, `baseline` or `n_steps` is invalid.
         """
         check_one_clip(path, f"path of {cls.__name__}")
-        pipe = check_pipeline(pipe, cls.__name__, network=True)
+        pipe = check_pipeline(pipe, cls.__name__, last=SpectrogramClassifier)
         if len(pipe) == 1 and is_clip(path):
             raise ParameterError(
                 f"path of {cls.__name__}",

@@ -29,10 +29,13 @@ class ClipDataset(torch.utils.data.Dataset):
     images : ndarray of shape (n_clips, n_channels, n_mels, n_frames), float32
         Spectrograms, or waveforms with their samples as frames. May be memory-mapped: only batches
         are copied.
-    targets : ndarray of shape (n_clips, n_classes), float32
-        Class probabilities.
+    targets : ndarray of shape (n_clips, n_outputs), float32
+        What the loss compares with the output of the network.
     weights : ndarray of shape (n_clips,), float32
         Weights in the loss.
+    strata : ndarray of shape (n_clips, n_strata) or None, default=None
+        Which strata a clip belongs to, such as its labels, as zeros and ones. Balanced draws and
+        held-out clips represent all of them. None means that all clips form one stratum.
     rows : ndarray of shape (n_chosen,), int, or None, default=None
         Indices of the clips in the data set, in order; None means all.
     """
@@ -40,6 +43,7 @@ class ClipDataset(torch.utils.data.Dataset):
     images: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
+    strata: np.ndarray | None = None
     rows: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -60,38 +64,41 @@ class ClipDataset(torch.utils.data.Dataset):
         return replace(self, rows=self.rows[chosen])  # type: ignore[index]
 
     def rarest(self) -> np.ndarray:
-        """Return the index of the rarest label of every clip, `n_classes` for clips without any."""
-        targets = self.targets[self.rows]
-        counts = targets.sum(axis=0)
-        scarce = (targets > 0) / np.maximum(counts, 1)
-        return np.where(targets.any(axis=1), scarce.argmax(axis=1), targets.shape[1])
+        """Return the index of the rarest stratum of every clip, `n_strata` for clips in none."""
+        strata = self._strata()
+        counts = strata.sum(axis=0)
+        scarce = (strata > 0) / np.maximum(counts, 1)
+        return np.where(strata.any(axis=1), scarce.argmax(axis=1), strata.shape[1])
 
     def has_weight(self) -> np.ndarray:
         """Return whether each clip contributes to the loss."""
         return self.weights[self.rows] > 0
 
-    def keep_labels(self, held: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-        """Return `held` without one clip, or group, per label that would be absent in training."""
-        held, present = held.copy(), self.targets[self.rows] > 0
-        for label in np.flatnonzero(present.any(axis=0)):
-            if not present[~held, label].any():
-                first = np.flatnonzero(held & present[:, label])[0]
+    def keep_strata(self, held: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+        """Return `held` without one clip or group per stratum that training would lack."""
+        held, present = held.copy(), self._strata() > 0
+        for stratum in np.flatnonzero(present.any(axis=0)):
+            if not present[~held, stratum].any():
+                first = np.flatnonzero(held & present[:, stratum])[0]
                 held[groups == groups[first] if groups is not None else first] = False
         return held
 
     def balanced_chances(self) -> np.ndarray:
-        """Return the probability of every clip if a label is drawn first, then one of its clips."""
-        targets = self.targets[self.rows]
-        targets = np.column_stack([targets, ~targets.any(axis=1)])  # "no label" is a label, too
-        chances = (targets / np.maximum(targets.sum(axis=0, dtype=np.float64), 1)).sum(axis=1)
+        """Return the probability of every clip when a stratum is drawn first, then a clip of it."""
+        strata = self._strata()
+        strata = np.column_stack([strata, ~strata.any(axis=1)])  # "in none" is a stratum, too
+        chances = (strata / np.maximum(strata.sum(axis=0, dtype=np.float64), 1)).sum(axis=1)
         return chances / chances.sum()
+
+    def _strata(self) -> np.ndarray:
+        return np.ones((len(self), 1)) if self.strata is None else self.strata[self.rows]
 
     def draw(
         self, rng: np.random.RandomState, *, balanced: bool, count: int | None = None
     ) -> np.ndarray:
         """Return indices of `count` clips in random order; of all clips if `count` is None.
 
-        If `balanced`, they are drawn with replacement, rare labels as often as others.
+        If `balanced`, they are drawn with replacement, from rare strata as often as from others.
         """
         count = len(self) if count is None else count
         if balanced:

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from skaudio._checks import Int, ParameterError, count_items
 from skaudio.audio._clips import as_rows
+from skaudio.classifiers._base import SpectrogramClassifier, SpectrogramModel
 from skaudio.nn._device import limited_threads, seeded
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.frontend import FrontEndChain
@@ -28,7 +29,7 @@ from skaudio.nn.layers import ImageClassifier
 from skaudio.pipelines._meta_estimators import is_search
 from skaudio.pipelines._steps import (
     blank_copy,
-    check_classifier,
+    check_last_step,
     check_pipeline,
     resample,
     transformers,
@@ -152,7 +153,7 @@ def cost(pipe: Any, X: Any, *, n_repeats: int = 10) -> Cost:
     >>> cost(pipe, X).n_frames_out
     10
     """
-    pipe = check_pipeline(pipe, "cost", network=True)
+    pipe = check_pipeline(pipe, "cost", last=SpectrogramModel)
     classifier = pipe[-1]
     Int(low=1).check("n_repeats", n_repeats, "cost")
     X = as_rows(X)
@@ -204,7 +205,7 @@ def macs_of(pipe: Pipeline, X: Any, n_classes: int) -> int:
     ValueError
         If the pipeline does not end with a skaudio classifier.
     """
-    check_classifier(pipe, "macs_of")
+    check_last_step(pipe, "macs_of", SpectrogramModel)
     classifier, features = clone(pipe[-1]), X
     for step in transformers(blank_copy(pipe)):
         features = step.fit(features).transform(features[:1])
@@ -295,7 +296,9 @@ def _scoring(search: Any, refitted: bool) -> tuple[str, str]:
     if not over_pipeline or not is_search(search):
         raise ValueError(f"{rule} be a search over a Pipeline, got {type(search).__name__}.")
     if refitted:
-        check_classifier(search.estimator, "BudgetCurveDisplay(against='macs')")
+        check_last_step(
+            search.estimator, "BudgetCurveDisplay(against='macs')", SpectrogramClassifier
+        )
         if not hasattr(search, "classes_"):
             raise ValueError(
                 f"{rule} have refit=True to count multiply-accumulates, got refit="

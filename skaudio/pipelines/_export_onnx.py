@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from skaudio._checks import ParameterError
 from skaudio._files import atomic_file
+from skaudio.classifiers._base import SpectrogramClassifier
 from skaudio.features._base import FrontEndTransformer
 from skaudio.features._diffres_resampler import DiffResResampler
 from skaudio.features._mel_settings import channels_of, settings_of
@@ -106,7 +107,7 @@ def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = Fal
     """
     _check_packages()
     with atomic_file(path, "path of export_onnx") as part, limited_threads(1):
-        pipe = check_pipeline(pipe, "export_onnx", network=True)
+        pipe = check_pipeline(pipe, "export_onnx", last=SpectrogramClassifier)
         mel = _check_steps(pipe, from_waveform)
         network, shape = _network(pipe, mel, from_waveform)
         name = "waveform" if from_waveform else "spectrogram"

@@ -271,8 +271,8 @@ def _load(file: Path, *, build: bool = True) -> Any:
             if type(one).__module__ == "skaudio":  # the names have other meanings elsewhere
                 _check_sizes(vars(one), type(one).__name__)
             # A network may be unfitted, such as the `estimator` of a calibration.
-            has_network = isinstance(one, TrainedNetwork | AudioEmbedding)
-            if has_network and {"classes_", "_arrays"} & set(vars(one)):
+            trained = {"_blueprint", "classes_", "_arrays"} & set(vars(one))
+            if isinstance(one, TrainedNetwork | AudioEmbedding) and trained:
                 one._check_state(build=build)
         if arrays:
             raise ValueError(f"its array {next(iter(arrays))!r} is not part of its model")

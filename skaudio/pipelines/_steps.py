@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skaudio._checks import ParameterError
-from skaudio.classifiers._base import SpectrogramClassifier
+from skaudio.classifiers._base import SpectrogramModel
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.nn._device import limited_threads
 from skaudio.nn._differentiable import DifferentiableArray
@@ -22,7 +22,7 @@ from skaudio.pipelines._meta_estimators import held_estimators, unwrap
 
 __all__ = [
     "blank_copy",
-    "check_classifier",
+    "check_last_step",
     "check_pipeline",
     "label_names",
     "first_log_mel",
@@ -64,7 +64,7 @@ def trained_resampler(pipe: Any, X: Any, owner: str) -> tuple[np.ndarray, FrontE
     """
     pipe = check_pipeline(pipe, owner)
     last = pipe[-1]
-    if isinstance(last, SpectrogramClassifier) and len(last.frontend_):
+    if isinstance(last, SpectrogramModel) and len(last.frontend_):
         images, chain = last._check_X(run_transformers(pipe, X))
     else:
         X = resample(pipe, X)
@@ -185,7 +185,7 @@ def first_images(pipe: Pipeline, X: Any) -> np.ndarray | None:
     return images if images.ndim == 4 else images[:, None]
 
 
-def check_pipeline(pipe: Any, owner: str, *, network: bool = False) -> Pipeline:
+def check_pipeline(pipe: Any, owner: str, *, last: type | None = None) -> Pipeline:
     """Check that `pipe` is fitted, and return the pipeline that computes its probabilities.
 
     Parameters
@@ -194,8 +194,8 @@ def check_pipeline(pipe: Any, owner: str, *, network: bool = False) -> Pipeline:
         The argument of the user.
     owner : str
         The function or class with this argument, for messages.
-    network : bool, default=False
-        Whether the pipeline must end with a skaudio classifier.
+    last : type or None, default=None
+        Class of the last step; None allows any.
 
     Returns
     -------
@@ -216,16 +216,16 @@ def check_pipeline(pipe: Any, owner: str, *, network: bool = False) -> Pipeline:
         raise ParameterError(
             f"pipe of {owner}",
             f"must be a scikit-learn Pipeline, or a search over one, got "
-            f"{type(found).__name__}{_way_out(found, network)}.",
+            f"{type(found).__name__}{_way_out(found, last is not None)}.",
         )
-    if network:
-        check_classifier(found, owner)
+    if last is not None:
+        check_last_step(found, owner, last)
     return found
 
 
 def _way_out(estimator: Any, network: bool) -> str:
     """Say what to pass instead of an estimator that is not a pipeline but contains or needs one."""
-    if isinstance(estimator, SpectrogramClassifier):
+    if isinstance(estimator, SpectrogramModel):
         return ": pass make_pipeline(it)"
     pipes = [name for name, one in held_estimators(estimator) if isinstance(one, Pipeline)]
     if not pipes:
@@ -234,11 +234,11 @@ def _way_out(estimator: Any, network: bool) -> str:
     return f": {'' if network else inside}pass one of its pipelines, such as its {pipes[0]}"
 
 
-def check_classifier(pipe: Pipeline, owner: str) -> None:
-    """Check that `pipe` ends with a skaudio classifier."""
-    if isinstance(pipe[-1], SpectrogramClassifier):
+def check_last_step(pipe: Pipeline, owner: str, kind: type) -> None:
+    """Check that `pipe` ends with an estimator of a class."""
+    if isinstance(pipe[-1], kind):
         return
-    networks = [n for n, one in held_estimators(pipe[-1]) if isinstance(one, SpectrogramClassifier)]
+    networks = [name for name, one in held_estimators(pipe[-1]) if isinstance(one, kind)]
     hint = f": pass make_pipeline(*pipe[:-1], pipe[-1].{networks[0]})" if networks else ""
     raise ParameterError(
         f"pipe of {owner}",

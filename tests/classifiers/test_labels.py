@@ -102,7 +102,7 @@ def test_scorers_of_scikit_learn_take_two_labels_and_more(tagged, n_labels, scor
 def test_a_probability_of_exactly_a_half_counts_as_present():
     """As in `predict`, and as for targets that mixing has left at a half."""
     logits, target = torch.tensor([[0.0, -0.1, 0.1]]), torch.tensor([[0.0], [0.4], [0.5], [1.0]])
-    hits = MultiLabel(np.arange(3)).hits(logits, target)
+    hits = MultiLabel(np.arange(3)).score(logits, target)
     assert hits.tolist() == [[False, True, False]] * 2 + [[True, False, True]] * 2
 
 
@@ -194,7 +194,8 @@ def test_a_search_over_a_pipeline_scores_many_labels(tagged):
 def test_balanced_batches_hold_every_class_as_often(rare):
     rng = np.random.RandomState(0)
     codes = (rng.random_sample(400) < rare).astype(int)
-    data = ClipDataset(np.zeros((400, 1)), np.eye(2, dtype=np.float32)[codes], np.ones(400))
+    y = np.eye(2, dtype=np.float32)[codes]
+    data = ClipDataset(np.zeros((400, 1)), y, np.ones(400), strata=y)
     drawn = np.concatenate([
         target.numpy() for _ in range(10)
         for _, (target, _) in Batches(data, 32, rng, balanced=True)
@@ -205,7 +206,7 @@ def test_balanced_batches_hold_every_class_as_often(rare):
 
 def test_balanced_batches_hold_clips_without_labels_too(tagged):
     y = tagged[1].astype(np.float32)
-    data = ClipDataset(np.zeros((96, 1)), y, np.ones(96))
+    data = ClipDataset(np.zeros((96, 1)), y, np.ones(96), strata=y)
     chances = data.balanced_chances()
     assert chances.sum() == pytest.approx(1.0)
     assert chances[y.sum(axis=1) == 0].sum() == pytest.approx(0.25)
@@ -414,10 +415,10 @@ def test_a_label_keeps_a_clip_to_train_on(tagged):
     X, y = tagged
     y = np.tile([[1, 0, 0], [0, 1, 0], [1, 1, 1], [1, 1, 0]], (6, 1))
     y[:12, 2] = 0
-    data = ClipDataset(np.zeros((24, 1)), y.astype(np.float32), np.ones(24))
+    data = ClipDataset(np.zeros((24, 1)), y, np.ones(24), strata=y)
     for groups in (None, np.arange(24) // 2):
         for held in (y[:, 2] == 1, np.arange(24) >= 12):
-            kept = data.keep_labels(held, groups)
+            kept = data.keep_strata(held, groups)
             assert y[~kept].any(axis=0).all()
             assert kept.sum() >= held.sum() - 2
             if groups is not None:

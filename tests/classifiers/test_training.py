@@ -51,8 +51,15 @@ def test_clips_are_dealt_into_batches_of_nearly_equal_size(n_clips, batch_size):
 
 def test_clips_are_set_aside_by_their_rarest_label():
     y = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 0]], np.float32)
-    data = ClipDataset(np.zeros((5, 1)), y, np.ones(5))
+    data = ClipDataset(np.zeros((5, 1)), y, np.ones(5), strata=y)
     assert data.rarest().tolist() == [0, 1, 2, 0, 3]  # clips without labels are a group too
+
+
+def test_clips_without_strata_are_all_alike():
+    data = ClipDataset(np.zeros((4, 1)), np.zeros((4, 1)), np.ones(4))
+    assert data.rarest().tolist() == [0, 0, 0, 0]
+    assert data.balanced_chances().tolist() == [0.25] * 4
+    assert data.keep_strata(np.ones(4, bool), None).sum() == 3  # one is left to train on
 
 
 def test_balanced_weights_make_both_halves_of_every_label_equal():

@@ -944,8 +944,8 @@ CRAFTED = {
     "count": (plan(n_labels=4), "description of its"),
     "plan": (put("PretrainedCNN", _blueprint=3), "cannot be loaded"),
     "labels": (put("PretrainedCNN", _label_names="a"), "description of its"),
-    "many labels": (put("PretrainedCNN", _multi_label="no"), "description of its"),
-    "other classes": (put("PretrainedCNN", _multi_label=True), "do not match its label names"),
+    "many labels": (put("PretrainedCNN", _multi_label="no"), "_multi_label of its"),
+    "other classes": (put("PretrainedCNN", _multi_label=True), "does not match its label names"),
     "front end": (plan(front_end=[(int, {})]), "not allowed: <class 'int'>"),
     "unknown": (plan(front_end=[("evil", {})]), "not allowed: evil"),
     "no front end": (plan(front_end=3), "cannot be loaded"),
@@ -968,7 +968,7 @@ def test_classes_that_contradict_the_labels_are_refused(good, bad, name):
         arrays[f"steps.pretrainedcnn.{name}"] = np.array(["a", "b", "d"])
 
     forge(good, bad, arrays=change)
-    with pytest.raises(ValueError, match="classes_ of its PretrainedCNN do not match its label"):
+    with pytest.raises(ValueError, match="classes_ of its PretrainedCNN does not match its label"):
         skaudio.load(bad)
 
 

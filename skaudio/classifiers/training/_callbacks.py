@@ -88,16 +88,16 @@ class _Averaging(Callback):
             theirs[name].copy_(last)
 
 
-class _Accuracy(Callback):
-    """Record the accuracy on every batch of validation clips."""
+class _Score(Callback):
+    """Record the score of every batch of validation clips."""
 
-    def __init__(self, hits):
-        self.hits = hits
+    def __init__(self, task):
+        self.task = task
 
     def on_batch_end(self, net, batch=None, training=None, y_pred=None, **kwargs):
         if not training:
-            hits = self.hits(y_pred.cpu(), batch[1][0])
-            net.history.record_batch("valid_accuracy", hits.float().mean().item())
+            scores = self.task.score(y_pred.cpu(), batch[1][0])
+            net.history.record_batch(f"valid_{self.task.score_name}", scores.float().mean().item())
 
 
 class _Settling(Callback):
@@ -199,8 +199,8 @@ def training_callbacks(
         policy = torch.optim.lr_scheduler.LambdaLR
         callbacks.append(("schedule", LRScheduler(policy, lr_lambda=rate, step_every="batch")))
     if task.valid is not None:
-        score = PassthroughScoring("valid_accuracy", lower_is_better=False)
-        callbacks += [("hits", _Accuracy(task.labels.hits)), ("accuracy", score)]
+        score = PassthroughScoring(f"valid_{task.labels.score_name}", lower_is_better=False)
+        callbacks += [("score", _Score(task.labels)), ("mean_score", score)]
     if owner.gradient_clip_value is not None:
         callbacks.append(("clipping", GradientNormClipping(owner.gradient_clip_value)))
     if task.scheduled and owner.ema_decay is not None:  # before any callback that reads the weights

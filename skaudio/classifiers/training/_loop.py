@@ -42,10 +42,10 @@ class _Net(NeuralNet):
     """A skorch net for soft targets and weighted clips."""
 
     def __init__(
-        self, *args, augmenter, sampling, parameter_settings, scheduled, compiled, **kwargs
+        self, *args, augmenter, balanced, parameter_settings, scheduled, compiled, **kwargs
     ):
         self.augmenter = augmenter
-        self.sampling = sampling
+        self.balanced = balanced
         self.parameter_settings = parameter_settings
         self.scheduled = scheduled
         self.compiled = compiled
@@ -112,8 +112,7 @@ class _Net(NeuralNet):
     def get_iterator(self, dataset, training=False):
         if not training:
             return Batches(dataset, self.batch_size)
-        balanced = self.sampling == "balanced"
-        return Batches(dataset, self.batch_size, self.augmenter.rng, balanced=balanced)
+        return Batches(dataset, self.batch_size, self.augmenter.rng, balanced=self.balanced)
 
     def train_step(self, batch, **fit_params):
         # skorch passes a closure to the optimiser, which gradient scaling does not support.
@@ -190,7 +189,7 @@ def make_net(
         device=str(device),
         verbose=owner.verbose,
         augmenter=augmenter,
-        sampling=owner.sampling,
+        balanced=task is not None and task.labels.balanced(owner),
         parameter_settings=parameter_settings,
         scheduled=scheduled,
         compiled=owner.compile,
