@@ -69,7 +69,7 @@ class PretrainedCNN(SpectrogramClassifier):
 
     See Also
     --------
-    MelSpectrogram : Makes the spectrograms.
+    MelSpectrogram : Computes the spectrograms.
 
     Notes
     -----
