@@ -72,9 +72,10 @@ def check_audio(
 ) -> DataFrame:
     """Check audio files before a long run: errors, damage, levels, duplicates.
 
-    Every file is decoded completely, block by block, and not kept: memory use does not grow with
-    the length or number of files. The check is thus slightly stricter than reading clips with a
-    `duration`, which does not detect damage after the part that is read.
+    Every file is decoded completely, block by block, and no samples are kept in memory: memory use
+    does not grow with the length or number of files. The check is thus slightly stricter than
+    reading clips with a `duration`, because that does not detect damage after the part that is
+    read.
 
     Parameters
     ----------
@@ -83,10 +84,10 @@ def check_audio(
         one folder that is searched recursively, as by `skaudio.datasets.list_audio`: hidden files
         and other formats are omitted. Links to missing files are errors in the table.
     channel : 'mean', 'all' or int, default='mean'
-        Channels that will be used: a file may not have a channel with this index, and channels may
-        cancel each other in their mean. Peak, silence, clipped samples and DC offset refer to these
-        channels; for 'mean', clipped samples are counted in all channels, and for 'all', the offset
-        is that of the channel where it is largest.
+        Channels that will be used. The check detects files that have no channel with this index,
+        and channels that cancel each other in their mean. Peak, silence, clipped samples and DC
+        offset refer to these channels; for 'mean', clipped samples are counted in all channels, and
+        for 'all', the offset is that of the channel where it is largest.
     limits : AudioLimits or None, default=None
         Limits on the headers and contents of files; None uses the defaults. `max_duration` is
         ignored.
@@ -95,7 +96,8 @@ def check_audio(
         dB relative to full scale, <= 0; for 'all', in every channel. A DC offset does not count as
         sound.
     n_jobs : int or None, default=None
-        Number of workers over files: threads, unless `joblib.parallel_config` sets another backend.
+        Number of workers that process files in parallel: threads, unless `joblib.parallel_config`
+        sets another backend.
     verbose : int, default=0
         Above 0, show a progress bar.
 
@@ -114,7 +116,8 @@ def check_audio(
     Raises
     ------
     ValueError
-        If `paths` is a single file or contains anything but clips, or a parameter is out of range.
+        If `paths` is a single file or contains anything other than clips, or a parameter is out of
+        range.
     FileNotFoundError
         If `paths` is a path that does not exist.
     ImportError

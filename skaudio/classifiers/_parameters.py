@@ -75,8 +75,9 @@ class TrainingParameters:
         Maximum norm of the gradient over all parameters, > 0; larger gradients are scaled down.
     ema_decay : float or None, default=None
         Decay, in (0, 1), of the exponential moving average of the weights over the training steps;
-        predictions use this average instead of the last weights. The decay rises to this value.
-        0.99 suits a few hundred steps, 0.999 a few thousand. Not used in `partial_fit`.
+        predictions use this average instead of the last weights. The decay increases to this value
+        during training. 0.99 suits a few hundred steps, 0.999 a few thousand. Not used in
+        `partial_fit`.
     early_stopping : bool, default=False
         Whether to stop when the loss on held-out clips has not improved by `tol` for
         `n_iter_no_change` epochs, and to restore the best weights.
@@ -92,8 +93,8 @@ class TrainingParameters:
         Whether `fit` continues from the current weights.
     random_state : int, RandomState instance or None, default=None
         Controls everything random in `fit`: initial weights, order of clips, augmentation, dropout.
-        The same seed gives bit-identical results, whatever runs in parallel; torch's global
-        generator is not changed.
+        The same seed gives bit-identical results, regardless of what runs in parallel; torch's
+        global generator is not changed.
     device : str, default='auto'
         'auto' selects CUDA, else MPS, else the CPU, each time `fit` or `predict` runs; otherwise
         the name of a torch device, such as 'cuda:1'.
@@ -111,8 +112,8 @@ class TrainingParameters:
         `transform` and the masked pretraining of `MAST` do not use the compiled backbone. Can be
         changed after `fit`.
     callbacks : list of skorch.callbacks.Callback or None, default=None
-        Notified of every batch and epoch; each fit uses copies, which are stored in
-        ``net_.callbacks_``. For scikit-learn callbacks (1.9 or newer), use `set_callbacks`.
+        Callbacks that are notified of every batch and epoch; each fit uses copies, which are stored
+        in ``net_.callbacks_``. For scikit-learn callbacks (1.9 or newer), use `set_callbacks`.
     checkpoint_dir : str, PathLike or None, default=None
         Folder in which `fit` saves its state, so that an identical fit resumes after any
         interruption, with bit-identical results. Any number of fits can share it. A finished fit
@@ -193,8 +194,8 @@ class ClassifierParameters(TrainingParameters):
     label_smoothing : float, default=0.0
         Probability spread evenly over all classes, in [0, 1).
     sampling : {'balanced', None}, default=None
-        'balanced' draws the clips of an epoch at random, clips of rare classes or labels as often
-        as others; None uses every clip once.
+        'balanced' draws the clips of every epoch at random, so that clips of rare classes or labels
+        occur as often as others; None uses every clip once.
     class_weight : dict, 'balanced' or None, default=None
         Class weights in the loss, as in scikit-learn. For an indicator matrix, a dict maps label
         names to factors for clips with that label; 'balanced' gives clips with and without a label

@@ -55,7 +55,7 @@ class PretrainedCNN(TimmBackbone, SpectrogramClassifier):
 
     See Also
     --------
-    MelSpectrogram : Makes the spectrograms.
+    MelSpectrogram : Computes the spectrograms.
 
     Notes
     -----

@@ -149,11 +149,11 @@ def load_folder(
     """List the clips of a folder with their labels and groups; no audio is decoded.
 
     If the folder contains a `meta.csv`, its rows are the clips, in the same order: columns
-    `filename`, `category` (or else `label`) and `group`. Files are searched in `audio/`,
-    `recordings/` and the folder itself. The table is read strictly: possible mistakes are errors
-    that name the line. Without a table, each subfolder is a class (`folder/dog/1.wav`), and all
-    files in it that libsndfile reads are its clips, sorted; hidden files are omitted. Labels are in
-    Unicode normal form NFC.
+    `filename`, `category` (or else `label`) and `group`. Files are searched for in `audio/`,
+    `recordings/` and the folder itself. The table is read strictly: possible mistakes raise an
+    error that names the line. Without a table, each subfolder is a class (`folder/dog/1.wav`), and
+    all files in it that libsndfile can read are its clips, in sorted order; hidden files are
+    omitted. Labels are in Unicode normal form NFC.
 
     Parameters
     ----------
@@ -169,8 +169,8 @@ def load_folder(
     labels : ndarray of shape (n_clips,), str
         Class of each clip.
     groups : ndarray of shape (n_clips,), int or str, or None
-        The column `group`, int if every value is an integer and no number is written in two ways;
-        None if there is no column "fold".
+        The column `group`, int if every value is an integer and no integer is written in two ways,
+        such as 1 and 01; None if there is no column "fold".
 
     Raises
     ------

@@ -66,10 +66,11 @@ COLUMNS = (
 class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Convert audio files or waveforms to embeddings of a network that was trained on sound.
 
-    The network, trained on two million clips of AudioSet, is applied as it is. Any scikit-learn
-    estimator can follow; for classification, a `StandardScaler` and `LogisticRegression` are hard
-    to beat with a few hundred clips. Every network has its own front end: files are decoded, mixed
-    to mono and resampled as it requires, so there are no spectrogram parameters.
+    The network, trained on two million clips of AudioSet, is used without further training. Any
+    scikit-learn estimator can follow; for classification with a few hundred clips, a
+    `StandardScaler` and a `LogisticRegression` are a strong baseline. Every network has its own
+    front end: files are decoded, mixed to mono and resampled as it requires, so there are no
+    spectrogram parameters.
 
     Parameters
     ----------
@@ -83,11 +84,12 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     pooling : {'mean', 'max', 'mean+std', 'mean+max'}, default='mean'
         Statistics of the embedding over time; two of them are concatenated.
     window : float or None, default=None
-        Length in seconds, > 0, of windows that are processed separately; each overlaps one half of
-        the next, and `pooling` combines their means. None processes clips as a whole.
+        Length in seconds, > 0, of windows that are processed separately; adjacent windows overlap
+        by half, and `pooling` combines the means of the windows. None processes clips as a whole.
     output : {'embedding', 'scores'}, default='embedding'
-        'scores' returns the probabilities of the classes that the network was trained on instead,
-        averaged over windows; their names are the names of the features.
+        'scores' returns, instead of the embedding, the probabilities of the classes that the
+        network was trained on, averaged over windows; the names of the classes are the feature
+        names.
     channel : 'mean' or int, default='mean'
         How files are converted to mono: the average of all channels, or the index of one.
     limits : AudioLimits or None, default=None
@@ -97,16 +99,17 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         What to do with files that cannot be read: raise one `AudioError` naming all of them, or
         warn and use the embedding of silence.
     cache_dir : str, PathLike or None, default=None
-        Folder that caches the embedding of every clip for later folds, grid points, processes or
-        runs. Entries do not depend on `pooling`. None disables the cache.
+        Folder that caches the embedding of every clip for later folds, candidates of a search,
+        processes or runs. Entries do not depend on `pooling`. None disables the cache.
     batch_size : int, default=16
         Number of windows processed at a time, >= 1.
     device : str, default='cpu'
         A torch device, or 'auto' for CUDA, else MPS, else the CPU.
     n_jobs : int or None, default=None
-        Number of workers over clips: threads, unless `joblib.parallel_config` sets another backend.
+        Number of workers that process clips in parallel: threads, unless `joblib.parallel_config`
+        sets another backend.
     random_state : int, RandomState instance or None, default=None
-        Controls the weights for `weights=None`; not used otherwise.
+        Controls the random weights if `weights` is None; not used otherwise.
     verbose : int, default=0
         Above 0, show a progress bar.
 
@@ -123,12 +126,13 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Clips shorter than the network's minimum, one second for most, are repeated up to it. On a CPU,
-    clips are processed one at a time, so that the embedding of a clip does not depend on others.
+    Clips shorter than the minimum length of the network, which is one second for most networks, are
+    repeated until they have this length. On a CPU, clips are processed one at a time, so that the
+    embedding of a clip does not depend on others.
 
-    These networks know everyday sounds. They are of little use where other features matter: on
-    spoken digits of unknown speakers, a linear classifier reaches 42 %, and a small network trained
-    from scratch 64 %.
+    These networks were trained to distinguish everyday sounds. Their embeddings are of little use
+    for sounds that differ in other ways: on spoken digits of unknown speakers, a linear classifier
+    reaches 42 %, and a small network trained from scratch 64 %.
 
     References
     ----------

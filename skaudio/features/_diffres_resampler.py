@@ -85,12 +85,12 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         that and the maximum, 'conv-average' the mean after three trained convolutions.
     guide_weight : float, default=0.3
         Factor on the guide loss, >= 0, which prevents frames without energy from using up the
-        budget. For 'diffres' only. The authors use 1; a third of this value found short events more
-        reliably and constrained the classifier less.
+        budget. For 'diffres' only. The authors use 1; with about a third of this value, short
+        events were found more reliably and the classifier was constrained less.
     pretrain_epochs : int, default=0
         Passes over the training clips in which `fit(X, y)` trains the scores through a linear
-        classifier, >= 0; for use with estimators that are not from skaudio. With 0, their input is
-        merged evenly.
+        classifier, >= 0; for use with estimators that are not from skaudio. With 0, the input of
+        such estimators is merged evenly.
     lr : float, default=1e-2
         Learning rate of pretraining, > 0.
     batch_size : int, default=32
@@ -120,8 +120,8 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     Notes
     -----
     'diffres' merges frames in power, so `X` must be natural logarithms of power, as from
-    `MelSpectrogram`; the other methods take any spectrograms. Scores start equal, so before
-    training 'diffres' merges evenly.
+    `MelSpectrogram`; the other methods take any spectrograms. All scores are equal at first, so
+    'diffres' merges evenly before training.
 
     References
     ----------

@@ -86,7 +86,7 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     norm : {'slaney', None}, default='slaney'
         Whether the triangular filters have area 1 in Hz ('slaney') or height 1 (None).
     center : bool, default=True
-        Whether frame `i` is centred on sample ``i * hop_length`` or starts there.
+        Whether frame `i` is centred on sample ``i * hop_length`` (True) or starts there (False).
     pad_mode : {'constant', 'reflect'}, default='constant'
         Padding at both ends of a clip for `center`: silence, as in librosa, or a reflection of the
         clip, as in torchaudio.
@@ -95,11 +95,11 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         number of frames as computed; with several windows, that of the first.
     channel : 'mean', 'all' or int, default='mean'
         How files are converted to mono: 'mean' averages all channels, an int selects one. 'all'
-        does not convert: every audio channel has its own spectrograms.
+        keeps the channels separate: every audio channel has its own spectrograms.
     fill_mode : {'constant', 'repeat'}, default='constant'
         How to pad clips that are too short: with silence, or by repeating the clip.
     crop : {'start', 'center'}, default='start'
-        Which part to keep of clips that are too long.
+        Which part of a clip to keep if it is too long.
     limits : AudioLimits or None, default=None
         Limits on the headers and contents of files, beyond which they are not read; None uses the
         defaults.
@@ -107,12 +107,12 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         What to do with files that cannot be read: raise one `AudioError` naming all of them, or
         warn and fill their rows with silence.
     cache_dir : str, PathLike or None, default=None
-        Folder that caches the spectrogram of every clip for later folds, grid points, processes or
-        runs; ``~`` is the home directory of the user. None disables the cache. A read-only folder
-        is read, but nothing is added to it.
+        Folder that caches the spectrogram of every clip for later folds, candidates of a search,
+        processes or runs; ``~`` stands for the home directory of the user. None disables the cache.
+        A read-only folder is read, but nothing is added to it.
     cache_waveforms : bool, default=True
-        Whether to cache the waveforms of files too, so that another hop or window requires no
-        decoding. They take ``4 * n_samples`` bytes per clip.
+        Whether to cache the waveforms of files too, so that files are not decoded again for a
+        different `hop_length` or `win_length`. They take ``4 * n_samples`` bytes per clip.
     memmap_dir : str, PathLike or None, default=None
         Folder for results that are larger than memory: `transform` writes them to a file there and
         returns a `numpy.memmap` of it. The file is deleted together with the array.
@@ -122,10 +122,12 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         `DifferentiableArray` that holds the waveforms.
     device : str, default='cpu'
         Where to compute spectrograms: 'cpu' uses numpy in float64; any other torch device, or
-        'auto', uses float32 there, see `skaudio.nn.logmel.LogMel`. With `in_network`, it applies
-        only to estimators other than skaudio's classifiers, and always uses float32.
+        'auto', uses torch in float32, see `skaudio.nn.logmel.LogMel`. With `in_network`, the device
+        is used only if the subsequent estimator is not a classifier of skaudio, and the precision
+        is always float32.
     n_jobs : int or None, default=None
-        Number of workers over clips: threads, unless `joblib.parallel_config` sets another backend.
+        Number of workers that process clips in parallel: threads, unless `joblib.parallel_config`
+        sets another backend.
     verbose : int, default=0
         Above 0, show a progress bar.
 

@@ -127,8 +127,8 @@ def save(model: BaseEstimator, path: str | os.PathLike) -> None:
     Parameters
     ----------
     model : estimator
-        Fitted: a pipeline, any estimator or transformer of skaudio, or one of scikit-learn that
-        learns plain numbers. For a search, its `best_estimator_` is saved.
+        A fitted pipeline, any fitted estimator of skaudio, or a scikit-learn estimator whose fitted
+        attributes are plain numbers and arrays. For a search, its `best_estimator_` is saved.
     path : str or PathLike
         The file to write, conventionally ``model.skaudio``; an existing file is replaced.
 
@@ -136,9 +136,9 @@ def save(model: BaseEstimator, path: str | os.PathLike) -> None:
     ------
     ValueError
         If `model` is not fitted or contains objects that cannot be saved: functions, networks given
-        as callables, callbacks, objects of other packages, random generators, and trees, neighbours
-        and kernels of scikit-learn; or if `path` cannot be written to. Nothing is written in these
-        cases.
+        as callables, callbacks, objects of other packages, random generators, and scikit-learn
+        estimators based on trees, nearest neighbours or kernels; or if `path` cannot be written to.
+        Nothing is written in these cases.
 
     See Also
     --------
@@ -146,7 +146,7 @@ def save(model: BaseEstimator, path: str | os.PathLike) -> None:
 
     Notes
     -----
-    Settings of this machine are omitted: folders (`cache_dir`, `memmap_dir`, `checkpoint_dir`,
+    Machine-specific settings are omitted: folders (`cache_dir`, `memmap_dir`, `checkpoint_dir`,
     `memory` of pipelines), `n_jobs`, `compile`, and `weights` if it is a file. The format is
     safetensors [1]_; ``skaudio`` in its metadata is a description in JSON: versions, class names,
     sample rate, duration and channels, all parameters, and a checksum of every array. Checksums

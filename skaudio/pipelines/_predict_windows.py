@@ -52,9 +52,9 @@ def predict_windows(
     Parameters
     ----------
     pipe : Pipeline or search
-        Fitted; starts with a `MelSpectrogram` or `AudioEmbedding`, and ends with an estimator that
-        has `predict_proba`. The best pipeline of a search is used. It is not modified, and windows
-        are not added to its cache.
+        A fitted pipeline that starts with a `MelSpectrogram` or `AudioEmbedding` and ends with an
+        estimator that has `predict_proba`. The best pipeline of a search is used. It is not
+        modified, and windows are not added to its cache.
     path : str, PathLike, bytes, binary file, dict or pair (array, rate), or iterable of these
         One or several recordings in the formats that `MelSpectrogram` accepts for clips: paths or
         contents of files, or waveforms with their rate.
@@ -99,16 +99,16 @@ def predict_windows(
     Warns
     -----
     AudioWarning
-        Once, for all recordings that can be read although they have problems.
+        Issued once, for all recordings that have problems but can be read.
 
     See Also
     --------
-    windows_to_events : Join windows to events.
+    windows_to_events : Joins adjacent windows into events.
 
     Notes
     -----
-    Windows start at whole samples; 'start' and 'end' are their exact times. For one column per
-    class: ``table.pivot(index=["start", "end"], columns="class", values="probability")``.
+    Windows start at whole samples; 'start' and 'end' are their exact times. To obtain one column
+    per class, use ``table.pivot(index=["start", "end"], columns="class", values="probability")``.
 
     Examples
     --------

@@ -62,12 +62,12 @@ class Augmentation(BaseEstimator):
 
     See Also
     --------
-    PretrainedCNN : Takes it as `augment`.
+    PretrainedCNN : Classifier with the parameter `augment`.
 
     Notes
     -----
-    `gain_db` and `noise_snr_db` are for waveforms and for log-mel spectrograms of power with
-    filters of area 1, the defaults of `MelSpectrogram`; the other parameters are for any kind of
+    `gain_db` and `noise_snr_db` require waveforms, or log-mel spectrograms with ``power=2`` and
+    filters of area 1, the defaults of `MelSpectrogram`; the other parameters work with any kind of
     spectrogram. Masks also apply to spectrograms that the network computes from waveforms.
 
     References

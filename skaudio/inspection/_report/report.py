@@ -55,11 +55,11 @@ def report(
     """Write an HTML report on the performance of a classifier, with audio players.
 
     The report is a single HTML file that loads no scripts or fonts from the network. It contains
-    headline numbers, scores per fold, precision and recall of every class, the confusion matrix,
-    and the most confident mistakes with spectrogram, frame importance if a `DiffResResampler`
-    learned it, and an audio player. For a search, it also shows the candidates and the cost of a
-    budget; for a skaudio classifier, the learning curve. For an indicator matrix, scores are per
-    label.
+    the main scores, scores per fold, precision and recall of every class, the confusion matrix, and
+    the most confident mistakes, each with its spectrogram, an audio player and, if the pipeline
+    contains a trained `DiffResResampler`, the importance of its frames. For a search, it also shows
+    the candidates and the cost of each budget; for a skaudio classifier, the learning curve. For an
+    indicator matrix, scores are per label.
 
     Parameters
     ----------
@@ -74,8 +74,8 @@ def report(
     path : str or PathLike, default='report.html'
         The file to write; an existing file is replaced once the page is complete.
     held_out : bool, default=False
-        Whether the estimator was trained without these clips. Otherwise the page warns that its
-        numbers may be optimistic. Ignored with `cv`.
+        Whether the estimator was trained without these clips. If False, the page warns that its
+        scores may be optimistic. Ignored with `cv`.
     cv : int, splitter, iterable of splits, or None, default=None
         Folds as in `sklearn.model_selection.cross_val_predict`: for each fold, a clone is trained
         and predicts the held-out clips. None trains nothing.
