@@ -43,7 +43,7 @@ pd = optional_import("pandas")
 
 # Float32 rounds by batch size, and the check of subsets allows less than two roundings.
 CLASSIFIER = PretrainedCNN(TinyCNN, weights=None, max_epochs=30, lr=5e-3, random_state=0)
-TRANSFORMER = MAST(max_epochs=10, lr=3e-3, batch_size=32, random_state=0)
+TRANSFORMER = MAST(max_epochs=4, lr=1e-3, batch_size=100, random_state=0)
 # Every public estimator, and how many checks scikit-learn 1.6 or newer has for it at least.
 ESTIMATORS = [(MelSpectrogram(), 44), (DiffResResampler(), 44), (CLASSIFIER, 60),
               (TRANSFORMER, 60), (PCEN(), 44), (PCEN(trainable=True), 44), (MFCC(n_mfcc=1), 44),
