@@ -10,7 +10,6 @@ import weakref
 from functools import partial
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pytest
 import torch
@@ -274,22 +273,6 @@ def test_a_batch_that_is_too_small_for_normalisation_is_explained(images):
     clf = make_classifier(backbone="test_resnet", batch_size=1)
     with pytest.raises(ValueError, match=r"Training of PretrainedCNN failed with batch_size=1"):
         clf.fit(X[..., :4], y)
-
-
-@pytest.mark.slow
-def test_a_saved_classifier_answers_the_same_in_another_process(images, tmp_path):
-    X, y = images
-    clf = make_classifier(backbone="test_resnet", max_epochs=2).fit(X, y)
-    joblib.dump(clf, tmp_path / "clf.joblib")
-    np.save(tmp_path / "X.npy", X)
-    code = (
-        "import joblib, numpy as np, torch; torch.set_num_threads(1); "
-        "np.save('p.npy', joblib.load('clf.joblib').predict_proba(np.load('X.npy')))"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
-    np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), clf.predict_proba(X))
-    n_weights = sum(t.numel() for t in clf.net_.module_.state_dict().values())
-    assert (tmp_path / "clf.joblib").stat().st_size <= 1.1 * 4 * n_weights
 
 
 def test_the_saved_state_holds_no_torch_object(images):
