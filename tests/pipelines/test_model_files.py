@@ -862,6 +862,7 @@ def test_crafted_trees_are_refused(good, bad, change, message):
         skaudio.load(bad)
 
 
+@pytest.mark.slow
 def test_deep_and_large_trees_are_refused_at_once(good, bad):
     node = 1
     for _ in range(150):
