@@ -33,7 +33,7 @@ def run_main(example, monkeypatch, *options):
 def test_the_quickstart_searches_saves_and_reloads(tmp_path, monkeypatch, capsys):
     def make_short(args):
         pipeline, grid = make_pipeline(args)
-        return pipeline.set_params(mel__n_jobs=1, clf__max_epochs=1), grid
+        return pipeline.set_params(clf__max_epochs=1), grid
 
     quickstart = load_example("quickstart")
     make_pipeline = quickstart.make_pipeline
@@ -146,8 +146,6 @@ def test_the_recipe_averages_logits_not_probabilities():
 def test_a_process_without_torch_answers_like_the_pipeline(tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnxruntime", reason="needs onnxruntime")
     pytest.importorskip("onnxscript", reason="needs onnxscript")
-    short = make_sound_events(24, 4, duration=1.0, n_folds=4, sample_rate=16_000, random_state=0)
-    monkeypatch.setattr("skaudio.datasets.make_sound_events", lambda *args, **options: short)
     run_main(load_example("deploy_onnx"), monkeypatch, "--out", tmp_path)
     printed = capsys.readouterr().out
     assert "Large packages in the second process: none." in printed
