@@ -42,8 +42,11 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "quick: neither slow nor stress")
 
 
-# Checks of scikit-learn that train for seconds: those of the transformer, and one of the others.
-SLOW_CHECKS = re.compile(r"test_scikit_learn_check\[(MAST\(|.*-check_classifiers_train)")
+# Checks of scikit-learn that take seconds: those of the transformer, one that trains the others,
+# and one that calls the inverse of spectrograms.
+SLOW_CHECKS = re.compile(
+    r"test_scikit_learn_check\[(MAST\(|.*-check_classifiers_train|Mel.*-check_array_api_input)"
+)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m

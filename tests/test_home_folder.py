@@ -86,7 +86,7 @@ def test_what_is_written_goes_there(home, write):
 def test_export_onnx_goes_there(home):
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
-    cnn = PretrainedCNN("test_resnet", weights=None, max_epochs=1, random_state=0)
+    cnn = PretrainedCNN(tiny_cnn, weights=None, max_epochs=1, random_state=0)
     skaudio.export_onnx(make_pipeline(mel(), cnn).fit(WAVES, LABELS), "~/model.onnx")
     assert (home / "model.onnx").exists()
 

@@ -59,7 +59,7 @@ def test_every_label_has_a_probability_of_its_own(tagged):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("clf", [make_classifier(), MAST(max_epochs=20, lr=3e-3, random_state=0)])
+@pytest.mark.parametrize("clf", [make_classifier(), MAST(max_epochs=8, lr=1e-3, random_state=0)])
 def test_clips_without_any_label_and_with_all_are_learnt(tagged, clf):
     X, y = tagged
     found = clf.fit(X, y).predict(X)

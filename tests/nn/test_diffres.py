@@ -450,8 +450,8 @@ def test_the_guide_loss_moves_scores_away_from_silence():
     module = DiffRes(8, 0.5)
     log_mel = torch.randn(4, 1, 8, 40)
     log_mel[..., 10:20] = -13.8
-    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
-    for _ in range(40):
+    optimizer = torch.optim.Adam(module.parameters(), lr=5e-3)
+    for _ in range(10):
         optimizer.zero_grad()
         module(log_mel)[1].backward()
         optimizer.step()
