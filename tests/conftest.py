@@ -42,10 +42,11 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "quick: neither slow nor stress")
 
 
-# Checks of scikit-learn that take seconds: those of the transformer, one that trains the others,
-# and one that calls the inverse of spectrograms.
+# Checks of scikit-learn that take seconds: those of the transformer and of the pretrained network,
+# one that trains the others, and one that calls the inverse of spectrograms.
 SLOW_CHECKS = re.compile(
-    r"test_scikit_learn_check\[(MAST\(|.*-check_classifiers_train|Mel.*-check_array_api_input)"
+    r"test_scikit_learn_check\[((MAST|AudioEmbedding)\(|.*-check_classifiers_train"
+    r"|Mel.*-check_array_api_input)"
 )
 
 
