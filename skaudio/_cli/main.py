@@ -1,4 +1,4 @@
-"""The commands check, fit, predict and report: a thin layer over the Python API."""
+"""The commands check, fit, networks, predict and report: a thin layer over the Python API."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from skaudio._cli.options import make_parser
+from skaudio._cli.options import make_parser, settle_training
 from skaudio._cli.output import (
     in_options,
     is_verbose,
@@ -33,6 +33,12 @@ __all__ = ["main"]
 FINE, SOME_FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 # Clips per call of `predict_proba`, so that memory does not grow with their number.
 CHUNK = 128
+# Columns of `list_networks` that fit on a line, and their headings.
+SHORT = {
+    "network": "network", "sample_rate": "Hz", "min_duration": "shortest clip (s)",
+    "n_features": "features", "mean_average_precision": "mAP", "weights": "weights",
+    "licence": "licence",
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +73,9 @@ def _run(args: argparse.Namespace) -> int:
     """Run a command; expected errors become one line on standard error."""
     from skaudio.audio._load import AudioError  # imported late: `--help` needs no decoder
 
-    run = {"check": _check, "fit": _fit, "predict": _predict, "report": _report}
+    run = {
+        "check": _check, "fit": _fit, "networks": _networks, "predict": _predict, "report": _report
+    }  # fmt: skip
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default")
@@ -95,6 +103,8 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise ValueError("--jobs must be an int other than 0, got 0")
     if not 0 <= getattr(args, "seed", 0) < 2**32:
         raise ValueError(f"--seed must be an int in [0, {2**32 - 1}], got {args.seed}")
+    if args.command == "fit":
+        settle_training(args)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -118,9 +128,22 @@ def _check(args: argparse.Namespace) -> int:
     return SOME_FAILED if counts["error"] else FINE
 
 
+def _networks(args: argparse.Namespace) -> int:
+    from skaudio import list_networks
+
+    table = list_networks().rename_axis("network").reset_index()
+    if args.format == "text":
+        table["weights"] = table["url"].notna().map({True: "hub", False: "file"})
+        table = table[list(SHORT)].rename(columns=SHORT)
+    table = table.astype(object).where(table.notna(), None)
+    print_rows(list(table.columns), table.itertuples(index=False, name=None), args.format)
+    return FINE
+
+
 def _fit(args: argparse.Namespace) -> int:
-    from skaudio._cli.data import drop_bad_clips, list_data, make_folds
+    from skaudio._cli.data import drop_bad_clips, list_data
     from skaudio._cli.models import check_pipeline, new_pipeline, write_model
+    from skaudio._cli.training import fine_tune, fit_linear
     from skaudio._files import atomic_file
 
     data = list_data(args)
@@ -128,40 +151,13 @@ def _fit(args: argparse.Namespace) -> int:
     # Everything that can be wrong with the options is checked before any clip is decoded.
     with atomic_file(args.model, "--model") as part:
         check_pipeline(pipe, n_classes=len(set(data[1])))
-        (paths, labels, groups), failures = drop_bad_clips(data, args)
-        folds = make_folds(labels, groups, args) if args.cv else []
-        if folds:
-            _cross_validate(pipe, paths, labels, folds, args)
-        say_progress(f"training on all {len(paths)} clips", args)
-        with redirect_stdout(sys.stderr):
-            pipe.fit(paths, labels)
-        pipe.set_params(mel__verbose=0, clf__verbose=0)
+        data, failures = drop_bad_clips(data, args)
+        train = fine_tune if args.network is None else fit_linear
+        train(pipe, data, args)
         write_model(pipe, part)
-    n_classes = len(pipe.classes_)
-    say(f"saved {args.model}, trained on {len(paths)} clips of {n_classes} classes")
+    n_classes, n_clips = len(pipe.classes_), len(data[0])
+    say(f"saved {args.model}, trained on {n_clips} clips of {n_classes} classes")
     return SOME_FAILED if failures else FINE
-
-
-def _cross_validate(
-    pipe: Pipeline, paths: list[str], labels: np.ndarray, folds: list[Any], args: argparse.Namespace
-) -> None:
-    """Print name, sizes and accuracy of every fold, and report the mean accuracy."""
-    import numpy as np
-    from sklearn.base import clone
-
-    X, scores = np.array(paths, dtype=object), []
-
-    def rows() -> Iterator[tuple[Any, int, int, float]]:
-        for number, (name, train, test) in enumerate(folds, start=1):
-            say_progress(f"fold {number} of {len(folds)}: training on {len(train)} clips", args)
-            with redirect_stdout(sys.stderr):
-                score = clone(pipe).fit(X[train], labels[train]).score(X[test], labels[test])
-            scores.append(score)
-            yield name, len(train), len(test), score
-
-    print_rows(("fold", "n_train", "n_test", "accuracy"), rows(), args.format)
-    sys.stdout.flush()
-    say(f"mean accuracy {np.mean(scores):.3f}, standard deviation {np.std(scores):.3f}")
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -176,6 +172,7 @@ def _predict(args: argparse.Namespace) -> int:
     if args.top is not None and args.events is not None:
         raise ValueError("--top cannot be combined with --events, which covers all classes")
     pipe = load_model(args)
+    _check_window(pipe, args)
     paths = list_clips(args.clips)
     failures: list[tuple[str, str]] = []
     if (args.window, args.hop, args.events) == (None, None, None):
@@ -187,6 +184,19 @@ def _predict(args: argparse.Namespace) -> int:
     print_rows(columns, rows, args.format)
     say_failures(failures)
     return SOME_FAILED if failures else FINE
+
+
+def _check_window(pipe: Pipeline, args: argparse.Namespace) -> None:
+    """Reject windows without a length for models whose clips have any length."""
+    from skaudio import AudioEmbedding
+
+    if isinstance(pipe[0], AudioEmbedding) and args.window is None:
+        options = {"--hop": args.hop, "--events": args.events}
+        given = [option for option, value in options.items() if value is not None]
+        if given:
+            raise ValueError(
+                f"{given[0]} needs --window, because the clips of {args.model} may have any length"
+            )
 
 
 def _clip_rows(
@@ -271,7 +281,7 @@ def _rows_of(
 def _report(args: argparse.Namespace) -> int:
     import skaudio
     from skaudio._cli.data import drop_bad_clips, list_data, make_folds
-    from skaudio._cli.models import load_model
+    from skaudio._cli.models import load_model, trainable
     from skaudio.inspection._report.report import check_target
 
     pipe = load_model(args)
@@ -281,7 +291,7 @@ def _report(args: argparse.Namespace) -> int:
     if cv:
         say_progress(f"training {len(cv)} models, one per fold", args)
     model, data = (os.path.basename(os.path.abspath(name)) for name in (args.model, args.data))
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr), trainable(pipe) if cv else nullcontext():
         skaudio.report(
             pipe, paths, labels, args.output, cv=cv, held_out=args.held_out,
             title=f"{model} on {data}",

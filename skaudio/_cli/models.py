@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import joblib
@@ -12,17 +15,21 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from skaudio._cli.output import is_verbose
 from skaudio.classifiers._pretrained_cnn import PretrainedCNN
+from skaudio.features._audio_embedding import AudioEmbedding
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.nn._device import device_of, limited_threads, seeded
+from skaudio.nn.pretrained import NETWORKS, fetch_weights
 from skaudio.pipelines._meta_estimators import best_estimator
 from skaudio.pipelines._model_file import load, save
 
-__all__ = ["check_pipeline", "load_model", "new_pipeline", "write_model"]
+__all__ = ["check_pipeline", "load_model", "new_pipeline", "trainable", "write_model"]
 
 # Only files with these suffixes are unpickled, which runs any code in them.
 JOBLIB_SUFFIXES = (".joblib", ".pkl", ".pickle")
@@ -30,6 +37,19 @@ JOBLIB_SUFFIXES = (".joblib", ".pkl", ".pickle")
 
 def new_pipeline(args: argparse.Namespace) -> Pipeline:
     """Build the pipeline that `skaudio fit` trains."""
+    return _fine_tuned(args) if args.network is None else _linear(args)
+
+
+def _linear(args: argparse.Namespace) -> Pipeline:
+    embedding = AudioEmbedding(
+        args.network, weights=args.weights, cache_dir=args.cache_dir, device=args.device,
+        n_jobs=args.jobs, verbose=is_verbose(args),
+    )  # fmt: skip
+    clf = LogisticRegression(max_iter=1000)
+    return Pipeline([("embedding", embedding), ("scaler", StandardScaler()), ("clf", clf)])
+
+
+def _fine_tuned(args: argparse.Namespace) -> Pipeline:
     mel = MelSpectrogram(
         sample_rate=args.sample_rate, duration=args.duration, cache_dir=args.cache_dir,
         n_jobs=args.jobs, verbose=is_verbose(args),
@@ -45,8 +65,42 @@ def new_pipeline(args: argparse.Namespace) -> Pipeline:
 def check_pipeline(pipe: Pipeline, *, n_classes: int) -> None:
     """Raise the errors of `fit` that do not depend on clips: parameters, folders and weights.
 
-    Weights from the model hub are downloaded here.
+    Weights from a hub are downloaded here.
     """
+    if isinstance(pipe[0], AudioEmbedding):
+        _check_linear(pipe, n_classes)
+    else:
+        _check_fine_tuned(pipe, n_classes)
+
+
+def _check_linear(pipe: Pipeline, n_classes: int) -> None:
+    if n_classes < 2:
+        raise ValueError("DATA must have clips of at least two classes, got one")
+    embedding = clone(pipe[0]).set_params(verbose=0)
+    embedding._check_parameters()
+    if embedding.weights == "hub":
+        _fetch(embedding.model)
+    embedding.fit([np.zeros(1, dtype=np.float32)])
+
+
+def _fetch(network: str) -> None:
+    """Download the weights of a network that has published ones, unless that was done before."""
+    url = NETWORKS[network].url
+    if url is None:
+        raise ValueError(
+            f"--weights must be a file with the weights of {network}, which are not published in a "
+            "format without code"
+        )
+    try:
+        fetch_weights(network)
+    except OSError as err:
+        raise OSError(
+            f"the weights of {network} cannot be downloaded ({err.__cause__ or err}): download "
+            f"{url} on another machine, and give the file to --weights"
+        ) from err
+
+
+def _check_fine_tuned(pipe: Pipeline, n_classes: int) -> None:
     mel, clf = clone(pipe).set_params(mel__verbose=0).named_steps.values()
     mel.fit([np.zeros(1, dtype=np.float32)])
     clf._check_parameters()
@@ -81,12 +135,34 @@ def load_model(args: argparse.Namespace) -> Any:
     if getattr(args, "jobs", None) is not None:
         wanted[f"{first}__n_jobs"] = args.jobs
     if hasattr(args, "device"):
-        wanted[f"{last}__device"] = args.device
+        wanted |= {f"{first}__device": args.device, f"{last}__device": args.device}
     known = model.get_params()
     model.set_params(**{name: value for name, value in wanted.items() if name in known})
-    if f"{last}__device" in known:
-        device_of(model[-1])
+    for name in (first, last):
+        if f"{name}__device" in known:
+            device_of(model[name])
     return model
+
+
+@contextmanager
+def trainable(pipe: Pipeline) -> Iterator[None]:
+    """Let clones of a pipeline use the weights of its `AudioEmbedding`, and compute them once.
+
+    A model file keeps no path of weights, so its clones would download them, and every clone would
+    embed all clips again.
+    """
+    first = pipe[0]
+    if not isinstance(first, AudioEmbedding):
+        yield
+        return
+    from safetensors.numpy import save_file
+
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        network, file = first._network_name, Path(folder) / "weights.safetensors"
+        save_file(first._arrays, file)
+        cache = first.cache_dir or os.path.join(folder, "cache")
+        first.set_params(model=network, weights=file, cache_dir=cache)
+        yield
 
 
 def _read(args: argparse.Namespace) -> Any:

@@ -6,11 +6,18 @@ import argparse
 import os
 from typing import Any
 
-__all__ = ["make_parser"]
+__all__ = ["make_parser", "settle_training"]
+
+# Options of `fit` that describe the training of a network on spectrograms, and their defaults.
+FINE_TUNING = {
+    "backbone": "mobilenetv2_100", "checkpoint_dir": None, "duration": None, "epochs": 20,
+    "sample_rate": 22_050,
+}  # fmt: skip
 
 EPILOG = """\
 examples:
   skaudio check recordings > clips.csv
+  skaudio fit recordings --network efficientat_mn04 --model sounds.skaudio
   skaudio fit recordings --model birds.skaudio --duration 3 --cv
   skaudio predict birds.skaudio new/*.wav > labels.csv
   skaudio predict birds.skaudio night.flac --window 3 --hop 1 --events 0.8
@@ -38,9 +45,29 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", dest="command", metavar="COMMAND", required=True
     )
-    for add in (_add_check, _add_fit, _add_predict, _add_report):
+    for add in (_add_check, _add_fit, _add_networks, _add_predict, _add_report):
         add(commands)
     return parser
+
+
+def settle_training(args: argparse.Namespace) -> None:
+    """Set the defaults of `fit`, which depend on `--network`.
+
+    Raises
+    ------
+    ValueError
+        If an option has no effect with `--network`.
+    """
+    given = [name for name in FINE_TUNING if getattr(args, name) is not None]
+    if args.network is not None and given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(
+            f"{options} cannot be combined with --network, whose network is not trained further"
+        )
+    for name in FINE_TUNING.keys() - given:
+        setattr(args, name, FINE_TUNING[name])
+    if args.weights is None:
+        args.weights = "imagenet" if args.network is None else "hub"
 
 
 def _clip(name: str) -> str:
@@ -116,7 +143,10 @@ def _add_check(commands: Any) -> None:
 def _add_fit(commands: Any) -> None:
     parser = _command(
         commands, "fit", "Train a classifier and save it",
-        "The pipeline is MelSpectrogram and PretrainedCNN; the Python API offers more.",
+        "With --network, a network that was trained on sound computes embeddings of the clips, and "
+        "only a linear classifier is trained and cross-validated: AudioEmbedding, StandardScaler, "
+        "LogisticRegression. Otherwise an ImageNet network is fine-tuned on spectrograms: "
+        "MelSpectrogram, PretrainedCNN. The Python API offers more.",
     )  # fmt: skip
     parser.add_argument(
         "data", metavar="DATA", type=os.path.expanduser,
@@ -127,48 +157,66 @@ def _add_fit(commands: Any) -> None:
         help="file to write, conventionally NAME.skaudio, which runs no code when it is loaded; "
         "NAME.joblib is written by joblib",
     )  # fmt: skip
-    sound = parser.add_argument_group("audio")
-    sound.add_argument(
-        "--sample-rate", type=int, default=22_050, metavar="HZ",
-        help="sample rate in Hz to which clips are resampled; default: 22050",
+    parser.add_argument(
+        "--network", metavar="NAME",
+        help="name of a network that was trained on sound, such as efficientat_mn04; see skaudio "
+        "networks",
     )  # fmt: skip
-    sound.add_argument(
-        "--duration", type=float, metavar="S",
-        help="length in seconds to which clips are cut or padded; default: the longest clip",
+    parser.add_argument(
+        "--weights", metavar="W", type=os.path.expanduser,
+        help="weights of the network: a file or, with --network, hub (default: the published "
+        "weights; downloaded once), otherwise imagenet (default; downloaded once) or none; weights "
+        "converted from TensorFlow require Python (backbone_options)",
     )  # fmt: skip
-    sound.add_argument(
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed; default: 0")
+    _add_device(parser)
+    _add_jobs(parser)
+    _add_skip_bad(parser)
+    parser.add_argument(
         "--cache-dir", metavar="DIR", type=os.path.expanduser,
-        help="folder that caches spectrograms for later runs",
+        help="folder that caches embeddings or spectrograms for later runs",
     )  # fmt: skip
-    _add_jobs(sound)
-    _add_skip_bad(sound)
-    _add_network(parser)
+    _add_fine_tuning(parser)
     scores = parser.add_argument_group("cross-validation")
-    _add_folds(scores, "before training on all clips, cross-validate and print the accuracies")
+    _add_folds(
+        scores, "before training on all clips, cross-validate and print the accuracies; implied by "
+        "--network if there are enough clips",
+    )  # fmt: skip
     _add_format(scores)
 
 
-def _add_network(parser: Any) -> None:
-    network = parser.add_argument_group("network")
-    network.add_argument(
-        "--backbone", default="mobilenetv2_100", metavar="NAME",
-        help="name of a timm model; default: mobilenetv2_100",
+def _add_fine_tuning(parser: Any) -> None:
+    tuning = parser.add_argument_group("fine-tuning", "Only without --network.")
+    tuning.add_argument(
+        "--sample-rate", type=int, metavar="HZ",
+        help="sample rate in Hz to which clips are resampled; default: 22050",
     )  # fmt: skip
-    network.add_argument(
-        "--weights", default="imagenet", metavar="W", type=os.path.expanduser,
-        help="imagenet (default; downloaded once), none, or a file; weights converted from "
-        "TensorFlow require Python (backbone_options)",
+    tuning.add_argument(
+        "--duration", type=float, metavar="S",
+        help="length in seconds to which clips are cut or padded; default: the longest clip",
     )  # fmt: skip
-    network.add_argument(
-        "--epochs", type=int, default=20, metavar="N", help="number of epochs; default: 20"
+    tuning.add_argument(
+        "--backbone", metavar="NAME", help="name of a timm model; default: mobilenetv2_100"
     )
-    network.add_argument("--seed", type=int, default=0, metavar="N", help="random seed; default: 0")
-    network.add_argument(
+    tuning.add_argument("--epochs", type=int, metavar="N", help="number of epochs; default: 20")
+    tuning.add_argument(
         "--checkpoint-dir", metavar="DIR", type=os.path.expanduser,
         help="folder for checkpoints: after an interruption, the same command resumes training "
         "from there, including the folds of --cv",
     )  # fmt: skip
-    _add_device(network)
+
+
+def _add_networks(commands: Any) -> None:
+    parser = _command(
+        commands, "networks", "List the networks for fit --network",
+        "All are trained on AudioSet, and mAP is their mean average precision on it. Weights are "
+        "downloaded from a hub or need a file: fit --weights FILE.",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=("text", "csv", "json"), default="text",
+        help="output format; csv and json have more columns, such as the address of the weights; "
+        "default: text",
+    )  # fmt: skip
 
 
 def _add_predict(commands: Any) -> None:
@@ -202,7 +250,8 @@ def _add_predict(commands: Any) -> None:
     )
     windows.add_argument(
         "--window", type=float, metavar="S",
-        help="length of a window in seconds; default: that of the clips of the model",
+        help="length of a window in seconds; default: that of the clips of the model; required for "
+        "models of fit --network, whose clips may have any length",
     )  # fmt: skip
     windows.add_argument(
         "--hop", type=float, metavar="S",

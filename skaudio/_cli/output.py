@@ -29,9 +29,9 @@ MAX_STANDARD = 2
 OPTIONS = {
     "backbone": "--backbone", "cache_dir": "--cache-dir", "checkpoint_dir": "--checkpoint-dir",
     "device": "--device", "duration": "--duration", "folder": "DATA", "group": "--group",
-    "hop": "--hop", "max_epochs": "--epochs", "n_jobs": "--jobs", "path": "--output",
-    "random_state": "--seed", "sample_rate": "--sample-rate", "threshold": "--events",
-    "weights": "--weights", "window": "--window", "y": "DATA",
+    "hop": "--hop", "max_epochs": "--epochs", "model": "--network", "n_jobs": "--jobs",
+    "path": "--output", "random_state": "--seed", "sample_rate": "--sample-rate",
+    "threshold": "--events", "weights": "--weights", "window": "--window", "y": "DATA",
 }  # fmt: skip
 
 
@@ -91,7 +91,20 @@ def in_options(problem: Any) -> str:
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str) -> None:
-    """Write rows to standard output one by one; nothing if the first one fails."""
+    """Write rows to standard output one by one; nothing if the first one fails.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Names of the columns.
+    rows : iterable of sequence
+        Values.
+    form : {'csv', 'json', 'text'}
+        'text' aligns the columns, for which it collects all rows first.
+    """
+    if form == "text":
+        _print_aligned(columns, rows)
+        return
     plain = ([_plain(value) for value in row] for row in rows)
     if form == "csv":
         first = next(plain, None)
@@ -107,6 +120,14 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str)
         sys.stdout.write(f"{opening}\n  {text}")
         opening = ","
     sys.stdout.write("[]\n" if opening == "[" else "\n]\n")
+
+
+def _print_aligned(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    lines = [columns, *(["-" if value is None else str(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
 
 
 def _plain(value: Any) -> Any:

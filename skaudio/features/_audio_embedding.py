@@ -372,8 +372,8 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         except (ValueError, FileNotFoundError) as err:
             raise ParameterError(
                 f"weights of {OWNER}",
-                f"must be the path of a file with the weights of model={self.model!r}, or 'hub' if "
-                f"they are published, got {self.weights!r}: {str(err).rstrip('.')}.",
+                f"must be the path of a file with the weights of {self.model!r}, or 'hub' if they "
+                f"are published, got {self.weights!r}: {str(err).rstrip('.')}.",
             ) from err
         except OSError as err:
             raise OSError(
