@@ -255,7 +255,7 @@ class LabelEfficiencyDisplay:
         ax.grid(color="0.9", linewidth=0.6)
         ax.set_axisbelow(True)
         ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(loc="lower right", frameon=False)
+        ax.legend(loc="best", frameon=False)
 
 
 class _Fit:
