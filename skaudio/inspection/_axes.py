@@ -254,7 +254,7 @@ def make_axes(
         for ax in axes[n_panels:]:
             ax.remove()
         axes = axes[:n_panels]
-    axes = np.ravel(axes)
+    axes = np.ravel(np.asarray(axes, dtype=object))
     if not all(hasattr(ax, "get_xlim") for ax in axes):
         rule = f"{name} of {type(owner).__name__} must be {n_panels} matplotlib.axes.Axes or None"
         raise ValueError(f"{rule}, got {type(axes[0]).__name__}.")

@@ -167,7 +167,7 @@ class LabelEfficiencyDisplay:
         rng = random_generator(random_state, OWNER)
         scorer, display.score_name = _check_scoring(estimator, scoring)
         X, targets = _check_clips(X, y)
-        check_groups(groups, len(targets), display)
+        _check_groups(groups, display, len(targets))
         splits = check_splits(cv, X, targets, OWNER, groups)
         codes = np.unique(targets, return_inverse=True)[1]
         display.n_labels, display.class_sizes = _choose_numbers(numbers, codes, splits)
@@ -340,6 +340,15 @@ def _check_clips(X: Any, y: Any) -> tuple[Any, np.ndarray]:
             "label alone. Draw a curve for each label, for instance with y[:, 0].",
         )
     return X, targets
+
+
+def _check_groups(groups: Any, display: LabelEfficiencyDisplay, n_clips: int) -> None:
+    try:
+        check_groups(groups, n_clips, display)
+    except ParameterError:
+        raise
+    except ValueError as err:  # entries of several lengths
+        raise reject("groups", OWNER, "one group per clip or None", groups) from err
 
 
 def _check_scoring(estimator: Any, scoring: Any) -> tuple[Any, str]:

@@ -241,6 +241,7 @@ def test_a_pipeline_starts_from_clips(tmp_path):
         ({"random_state": -1}, "random_state of LabelEfficiencyDisplay must be an int from 0"),
         ({"cv": 1}, "cv of LabelEfficiencyDisplay must be an int, splitter or iterable"),
         ({"cv": GroupKFold(2)}, "cv of LabelEfficiencyDisplay .* 'groups' parameter"),
+        ({"groups": [None, ()]}, "groups of LabelEfficiencyDisplay must be one group per clip"),
         ({"groups": [1, 2]}, "groups of LabelEfficiencyDisplay must have shape .90,.,"),
         ({"scoring": "no_such"}, "scoring of LabelEfficiencyDisplay must be a metric .* 'no_such'"),
         ({"scoring": ["accuracy"]}, "scoring .* must be a str, a callable or None, got"),
@@ -259,6 +260,8 @@ def test_labels_must_be_one_class_per_clip():
         draw(X, (y[:, None] == CLASSES[:2]).astype(int))
     with pytest.raises(ValueError, match="y of LabelEfficiencyDisplay must have one entry per"):
         draw(X, y[:-1])
+    with pytest.raises(ValueError, match="y of LabelEfficiencyDisplay must be labels or an ind"):
+        draw(X, [None, ()])
     with pytest.raises(ValueError, match="y of LabelEfficiencyDisplay .* got continuous values"):
         draw(X, X[:, 0])
 

@@ -14,7 +14,7 @@ from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
 
-from skaudio._checks import ParameterError, abbreviate
+from skaudio._checks import ParameterError, abbreviate, reject
 from skaudio._warning import warn
 
 __all__ = ["Evaluation", "check_splits", "check_targets", "evaluate", "join_names", "take"]
@@ -99,7 +99,10 @@ def check_targets(
     """Check labels, and return them as an array, with the names of the columns of a table."""
     columns = getattr(y, "columns", None)
     names = None if columns is None else [str(name) for name in columns]
-    targets = np.asarray(y)
+    try:
+        targets = np.asarray(y)
+    except ValueError as err:  # rows of several lengths
+        raise reject("y", owner, "labels or an indicator matrix", y) from err
     if targets.ndim == 0:
         raise ParameterError(
             f"y of {owner}", f"must have one entry per clip of X, {n_clips}, got {abbreviate(y)}."
