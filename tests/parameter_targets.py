@@ -250,6 +250,9 @@ def _displays(embedding):
         ("EmbeddingDisplay", "from_embedding"): embedding,
         ("EmbeddingDisplay", "from_estimator"): {"X": images(), "y": LABELS},
         ("FrameImportanceDisplay", "from_estimator"): one,
+        ("LabelEfficiencyDisplay", "from_estimator"): {
+            "estimator": LogisticRegression(), "X": images()[:, :, 0], "y": LABELS, "cv": 3,
+        },
         ("LearningCurveDisplay", "from_estimator"): {},
         ("LearningCurveDisplay", "from_history"): {"history": fitted_cnn().history_},
         ("SaliencyDisplay", "from_estimator"): {"pipe": cnn, "path": images()[0], "n_steps": 2},

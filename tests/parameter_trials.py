@@ -49,7 +49,7 @@ VALUES = st.one_of(
     st.tuples(st.floats(allow_nan=True), st.integers(-3, 3)),
 )
 # Integers that say how long something takes, and are right however large they are.
-ENDLESS = {"max_epochs", "pretrain_epochs", "n_repeats", "n_steps", "n_iter"}
+ENDLESS = {"max_epochs", "pretrain_epochs", "n_repeats", "n_steps", "n_iter", "n_draws"}
 # What scikit-learn checks, with its own words: arrays of clips and of labels.
 DATA = {"path", "X", "y", "X_val", "y_val", "y_true", "y_score", "sample_weight"}
 # Public names without parameters of a user: results, constants, what raises or stores.

@@ -8,6 +8,7 @@ from skaudio.inspection._frame_importance import (
     frame_importance,
     kept_log_mel,
 )
+from skaudio.inspection._label_efficiency import LabelEfficiencyDisplay
 from skaudio.inspection._learning_curve import LearningCurveDisplay
 from skaudio.inspection._saliency import SaliencyDisplay
 from skaudio.inspection._spectrogram import SpectrogramDisplay
@@ -16,6 +17,7 @@ __all__ = [
     "BudgetCurveDisplay",
     "EmbeddingDisplay",
     "FrameImportanceDisplay",
+    "LabelEfficiencyDisplay",
     "LearningCurveDisplay",
     "SaliencyDisplay",
     "SpectrogramDisplay",

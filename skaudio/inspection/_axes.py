@@ -16,9 +16,11 @@ __all__ = [
     "channel_names",
     "draw_level_bar",
     "draw_spectrogram",
+    "import_pyplot",
     "label_bands",
     "level_range",
     "make_axes",
+    "spread_out",
     "units_of",
     "units_of_mel",
 ]
@@ -165,11 +167,40 @@ def _frequency_ticks(frequencies: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Return positions and labels of round frequencies on an axis of mel bands, without overlap."""
     inside = TICKS_HZ[(frequencies[0] <= TICKS_HZ) & (frequencies[-1] >= TICKS_HZ)]
     places = np.interp(inside, frequencies, np.arange(len(frequencies)) + 0.5)
+    kept = spread_out(places, length=len(frequencies))
+    return places[kept], [f"{inside[n]:g}" for n in kept]
+
+
+def spread_out(places: np.ndarray, length: float | None = None) -> list[int]:
+    """Return the indices of ticks, at ascending places, whose labels do not overlap.
+
+    Parameters
+    ----------
+    places : ndarray of shape (n_ticks,)
+        Places on the axis.
+    length : float or None, default=None
+        Length of the axis in the same unit; None means the distance of the outermost ticks.
+
+    Returns
+    -------
+    kept : list of int
+        From the last tick, which is always kept, to the first.
+    """
+    length = places[-1] - places[0] if length is None and len(places) else length
     kept: list[int] = []
     for n in reversed(range(len(places))):
-        if not kept or places[kept[-1]] - places[n] >= TICK_DISTANCE * len(frequencies):
+        if not kept or places[kept[-1]] - places[n] >= TICK_DISTANCE * (length or 0.0):
             kept.append(n)
-    return places[kept], [f"{inside[n]:g}" for n in kept]
+    return kept
+
+
+def import_pyplot() -> Any:
+    """Return `matplotlib.pyplot`, or raise an error that says how to install matplotlib."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as err:
+        raise ImportError("Plots need matplotlib: pip install 'skaudio[plot]'.") from err
+    return plt
 
 
 def make_axes(
@@ -213,19 +244,17 @@ def make_axes(
     ValueError
         If the number of axes is not the number of panels.
     """
-    try:
-        import matplotlib.pyplot as plt
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError as err:
-        raise ImportError("Plots need matplotlib: pip install 'skaudio[plot]'.") from err
+    plt = import_pyplot()
     n_panels = shape[0] * shape[1] if n_panels is None else n_panels
     if axes is None:
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+
         layout = ConstrainedLayoutEngine(h_pad=0.04, hspace=0.0)
         axes = np.ravel(plt.subplots(*shape, figsize=size, layout=layout, height_ratios=heights)[1])
         for ax in axes[n_panels:]:
             ax.remove()
         axes = axes[:n_panels]
-    axes = np.ravel(axes)
+    axes = np.ravel(np.asarray(axes, dtype=object))
     if not all(hasattr(ax, "get_xlim") for ax in axes):
         rule = f"{name} of {type(owner).__name__} must be {n_panels} matplotlib.axes.Axes or None"
         raise ValueError(f"{rule}, got {type(axes[0]).__name__}.")

@@ -14,10 +14,10 @@ from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
 
-from skaudio._checks import ParameterError, abbreviate
+from skaudio._checks import ParameterError, abbreviate, reject
 from skaudio._warning import warn
 
-__all__ = ["Evaluation", "check_targets", "evaluate", "join_names", "take"]
+__all__ = ["Evaluation", "check_splits", "check_targets", "evaluate", "join_names", "take"]
 
 MAX_NAMED = 10  # labels in a message
 
@@ -93,23 +93,28 @@ class Evaluation:
         return columns | {"clips": clips, "predicted": predicted.sum(axis=0)}
 
 
-def check_targets(y: Any, n_clips: int) -> tuple[np.ndarray, list[str] | None]:
+def check_targets(
+    y: Any, n_clips: int, owner: str = "report"
+) -> tuple[np.ndarray, list[str] | None]:
     """Check labels, and return them as an array, with the names of the columns of a table."""
     columns = getattr(y, "columns", None)
     names = None if columns is None else [str(name) for name in columns]
-    targets = np.asarray(y)
+    try:
+        targets = np.asarray(y)
+    except ValueError as err:  # rows of several lengths
+        raise reject("y", owner, "labels or an indicator matrix", y) from err
     if targets.ndim == 0:
         raise ParameterError(
-            "y of report", f"must have one entry per clip of X, {n_clips}, got {abbreviate(y)}."
+            f"y of {owner}", f"must have one entry per clip of X, {n_clips}, got {abbreviate(y)}."
         )
     if len(targets) != n_clips:
         raise ParameterError(
-            "y of report", f"must have one entry per clip of X, {n_clips}, got {len(targets)}."
+            f"y of {owner}", f"must have one entry per clip of X, {n_clips}, got {len(targets)}."
         )
     kind = type_of_target(targets, input_name="y")
     if kind not in ("binary", "multiclass", "multilabel-indicator"):
         raise ParameterError(
-            "y of report", f"must be labels or an indicator matrix, got {kind} values."
+            f"y of {owner}", f"must be labels or an indicator matrix, got {kind} values."
         )
     return (targets if kind.startswith("multilabel") else targets.ravel()), names
 
@@ -121,21 +126,25 @@ def take(X: Any, rows: Any) -> Any:
     return X[rows] if hasattr(X, "shape") else [X[row] for row in rows]
 
 
-def _splits(cv: Any, X: Any, targets: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def check_splits(
+    cv: Any, X: Any, targets: np.ndarray, owner: str = "report", groups: Any = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the rows to train on and the rows to predict, for every fold."""
     try:
         if isinstance(cv, bool | np.bool_):
             raise TypeError("a bool is not a number of folds")
         rows = np.arange(len(targets))
-        folds = check_cv(cv, targets, classifier=True).split(X, targets)
+        folds = check_cv(cv, targets, classifier=True).split(X, targets, groups)
         splits = [(rows[np.asarray(train)], rows[np.asarray(test)]) for train, test in folds]
     except (TypeError, ValueError, IndexError, OverflowError) as err:
         raise ParameterError(
-            "cv of report",
+            f"cv of {owner}",
             f"must be an int, splitter or iterable of splits, got {abbreviate(cv)}: {err}.",
         ) from err
     if not splits or any(train.ndim != 1 or test.ndim != 1 for train, test in splits):
-        raise ParameterError("cv of report", f"must have at least one split, got {abbreviate(cv)}.")
+        raise ParameterError(
+            f"cv of {owner}", f"must have at least one split, got {abbreviate(cv)}."
+        )
     return splits
 
 
@@ -171,7 +180,7 @@ def evaluate(
     if cv is None:
         parts, models = [np.arange(len(targets))], [pipe]
     else:
-        splits = _splits(cv, X, targets)
+        splits = check_splits(cv, X, targets)
         parts = [test for _, test in splits]
         models = [clone(pipe).fit(take(X, train), targets[train]) for train, _ in splits]
     outcomes = [_predict(model, take(X, part)) for model, part in zip(models, parts, strict=True)]
