@@ -156,9 +156,9 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     that grows with the square of it, unless `window` is given. `skaudio.save` does not accept these
     models.
 
-    These networks know everyday sounds. They are of little use where other features matter: on
-    spoken digits of unknown speakers, a linear classifier reaches 42 %, and a small network trained
-    from scratch 64 %.
+    Networks trained on AudioSet know everyday sounds. They are of little use where other features
+    matter: on spoken digits of unknown speakers, a linear classifier reaches 42 %, and a small
+    network trained from scratch 64 %.
 
     References
     ----------
