@@ -7,12 +7,14 @@ import os
 import re
 import shutil
 import sys
+import threading
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from queue import Empty, Queue
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from filelock import FileLock
@@ -23,6 +25,7 @@ from skaudio._warning import warn
 __all__ = [
     "NoLocksError",
     "acquire_lock",
+    "answer_within",
     "atomic_file",
     "check_folder",
     "download",
@@ -106,6 +109,52 @@ def atomic_file(path: str | os.PathLike, label: str) -> Iterator[Path]:
         with suppress(OSError):
             part.unlink()
         owned.close()
+
+
+Answer = TypeVar("Answer")
+
+
+def answer_within(timeout: float, ask: Callable[[], Answer]) -> Answer:
+    """Call a function that asks another machine, and wait for its answer.
+
+    In a thread, because clients retry for minutes, and every address of a host name has a timeout
+    of its own.
+
+    Parameters
+    ----------
+    timeout : float
+        Seconds to wait.
+    ask : callable
+        Returns the answer.
+
+    Returns
+    -------
+    answer : object
+        The result of `ask`.
+
+    Raises
+    ------
+    TimeoutError
+        If there is none in time.
+    Exception
+        If `ask` raises it.
+    """
+    answers: Queue[tuple[Answer | None, Exception | None]] = Queue()
+
+    def work() -> None:
+        try:
+            answers.put((ask(), None))
+        except Exception as err:
+            answers.put((None, err))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        answer, err = answers.get(timeout=timeout)
+    except Empty:
+        raise TimeoutError(f"no answer within {timeout:g} s") from None
+    if err is not None:
+        raise err
+    return answer  # type: ignore[return-value]
 
 
 def flush_file(path: Path) -> None:

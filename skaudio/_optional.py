@@ -18,6 +18,7 @@ from typing import Any
 __all__ = [
     "import_pandas",
     "import_torchaudio",
+    "import_transformers",
     "print_line",
     "progress_bar",
     "some_stderr",
@@ -98,6 +99,24 @@ def import_pandas(owner: str) -> Any:
             f"{owner} needs pandas: install it with pip install 'skaudio[table]'."
         ) from err
     return pandas
+
+
+def import_transformers(owner: str) -> Any:
+    """Import transformers for `owner`, or raise an error that explains how to install it.
+
+    Raises
+    ------
+    ImportError
+        If transformers is not installed.
+    """
+    try:
+        import transformers
+    except ImportError as err:
+        raise ImportError(
+            f"{owner} needs transformers for models of the Hugging Face hub: install it with "
+            "pip install 'skaudio[hub]'."
+        ) from err
+    return transformers
 
 
 def import_torchaudio() -> tuple[ModuleType | None, str]:

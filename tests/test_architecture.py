@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "skaudio"
 # Imported where they are needed: they are slow to import, or need not be there.
 LATE = {
     "captum", "huggingface_hub", "librosa", "matplotlib", "onnx", "onnxruntime", "pandas", "pooch",
-    "safetensors", "timm", "torchaudio", "tqdm",
+    "safetensors", "timm", "torchaudio", "tqdm", "transformers",
 }  # fmt: skip
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from queue import Empty, Queue
 from typing import Any
 from urllib.request import urlopen
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from skaudio._checks import ParameterError, expand_home, is_path
+from skaudio._files import answer_within
 from skaudio._optional import some_stderr
 from skaudio.nn.cnn import import_timm
 from skaudio.nn.weights import load_weights, read_weights
@@ -204,29 +204,17 @@ def _ask_host(config: Any) -> str:
     """Return the name of the file that the host of the weights has, within `HUB_TIMEOUT`.
 
     Without an answer, `hf_hub_download` of huggingface-hub 2 retries for minutes, and `torch.hub`
-    has no timeout. In a thread, because every address of a host name has a timeout of its own.
+    has no timeout.
     """
     from huggingface_hub import hf_hub_url
 
-    answers: Queue[str | Exception] = Queue()
-
-    def ask() -> None:
-        try:
-            answers.put(_find_file(config))
-        except Exception as err:
-            answers.put(err)
-
-    threading.Thread(target=ask, daemon=True).start()
     try:
-        answer = answers.get(timeout=HUB_TIMEOUT)
-    except Empty:
-        answer = TimeoutError(f"no answer within {HUB_TIMEOUT:g} s")
-    if isinstance(answer, Exception):
+        return answer_within(HUB_TIMEOUT, functools.partial(_find_file, config))
+    except Exception as err:
         url = config.url
         if config.hf_hub_id:
             url = hf_hub_url(config.hf_hub_id, _file_names(config)[0])
-        raise OSError(f"{url} cannot be downloaded ({type(answer).__name__}: {answer})") from answer
-    return answer
+        raise OSError(f"{url} cannot be downloaded ({type(err).__name__}: {err})") from err
 
 
 def _find_file(config: Any) -> str:

@@ -24,6 +24,7 @@ from skaudio._checks import (
     expand_home,
     is_path,
     random_generator,
+    reject,
 )
 from skaudio._optional import import_pandas
 from skaudio._sklearn_compat import CallbackSupportMixin, one_step
@@ -48,6 +49,12 @@ from skaudio.nn.pretrained import (
     random_network,
     read_network,
 )
+from skaudio.nn.transformers_audio import (
+    TransformersNetwork,
+    is_hub_name,
+    random_transformers,
+    read_transformers,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -63,24 +70,38 @@ COLUMNS = (
 )  # fmt: skip
 
 
+class _Network:
+    """The name of a network, of a repository, or the path of a folder."""
+
+    def check(self, name: str, value: Any, owner: str) -> None:
+        """Raise an error for other values; a fitted estimator does not need its folder."""
+        if not is_path(value) or not os.fspath(value):
+            raise _unknown_network(value)
+
+
 class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Convert audio files or waveforms to embeddings of a network that was trained on sound.
 
-    The network, trained on two million clips of AudioSet, is used without further training. Any
-    scikit-learn estimator can follow; for classification with a few hundred clips, a
-    `StandardScaler` and a `LogisticRegression` are a strong baseline. Every network has its own
-    front end: files are decoded, mixed to mono and resampled as it requires, so there are no
-    spectrogram parameters.
+    The network, by default one that was trained on two million clips of AudioSet, is used without
+    further training. Any scikit-learn estimator can follow; for classification with a few hundred
+    clips, a `StandardScaler` and a `LogisticRegression` are a strong baseline. Every network has
+    its own front end: files are decoded, mixed to mono and resampled as it requires, so there are
+    no spectrogram parameters.
 
     Parameters
     ----------
-    model : str, default='efficientat_mn04'
+    model : str or PathLike, default='efficientat_mn04'
         Name of the network: 'efficientat_mn01', 'efficientat_mn02', 'efficientat_mn04',
         'efficientat_mn05', 'efficientat_mn10', 'efficientat_mn20', 'efficientat_mn40_ext' [1]_ or
-        'yamnet' [2]_; see `skaudio.list_networks`.
+        'yamnet' [2]_; see `skaudio.list_networks`. Or 'hf:OWNER/NAME', an audio model of the
+        Hugging Face hub, such as AST, wav2vec 2.0, HuBERT, WavLM, Whisper (its encoder) or CLAP
+        (its audio tower); or the path of a folder with its files. These need the package
+        transformers (``pip install 'skaudio[hub]'``), read safetensors only, and run no code of
+        the repository.
     weights : {'hub', None}, str or PathLike, default='hub'
         'hub': the published weights, downloaded once; otherwise a ``.safetensors``, ``.pt`` or
         ``.pth`` file of this network; None: random weights, for tests. YAMNet requires a file.
+        Models of transformers have 'hub', the weights of the repository or folder, or None.
     pooling : {'mean', 'max', 'mean+std', 'mean+max'}, default='mean'
         Statistics of the embedding over time; two of them are concatenated.
     window : float or None, default=None
@@ -130,9 +151,17 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     repeated until they have this length. On a CPU, clips are processed one at a time, so that the
     embedding of a clip does not depend on others.
 
-    These networks were trained to distinguish everyday sounds. Their embeddings are of little use
-    for sounds that differ in other ways: on spoken digits of unknown speakers, a linear classifier
-    reaches 42 %, and a small network trained from scratch 64 %.
+    Models of transformers receive the waveform at the sample rate and through the front end of
+    their own configuration. `pooling` combines the steps of the last layer, without padding. AST
+    and CLAP pool over time themselves: they have one step per window, so the standard deviation is
+    0 for a clip of one window. Clips that are longer than the input of a model (10 s for AST and
+    CLAP, 30 s for Whisper) are divided into equal parts; other models process the whole clip, and
+    their memory use grows with the square of its length unless `window` is set. `skaudio.save`
+    does not accept these models.
+
+    Networks that were trained on AudioSet distinguish everyday sounds. Their embeddings are of
+    little use for sounds that differ in other ways: on spoken digits of unknown speakers, a linear
+    classifier reaches 42 %, and a small network trained from scratch 64 %.
 
     References
     ----------
@@ -153,7 +182,7 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     __module__ = "skaudio"
 
     _rules = {
-        "model": Choice(tuple(NETWORKS)),
+        "model": _Network(),
         "pooling": Choice(("mean", "max", "mean+std", "mean+max")),
         "window": Real(low=0, low_open=True, limit=3600.0, optional=True),
         "output": Choice(("embedding", "scores")),
@@ -291,7 +320,7 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             the statistic and a number.
         """
         check_is_fitted(self)
-        record = NETWORKS[self._network_name]
+        record = self._network().record
         if self.output == "scores":
             names = self._outputs or [f"{record.name}_{n}" for n in range(record.n_outputs)]
             return np.array(names, dtype=object)
@@ -337,7 +366,7 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             If the network is unknown, or its weights do not fit.
         """
         check_parameters(self)
-        if self._network_name not in NETWORKS:
+        if self._about is not None or self._network_name not in NETWORKS:
             raise ValueError(f"its network {self._network_name!r} is unknown")
         record = NETWORKS[self._network_name]
         if self.sample_rate_ != record.sample_rate or len(self._outputs) not in (
@@ -355,14 +384,22 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         clips = self._check_clips(X, reset=True)
         network = self._load_network()
         self._network_name, self._arrays = network.name, network.arrays
+        self._about = network.about if isinstance(network, TransformersNetwork) else None
         self._outputs = self._output_names(network)
-        self.sample_rate_ = NETWORKS[network.name].sample_rate
+        self.sample_rate_ = network.record.sample_rate
         return clips
 
+    def _network(self) -> PlainNetwork:
+        if self._about is None:
+            return PlainNetwork(self._network_name, self._arrays)
+        outputs = tuple(self._outputs)
+        return TransformersNetwork(self._network_name, self._arrays, outputs, self._about)
+
     def _load_network(self) -> PlainNetwork:
+        if self.model not in NETWORKS:
+            return self._load_transformers()
         if self.weights is None:
-            seed = random_generator(self.random_state, OWNER).randint(SEED_LIMIT)
-            return random_network(self.model, seed)
+            return random_network(self.model, self._draw_seed())
         try:
             if self.weights == "hub":
                 file = fetch_weights(self.model)
@@ -380,6 +417,33 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 f"weights='hub' of {OWNER} cannot be loaded ({err.__cause__ or err}): download "
                 f"{NETWORKS[self.model].url} on another machine and pass the path of the file as "
                 "weights='FILE'."
+            ) from err
+
+    def _draw_seed(self) -> int:
+        return random_generator(self.random_state, OWNER).randint(SEED_LIMIT)
+
+    def _load_transformers(self) -> PlainNetwork:
+        source, on_hub = expand_home(self.model), is_hub_name(self.model)
+        if not on_hub and not os.path.isdir(source):
+            raise _unknown_network(self.model)
+        if self.weights not in ("hub", None):
+            rule = "'hub' or None for models of transformers, whose weights are in their folder"
+            raise reject("weights", OWNER, rule, self.weights)
+        scores = self.output == "scores"
+        try:
+            if self.weights is None:
+                return random_transformers(source, scores=scores, seed=self._draw_seed())
+            return read_transformers(source, scores=scores)
+        except ImportError:
+            raise
+        except Exception as err:  # of transformers, the hub's client, or a broken file
+            if on_hub and isinstance(err, OSError):
+                raise _unreachable(source, err) from err
+            raise ParameterError(
+                f"model of {OWNER}",
+                "must be an audio model of transformers with config.json, "
+                "preprocessor_config.json and model.safetensors, and without code of its own, got "
+                f"{self.model!r}: {str(err).strip().rstrip('.') or type(err).__name__}.",
             ) from err
 
     def _output_names(self, network: PlainNetwork) -> list[str]:
@@ -409,9 +473,12 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return np.concatenate([found[:, row] for row in rows], axis=1)
 
     def _extractor(self) -> EmbeddingExtractor:
-        network = PlainNetwork(self._network_name, self._arrays)
-        record, limits = NETWORKS[network.name], as_limits(self.limits, OWNER)
-        scores = self.output == "scores"
+        network, limits = self._network(), as_limits(self.limits, OWNER)
+        record, scores = network.record, self.output == "scores"
+        if self._about is not None and self._about["scores"] != scores:
+            raise ParameterError(
+                f"output of {OWNER}", f"must be that of fit, got {self.output!r}: call fit again."
+            )
         shape = (record.n_outputs,) if scores else (len(STATISTICS), record.n_features)
         store = None
         folder, writable = usable_cache(self)
@@ -461,6 +528,22 @@ def list_networks() -> DataFrame:
     return pandas.DataFrame(rows, index=pandas.Index(list(NETWORKS), name="model"))
 
 
+def _unreachable(source: str, err: OSError) -> OSError:
+    repository = source.partition(":")[2]
+    return OSError(
+        f"model={source!r} of {OWNER} cannot be loaded ({type(err).__name__}: {err}): check the "
+        f"name, or download config.json, preprocessor_config.json and model.safetensors of the "
+        f"repository {repository} of the Hugging Face hub on another machine, and pass their "
+        "folder as model='FOLDER'."
+    )
+
+
+def _unknown_network(value: Any) -> ParameterError:
+    names = ", ".join(map(repr, NETWORKS))
+    rule = f"one of {names}, 'hf:OWNER/NAME' or a folder with a model of transformers"
+    return reject("model", OWNER, rule, value)
+
+
 @dataclass(frozen=True)
 class EmbeddingExtractor:
     """The work of a worker: clips to statistics of embeddings, or to scores.
@@ -495,7 +578,7 @@ class EmbeddingExtractor:
     @property
     def wave_shape(self) -> tuple[int, ...]:
         """Shape of a typical waveform, which decides how many clips make a task."""
-        return (TYPICAL_SECONDS * NETWORKS[self.network.name].sample_rate,)
+        return (TYPICAL_SECONDS * self.network.record.sample_rate,)
 
     def __call__(self, clips: Sequence[AnyClip]) -> tuple[np.ndarray, Findings]:
         """Return the results for clips in a new array, and the problems of clips; see `fill`."""
@@ -528,7 +611,7 @@ class EmbeddingExtractor:
     def _load(self, clip: AnyClip) -> tuple[np.ndarray, list[tuple[str, str]]]:
         if isinstance(clip, np.ndarray):
             return clip, []
-        rate = NETWORKS[self.network.name].sample_rate
+        rate = self.network.record.sample_rate
         return read_clip(
             clip,
             sample_rate=rate,
@@ -543,12 +626,12 @@ class EmbeddingExtractor:
 
         from skaudio.nn._device import limited_threads, pick_device, place
 
-        record = NETWORKS[self.network.name]
+        record = self.network.record
         shortest = int(np.ceil(record.min_duration * record.sample_rate))
         wave = np.resize(wave, max(len(wave), shortest))  # repeats it
         with torch.inference_mode(), limited_threads(1):
             device = pick_device(self.device)
-            embedder = place(self.network.embedder(), device)
+            embedder: Any = place(self.network.embedder(), device)
             waves = torch.from_numpy(wave.astype(np.float32))[None].to(device)
             method = embedder.score if self.scores else embedder.embed
             return method(waves, self.window, self.batch_size)[0].cpu().numpy()

@@ -28,11 +28,13 @@ __all__ = [
     "STATISTICS",
     "AudioNetwork",
     "Embedder",
+    "NetworkFacts",
     "PlainNetwork",
     "fetch_class_names",
     "fetch_weights",
     "random_network",
     "read_network",
+    "statistics_over_time",
 ]
 
 #: Rows of the embedding of a clip: statistics over time.
@@ -45,23 +47,42 @@ EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1
 
 
 @dataclass(frozen=True)
-class AudioNetwork:
-    """Facts about a pretrained network; its front end is one of them.
+class NetworkFacts:
+    """What `AudioEmbedding` has to know about any network.
 
     Parameters
     ----------
     name : str
         How `AudioEmbedding` calls it.
-    build : callable
-        Builds the network, spectrograms to logits, as a timm model with random weights.
-    front_end : type
-        The module that computes its spectrograms from waveforms.
-    sample_rate, hop_length : int
-        Rate of the waveforms in Hz, and samples between two frames of the spectrograms.
+    sample_rate : int
+        Rate of the waveforms in Hz.
     min_duration : float
         Shortest clip that the network can process, in seconds.
     n_features, n_outputs : int
         Sizes of embedding and output.
+    """
+
+    name: str
+    sample_rate: int
+    min_duration: float
+    n_features: int
+    n_outputs: int
+
+
+@dataclass(frozen=True)
+class AudioNetwork(NetworkFacts):
+    """Facts about a pretrained network; its front end is one of them.
+
+    Parameters
+    ----------
+    name, sample_rate, min_duration, n_features, n_outputs
+        See `NetworkFacts`.
+    build : callable
+        Builds the network, spectrograms to logits, as a timm model with random weights.
+    front_end : type
+        The module that computes its spectrograms from waveforms.
+    hop_length : int
+        Samples between two frames of the spectrograms.
     licence, reference : str
         Licence of the weights; publication.
     time_first : bool, default=False
@@ -77,14 +98,9 @@ class AudioNetwork:
         Training data.
     """
 
-    name: str
     build: Callable[[], nn.Module]
     front_end: Callable[[], FrontEnd]
-    sample_rate: int
     hop_length: int
-    min_duration: float
-    n_features: int
-    n_outputs: int
     licence: str
     reference: str
     time_first: bool = False
@@ -166,10 +182,20 @@ class PlainNetwork:
     arrays: dict[str, np.ndarray]
     outputs: tuple[str, ...] = ()
 
+    @property
+    def record(self) -> NetworkFacts:
+        """Facts about the network."""
+        return NETWORKS[self.name]
+
+    @property
+    def settings(self) -> str:
+        """Settings that `name` does not imply."""
+        return ""
+
     @functools.cached_property
     def digest(self) -> str:
-        """Checksum of the weights."""
-        digest = hashlib.blake2b(digest_size=16)
+        """Checksum of settings and weights."""
+        digest = hashlib.blake2b(self.settings.encode(), digest_size=16)
         for name in sorted(self.arrays):
             array = np.ascontiguousarray(self.arrays[name])
             digest.update(f"{name}{array.dtype}{array.shape}".encode())
@@ -184,7 +210,7 @@ class PlainNetwork:
             other.name, other.digest,
         )  # fmt: skip
 
-    def embedder(self) -> Embedder:
+    def embedder(self) -> nn.Module:
         """Build the network; the same module for equal weights."""
         return _embedder(self)
 
@@ -332,6 +358,23 @@ def _read_about(file: Path) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
+def statistics_over_time(steps: Tensor) -> Tensor:
+    """Compute the rows of `STATISTICS`.
+
+    Parameters
+    ----------
+    steps : Tensor of shape (..., n_features, n_steps)
+        Embeddings of steps in time.
+
+    Returns
+    -------
+    statistics : Tensor of shape (..., n_statistics, n_features)
+        Mean, maximum and standard deviation of every feature.
+    """
+    std = steps.var(-1, correction=0).sqrt()
+    return torch.stack([steps.mean(-1), steps.amax(-1), std], dim=-2)
+
+
 class Embedder(nn.Module):
     """A pretrained network with its front end: waveforms to embeddings or scores.
 
@@ -378,8 +421,7 @@ class Embedder(nn.Module):
         else:
             means = torch.cat([part.mean(-1) for part in parts])  # windows of all clips
             steps = means.unflatten(0, (-1, len(waves))).permute(1, 2, 0)
-        std = steps.var(-1, correction=0).sqrt()
-        return torch.stack([steps.mean(-1), steps.amax(-1), std], dim=1)
+        return statistics_over_time(steps)
 
     def score(self, waves: Tensor, window: float | None, batch_size: int) -> Tensor:
         """Compute the probability of every output, shape (batch, n_outputs); see `embed`."""

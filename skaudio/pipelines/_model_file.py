@@ -256,6 +256,12 @@ def _check_fitted(model: Any) -> None:
         raise ValueError(
             f"{rule} fitted, got an unfitted {type(model).__name__}: call fit first."
         ) from err
+    embeddings = [one for one in estimators_in(model) if isinstance(one, AudioEmbedding)]
+    if any(getattr(one, "_about", None) is not None for one in embeddings):
+        raise ValueError(
+            f"{rule} without a model of transformers, got an AudioEmbedding with one: use "
+            "joblib.dump(model, 'model.joblib'), whose files run code when they are loaded"
+        )
 
 
 def _load(file: Path, *, build: bool = True) -> Any:
