@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skaudio._checks import ParameterError
 from skaudio.classifiers._base import SpectrogramClassifier
+from skaudio.features._audio_embedding import AudioEmbedding
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.nn._device import limited_threads
 from skaudio.nn._differentiable import DifferentiableArray
@@ -24,6 +25,7 @@ __all__ = [
     "blank_copy",
     "check_classifier",
     "check_pipeline",
+    "embedding_step",
     "label_names",
     "first_log_mel",
     "first_images",
@@ -131,6 +133,11 @@ def transformers(pipe: Pipeline) -> list[Any]:
     steps = [step for _, step in pipe.steps]
     steps = steps[:-1] if hasattr(steps[-1], "predict") else steps
     return [step for step in steps if step not in (None, "passthrough")]
+
+
+def embedding_step(pipe: Pipeline) -> AudioEmbedding | None:
+    """Return the first step if it is an `AudioEmbedding`, else None."""
+    return pipe[0] if isinstance(pipe[0], AudioEmbedding) else None
 
 
 def run_transformers(pipe: Pipeline, X: Any) -> Any:
@@ -270,6 +277,6 @@ def uncached_transform(pipe: Pipeline) -> Callable[[Any], Any]:
     changes = {name: values[last] for name, last in names.items() if last in values}
     steps.set_params(**changes)
     for _, step in steps.steps:
-        if isinstance(step, MelSpectrogram):
+        if isinstance(step, MelSpectrogram | AudioEmbedding):
             step._warns_of_arrays = False
     return steps.transform
