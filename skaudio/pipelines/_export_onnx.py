@@ -67,9 +67,10 @@ def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = Fal
         Fitted: `MelSpectrogram`, optionally `PCEN`, `MFCC`, `Deltas` and `DiffResResampler`, and a
         skaudio classifier; only the last two if spectrograms are computed elsewhere. Or an
         `AudioEmbedding` of a network of `skaudio.list_networks`, optionally `StandardScaler`, and
-        `LogisticRegression` with two classes or multinomial. A budget that was changed by `set_params` after fitting is exported with its current value. The best
-        pipeline of a search is exported; a threshold around a pipeline is not included, as the
-        outputs of the file are probabilities.
+        `LogisticRegression` with two classes or multinomial. A budget that was changed by
+        `set_params` after fitting is exported with its current value. The best pipeline of a search
+        is exported; a threshold around a pipeline is not included, as the outputs of the file are
+        probabilities.
     path : str or PathLike
         The file to write, usually with the extension ``.onnx``; an existing file is replaced.
     from_waveform : bool, default=False
@@ -83,9 +84,9 @@ def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = Fal
         If onnx, onnxscript or onnxruntime is missing: ``pip install "skaudio[onnx]"``.
     ValueError
         If `pipe` is not fitted, has other steps, or does not start with a `MelSpectrogram` or
-        `AudioEmbedding` for ``from_waveform=True``; if `path` is not in an existing folder; or if the network has
-        operations that ONNX does not support, or the outputs of the file differ. No file is written
-        in these cases.
+        `AudioEmbedding` for ``from_waveform=True``; if `path` is not in an existing folder; or if
+        the network has operations that ONNX does not support, or the outputs of the file differ. No
+        file is written in these cases.
 
     Notes
     -----
@@ -94,17 +95,17 @@ def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = Fal
     with channels (n_clips, n_channels, n_samples); float32, any number of clips of equal length.
     The outputs are ``probabilities`` and ``logits`` of shape (n_clips, n_classes), float32.
 
-    For an `AudioEmbedding`, waveforms have any length from ``min_samples``: the file does not repeat
-    shorter ones, unlike `AudioEmbedding`. Its windows are processed all at once.
+    For an `AudioEmbedding`, waveforms have any length from ``min_samples``: the file does not
+    repeat shorter ones, unlike `AudioEmbedding`. Its windows are processed all at once.
 
     Everything else that a program needs is stored as JSON under the key ``"skaudio"`` of the file's
     metadata: ``classes``, the labels in the order of the columns; ``activation``, which maps logits
     to probabilities: softmax or, for multilabel classifiers, sigmoid; ``mel``, the arguments of a
     `MelSpectrogram` that computes the input; ``log_floor``, the value it adds to mel power before
-    the logarithm; and ``version``, the version of skaudio. For an `AudioEmbedding`, ``mel`` is null,
-    and ``embedding`` contains ``model``, ``sample_rate`` of the waveforms in Hz, ``min_samples``,
-    ``pooling``, ``window``, ``output``, and ``trained_on``, ``licence`` and ``reference`` of the
-    network.
+    the logarithm; and ``version``, the version of skaudio. For an `AudioEmbedding`, ``mel`` is
+    null, and ``embedding`` contains ``model``, ``sample_rate`` of the waveforms in Hz,
+    ``min_samples``, ``pooling``, ``window``, ``output``, and ``trained_on``, ``licence`` and
+    ``reference`` of the network.
 
     The file uses operators of opset 18; the Fourier transform is the operator STFT [1]_. It
     requires onnxruntime 1.18 or newer.
