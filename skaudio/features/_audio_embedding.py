@@ -66,7 +66,7 @@ TYPICAL_SECONDS = 5
 # Facts of a network that `list_networks` shows.
 COLUMNS = (
     "sample_rate", "min_duration", "n_features", "n_outputs", "mean_average_precision",
-    "trained_on", "licence", "reference", "url", "sha256",
+    "trained_on", "licence", "commercial_use", "reference", "url", "sha256",
 )  # fmt: skip
 
 
@@ -502,8 +502,8 @@ def list_networks() -> DataFrame:
     table : pandas.DataFrame
         One row per network, with its name as index: 'sample_rate' in Hz, 'min_duration' in
         seconds, 'n_features', 'n_outputs', 'mean_average_precision' on AudioSet, 'trained_on',
-        'licence', 'reference', and 'url' and 'sha256' of the published weights, None if there are
-        none or the checksum is unknown.
+        'licence', 'commercial_use' (whether the licence allows it), 'reference', and 'url' and
+        'sha256' of the published weights, None if there are none or the checksum is unknown.
 
     Raises
     ------
@@ -591,7 +591,7 @@ class EmbeddingExtractor:
 
         def compute(clip: AnyClip) -> np.ndarray | NotedFeatures | None:
             try:
-                wave, remarks = self._load(clip)
+                wave, remarks = self.load(clip)
             except AudioError as err:
                 findings.failures.extend(err.failures)
                 return None
@@ -608,7 +608,26 @@ class EmbeddingExtractor:
             findings.cache_problems |= self.store.problems
         return findings
 
-    def _load(self, clip: AnyClip) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    def load(self, clip: AnyClip) -> tuple[np.ndarray, list[tuple[str, str]]]:
+        """Return the waveform of a clip at the rate of the network, and problems of its file.
+
+        Parameters
+        ----------
+        clip : ndarray of shape (n_samples,) or Clip
+            A waveform is returned as it is.
+
+        Returns
+        -------
+        wave : ndarray of shape (n_samples,), float32
+            The waveform, of any length.
+        remarks : list of (str, str)
+            Name and problem of files that can be read.
+
+        Raises
+        ------
+        AudioError
+            If the file cannot be read.
+        """
         if isinstance(clip, np.ndarray):
             return clip, []
         rate = self.network.record.sample_rate
@@ -621,17 +640,21 @@ class EmbeddingExtractor:
             **self.loading,
         )
 
+    def long_enough(self, wave: np.ndarray) -> np.ndarray:
+        """Repeat a waveform up to the minimum of the network, and convert it to float32."""
+        record = self.network.record
+        shortest = int(np.ceil(record.min_duration * record.sample_rate))
+        return np.resize(wave, max(len(wave), shortest)).astype(np.float32)
+
     def _compute(self, wave: np.ndarray) -> np.ndarray:
         import torch
 
         from skaudio.nn._device import limited_threads, pick_device, place
 
-        record = self.network.record
-        shortest = int(np.ceil(record.min_duration * record.sample_rate))
-        wave = np.resize(wave, max(len(wave), shortest))  # repeats it
+        wave = self.long_enough(wave)
         with torch.inference_mode(), limited_threads(1):
             device = pick_device(self.device)
             embedder: Any = place(self.network.embedder(), device)
-            waves = torch.from_numpy(wave.astype(np.float32))[None].to(device)
+            waves = torch.from_numpy(wave)[None].to(device)
             method = embedder.score if self.scores else embedder.embed
             return method(waves, self.window, self.batch_size)[0].cpu().numpy()

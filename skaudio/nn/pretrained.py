@@ -85,6 +85,8 @@ class AudioNetwork(NetworkFacts):
         Samples between two frames of the spectrograms.
     licence, reference : str
         Licence of the weights; publication.
+    commercial_use : bool
+        Whether the licence allows commercial use.
     time_first : bool, default=False
         Whether frames are the height of the network's input, instead of its width.
     mean_average_precision : float or None, default=None
@@ -102,6 +104,7 @@ class AudioNetwork(NetworkFacts):
     front_end: Callable[[], FrontEnd]
     hop_length: int
     licence: str
+    commercial_use: bool
     reference: str
     time_first: bool = False
     mean_average_precision: float | None = None
@@ -126,6 +129,7 @@ def _efficientat(
         n_features=round(960 * width),
         n_outputs=527,
         licence="MIT",
+        commercial_use=True,
         reference="Schmid, Koutini, Widmer, ICASSP 2023, arXiv:2211.04772",
         mean_average_precision=score,
         url=f"{EFFICIENTAT}/{file}",
@@ -156,6 +160,7 @@ NETWORKS: dict[str, AudioNetwork] = {
             n_features=1024,
             n_outputs=521,
             licence="Apache-2.0 (tensorflow/models); a redistribution says CC BY 4.0",
+            commercial_use=True,
             reference="Plakal, Ellis, tensorflow/models, research/audioset/yamnet",
             time_first=True,
             mean_average_precision=0.306,

@@ -15,22 +15,27 @@ import torch
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from skaudio._checks import Int, ParameterError, count_items
 from skaudio.audio._clips import as_rows
 from skaudio.classifiers._base import SpectrogramClassifier, SpectrogramModel
+from skaudio.features._audio_embedding import AudioEmbedding, EmbeddingExtractor
+from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.nn._device import limited_threads, seeded
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.frontend import FrontEndChain
 from skaudio.nn.layers import ImageClassifier
+from skaudio.nn.pretrained import Embedder
 from skaudio.pipelines._meta_estimators import is_search
 from skaudio.pipelines._steps import (
     blank_copy,
     check_last_step,
     check_pipeline,
+    embedding_step,
+    listed_embedder,
     resample,
     transformers,
     uncached_transform,
@@ -55,6 +60,8 @@ class Cost:
     features_ms, network_ms : float
         Milliseconds per clip, in batches of one: from a clip to the input of the network, and for
         the network including the front end.
+    seconds : float or None, default=None
+        Length of the clip; None if the clips are spectrograms.
     """
 
     frontend_parameters: int
@@ -65,6 +72,7 @@ class Cost:
     n_frames_out: int
     features_ms: float
     network_ms: float
+    seconds: float | None = None
 
     @property
     def parameters(self) -> int:
@@ -76,12 +84,17 @@ class Cost:
         """Multiply-accumulates per clip of front end and backbone together."""
         return self.frontend_macs + self.backbone_macs
 
-    def to_dict(self) -> dict[str, int | float]:
-        """Return the eight numbers by name, for example as a row of a table.
+    @property
+    def macs_per_second(self) -> float | None:
+        """Multiply-accumulates per second of sound; None if `seconds` is."""
+        return None if self.seconds is None else self.macs / self.seconds
+
+    def to_dict(self) -> dict[str, int | float | None]:
+        """Return the nine numbers by name, for example as a row of a table.
 
         Returns
         -------
-        numbers : dict of str to int or float
+        numbers : dict of str to int, float or None
             The fields of this object, in their order.
         """
         return asdict(self)
@@ -94,6 +107,9 @@ class Cost:
         }
         lines = [f"{'Cost per clip':<14}{'parameters':>12}{'multiply-accumulates':>22}"]
         lines += [f"  {name:<12}{_short(n):>12}{_short(m):>22}" for name, (n, m) in parts.items()]
+        if self.macs_per_second is not None:
+            per_second = _short(round(self.macs_per_second))
+            lines.append(f"  {'per second':<12}{'':>12}{per_second:>22}")
         lines.append(f"  {'frames':<12}{self.n_frames_in} -> {self.n_frames_out}")
         lines.append(
             f"  {'latency':<12}features {self.features_ms:.1f} ms, network {self.network_ms:.1f} ms"
@@ -107,8 +123,9 @@ def cost(pipe: Any, X: Any, *, n_repeats: int = 10) -> Cost:
     Parameters
     ----------
     pipe : Pipeline or search
-        Fitted, with a skaudio classifier as its last step; for a search, its best pipeline is used.
-        A budget that was changed by `set_params` after fitting is used with its current value.
+        Fitted, with a skaudio classifier as its last step or an `AudioEmbedding` as its first; for
+        a search, its best pipeline is used. A budget that was changed by `set_params` after fitting
+        is used with its current value.
     X : array-like of shape (n_clips, ...)
         Clips as for `pipe.predict`; the timed runs use them one after the other.
     n_repeats : int, default=10
@@ -122,8 +139,10 @@ def cost(pipe: Any, X: Any, *, n_repeats: int = 10) -> Cost:
     Raises
     ------
     ValueError
-        If the pipeline is not fitted or does not end with a skaudio classifier, `X` contains no
-        clips, or `n_repeats` is below 1.
+        If the pipeline is not fitted, neither ends with a skaudio classifier nor starts with an
+        `AudioEmbedding`, `X` contains no clips, or `n_repeats` is below 1.
+    AudioError
+        If clips cannot be read.
 
     See Also
     --------
@@ -142,6 +161,11 @@ def cost(pipe: Any, X: Any, *, n_repeats: int = 10) -> Cost:
     is measured without their cache; log-mel inside a network is not counted either. Times are
     medians, valid for this machine and the `device` and `n_threads` of the classifier.
 
+    The network of an `AudioEmbedding` is the backbone, without the layers that `output` does not
+    use. Its front end is not counted, nor are the steps behind it. For such pipelines, frames,
+    multiply-accumulates and `seconds` are those of the first clip of `X`; `features_ms` is for
+    decoding and resampling, and `network_ms` for all the rest.
+
     Examples
     --------
     >>> import numpy as np
@@ -153,11 +177,19 @@ def cost(pipe: Any, X: Any, *, n_repeats: int = 10) -> Cost:
     >>> cost(pipe, X).n_frames_out
     10
     """
-    pipe = check_pipeline(pipe, "cost", last=SpectrogramModel)
-    classifier = pipe[-1]
+    embedding = embedding_step(check_pipeline(pipe, "cost"))
+    pipe = check_pipeline(pipe, "cost", last=SpectrogramModel if embedding is None else None)
     Int(low=1).check("n_repeats", n_repeats, "cost")
     X = as_rows(X)
     count_items(X, "X", "cost")
+    if embedding is not None:
+        return _embedding_cost(pipe, embedding, X, n_repeats)
+    return _classifier_cost(pipe, X, n_repeats)
+
+
+def _classifier_cost(pipe: Pipeline, X: Any, n_repeats: int) -> Cost:
+    """Measure a pipeline that ends with a skaudio classifier."""
+    classifier, mel = pipe[-1], pipe[0]
     prepare = uncached_transform(pipe)
     runs = [(n % len(X)) for n in range(n_repeats + 1)]
     clips = {n: X[n : n + 1] for n in set(runs)}
@@ -177,7 +209,57 @@ def cost(pipe: Any, X: Any, *, n_repeats: int = 10) -> Cost:
         n_frames_out=frontend.output_shape(images.shape[1:])[-1],
         features_ms=features_ms,
         network_ms=network_ms,
+        seconds=mel.n_samples_ / mel.sample_rate if isinstance(mel, MelSpectrogram) else None,
     )
+
+
+def _embedding_cost(pipe: Pipeline, embedding: AudioEmbedding, X: Any, n_repeats: int) -> Cost:
+    """Measure a pipeline that starts with an `AudioEmbedding`."""
+    module = copy.deepcopy(listed_embedder(embedding, "cost")).cpu()
+    runs = [n % len(X) for n in range(n_repeats + 1)]
+    extractor, last = embedding._extractor(), pipe[-1]
+    clips = {n: embedding._check_clips(X[n : n + 1], reset=False)[0] for n in set(runs)}
+    features_ms, _ = _clock(lambda n: extractor.load(clips[n]), runs)
+    waves = {n: extractor.load(clip)[0] for n, clip in clips.items()}
+    predicts = hasattr(last, "predict")
+    transform = uncached_transform(pipe if predicts else Pipeline([*pipe.steps, ("end", None)]))
+    predict = last.predict if predicts else np.asarray
+    network_ms, _ = _clock(lambda n: predict(transform([waves[n]])), runs)
+    wave = torch.from_numpy(extractor.long_enough(waves[0]))[None]
+    n_parameters, macs = _count_embedding(module, wave, extractor)
+    n_frames = module.front_end.output_shape((1, *wave.shape))[-1]
+    return Cost(
+        frontend_parameters=0,
+        backbone_parameters=n_parameters,
+        frontend_macs=0,
+        backbone_macs=macs,
+        n_frames_in=n_frames,
+        n_frames_out=n_frames,
+        features_ms=features_ms,
+        network_ms=network_ms,
+        seconds=wave.shape[-1] / embedding.sample_rate_,
+    )
+
+
+def _count_embedding(
+    module: Embedder, wave: Tensor, extractor: EmbeddingExtractor
+) -> tuple[int, int]:
+    """Count the parameters of the layers that compute an embedding, and their arithmetic."""
+    used: set[nn.Module] = {module.network}
+    for layer in module.network.modules():
+        layer.register_forward_hook(lambda layer, *_: used.add(layer))
+    method = module.score if extractor.scores else module.embed
+    flops = []
+    with limited_threads(1), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        for count in (
+            lambda: module.spectrograms(wave),
+            lambda: method(wave, extractor.window, extractor.batch_size),
+        ):
+            with FlopCounterMode(display=False) as counter:
+                count()
+            flops.append(counter.get_total_flops())
+    parameters = {p for layer in used for p in layer.parameters(recurse=False)}
+    return sum(p.numel() for p in parameters), (flops[1] - flops[0]) // 2
 
 
 def macs_of(pipe: Pipeline, X: Any, n_classes: int) -> int:

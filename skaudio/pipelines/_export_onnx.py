@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -23,6 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from skaudio._checks import ParameterError
 from skaudio._files import atomic_file
 from skaudio.classifiers._base import SpectrogramClassifier
+from skaudio.dsp import MAX_SAMPLES
 from skaudio.features._base import FrontEndTransformer
 from skaudio.features._diffres_resampler import DiffResResampler
 from skaudio.features._mel_settings import channels_of, settings_of
@@ -31,7 +33,17 @@ from skaudio.nn._device import limited_threads
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.frontend import FrontEnd, FrontEndChain
 from skaudio.nn.logmel import LogMel
-from skaudio.pipelines._steps import check_pipeline, transformers
+from skaudio.pipelines._export_embedding import (
+    embedding_facts,
+    embedding_network,
+    shortest_waveform,
+)
+from skaudio.pipelines._steps import (
+    check_pipeline,
+    embedding_step,
+    transformers,
+    uncached_transform,
+)
 
 __all__ = ["export_onnx"]
 
@@ -54,25 +66,28 @@ def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = Fal
     ----------
     pipe : Pipeline or search
         Fitted: `MelSpectrogram`, optionally `PCEN`, `MFCC`, `Deltas` and `DiffResResampler`, and a
-        skaudio classifier; only the last two if spectrograms are computed elsewhere. A budget that
-        was changed by `set_params` after fitting is exported with its current value. The best
-        pipeline of a search is exported; a threshold around a pipeline is not included, as the
-        outputs of the file are probabilities.
+        skaudio classifier; only the last two if spectrograms are computed elsewhere. Or an
+        `AudioEmbedding` of a network of `skaudio.list_networks`, optionally `StandardScaler`, and
+        `LogisticRegression` with two classes or multinomial. A budget that was changed by
+        `set_params` after fitting is exported with its current value. The best pipeline of a search
+        is exported; a threshold around a pipeline is not included, as the outputs of the file are
+        probabilities.
     path : str or PathLike
         The file to write, usually with the extension ``.onnx``; an existing file is replaced.
     from_waveform : bool, default=False
         Whether the input of the file is waveforms of ``sample_rate`` and ``duration``, with the
         spectrogram computed in the file in float32, instead of the output of `MelSpectrogram`.
+        Required for an `AudioEmbedding`, whose front end belongs to the network.
 
     Raises
     ------
     ImportError
         If onnx, onnxscript or onnxruntime is missing: ``pip install "skaudio[onnx]"``.
     ValueError
-        If `pipe` is not fitted, has other steps, or does not start with a `MelSpectrogram` for
-        ``from_waveform=True``; if `path` is not in an existing folder; or if the network has
-        operations that ONNX does not support, or the outputs of the file differ. No file is written
-        in these cases.
+        If `pipe` is not fitted, has other steps, or does not start with a `MelSpectrogram` or
+        `AudioEmbedding` for ``from_waveform=True``; if `path` is not in an existing folder; or if
+        the network has operations that ONNX does not support, or the outputs of the file differ. No
+        file is written in these cases.
 
     Notes
     -----
@@ -81,11 +96,17 @@ def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = Fal
     with channels (n_clips, n_channels, n_samples); float32, any number of clips of equal length.
     The outputs are ``probabilities`` and ``logits`` of shape (n_clips, n_classes), float32.
 
+    For an `AudioEmbedding`, waveforms have any length from ``min_samples``: the file does not
+    repeat shorter ones, unlike `AudioEmbedding`. Its windows are processed all at once.
+
     Everything else that a program needs is stored as JSON under the key ``"skaudio"`` of the file's
     metadata: ``classes``, the labels in the order of the columns; ``activation``, which maps logits
     to probabilities: softmax or, for multilabel classifiers, sigmoid; ``mel``, the arguments of a
     `MelSpectrogram` that computes the input; ``log_floor``, the value it adds to mel power before
-    the logarithm; and ``version``, the version of skaudio.
+    the logarithm; and ``version``, the version of skaudio. For an `AudioEmbedding`, ``mel`` is
+    null, and ``embedding`` contains ``model``, ``sample_rate`` of the waveforms in Hz,
+    ``min_samples``, ``pooling``, ``window``, ``output``, and ``trained_on``, ``licence`` and
+    ``reference`` of the network.
 
     The file uses operators of opset 18; the Fourier transform is the operator STFT [1]_. It
     requires onnxruntime 1.18 or newer.
@@ -107,16 +128,81 @@ def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = Fal
     """
     _check_packages()
     with atomic_file(path, "path of export_onnx") as part, limited_threads(1):
-        pipe = check_pipeline(pipe, "export_onnx", last=SpectrogramClassifier)
-        mel = _check_steps(pipe, from_waveform)
-        network, shape = _network(pipe, mel, from_waveform)
-        name = "waveform" if from_waveform else "spectrogram"
-        program = _to_onnx(network, name, shape, type(pipe[-1]).__name__)
-        program.model.metadata_props["skaudio"] = json.dumps(
-            _metadata(pipe[-1], mel), default=np.generic.item
-        )
+        pipe = check_pipeline(pipe, "export_onnx")
+        embedding = embedding_step(pipe)
+        graph = (_graph if embedding is None else _embedding_graph)(pipe, from_waveform)
+        program = _to_onnx(graph)
+        program.model.metadata_props["skaudio"] = json.dumps(graph.about, default=np.generic.item)
         program.save(part, external_data=False)
-        _compare(part, pipe[-1], network, name, shape)
+        _compare(part, graph)
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """What is exported.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Maps clips to probabilities and logits.
+    name : str
+        Name of the input.
+    shape : tuple of int
+        Shape of a clip.
+    probabilities : callable
+        Maps an array of clips to the probabilities that the file must return.
+    about : dict
+        The metadata.
+    owner : str
+        Name of the estimator that the network is from.
+    any_length : bool, default=False
+        Whether clips may be longer than `shape`.
+    """
+
+    network: nn.Module
+    name: str
+    shape: tuple[int, ...]
+    probabilities: Callable[[np.ndarray], np.ndarray]
+    about: dict[str, Any]
+    owner: str
+    any_length: bool = False
+
+
+def _graph(pipe: Pipeline, from_waveform: bool) -> _Graph:
+    """Return the graph of a pipeline that ends with a skaudio classifier."""
+    pipe = check_pipeline(pipe, "export_onnx", last=SpectrogramClassifier)
+    mel, classifier = _check_steps(pipe, from_waveform), pipe[-1]
+    network, shape = _network(pipe, mel, from_waveform)
+
+    def probabilities(clips: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            logits = network(torch.from_numpy(clips))[1].numpy()
+        return classifier._labels.probabilities(logits)
+
+    name = "waveform" if from_waveform else "spectrogram"
+    about = _metadata(classifier, mel)
+    return _Graph(network, name, shape, probabilities, about, type(classifier).__name__)
+
+
+def _embedding_graph(pipe: Pipeline, from_waveform: bool) -> _Graph:
+    """Return the graph of a pipeline that starts with an `AudioEmbedding`."""
+    network, embedding, transform = (
+        embedding_network(pipe, from_waveform), pipe[0], uncached_transform(pipe),
+    )  # fmt: skip
+    about = {
+        "classes": pipe[-1].classes_.tolist(),
+        "activation": "softmax",
+        "mel": None,
+        "log_floor": None,
+        "embedding": embedding_facts(embedding),
+        "version": version("skaudio"),
+    }
+
+    def probabilities(clips: np.ndarray) -> np.ndarray:
+        return pipe[-1].predict_proba(transform(list(clips)))
+
+    shape = (shortest_waveform(embedding),)
+    return _Graph(network, "waveform", shape, probabilities, about, "AudioEmbedding", True)
 
 
 class _Exported(nn.Module):
@@ -205,19 +291,23 @@ def _channels(mel: Any) -> tuple[int, ...]:
     return (mel.n_channels_,) if mel.channel == "all" else ()
 
 
-def _to_onnx(network: _Exported, name: str, shape: tuple[int, ...], owner: str) -> Any:
+def _to_onnx(graph: _Graph) -> Any:
+    shape, dims = graph.shape, {0: torch.export.Dim("n_clips")}
+    if graph.any_length:
+        dims[1] = torch.export.Dim("n_samples", min=shape[0], max=MAX_SAMPLES)
+        shape = (2 * shape[0] + 1,)  # in general, no power of two and no multiple of a hop
     clips = torch.from_numpy(_noise(2, shape))
     with torch.no_grad():
-        network(clips)  # creates the constants of LogMel, which must not happen during tracing
+        graph.network(clips)  # creates the constants of LogMel, which must not happen in tracing
     try:
         # Without fused attention, whose memory layout the exporter misinterprets.
         with sdpa_kernel(SDPBackend.MATH), _quiet():
             program = torch.onnx.export(
-                network,
+                graph.network,
                 (clips,),
-                input_names=[name],
+                input_names=[graph.name],
                 output_names=["probabilities", "logits"],
-                dynamic_shapes=({0: torch.export.Dim("n_clips")},),
+                dynamic_shapes=(dims,),
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
@@ -225,8 +315,8 @@ def _to_onnx(network: _Exported, name: str, shape: tuple[int, ...], owner: str) 
     except torch.onnx.OnnxExporterError as err:
         reason = " ".join(str(err.__cause__ or err).split())[:500]
         raise ValueError(
-            f"The network of {owner} cannot be exported by export_onnx: {reason}. Use a backbone "
-            "whose torch operations do not depend on values or on the number of clips."
+            f"The network of {graph.owner} cannot be exported by export_onnx: {reason}. Use a "
+            "backbone whose torch operations do not depend on values or on the number of clips."
         ) from err
     assert program is not None  # only the older exporter returns None
     for node in program.model.graph.all_nodes():  # type: ignore[union-attr]
@@ -234,25 +324,24 @@ def _to_onnx(network: _Exported, name: str, shape: tuple[int, ...], owner: str) 
     return program
 
 
-def _compare(
-    path: Path, classifier: Any, network: _Exported, name: str, shape: tuple[int, ...]
-) -> None:
-    """Compare file and network on noise, for a number of clips that the exporter has not seen."""
+def _compare(path: Path, graph: _Graph) -> None:
+    """Compare the file on noise, for clips of a number and length that the exporter did not see."""
     import onnxruntime
 
-    clips = _noise(3, shape)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    found = session.run(["probabilities"], {name: clips})[0]
-    with torch.no_grad():
-        logits = network(torch.from_numpy(clips))[1].numpy()
-    expected = classifier._labels.probabilities(logits)
-    error = float(np.abs(found - expected).max())
-    if not error <= TOLERANCE:
-        raise ValueError(
-            f"The file of export_onnx must match the network's probabilities to {TOLERANCE:g}, got "
-            f"a difference of {error:.3g}: the backbone has a condition in Python, which the "
-            "export evaluates only once."
-        )
+    shapes = [graph.shape]
+    if graph.any_length:
+        shapes.append((3 * graph.shape[0] + 2,))
+    for shape in shapes:
+        clips = _noise(3, shape)
+        found = session.run(["probabilities"], {graph.name: clips})[0]
+        error = float(np.abs(found - graph.probabilities(clips)).max())
+        if not error <= TOLERANCE:
+            raise ValueError(
+                f"The file of export_onnx must match the network's probabilities to {TOLERANCE:g}, "
+                f"got a difference of {error:.3g}: the backbone has a condition in Python, which "
+                "the export evaluates only once."
+            )
 
 
 def _noise(n_clips: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -13,18 +13,22 @@ from sklearn.utils.validation import check_is_fitted
 
 from skaudio._checks import ParameterError
 from skaudio.classifiers._base import SpectrogramModel
+from skaudio.features._audio_embedding import AudioEmbedding
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.nn._device import limited_threads
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.diffres import DiffRes
 from skaudio.nn.frontend import FrontEndChain, TemporalResampler
+from skaudio.nn.pretrained import Embedder
 from skaudio.pipelines._meta_estimators import held_estimators, unwrap
 
 __all__ = [
     "blank_copy",
     "check_last_step",
     "check_pipeline",
+    "embedding_step",
     "label_names",
+    "listed_embedder",
     "first_log_mel",
     "first_images",
     "resample",
@@ -131,6 +135,29 @@ def transformers(pipe: Pipeline) -> list[Any]:
     steps = [step for _, step in pipe.steps]
     steps = steps[:-1] if hasattr(steps[-1], "predict") else steps
     return [step for step in steps if step not in (None, "passthrough")]
+
+
+def embedding_step(pipe: Pipeline) -> AudioEmbedding | None:
+    """Return the first step if it is an `AudioEmbedding`, else None."""
+    return pipe[0] if isinstance(pipe[0], AudioEmbedding) else None
+
+
+def listed_embedder(embedding: AudioEmbedding, owner: str) -> Embedder:
+    """Return the network of a fitted `AudioEmbedding`, which must be one of `list_networks`.
+
+    Raises
+    ------
+    ValueError
+        If it is a model of transformers.
+    """
+    embedder = embedding._extractor().network.embedder()
+    if not isinstance(embedder, Embedder):
+        raise ParameterError(
+            f"pipe of {owner}",
+            "must start with an AudioEmbedding of a network of skaudio.list_networks(), got "
+            f"model={embedding.model!r}.",
+        )
+    return embedder
 
 
 def run_transformers(pipe: Pipeline, X: Any) -> Any:
@@ -270,6 +297,6 @@ def uncached_transform(pipe: Pipeline) -> Callable[[Any], Any]:
     changes = {name: values[last] for name, last in names.items() if last in values}
     steps.set_params(**changes)
     for _, step in steps.steps:
-        if isinstance(step, MelSpectrogram):
+        if isinstance(step, MelSpectrogram | AudioEmbedding):
             step._warns_of_arrays = False
     return steps.transform

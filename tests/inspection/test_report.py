@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from conftest import optional_import
 from factories import make_events
 from networks import tiny_cnn
+from safetensors.torch import save_file
 from sklearn.cluster import KMeans
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
@@ -22,10 +24,11 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, StratifiedKFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import skaudio
 from skaudio import AudioError, DiffResResampler, MelSpectrogram, PretrainedCNN
+from skaudio.nn import pretrained
 
 pytestmark = pytest.mark.slow  # searches are fitted
 
@@ -667,3 +670,42 @@ def test_in_a_browser_the_page_follows_the_colours_of_the_system(tab):
     )
     assert min(light) > 200
     assert max(dark) < 60
+
+
+def make_embedded(**parameters):
+    embedding = skaudio.AudioEmbedding("efficientat_mn01", random_state=0, **parameters)
+    return make_pipeline(embedding, StandardScaler(), LogisticRegression())
+
+
+def test_an_embedding_has_players_and_spectrograms_at_the_rate_of_its_network(
+    clips, wrong, tmp_path
+):
+    pipe = make_embedded(weights=None).fit(*clips)
+    file = skaudio.report(pipe, clips[0], wrong, tmp_path / "report.html", n_mistakes=2)
+    page = Page(file.read_text())
+    assert len(page.all("audio")) == 2
+    assert len([image for image in page.all("img") if "Spectrogram" in image["alt"]]) == 2
+    content = base64.b64decode(page.all("audio")[0]["src"].partition(",")[2])
+    wave, rate = soundfile.read(io.BytesIO(content))
+    assert rate == 32_000
+    assert len(wave) == DURATION * rate
+    assert "efficientat_mn01 with random weights" in file.read_text()
+    assert "multiply-accumulates per second of sound" in file.read_text()
+
+
+def test_waveforms_for_an_embedding_have_players(tmp_path):
+    waves = np.random.default_rng(0).normal(scale=0.1, size=(4, 32_000))
+    pipe = make_embedded(weights=None).fit(waves, list("abab"))
+    page = Page(skaudio.report(pipe, waves, list("abab"), tmp_path / "r.html").read_text())
+    assert len(page.all("audio")) == 4
+
+
+def test_the_page_names_the_pretrained_network_its_training_data_and_its_licence(clips, tmp_path):
+    plain = pretrained.random_network("efficientat_mn01", 0)
+    tensors = {name: torch.from_numpy(array) for name, array in plain.arrays.items()}
+    save_file(tensors, tmp_path / "mn01.safetensors")
+    pipe = make_embedded(weights=tmp_path / "mn01.safetensors").fit(*clips)
+    text = skaudio.report(pipe, *clips, tmp_path / "r.html", n_mistakes=0).read_text()
+    assert "Embeddings are those of efficientat_mn01 (Schmid, Koutini, Widmer" in text
+    assert "trained on AudioSet. Licence of the weights: MIT. Commercial use is allowed." in text
+    assert str(tmp_path) not in text

@@ -12,9 +12,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from skaudio import DiffResResampler, MelSpectrogram, cost
+from skaudio import AudioEmbedding, DiffResResampler, MelSpectrogram, cost
 from skaudio.datasets import make_sound_events
 from skaudio.features._extraction import ClipExtractor
 from skaudio.pipelines._cost import macs_of
@@ -177,3 +177,56 @@ def test_attention_is_counted_as_by_hand():
     pipe = make_pipeline(make_classifier(attention_network)).fit(spectrograms(), LABELS)
     products = 2 * 40 * 40 * 16  # of queries and keys, and of weights and values
     assert cost(pipe, spectrograms(), n_repeats=1).backbone_macs == products + 16 * 2
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+    """A random embedding network, cached, and a linear classifier; clips of 1 and 2 s."""
+    rng = np.random.default_rng(0)
+    waves = [rng.normal(scale=0.1, size=n).astype(np.float32) for n in [32_000, 64_000] * 4]
+    cache = tmp_path_factory.mktemp("cache")
+    model = {"weights": None, "random_state": 0, "cache_dir": cache}
+    embedding = AudioEmbedding("efficientat_mn01", **model)
+    return make_pipeline(embedding, StandardScaler(), LogisticRegression()).fit(
+        waves, LABELS
+    ), waves
+
+
+def test_the_network_of_an_embedding_is_counted_without_layers_that_are_not_used(embedded):
+    pipe, waves = embedded
+    network = pipe[0]._extractor().network.embedder().network
+    n_head = sum(p.numel() for part in (network.conv_head, network.classifier)
+                 for p in part.parameters())  # fmt: skip
+    spent = cost(pipe, waves, n_repeats=1)
+    assert spent.parameters == sum(p.numel() for p in network.parameters()) - n_head
+    assert (spent.frontend_parameters, spent.frontend_macs) == (0, 0)
+    pipe.set_params(audioembedding__output="scores")
+    scores = cost(pipe[:1], waves, n_repeats=1)
+    pipe.set_params(audioembedding__output="embedding")
+    assert scores.parameters == spent.parameters + n_head
+    # The two last layers: of 96 values to 128, and to 527 outputs.
+    assert scores.macs - spent.macs == 96 * 128 + 128 * 527
+
+
+def test_arithmetic_of_an_embedding_is_for_the_first_clip_and_per_second(embedded):
+    pipe, waves = embedded
+    one, two = (cost(pipe, waves[n:], n_repeats=1) for n in (0, 1))
+    assert (one.seconds, two.seconds) == (1.0, 2.0)
+    assert (one.n_frames_in, two.n_frames_in) == (100, 200)
+    assert two.macs_per_second == pytest.approx(one.macs_per_second, rel=0.05)
+    assert one.macs_per_second == one.macs
+    assert "per second" in repr(one)
+    assert two.features_ms < two.network_ms
+
+
+def test_a_short_clip_costs_as_much_as_the_minimum_of_the_network(embedded):
+    pipe, waves = embedded
+    short, one = (cost(pipe, clips, n_repeats=1) for clips in ([waves[0][:3200]], waves[:1]))
+    assert (short.macs, short.seconds) == (one.macs, 1.0)
+
+
+def test_spectrograms_have_no_seconds(pipe):
+    spent = cost(pipe, spectrograms(), n_repeats=1)
+    assert spent.seconds is None
+    assert spent.macs_per_second is None
+    assert "per second" not in repr(spent)

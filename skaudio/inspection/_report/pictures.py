@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
+from skaudio.audio._load import AudioError
 from skaudio.classifiers._base import SpectrogramClassifier
+from skaudio.features._audio_embedding import AudioEmbedding
 from skaudio.features._diffres_resampler import DiffResResampler
+from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.inspection import BudgetCurveDisplay, LearningCurveDisplay, frame_importance
-from skaudio.inspection._axes import level_range, units_of
+from skaudio.inspection._axes import level_range, units_of, units_of_mel
 from skaudio.inspection._report.evaluation import take
-from skaudio.pipelines._steps import first_images
+from skaudio.pipelines._steps import embedding_step, first_images
 
 __all__ = ["ClipPicture", "budget_charts", "clip_pictures", "learning_charts"]
 
@@ -78,9 +81,15 @@ class ClipPicture:
 
 
 def clip_pictures(pipe: Pipeline, X: Any, rows: np.ndarray) -> list[ClipPicture] | None:
-    """Return pictures of some clips, or None if the pipeline computes no spectrograms."""
+    """Return pictures of some clips, or None if the pipeline computes no spectrograms.
+
+    For an `AudioEmbedding`, they are those of a `MelSpectrogram` at its sample rate.
+    """
     if len(rows) == 0:
         return []
+    embedding = embedding_step(pipe)
+    if embedding is not None:
+        return [_picture_of_wave(embedding, take(X, [row])) for row in rows]
     clips = take(X, rows)
     images = first_images(pipe, clips)
     if images is None:
@@ -93,6 +102,17 @@ def clip_pictures(pipe: Pipeline, X: Any, rows: np.ndarray) -> list[ClipPicture]
     return [
         ClipPicture(image[0], score, units) for image, score in zip(images, scores, strict=True)
     ]
+
+
+def _picture_of_wave(embedding: AudioEmbedding, one: Any) -> ClipPicture:
+    """Return the picture of one clip, in its whole length; of silence if it cannot be read."""
+    try:
+        wave, _ = embedding._extractor().load(embedding._check_clips(one, reset=False)[0])
+    except AudioError:
+        wave = np.zeros(embedding.sample_rate_, dtype=np.float32)
+    mel = MelSpectrogram(sample_rate=embedding.sample_rate_, duration=None)
+    image = mel.fit_transform([(wave, embedding.sample_rate_)])[0]
+    return ClipPicture(image, None, units_of_mel(mel, image.shape[-1]))
 
 
 def learning_charts(models: list[Pipeline]) -> tuple[list[tuple[str, str]], bool]:

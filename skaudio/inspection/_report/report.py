@@ -68,7 +68,7 @@ def report(
         `GridSearchCV`, the best estimator is used, and the scores per fold are those of the search.
     X : array-like of shape (n_clips, ...)
         Clips as for `estimator.predict`. Players are included for paths, and for waveforms that are
-        the input of a `MelSpectrogram`.
+        the input of a `MelSpectrogram` or `AudioEmbedding`.
     y : array-like of shape (n_clips,) or (n_clips, n_labels)
         Labels, or an indicator matrix; the columns of a DataFrame are the label names.
     path : str or PathLike, default='report.html'
@@ -109,6 +109,9 @@ def report(
 
     Notes
     -----
+    For an `AudioEmbedding`, the page names the network, its training data and its licence, and its
+    spectrograms are those of a `MelSpectrogram` at the sample rate of the network.
+
     Audio is stored as 16-bit FLAC, as processed by the model: mono, resampled, cut or padded; for
     long clips, only the first 10 s. Rates below 8 kHz and above 96 kHz, which not all browsers
     support, are resampled to these rates. Five seconds at 22 kHz take about 180 kB including the
@@ -152,7 +155,7 @@ def report(
         folds_section(evaluation, search),
         "" if search is None else search_sections(search, X),
         training_section(evaluation),
-        model_section(pipe),
+        model_section(pipe, evaluation),
     ]
     steps = " \N{RIGHTWARDS ARROW} ".join(type(step).__name__ for _, step in pipe.steps)
     what = "labels" if evaluation.multilabel else "classes"

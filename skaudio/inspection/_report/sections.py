@@ -28,7 +28,9 @@ from skaudio.inspection._report.page import (
     tiles,
 )
 from skaudio.inspection._report.pictures import budget_charts, learning_charts
+from skaudio.nn.pretrained import NETWORKS
 from skaudio.pipelines._cost import cost
+from skaudio.pipelines._steps import embedding_step
 
 __all__ = [
     "classes_section",
@@ -148,7 +150,9 @@ def mistakes_section(evaluation: Evaluation, X: Any, n_mistakes: int) -> str:
     if "<audio" in body:
         text += "Play a clip to follow its position in the spectrogram."
     else:
-        text += "To listen, pass paths, or waveforms that a MelSpectrogram processes."
+        text += (
+            "To listen, pass paths, or waveforms that a MelSpectrogram or AudioEmbedding processes."
+        )
     return section("mistakes", title, text, body)
 
 
@@ -194,16 +198,35 @@ def training_section(evaluation: Evaluation) -> str:
     return section("training", "Training", " ".join(text), charts(drawn))
 
 
-def model_section(pipe: Pipeline) -> str:
-    """Return the section on the steps and their parameters."""
+def model_section(pipe: Pipeline, evaluation: Evaluation) -> str:
+    """Return the section on the steps and their parameters, and on a pretrained network."""
     shown = clone(pipe)  # with only the names of files and folders, since pages are shared
     names = {key: _file_name(value) for key, value in pipe.get_params().items()}
     changed = {key: name for key, name in names.items() if name is not None}
     with_parameters = f"<pre>{escape(repr(shown.set_params(**changed)))}</pre>"
     return section(
-        "model", "The model", "",
+        "model", "The model", _about_network(evaluation.models[0]),
         f"<details><summary>Steps and parameters</summary>{with_parameters}</details>",
     )  # fmt: skip
+
+
+def _about_network(pipe: Pipeline) -> str:
+    """Say which network embeds the clips, what it was trained on, and what its licence allows."""
+    embedding = embedding_step(pipe)
+    if embedding is None:
+        return ""
+    record = NETWORKS.get(embedding._extractor().network.name)
+    if record is None:
+        return (
+            f"Embeddings are those of {embedding.model}; see there for licence and training data."
+        )
+    if embedding.weights is None:
+        return f"Embeddings are those of {record.name} with random weights."
+    use = "Commercial use is allowed." if record.commercial_use else "Commercial use: no."
+    return (
+        f"Embeddings are those of {record.name} ({record.reference}), trained on "
+        f"{record.trained_on}. Licence of the weights: {record.licence}. {use}"
+    )
 
 
 def _file_name(value: Any) -> str | None:
@@ -244,9 +267,14 @@ def _worth(evaluation: Evaluation, held_out: bool) -> str:
 
 
 def _cost_tiles(pipe: Pipeline, X: Any) -> list[tuple[str, str, str]]:
-    if not isinstance(pipe[-1], SpectrogramClassifier):
+    embedding = embedding_step(pipe)
+    listed = embedding is not None and embedding._network_name in NETWORKS
+    if not isinstance(pipe[-1], SpectrogramClassifier) and not listed:
         return []
     needed = cost(pipe, take(X, [0]), n_repeats=1)
+    if needed.macs_per_second is not None and embedding is not None:
+        macs = f"{_with_unit(round(needed.macs_per_second))} multiply-accumulates per second"
+        return [("Parameters", _with_unit(needed.parameters), f"{macs} of sound")]
     frames = f"{needed.n_frames_out} frames per clip"
     if needed.n_frames_in != needed.n_frames_out:
         frames = f"{needed.n_frames_out} of {needed.n_frames_in} frames per clip"

@@ -15,6 +15,7 @@ from skaudio.audio._clips import as_clips, file_names
 from skaudio.audio._load import AudioError, load_clip
 from skaudio.audio._sample_checks import check_waveform
 from skaudio.audio._waveforms import resample
+from skaudio.features._audio_embedding import AudioEmbedding
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.inspection._report.evaluation import take
 
@@ -24,7 +25,7 @@ __all__ = [
     "clip_names",
     "clip_sound",
     "encode_clip",
-    "mel_step",
+    "sound_step",
 ]
 
 MAX_SECONDS = 10.0  # of audio per player, so that a page is small enough to be shared
@@ -37,9 +38,10 @@ MIN_PLAYER_RATE, MAX_PLAYER_RATE = 8_000, 96_000
 MAX_FLAC_CHANNELS = 8  # of the format
 
 
-def mel_step(pipe: Pipeline) -> MelSpectrogram | None:
-    """Return the step that computes spectrograms, or None."""
-    return next((step for _, step in pipe.steps if isinstance(step, MelSpectrogram)), None)
+def sound_step(pipe: Pipeline) -> MelSpectrogram | AudioEmbedding | None:
+    """Return the step that reads clips, or None."""
+    kinds = MelSpectrogram | AudioEmbedding
+    return next((step for _, step in pipe.steps if isinstance(step, kinds)), None)
 
 
 def clip_names(X: Any, rows: np.ndarray) -> list[str]:
@@ -70,18 +72,18 @@ def clip_sound(pipe: Pipeline, X: Any, row: int) -> Sound | str | None:
         A FLAC file of at most `MAX_SECONDS`, and the length of the whole clip in seconds; the
         reason why a file cannot be read; or None if rows are features instead of clips.
     """
-    mel, one = mel_step(pipe), take(X, [row])
-    with_channels = mel is not None and mel.channel == "all"
+    reader, one = sound_step(pipe), take(X, [row])
+    with_channels = reader is not None and reader.channel == "all"
     clips = as_clips(one, "report", with_channels=with_channels)
     clip: Any = np.asarray(one, dtype=np.float32)[0] if clips is None else clips[0]
-    if mel is None and isinstance(clip, np.ndarray):
+    if reader is None and isinstance(clip, np.ndarray):
         return None
-    rate = DEFAULT_RATE if mel is None else mel.sample_rate
+    rate = DEFAULT_RATE if reader is None else reader._clip_length()[0]
     try:
-        if mel is None:
+        if reader is None:
             wave = load_clip(clip, sample_rate=rate)
         else:
-            wave, _ = mel._extractor().load(clip)
+            wave, _ = reader._extractor().load(clip)
     except AudioError as err:
         return f"Could not be read: {err.failures[0][1]}."
     heard = wave[..., : round(MAX_SECONDS * rate)]
