@@ -77,6 +77,9 @@ def _check_linear(pipe: Pipeline, n_classes: int) -> None:
     if n_classes < 2:
         raise ValueError("DATA must have clips of at least two classes, got one")
     embedding = clone(pipe[0]).set_params(verbose=0)
+    if embedding.model not in NETWORKS:  # those of transformers do not fit into model files
+        names = ", ".join(map(repr, NETWORKS))
+        raise ValueError(f"--network must be one of {names}, got {embedding.model!r}")
     embedding._check_parameters()
     if embedding.weights == "hub":
         _fetch(embedding.model)

@@ -177,8 +177,8 @@ def cost(pipe: Any, X: Any, *, n_repeats: int = 10) -> Cost:
     >>> cost(pipe, X).n_frames_out
     10
     """
-    embedding = embedding_step(check_pipeline(pipe, "cost"))
-    pipe = check_pipeline(pipe, "cost", last=SpectrogramModel if embedding is None else None)
+    pipe = check_pipeline(pipe, "cost", last=SpectrogramModel, embedding=True)
+    embedding = embedding_step(pipe)
     Int(low=1).check("n_repeats", n_repeats, "cost")
     X = as_rows(X)
     count_items(X, "X", "cost")

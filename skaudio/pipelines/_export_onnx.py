@@ -128,7 +128,7 @@ def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = Fal
     """
     _check_packages()
     with atomic_file(path, "path of export_onnx") as part, limited_threads(1):
-        pipe = check_pipeline(pipe, "export_onnx")
+        pipe = check_pipeline(pipe, "export_onnx", last=SpectrogramClassifier, embedding=True)
         embedding = embedding_step(pipe)
         graph = (_graph if embedding is None else _embedding_graph)(pipe, from_waveform)
         program = _to_onnx(graph)
@@ -170,7 +170,6 @@ class _Graph:
 
 def _graph(pipe: Pipeline, from_waveform: bool) -> _Graph:
     """Return the graph of a pipeline that ends with a skaudio classifier."""
-    pipe = check_pipeline(pipe, "export_onnx", last=SpectrogramClassifier)
     mel, classifier = _check_steps(pipe, from_waveform), pipe[-1]
     network, shape = _network(pipe, mel, from_waveform)
 

@@ -212,7 +212,9 @@ def first_images(pipe: Pipeline, X: Any) -> np.ndarray | None:
     return images if images.ndim == 4 else images[:, None]
 
 
-def check_pipeline(pipe: Any, owner: str, *, last: type | None = None) -> Pipeline:
+def check_pipeline(
+    pipe: Any, owner: str, *, last: type | None = None, embedding: bool = False
+) -> Pipeline:
     """Check that `pipe` is fitted, and return the pipeline that computes its probabilities.
 
     Parameters
@@ -223,6 +225,8 @@ def check_pipeline(pipe: Any, owner: str, *, last: type | None = None) -> Pipeli
         The function or class with this argument, for messages.
     last : type or None, default=None
         Class of the last step; None allows any.
+    embedding : bool, default=False
+        Whether the last step may be of any class if the first one is an `AudioEmbedding`.
 
     Returns
     -------
@@ -245,7 +249,7 @@ def check_pipeline(pipe: Any, owner: str, *, last: type | None = None) -> Pipeli
             f"must be a scikit-learn Pipeline, or a search over one, got "
             f"{type(found).__name__}{_way_out(found, last is not None)}.",
         )
-    if last is not None:
+    if last is not None and not (embedding and embedding_step(found) is not None):
         check_last_step(found, owner, last)
     return found
 
