@@ -41,7 +41,7 @@ def quick(session):
 
 @nox.session
 def tests(session):
-    """Run all tests, as in the README."""
+    """Run all tests except stress tests, as in the README."""
     _need(session, "test")
     session.run(*PYTEST, *session.posargs)
 

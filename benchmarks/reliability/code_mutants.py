@@ -252,7 +252,7 @@ def passes(tests, mutant=None):
             path.write_text(content, encoding="utf-8")
         # Python compares compiled files by size and time in seconds only, so write none.
         variables = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider",
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "",
                    "--hypothesis-seed=0", *(f"tests/{name}" for name in tests.split())]  # fmt: skip
         run = subprocess.run(command, cwd=copy, env=variables, capture_output=True, text=True)
     if run.returncode not in (0, 1):  # neither passed nor failed: pytest did not run

@@ -110,7 +110,7 @@ def check_versions(python, lowest):
 def run_tests(python, processes, tests):
     """Last line and exit code of pytest."""
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(processes)]
-    command += ["-W", "default::DeprecationWarning", "-rfE", *tests]
+    command += ["-m", "", "-W", "default::DeprecationWarning", "-rfE", *tests]
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True
