@@ -146,7 +146,7 @@ def test_chains_learn_save_and_search(tone_clips, tmp_path, trainable, in_networ
     loaded = joblib.load(tmp_path / "pipe.joblib")
     np.testing.assert_array_equal(loaded.predict_proba(paths), best.predict_proba(paths))
     if lazy:
-        with pytest.raises(ValueError, match=r"come from the step it came from in fit: PerChannel"):
+        with pytest.raises(ValueError, match=r"come from the same step as in fit: PerChannel"):
             best.set_params(pcen__gain=0.5).predict(paths)
 
 

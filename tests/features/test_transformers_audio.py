@@ -201,6 +201,7 @@ def test_a_model_without_head_has_no_scores(ast_folder, waves):
         AudioEmbedding(ast_folder, output="scores").fit(waves)
 
 
+@pytest.mark.slow
 def test_clones_pickles_and_processes_give_the_same_without_the_folder(save_model, waves, tmp_path):
     model, _ = save_model("AST")
     model.save_pretrained(tmp_path / "m")
@@ -214,7 +215,7 @@ def test_clones_pickles_and_processes_give_the_same_without_the_folder(save_mode
     assert embedding.get_feature_names_out()[0] == "m_mean0"
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_processes_give_the_bits_of_threads(ast_folder, waves):
     embedding = AudioEmbedding(ast_folder, n_jobs=2).fit(waves)
     found = embedding.transform(waves)

@@ -187,6 +187,9 @@ def pipeline_with(owner, name, value):
     if owner == "MAST":
         clf = MAST(**{"max_epochs": 1, "random_state": 0, **changed})
     own = {"PCEN": {"sample_rate": RATE}, "DiffResResampler": {"random_state": 0}}
+    if owner == "AudioEmbedding":
+        network = {"model": "efficientat_mn01", "weights": None, "random_state": 0}
+        return make_pipeline(skaudio.AudioEmbedding(**{**network, **changed}), LogisticRegression())
     between = owner not in ("MelSpectrogram", "PretrainedCNN", "MAST")
     steps = [getattr(skaudio, owner)(**own.get(owner, {}), **changed)] if between else []
     return make_pipeline(mel, *steps, clf)
