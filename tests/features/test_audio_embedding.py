@@ -62,7 +62,7 @@ def test_a_clip_does_not_depend_on_the_others_nor_on_the_workers(clips):
                                       found[number])  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_processes_give_the_bits_of_threads(clips):
     embedding = make_embedding(n_jobs=2).fit(clips)
     found = embedding.transform(clips)

@@ -139,7 +139,7 @@ def test_other_numbers_of_labels_leave_the_draws_as_they_are():
     assert some == more[:3] + more[4:5]
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_jobs_leave_the_scores_as_they_are():
     scores = [draw(*blobs(), cv=2, n_jobs=n, random_state=0).scores for n in (None, 2)]
     assert (scores[0] == scores[1]).all()
