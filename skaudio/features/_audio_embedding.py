@@ -161,7 +161,7 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     Networks that were trained on AudioSet distinguish everyday sounds. Their embeddings are of
     little use for sounds that differ in other ways: on spoken digits of unknown speakers, a linear
-    classifier reaches 42 %, and a small network trained from scratch 64 %.
+    classifier reaches 49 %, hardly different from one on mean log-mel values.
 
     References
     ----------
