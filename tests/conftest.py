@@ -42,12 +42,8 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "quick: neither slow nor stress")
 
 
-# Checks of scikit-learn that take seconds: those of the transformer and of the pretrained network,
-# one that trains the others, and one that calls the inverse of spectrograms.
-SLOW_CHECKS = re.compile(
-    r"test_scikit_learn_check\[((MAST|AudioEmbedding)\(|.*-check_classifiers_train"
-    r"|Mel.*-check_array_api_input)"
-)
+# The checks of scikit-learn, which take minutes together.
+SLOW = re.compile(r"test_scikit_learn_check\[")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
@@ -57,7 +53,7 @@ def pytest_collection_modifyitems(items):
         code = getattr(inspect.unwrap(item.function), "__code__", None)
         if "shared" in item.fixturenames or "shared_folder" in getattr(code, "co_names", ()):
             item.add_marker("shared")
-        if SLOW_CHECKS.search(item.nodeid):
+        if SLOW.search(item.nodeid):
             item.add_marker("slow")
         if not any(item.get_closest_marker(name) for name in ("slow", "stress")):
             item.add_marker("quick")
