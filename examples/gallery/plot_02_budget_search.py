@@ -50,7 +50,7 @@ paths = write_clips(folder, waves, labels, folds, sample_rate=16_000)
 mel = MelSpectrogram(
     sample_rate=16_000, duration=1.0, n_fft=512, n_mels=32, cache_dir=f"{folder}/cache"
 )
-cnn = PretrainedCNN(small_cnn, weights=None, lr=5e-3, max_epochs=12, batch_size=16, random_state=0)
+cnn = PretrainedCNN(small_cnn, weights=None, lr=5e-3, max_epochs=8, batch_size=16, random_state=0)
 pipe = Pipeline([("mel", mel), ("diffres", DiffResResampler(random_state=0)), ("clf", cnn)])
 
 # %%
