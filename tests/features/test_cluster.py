@@ -68,7 +68,7 @@ def start_ray():
     return ray.shutdown
 
 
-@pytest.fixture(scope="module", params=["dask", pytest.param("ray", marks=pytest.mark.stress)])
+@pytest.fixture(params=["dask", pytest.param("ray", marks=pytest.mark.stress)])
 def cluster(request):
     """Name of a joblib backend whose workers run."""
     stop = {"dask": start_dask, "ray": start_ray}[request.param]()
