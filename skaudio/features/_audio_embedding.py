@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skaudio._checks import (
     Choice,
@@ -27,16 +26,14 @@ from skaudio._checks import (
     reject,
 )
 from skaudio._optional import import_pandas
-from skaudio._sklearn_compat import CallbackSupportMixin, one_step
+from skaudio._sklearn_compat import one_step
 from skaudio._warning import warn
-from skaudio.audio._clips import as_clips, check_table, refuse_other_things
 from skaudio.audio._limits import as_limits, store_key
-from skaudio.audio._load import AudioError, read_clip
-from skaudio.audio._sample_checks import check_waveform_table
-from skaudio.features._extraction import AnyClip, Findings, work_through
+from skaudio.audio._load import read_clip
+from skaudio.features._clip_transformer import ClipTransformer
+from skaudio.features._extraction import AnyClip, Findings, read_clips, work_through
 from skaudio.features._feature_store import (
     FeatureStore,
-    NotedFeatures,
     open_cache,
     usable_cache,
 )
@@ -79,7 +76,7 @@ class _Network:
             raise _unknown_network(value)
 
 
-class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
+class AudioEmbedding(ClipTransformer):
     """Convert audio files or waveforms to embeddings of a network that was trained on sound.
 
     The network, by default one that was trained on two million clips of AudioSet, is used without
@@ -192,7 +189,8 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         "n_jobs": NJobs(),
         "verbose": Verbose(),
     }
-    _warns_of_arrays = True
+
+    _plain: PlainNetwork | None = None
 
     def __init__(
         self,
@@ -338,11 +336,10 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_arrays")
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.transformer_tags.preserves_dtype = []
-        return tags
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__().copy()
+        state.pop("_plain", None)  # made of the other attributes
+        return state
 
     def _check_parameters(self) -> None:
         check_parameters(self)
@@ -369,13 +366,11 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         if self._about is not None or self._network_name not in NETWORKS:
             raise ValueError(f"its network {self._network_name!r} is unknown")
         record = NETWORKS[self._network_name]
-        if self.sample_rate_ != record.sample_rate or len(self._outputs) not in (
-            0,
-            record.n_outputs,
-        ):
+        known = len(self._outputs) in (0, record.n_outputs)
+        if self.sample_rate_ != record.sample_rate or not known:
             raise ValueError(f"its attributes are not those of {self._network_name!r}")
         if build:
-            PlainNetwork(self._network_name, self._arrays).embedder()
+            self._network().embedder()
 
     def _fit(self, X: Any) -> Any:
         self._check_parameters()
@@ -383,6 +378,7 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             open_cache(self)
         clips = self._check_clips(X, reset=True)
         network = self._load_network()
+        self._plain = network
         self._network_name, self._arrays = network.name, network.arrays
         self._about = network.about if isinstance(network, TransformersNetwork) else None
         self._outputs = self._output_names(network)
@@ -390,10 +386,15 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return clips
 
     def _network(self) -> PlainNetwork:
-        if self._about is None:
-            return PlainNetwork(self._network_name, self._arrays)
-        outputs = tuple(self._outputs)
-        return TransformersNetwork(self._network_name, self._arrays, outputs, self._about)
+        """Return the network; it is kept, because it computes the checksum of its weights."""
+        if self._plain is None:
+            values = self._network_name, self._arrays, tuple(self._outputs)
+            self._plain = (
+                PlainNetwork(*values)
+                if self._about is None
+                else TransformersNetwork(*values, self._about)
+            )
+        return self._plain
 
     def _load_network(self) -> PlainNetwork:
         if self.model not in NETWORKS:
@@ -453,15 +454,6 @@ class AudioEmbedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             except OSError as err:
                 warn(f"The names of the classes are not known, scores are numbered: {err}")
         return list(network.outputs)
-
-    def _check_clips(self, X: Any, *, reset: bool) -> Any:
-        clips = as_clips(X, OWNER)
-        if clips is not None:
-            return clips
-        refuse_other_things(X, f"X of {OWNER}")
-        waves = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite=False)
-        check_table(waves, f"X of {OWNER}")
-        return check_waveform_table(waves, f"X of {OWNER}")
 
     def _transform(self, clips: Any) -> np.ndarray:
         extractor = self._extractor()
@@ -588,22 +580,9 @@ class EmbeddingExtractor:
     def fill(self, features: np.ndarray, clips: Sequence[AnyClip]) -> Findings:
         """Write the results for clips; those of unreadable files are the results for silence."""
         findings = Findings()
-
-        def compute(clip: AnyClip) -> np.ndarray | NotedFeatures | None:
-            try:
-                wave, remarks = self.load(clip)
-            except AudioError as err:
-                findings.failures.extend(err.failures)
-                return None
-            found = self._compute(wave)
-            return NotedFeatures(found, [reason for _, reason in remarks]) if remarks else found
-
-        results = (
-            self.store.collect(clips, compute) if self.store else enumerate(map(compute, clips))
-        )
+        results = read_clips(clips, self.load, findings, compute=self._compute, store=self.store)
         for i, found in results:
-            result = findings.take(clips[i], found)
-            features[i] = self._compute(np.zeros(1, np.float32)) if result is None else result
+            features[i] = self._compute(np.zeros(1, np.float32)) if found is None else found
         if self.store is not None:
             findings.cache_problems |= self.store.problems
         return findings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -39,6 +39,7 @@ __all__ = [
     "log_mel_images_on_device",
     "longest_clip",
     "other_count",
+    "read_clips",
     "scale_remarks",
     "work_through",
 ]
@@ -199,21 +200,9 @@ class ClipExtractor:
         return waves
 
     def _load_all(self, waves: np.ndarray, clips: Sequence[AnyClip], findings: Findings) -> None:
-        def load(clip: AnyClip) -> np.ndarray | NotedFeatures | None:
-            try:
-                wave, remarks = self.load(clip)
-            except AudioError as err:
-                findings.failures.extend(err.failures)
-                return None
-            return NotedFeatures(wave, [reason for _, reason in remarks]) if remarks else wave
-
         are_files = not isinstance(clips[0], np.ndarray)
-        if self.waveform_store is not None and are_files:
-            results = self.waveform_store.collect(clips, load)
-        else:
-            results = enumerate(map(load, clips))
-        for i, found in results:
-            wave = findings.take(clips[i], found)
+        store = self.waveform_store if are_files else None
+        for i, wave in read_clips(clips, self.load, findings, store=store):
             waves[i] = 0.0 if wave is None else wave
 
     def load(self, clip: AnyClip) -> tuple[np.ndarray, list[tuple[str, str]]]:
@@ -231,6 +220,51 @@ class ClipExtractor:
             return wave, remarks
         fill_mode, crop = self.loading["fill_mode"], self.loading["crop"]
         return cut_or_fill(clip, self.n_samples, fill_mode, crop), []
+
+
+def read_clips(
+    clips: Sequence[AnyClip],
+    load: Callable[[AnyClip], tuple[np.ndarray, list[tuple[str, str]]]],
+    findings: Findings,
+    *,
+    compute: Callable[[np.ndarray], np.ndarray] | None = None,
+    store: FeatureStore | None = None,
+) -> Iterator[tuple[int, np.ndarray | None]]:
+    """Read clips one by one, or look them up.
+
+    Parameters
+    ----------
+    clips : sequence of Clip, or of ndarray
+        Clips as returned by `as_clips`.
+    load : callable
+        Returns the waveform of a clip and its problems, or raises an `AudioError`.
+    findings : Findings
+        Extended by the problems of the clips.
+    compute : callable or None, default=None
+        Computes the features of a waveform; None returns the waveform.
+    store : FeatureStore or None, default=None
+        Cache of the results.
+
+    Yields
+    ------
+    position : int
+        Index into `clips`, in any order.
+    features : ndarray or None
+        Features or waveform of the clip; None if it cannot be read.
+    """
+
+    def read(clip: AnyClip) -> np.ndarray | NotedFeatures | None:
+        try:
+            wave, remarks = load(clip)
+        except AudioError as err:
+            findings.failures.extend(err.failures)
+            return None
+        found = wave if compute is None else compute(wave)
+        return NotedFeatures(found, [reason for _, reason in remarks]) if remarks else found
+
+    results = enumerate(map(read, clips)) if store is None else store.collect(clips, read)
+    for i, found in results:
+        yield i, findings.take(clips[i], found)
 
 
 def scale_remarks(clips: Sequence[AnyClip] | np.ndarray) -> list[tuple[str, str]]:

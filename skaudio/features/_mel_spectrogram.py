@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
 
 from skaudio import dsp
 from skaudio._checks import (
@@ -24,10 +24,9 @@ from skaudio._checks import (
     reject,
 )
 from skaudio._files import check_folder, new_features
-from skaudio._sklearn_compat import CallbackSupportMixin, one_step
-from skaudio.audio._clips import as_clips, check_table, refuse_other_things
+from skaudio._sklearn_compat import one_step
 from skaudio.audio._limits import as_limits, store_key
-from skaudio.audio._sample_checks import check_waveform_table
+from skaudio.features._clip_transformer import ClipTransformer
 from skaudio.features._extraction import (
     ClipExtractor,
     check_channels,
@@ -52,7 +51,7 @@ OWNER = "MelSpectrogram"
 HIGHEST = 80.0
 
 
-class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
+class MelSpectrogram(ClipTransformer):
     """Convert audio files or waveforms to log-mel spectrograms.
 
     Files are decoded, mixed to mono, resampled to `sample_rate` and cut or padded to `duration`.
@@ -180,8 +179,6 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         "n_jobs": NJobs(),
         "verbose": Verbose(),
     }
-    # False in the copy of `predict_windows`, which warns about the recording, not about windows.
-    _warns_of_arrays = True
 
     def __init__(
         self,
@@ -456,30 +453,6 @@ class MelSpectrogram(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         check_folder(self.cache_dir, "cache_dir of MelSpectrogram")  # must be writable here
         work_through(mel, mel._extractor(), clips, None)
         return self
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.transformer_tags.preserves_dtype = []
-        return tags
-
-    def _check_clips(self, X: Any, *, reset: bool) -> Any:
-        clips = as_clips(X, OWNER, with_channels=self.channel == "all")
-        if clips is not None:
-            return clips
-        refuse_other_things(X, f"X of {OWNER}")
-        if self.channel == "all":
-            raise ParameterError(
-                "X of MelSpectrogram",
-                "must be paths, a list of arrays (n_channels, n_samples) or an "
-                "array (n_clips, n_channels, n_samples) when channel='all', got "
-                f"{type(X).__name__} of shape {np.shape(X)}: add an axis of one channel to a table "
-                "of clips, or pass one clip as [X].",
-            )
-        # scikit-learn's message would not name rows, and would recommend an imputer.
-        waves = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite=False)
-        check_table(waves, f"X of {OWNER}")
-        return check_waveform_table(waves, f"X of {OWNER}")
 
     def _run(self, clips: Any, extractor: ClipExtractor) -> np.ndarray:
         """Compute the features of all clips, with `n_jobs` workers."""

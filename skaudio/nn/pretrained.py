@@ -311,15 +311,10 @@ def fetch_weights(name: str) -> Path:
     OSError
         If they cannot be downloaded or stored; names the address.
     """
-    import pooch
-
     record = NETWORKS[name]
     if record.url is None:
         raise ValueError(f"there are no published weights of {name!r} in a format without code")
-    file = Path(pooch.os_cache("skaudio")) / "weights" / record.url.rpartition("/")[2]
-    checksum = None if record.sha256 is None else f"sha256:{record.sha256}"
-    download(record.url, checksum, file, progress=False)
-    return file
+    return _fetch(record.url, None if record.sha256 is None else f"sha256:{record.sha256}")
 
 
 def fetch_class_names(name: str) -> tuple[str, ...]:
@@ -340,13 +335,18 @@ def fetch_class_names(name: str) -> tuple[str, ...]:
     OSError
         If they cannot be downloaded or stored.
     """
-    import pooch
-
-    file = Path(pooch.os_cache("skaudio")) / "weights" / CLASSES.rpartition("/")[2]
-    download(CLASSES, None, file, progress=False)
-    with file.open(encoding="utf-8", newline="") as stream:
+    with _fetch(CLASSES, None).open(encoding="utf-8", newline="") as stream:
         names = tuple(row["display_name"] for row in csv.DictReader(stream))
     return names if len(names) == NETWORKS[name].n_outputs else ()
+
+
+def _fetch(url: str, checksum: str | None) -> Path:
+    """Download a file to the cache folder of the user, unless that was done before."""
+    import pooch
+
+    file = Path(pooch.os_cache("skaudio")) / "weights" / url.rpartition("/")[2]
+    download(url, checksum, file, progress=False)
+    return file
 
 
 def _read_about(file: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from skaudio._checks import ParameterError
 from skaudio.features._audio_embedding import AudioEmbedding
-from skaudio.nn.pretrained import STATISTICS, frames_of
+from skaudio.nn.pretrained import STATISTICS, frames_of, statistics_over_time
 from skaudio.pipelines._steps import listed_embedder, transformers
 
 __all__ = ["embedding_facts", "embedding_network", "shortest_waveform"]
@@ -55,10 +55,8 @@ class EmbeddingClassifier(nn.Module):
             scores = self.embedder.network(windows).sigmoid()
             return scores.unflatten(0, (-1, n_clips)).mean(0)
         means = self.embedder._features(windows).mean(-1)
-        means = means.unflatten(0, (-1, n_clips))  # (n_windows, n_clips, n_features)
-        std = means.var(0, correction=0).sqrt()
-        statistics = means.mean(0), means.amax(0), std
-        return torch.cat([statistics[row] for row in self.rows], dim=1)
+        steps = means.unflatten(0, (-1, n_clips)).permute(1, 2, 0)
+        return statistics_over_time(steps)[:, self.rows].flatten(1)
 
     def _windows(self, images: Tensor) -> Tensor:
         """Cut spectrograms into windows: the first of every clip, then the second, and so on."""

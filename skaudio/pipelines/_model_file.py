@@ -33,7 +33,7 @@ from skaudio._warning import warn
 from skaudio.classifiers._network import TrainedNetwork
 from skaudio.dsp import MAX_BANDS, MAX_FFT
 from skaudio.features._audio_embedding import AudioEmbedding
-from skaudio.features._mel_spectrogram import MelSpectrogram
+from skaudio.features._clip_transformer import ClipTransformer
 from skaudio.nn._plain import front_ends
 from skaudio.nn.derivatives import MAX_ORDER, MAX_WIDTH
 from skaudio.pipelines._meta_estimators import best_estimator
@@ -688,9 +688,7 @@ def describe(model: Any) -> dict[str, Any]:
 
 
 def _takes_sound(estimator: Any) -> bool:
-    return (
-        isinstance(estimator, MelSpectrogram | AudioEmbedding) and estimator.__sklearn_is_fitted__()
-    )
+    return isinstance(estimator, ClipTransformer) and estimator.__sklearn_is_fitted__()
 
 
 @cache

@@ -18,9 +18,8 @@ from skaudio.audio._clips import Clip, as_clip, as_clips, is_clip
 from skaudio.audio._limits import AudioLimits, as_limits
 from skaudio.audio._load import AudioError, AudioWarning, channels_of, length_of, read_stream
 from skaudio.dsp import MAX_SAMPLES
-from skaudio.features._audio_embedding import AudioEmbedding
+from skaudio.features._clip_transformer import ClipTransformer
 from skaudio.features._extraction import other_count
-from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.pipelines._steps import check_pipeline, label_names, uncached_transform
 
 if TYPE_CHECKING:
@@ -172,10 +171,10 @@ def predict_windows(
     return pandas.DataFrame(series)
 
 
-def _check_pipe(pipe: Pipeline) -> MelSpectrogram | AudioEmbedding:
+def _check_pipe(pipe: Pipeline) -> ClipTransformer:
     """Check the first and the last step of a pipeline, and return the first."""
     first, last = pipe[0], pipe[-1]
-    if not isinstance(first, MelSpectrogram | AudioEmbedding):
+    if not isinstance(first, ClipTransformer):
         raise ParameterError(
             f"pipe of {OWNER}",
             f"must start with a MelSpectrogram or an AudioEmbedding, got {type(first).__name__}.",
@@ -223,7 +222,7 @@ def _check_times(window: Any, hop: Any, rate: int, longest: int | None) -> tuple
 
 
 def _probe(
-    clips: Sequence[Clip], first: MelSpectrogram | AudioEmbedding, limits: AudioLimits
+    clips: Sequence[Clip], first: ClipTransformer, limits: AudioLimits
 ) -> tuple[list[tuple[Clip, int]], list[tuple[str, str]]]:
     """Return recordings with their length according to the header, and unusable ones."""
     lengths, failures = [], []

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skaudio._checks import ParameterError
 from skaudio.classifiers._base import SpectrogramModel
 from skaudio.features._audio_embedding import AudioEmbedding
-from skaudio.features._mel_spectrogram import MelSpectrogram
+from skaudio.features._clip_transformer import ClipTransformer
 from skaudio.nn._device import limited_threads
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.diffres import DiffRes
@@ -301,6 +301,6 @@ def uncached_transform(pipe: Pipeline) -> Callable[[Any], Any]:
     changes = {name: values[last] for name, last in names.items() if last in values}
     steps.set_params(**changes)
     for _, step in steps.steps:
-        if isinstance(step, MelSpectrogram | AudioEmbedding):
+        if isinstance(step, ClipTransformer):
             step._warns_of_arrays = False
     return steps.transform
