@@ -15,6 +15,9 @@ import sys
 from pathlib import Path
 from statistics import median
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from syntax_trees import function_lengths
+
 WALK = """
 import collections, sys, tempfile, threading
 import numpy as np
@@ -108,13 +111,8 @@ def room_of(name):
 
 def long_functions(paths):
     """Number of functions with more than 50 lines, without the docstring."""
-    count = 0
-    for path in paths:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef) and node.name != "__init__":
-                body = node.body[1:] if ast.get_docstring(node) else node.body
-                count += bool(body) and body[-1].end_lineno - body[0].lineno >= 50
-    return count
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in paths)
+    return sum(length > 50 for tree in trees for _, length in function_lengths(tree))
 
 
 def lines_of(folder):

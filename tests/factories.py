@@ -1,10 +1,12 @@
 """Small estimators, pipelines and archives that tests share; importable by joblib's workers."""
 
 import io
+import json
 import tarfile
 import zipfile
 
 from networks import tiny_cnn
+from safetensors.numpy import save_file
 from sklearn.pipeline import Pipeline
 
 from skaudio import MelSpectrogram, PretrainedCNN
@@ -36,6 +38,12 @@ def make_events(n_clips=16, n_classes=2, *, duration):
     settings = {"sample_rate": 8000, "duration": duration, "n_folds": 2, "random_state": 0}
     waves, labels, _ = make_sound_events(n_clips, n_classes, difficulty=0.0, **settings)
     return waves, labels
+
+
+def write_network(file, plain, **about):
+    """A file with the weights of a `PlainNetwork`, and what it says about itself; its path."""
+    save_file(plain.arrays, file, {"about": json.dumps(about)})
+    return file
 
 
 def make_zip(*members, compression=zipfile.ZIP_DEFLATED):

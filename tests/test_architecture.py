@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from syntax_trees import function_lengths
 
 PACKAGE = Path(__file__).parents[1] / "skaudio"
 # Imported where they are needed: they are slow to import, or need not be there.
@@ -49,11 +50,8 @@ def test_nothing_private_of_scikit_learn_is_used():
 def test_the_top_folder_and_functions_stay_small():
     assert len(list(PACKAGE.glob("*.py"))) <= 11
     for path, tree in modules().items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and node.name != "__init__":
-                body = node.body[1:] if ast.get_docstring(node) else node.body
-                length = body[-1].end_lineno - body[0].lineno + 1 if body else 0
-                assert length <= 50, f"{node.name} of {path} has {length} lines"
+        for name, length in function_lengths(tree):
+            assert length <= 50, f"{name} of {path} has {length} lines"
 
 
 def test_importing_the_package_loads_neither_torch_nor_a_decoder():

@@ -55,21 +55,6 @@ def model(tmp_path_factory, data):
     return str(file)
 
 
-@pytest.fixture
-def run(capsys):
-    """Run a command: exit code, rows of CSV, and what went to standard error."""
-
-    def call(*arguments):
-        status = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        if "skaudio[" in err:  # an extra that is not installed
-            pytest.skip(err)
-        return status, list(csv.reader(io.StringIO(out))), err
-
-    return call
-
-
 def test_clips_are_classified(run, model, data):
     clips = [data / "low" / "1.wav", data / "high" / "2.wav"]
     status, rows, err = run("predict", model, *clips)

@@ -1,7 +1,5 @@
 """The commands with `fit --network`: embeddings and a linear classifier."""
 
-import csv
-import io
 import json
 import re
 import shutil
@@ -9,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-from safetensors.numpy import save_file
+from factories import write_network
 from signals import tone
 
 import skaudio
@@ -39,8 +37,7 @@ def data(tmp_path_factory):
 def weights(tmp_path_factory):
     """A file with random weights of the smallest network."""
     file = tmp_path_factory.mktemp("weights") / "mn01.safetensors"
-    save_file(random_network("efficientat_mn01", 0).arrays, file)
-    return file
+    return write_network(file, random_network("efficientat_mn01", 0))
 
 
 @pytest.fixture(scope="module")
@@ -53,21 +50,6 @@ def model(tmp_path_factory, data, network):
     file = tmp_path_factory.mktemp("model") / "m.skaudio"
     assert main(["fit", str(data), "--model", str(file), "-q", *map(str, network)]) == 0
     return file
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command: exit code, rows of CSV, and what went to standard error."""
-
-    def call(*arguments):
-        status = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        if "skaudio[" in err:  # an extra that is not installed
-            pytest.skip(err)
-        return status, list(csv.reader(io.StringIO(out))), err
-
-    return call
 
 
 def count_embeddings(monkeypatch):

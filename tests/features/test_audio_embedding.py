@@ -1,5 +1,4 @@
 import csv
-import json
 import os
 
 import joblib
@@ -7,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from safetensors.torch import save_file
+from factories import write_network
 from signals import tone
 from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
@@ -98,11 +97,9 @@ def test_a_clip_of_windows_that_repeat_has_the_embedding_of_one(clips):
 
 
 def test_scores_are_probabilities_with_the_names_of_the_weights(clips, tmp_path):
-    network = random_network("efficientat_mn01", 0)
     names = [f"class {n}" for n in range(527)]
-    file = tmp_path / "named.safetensors"
-    tensors = {name: torch.from_numpy(a) for name, a in network.arrays.items()}
-    save_file(tensors, file, {"about": json.dumps({"outputs": names})})
+    network = random_network("efficientat_mn01", 0)
+    file = write_network(tmp_path / "named.safetensors", network, outputs=names)
     embedding = make_embedding(weights=file, output="scores").set_output(transform="pandas")
     table = embedding.fit_transform(clips)
     assert list(table.columns) == names
@@ -179,8 +176,7 @@ def test_integers_stored_as_floats_are_reported(clips):
 
 def test_a_saved_pipeline_needs_neither_file_nor_hub(clips, tmp_path):
     network = random_network("efficientat_mn01", 0)
-    file = tmp_path / "weights.safetensors"
-    save_file({name: torch.from_numpy(a) for name, a in network.arrays.items()}, file)
+    file = write_network(tmp_path / "weights.safetensors", network)
     pipe = make_pipeline(make_embedding(weights=file), StandardScaler(), LogisticRegression())
     pipe.fit(clips, [0, 1] * 3)
     expected = pipe.predict_proba(clips)

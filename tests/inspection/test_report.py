@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 from conftest import optional_import
-from factories import make_events
+from factories import make_events, write_network
 from networks import tiny_cnn
-from safetensors.torch import save_file
 from sklearn.cluster import KMeans
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
@@ -704,10 +702,9 @@ def test_waveforms_for_an_embedding_have_players(tmp_path):
 
 
 def test_the_page_names_the_pretrained_network_its_training_data_and_its_licence(clips, tmp_path):
-    plain = pretrained.random_network("efficientat_mn01", 0)
-    tensors = {name: torch.from_numpy(array) for name, array in plain.arrays.items()}
-    save_file(tensors, tmp_path / "mn01.safetensors")
-    pipe = make_embedded(weights=tmp_path / "mn01.safetensors").fit(*clips)
+    network = pretrained.random_network("efficientat_mn01", 0)
+    file = write_network(tmp_path / "mn01.safetensors", network)
+    pipe = make_embedded(weights=file).fit(*clips)
     text = skaudio.report(pipe, *clips, tmp_path / "r.html", n_mistakes=0).read_text()
     assert "Embeddings are those of efficientat_mn01 (Schmid, Koutini, Widmer" in text
     assert "trained on AudioSet. Licence of the weights: MIT. Commercial use is allowed." in text

@@ -1,12 +1,12 @@
 """Networks that were trained on sound, against outputs of their authors' code and a second one."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from factories import write_network
+from safetensors.torch import load_file
 
 from skaudio.audio import load_clip
 from skaudio.nn._plain import make_front_end, plain_front_end
@@ -159,26 +159,22 @@ def test_one_position_in_time_has_no_deviation():
     assert not std.any()
 
 
-def write(path, plain, **about):
-    tensors = {name: torch.from_numpy(a) for name, a in plain.arrays.items()}
-    save_file(tensors, path, {"about": json.dumps(about)})
-    return path
-
-
 def test_a_file_that_describes_another_network_is_refused(tmp_path):
     network = random_network("efficientat_mn01", 0)
     names = [f"class {n}" for n in range(527)]
-    right = write(tmp_path / "a.safetensors", network, network="efficientat_mn01", outputs=names)
+    right = write_network(
+        tmp_path / "a.safetensors", network, network="efficientat_mn01", outputs=names
+    )
     assert read_network("efficientat_mn01", right, 0.0).outputs == tuple(names)
-    few = write(tmp_path / "d.safetensors", network, outputs=["a"])
+    few = write_network(tmp_path / "d.safetensors", network, outputs=["a"])
     with pytest.raises(ValueError, match="it names 1 outputs, not 527"):
         read_network("efficientat_mn01", few, 0.0)
-    wrong = write(tmp_path / "b.safetensors", network, sample_rate=16_000)
+    wrong = write_network(tmp_path / "b.safetensors", network, sample_rate=16_000)
     with pytest.raises(ValueError, match="it is for sample_rate=16000, not 32000"):
         read_network("efficientat_mn01", wrong, 0.0)
     with pytest.raises(ValueError, match="it is for network='efficientat_mn01', not 'efficientat_"):
         read_network("efficientat_mn02", right, 0.0)
-    bare = write(tmp_path / "e.safetensors", network)
+    bare = write_network(tmp_path / "e.safetensors", network)
     with pytest.raises(ValueError, match="not the state dict of an EfficientAT network"):
         read_network("efficientat_mn02", bare, 0.0)
     (tmp_path / "c.safetensors").write_bytes(b"no tensors")
