@@ -31,6 +31,7 @@ from skaudio._checks import (
     random_generator,
     reject,
 )
+from skaudio._spectrograms import Recipe
 
 __all__ = [
     "LOG_FLOOR",
@@ -174,6 +175,22 @@ pad_mode, n_frames
     def layer(self) -> dict[str, Any]:
         """Return the arguments of `skaudio.nn.logmel.LogMel`."""
         return {**self.key(), "windows": list(self.windows), "n_frames": self.n_frames}
+
+    def recipe(self) -> Recipe:
+        """Return everything that decides a spectrogram, so that two can be compared."""
+        hops, wins = zip(*self.windows, strict=True)
+        lengths = {"hop_length": hops, "win_length": [win or self.n_fft for win in wins]}
+        return {
+            **self.arguments(),
+            **{name: one[0] if len(one) == 1 else tuple(one) for name, one in lengths.items()},
+            "fmax": self.sample_rate / 2 if self.fmax is None else self.fmax,
+            "n_frames": self.n_frames,
+            "floor": self.floor,
+            "window": "periodic Hann",
+            "filters": "linear in Hz",
+            "pre_emphasis": 0.0,
+            "axes": "bands, frames",
+        }
 
     def natural_frames(self, n_samples: int, window: int = 0) -> int:
         """Return the number of frames of a clip before interpolation to `n_frames`."""

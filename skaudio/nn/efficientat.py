@@ -10,12 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from skaudio._optional import import_torchaudio
+from skaudio._spectrograms import Recipe
+from skaudio.dsp import MelSettings
 from skaudio.nn.cnn import import_timm
-from skaudio.nn.frontend import FixedFrontEnd
+from skaudio.nn.frontend import WaveformFrontEnd
 
 __all__ = ["EfficientATMel", "build_efficientat", "from_authors"]
 
 N_OUTPUTS = 527  # classes of AudioSet
+SETTINGS: dict[str, Any] = {
+    "sample_rate": 32_000, "n_fft": 1024, "win_length": 800, "n_mels": 128, "fmin": 0.0,
+    "fmax": 15_000.0, "power": 2.0, "mel_scale": "htk", "norm": None, "center": True,
+    "pad_mode": "reflect", "floor": 1e-5,
+}  # fmt: skip
+PRE_EMPHASIS = 0.97
 # The stages of MobileNetV3-large: kernel, expanded and output channels, squeeze-and-excitation,
 # activation and stride of every block, at width 1.
 STAGES = (
@@ -33,22 +41,21 @@ STEM, HIDDEN = 16, 1280
 BATCH_NORM_EPS = 1e-3
 
 
-class EfficientATMel(FixedFrontEnd):
+class EfficientATMel(WaveformFrontEnd):
     """Waveforms to the log-mel spectrograms that EfficientAT networks were trained with [1]_.
 
-    Pre-emphasis, power spectrum, Kaldi's mel filters, logarithm, and an affine scaling.
+    Pre-emphasis, power spectrum, Kaldi's mel filters and logarithm. The affine scaling that follows
+    belongs to the network, so that frames can be merged before it.
 
     Parameters
     ----------
     hop_length : int, default=320
         Samples between two frames, >= 1.
-    n_mels : int, default=128
-        Number of mel bands, >= 1.
 
     Notes
     -----
-    Shape: ``(batch, 1, 1, n_samples)`` to ``(batch, 1, n_mels, n_frames)``, for waveforms at
-    `SAMPLE_RATE` Hz with more than 513 samples. It has no weights.
+    Shape: ``(batch, 1, 1, n_samples)`` to ``(batch, 1, 128, n_frames)``, for waveforms at 32 kHz
+    with more than 513 samples. It has no weights.
 
     References
     ----------
@@ -56,43 +63,49 @@ class EfficientATMel(FixedFrontEnd):
        Transformer-to-CNN Knowledge Distillation", ICASSP 2023, arXiv:2211.04772.
     """
 
-    takes_waveforms = True
     window: Tensor
     filters: Tensor
 
-    SAMPLE_RATE, N_FFT, WIN_LENGTH, FMAX = 32_000, 1024, 800, 15_000.0
-    PRE_EMPHASIS, FLOOR, SHIFT, SCALE = 0.97, 1e-5, 4.5, 5.0
-
-    def __init__(self, *, hop_length: int = 320, n_mels: int = 128) -> None:
-        super().__init__()
-        self.hop_length, self.n_mels = hop_length, n_mels
-        window = torch.hann_window(self.WIN_LENGTH, periodic=False)
+    def __init__(self, *, hop_length: int = 320) -> None:
+        settings = MelSettings(hop_length=hop_length, owner="EfficientATMel", **SETTINGS)
+        super().__init__(settings)
+        with torch.device("cpu"):  # they are not weights, which may be created on 'meta'
+            window = torch.hann_window(settings.win_length, periodic=False)
+            filters = _kaldi_filters(settings)
         self.register_buffer("window", window, persistent=False)
-        self.register_buffer("filters", _kaldi_filters(n_mels, self), persistent=False)
+        self.register_buffer("filters", filters, persistent=False)
 
     def config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
-        return {"hop_length": self.hop_length, "n_mels": self.n_mels}
+        return {"hop_length": self.settings.hop_length}
+
+    def recipe(self) -> Recipe:
+        """Return everything that decides the spectrograms; see `MelSettings.recipe`."""
+        own = {
+            "window": "symmetric Hann", "filters": "linear in mel", "pre_emphasis": PRE_EMPHASIS,
+        }  # fmt: skip
+        return {**super().recipe(), **own}
 
     def output_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """Channels, mel bands and frames of the spectrograms of waveforms of `shape`."""
-        return shape[0], self.n_mels, 1 + (shape[2] - 1) // self.hop_length
+        n_frames = self.settings.natural_frames(shape[2] - 1)  # pre-emphasis drops a sample
+        return shape[0], self.settings.n_mels, n_frames
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute scaled log-mel spectrograms; the penalty is zero."""
+        """Compute log-mel spectrograms; the penalty is zero."""
+        how = self.settings
         waves = images.flatten(0, -2)  # (batch * n_channels, n_samples)
-        waves = waves[:, 1:] - self.PRE_EMPHASIS * waves[:, :-1]
+        waves = waves[:, 1:] - PRE_EMPHASIS * waves[:, :-1]
         spectrum = torch.stft(
-            waves, self.N_FFT, self.hop_length, self.WIN_LENGTH, self.window, center=True,
+            waves, how.n_fft, how.hop_length, how.win_length, self.window, center=True,
             pad_mode="reflect", return_complex=True,
         )  # fmt: skip
         energy = spectrum.real.square() + spectrum.imag.square()
-        log_mel = (self.filters @ energy + self.FLOOR).log()
-        scaled = (log_mel + self.SHIFT) / self.SCALE
-        return scaled.unflatten(0, (-1, images.shape[1])), waves.new_zeros(())
+        log_mel = (self.filters @ energy + how.floor).log()
+        return log_mel.unflatten(0, (-1, images.shape[1])), waves.new_zeros(())
 
 
-def _kaldi_filters(n_mels: int, front_end: EfficientATMel) -> Tensor:
+def _kaldi_filters(how: MelSettings) -> Tensor:
     """Triangles that are linear in mel, of height one, shape (n_mels, n_bins)."""
     torchaudio, _ = import_torchaudio()
     if torchaudio is None:
@@ -102,15 +115,13 @@ def _kaldi_filters(n_mels: int, front_end: EfficientATMel) -> Tensor:
         )
     from torchaudio.compliance.kaldi import get_mel_banks
 
-    how = front_end
-    with torch.device("cpu"):
-        banks, _ = get_mel_banks(
-            n_mels, how.N_FFT, float(how.SAMPLE_RATE), 0.0, how.FMAX, 100.0, -500.0, 1.0
-        )
+    banks, _ = get_mel_banks(
+        how.n_mels, how.n_fft, float(how.sample_rate), how.fmin, how.fmax, 100.0, -500.0, 1.0
+    )
     return nn.functional.pad(banks, (0, 1))  # the highest frequency is left out
 
 
-def build_efficientat(width: float, n_outputs: int = N_OUTPUTS) -> nn.Module:
+def build_efficientat(width: float, n_outputs: int = N_OUTPUTS, in_channels: int = 1) -> nn.Module:
     """Build an EfficientAT network with random weights, as a timm model.
 
     Parameters
@@ -119,11 +130,13 @@ def build_efficientat(width: float, n_outputs: int = N_OUTPUTS) -> nn.Module:
         Factor on the numbers of channels of MobileNetV3-large, > 0.
     n_outputs : int, default=527
         Number of logits, >= 1.
+    in_channels : int, default=1
+        Number of input channels, >= 1.
 
     Returns
     -------
     model : timm.models.MobileNetV3
-        Spectrograms ``(batch, 1, n_mels, n_frames)`` to logits ``(batch, n_outputs)``.
+        Spectrograms ``(batch, in_channels, n_mels, n_frames)`` to logits ``(batch, n_outputs)``.
     """
     import_timm()
     from timm.layers import make_divisible
@@ -135,7 +148,7 @@ def build_efficientat(width: float, n_outputs: int = N_OUTPUTS) -> nn.Module:
     return MobileNetV3(
         decode_arch_def(stages),
         num_classes=n_outputs,
-        in_chans=1,
+        in_chans=in_channels,
         stem_size=stem,
         fix_stem=True,
         num_features=make_divisible(HIDDEN * width),

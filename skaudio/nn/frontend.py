@@ -13,7 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d
 
-__all__ = ["FixedFrontEnd", "FrontEnd", "FrontEndChain", "TemporalResampler", "plain_budget"]
+from skaudio._spectrograms import Recipe
+from skaudio.dsp import MelSettings
+
+__all__ = [
+    "FixedFrontEnd",
+    "FrontEnd",
+    "FrontEndChain",
+    "TemporalResampler",
+    "WaveformFrontEnd",
+    "plain_budget",
+]
 
 
 class FrontEnd(nn.Module):
@@ -96,6 +106,26 @@ class FixedFrontEnd(FrontEnd):
         if self.config() != other.config():
             raise self.unlike(other)
         return self
+
+
+class WaveformFrontEnd(FixedFrontEnd):
+    """Base class of front ends that compute log-mel spectrograms of waveforms.
+
+    Parameters
+    ----------
+    settings : MelSettings
+        Settings of the spectrograms.
+    """
+
+    takes_waveforms = True
+
+    def __init__(self, settings: MelSettings) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def recipe(self) -> Recipe:
+        """Return everything that decides the spectrograms; see `MelSettings.recipe`."""
+        return self.settings.recipe()
 
 
 class TemporalResampler(FrontEnd):

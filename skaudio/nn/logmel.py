@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from skaudio import dsp
-from skaudio.nn.frontend import FixedFrontEnd
+from skaudio.nn.frontend import WaveformFrontEnd
 
 __all__ = ["LogMel"]
 
 
-class LogMel(FixedFrontEnd):
+class LogMel(WaveformFrontEnd):
     """The computation of `skaudio.MelSpectrogram` as a layer without weights.
 
     It uses float32: results differ from those of `skaudio.dsp`, whose transform uses float64, by
@@ -43,8 +43,6 @@ class LogMel(FixedFrontEnd):
     then those of the second, and so on.
     """
 
-    takes_waveforms = True
-
     def __init__(
         self,
         *,
@@ -62,15 +60,15 @@ class LogMel(FixedFrontEnd):
         pad_mode: str,
         floor: float | None = None,
     ) -> None:
-        super().__init__()
         hops, wins = zip(*windows, strict=True)
-        self.settings = dsp.MelSettings(
+        settings = dsp.MelSettings(
             sample_rate=sample_rate, n_fft=n_fft, hop_length=hops,
             win_length=None if set(wins) == {None} else tuple(win or n_fft for win in wins),
             n_mels=n_mels, fmin=fmin, fmax=fmax, power=power, mel_scale=mel_scale, norm=norm,
             center=center, pad_mode=pad_mode, n_frames=n_frames,
             floor=dsp.LOG_FLOOR if floor is None else floor, owner="LogMel",
         )  # fmt: skip
+        super().__init__(settings)
 
     def config(self) -> dict[str, Any]:
         """Return the constructor arguments of this module."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +17,8 @@ from skaudio._files import download
 from skaudio.nn._device import limited_threads, seeded
 from skaudio.nn._plain import blank_weights, fill_blank, plain_arrays
 from skaudio.nn.efficientat import EfficientATMel, build_efficientat, from_authors
-from skaudio.nn.frontend import FrontEnd
-from skaudio.nn.weights import load_weights, read_weights
+from skaudio.nn.frontend import WaveformFrontEnd
+from skaudio.nn.weights import load_weights, read_about, read_weights
 from skaudio.nn.yamnet import YAMNetMel, build_yamnet
 
 __all__ = [
@@ -78,15 +76,18 @@ class AudioNetwork(NetworkFacts):
     name, sample_rate, min_duration, n_features, n_outputs
         See `NetworkFacts`.
     build : callable
-        Builds the network, spectrograms to logits, as a timm model with random weights.
-    front_end : type
-        The module that computes its spectrograms from waveforms.
+        Builds the network, ``(n_outputs=..., in_channels=1)``, as a timm model with random weights;
+        it maps scaled spectrograms to logits.
+    front_end : callable
+        Builds the module that computes its spectrograms from waveforms, ``(hop_length=...)``.
     hop_length : int
         Samples between two frames of the spectrograms.
     licence, reference : str
         Licence of the weights; publication.
     commercial_use : bool
         Whether the licence allows commercial use.
+    shift, scale : float, default=0.0, 1.0
+        Spectrograms are scaled before the network: ``(x + shift) / scale``.
     time_first : bool, default=False
         Whether frames are the height of the network's input, instead of its width.
     mean_average_precision : float or None, default=None
@@ -100,18 +101,60 @@ class AudioNetwork(NetworkFacts):
         Training data.
     """
 
-    build: Callable[[], nn.Module]
-    front_end: Callable[[], FrontEnd]
+    build: Callable[..., nn.Module]
+    front_end: Callable[..., WaveformFrontEnd]
     hop_length: int
     licence: str
     commercial_use: bool
     reference: str
+    shift: float = 0.0
+    scale: float = 1.0
     time_first: bool = False
     mean_average_precision: float | None = None
     url: str | None = None
     sha256: str | None = None
     convert: Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]] | None = None
     trained_on: str = "AudioSet"
+
+    def input_layer(self, n_channels: int = 1) -> InputLayer:
+        """Build the layer that scales spectrograms for the network."""
+        return InputLayer(self.shift, self.scale, n_channels, time_first=self.time_first)
+
+
+class InputLayer(nn.Module):
+    """Scale spectrograms, and order their axes, as a pretrained network requires.
+
+    Parameters
+    ----------
+    shift, scale : float
+        See `AudioNetwork`.
+    n_channels : int
+        One; or three, whose last one is the resolution encoding of DiffRes, which is not scaled.
+    time_first : bool
+        See `AudioNetwork`.
+
+    Notes
+    -----
+    Shape: ``(batch, n_channels, n_mels, n_frames)`` to the same, or to ``(batch, n_channels,
+    n_frames, n_mels)`` if `time_first`.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, shift: float, scale: float, n_channels: int, *, time_first: bool) -> None:
+        super().__init__()
+        n_spectra = min(n_channels, 2)
+        rest = n_channels - n_spectra
+        shifts, scales = [shift] * n_spectra + [0.0] * rest, [scale] * n_spectra + [1.0] * rest
+        self.register_buffer("shift", torch.tensor(shifts)[:, None, None])
+        self.register_buffer("scale", torch.tensor(scales)[:, None, None])
+        self.time_first = time_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale spectrograms ``(batch, n_channels, n_mels, n_frames)``."""
+        x = (x + self.shift) / self.scale
+        return x.transpose(-1, -2) if self.time_first else x
 
 
 def _efficientat(
@@ -123,8 +166,10 @@ def _efficientat(
         name=f"efficientat_{name}{extended}",
         build=functools.partial(build_efficientat, width),
         front_end=EfficientATMel,
-        sample_rate=EfficientATMel.SAMPLE_RATE,
+        sample_rate=32_000,
         hop_length=320,
+        shift=4.5,
+        scale=5.0,
         min_duration=1.0,
         n_features=round(960 * width),
         n_outputs=527,
@@ -272,7 +317,7 @@ def read_network(name: str, file: Path, changed: float) -> PlainNetwork:
     ValueError
         If the file cannot be read, says that it belongs to another network, or does not fit.
     """
-    record, about = NETWORKS[name], _read_about(file)
+    record, about = NETWORKS[name], read_about(file)
     expected = {
         "network": name, "sample_rate": record.sample_rate, "n_outputs": record.n_outputs,
     }  # fmt: skip
@@ -349,20 +394,6 @@ def _fetch(url: str, checksum: str | None) -> Path:
     return file
 
 
-def _read_about(file: Path) -> dict[str, Any]:
-    """Read the description that a safetensors file may carry."""
-    if file.suffix != ".safetensors":
-        return {}
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, "np") as handle:
-            about = json.loads((handle.metadata() or {}).get("about", "{}"))
-    except (SafetensorError, OSError, ValueError) as err:
-        raise ValueError(f"it cannot be read ({err})") from err
-    return about if isinstance(about, dict) else {}
-
-
 def statistics_over_time(steps: Tensor) -> Tensor:
     """Compute the rows of `STATISTICS`.
 
@@ -394,12 +425,12 @@ class Embedder(nn.Module):
     def __init__(self, record: AudioNetwork, network: nn.Module) -> None:
         super().__init__()
         self.record, self.network = record, network
-        self.front_end = record.front_end()
+        self.front_end, self.input_layer = record.front_end(), record.input_layer()
 
     def spectrograms(self, waves: Tensor) -> Tensor:
         """Compute the input of the network from waveforms ``(batch, n_samples)``."""
         images, _ = self.front_end(waves[:, None, None])
-        return images.transpose(-1, -2) if self.record.time_first else images
+        return self.input_layer(images)
 
     def embed(self, waves: Tensor, window: float | None, batch_size: int) -> Tensor:
         """Compute statistics of the embeddings over time.

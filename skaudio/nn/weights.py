@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from skaudio._warning import warn
 
-__all__ = ["adapt_channels", "load_weights", "read_weights"]
+__all__ = ["adapt_channels", "load_weights", "read_about", "read_weights"]
 
 LISTED_NAMES = 5
 
@@ -54,6 +56,37 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise ValueError(f"{os.fspath(path)!r} contains no mapping of names to tensors")
     return content
+
+
+def read_about(path: str | os.PathLike) -> dict[str, Any]:
+    """Read the description of the weights that a safetensors file may contain.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The file.
+
+    Returns
+    -------
+    about : dict
+        Its metadata entry "about"; empty if there is none, or for files of other types.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged.
+    """
+    file = Path(path)
+    if file.suffix != ".safetensors":
+        return {}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "np") as handle:
+            about = json.loads((handle.metadata() or {}).get("about", "{}"))
+    except (SafetensorError, OSError, ValueError) as err:
+        raise ValueError(f"it cannot be read ({err})") from err
+    return about if isinstance(about, dict) else {}
 
 
 def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
