@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from skaudio.features._mel_spectrogram import MelSpectrogram
     from skaudio.features._mfcc import MFCC
     from skaudio.features._pcen import PCEN
+    from skaudio.features._pretrained_spectrogram import PretrainedSpectrogram
     from skaudio.inspection._report.report import report
     from skaudio.pipelines._cost import cost
     from skaudio.pipelines._events import (
@@ -45,6 +46,7 @@ __all__ = [
     "MelSpectrogram",
     "PCEN",
     "PretrainedCNN",
+    "PretrainedSpectrogram",
     "check_audio",
     "cost",
     "list_networks",
@@ -74,6 +76,7 @@ _HOMES = {
     "MelSpectrogram": "skaudio.features._mel_spectrogram",
     "PCEN": "skaudio.features._pcen",
     "PretrainedCNN": "skaudio.classifiers._pretrained_cnn",
+    "PretrainedSpectrogram": "skaudio.features._pretrained_spectrogram",
     "check_audio": "skaudio.audio._check_audio",
     "cost": "skaudio.pipelines._cost",
     "list_networks": "skaudio.features._audio_embedding",

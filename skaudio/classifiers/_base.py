@@ -143,6 +143,7 @@ class SpectrogramModel(
         self, X: Any, y: Any, *, reset: bool
     ) -> tuple[np.ndarray, np.ndarray, Task, FrontEndChain]:
         refuse_clips(X, type(self).__name__)
+        self._check_origin(X)
         inputs, frontend = take_apart(X)
         names = getattr(y, "columns", None)
         y = plain_labels(y, f"y of {type(self).__name__}")
@@ -157,6 +158,9 @@ class SpectrogramModel(
             frontend = self._adopt(frontend)
         self._check_image_shape(images)
         return images, y, labels, frontend
+
+    def _check_origin(self, X: Any) -> None:
+        """Check that the network can learn from the spectrograms of the steps before."""
 
     def _check_more(self, X: Any, name: str, frontend: FrontEndChain) -> np.ndarray:
         """Convert further clips, which must come from the same steps as `X`, to images.

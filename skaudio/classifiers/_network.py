@@ -130,7 +130,7 @@ class TrainedNetwork(BaseEstimator):
         with blank_weights() if device == "meta" else torch.device(device):
             blank = Standardize(torch.zeros(shape[0]), torch.ones(shape[0]))
             module = builder._build_module(
-                blank if builder.standardize else torch.nn.Identity(),
+                blank if builder._standardizes() else torch.nn.Identity(),
                 shape,
                 blueprint["n_labels"],
                 pretrained=False,
@@ -409,12 +409,18 @@ class TrainedNetwork(BaseEstimator):
             return task
         return replace(task, data=data.subset(~held), valid=data.subset(held))
 
+    def _standardizes(self) -> bool:
+        """Whether the first layer of the network standardises with statistics of the clips."""
+        return self.standardize
+
     def _new_module(self, task: TrainingTask) -> ImageClassifier:
         data, n_classes = task.data, len(task.labels.names)
         frontend = copy.deepcopy(task.frontend)
-        mean, std, _ = channel_statistics(data.clips(through=frontend, device=device_of(self)))
+        standardize: torch.nn.Module = torch.nn.Identity()
+        if self._standardizes():
+            clips = data.clips(through=frontend, device=device_of(self))
+            standardize = Standardize(*channel_statistics(clips)[:2])
         images, _ = data[np.arange(min(2, len(data)))]
-        standardize = Standardize(mean, std) if self.standardize else torch.nn.Identity()
         image_shape = frontend.output_shape(self.input_shape_)
         module = self._build_module(standardize, image_shape, n_classes, pretrained=True)
         module.frontend = frontend.cpu()

@@ -1,4 +1,4 @@
-"""TimmBackbone: builds a network from a timm model or from a callable."""
+"""TimmBackbone: builds a network from a timm model, a network trained on sound, or a callable."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from torch import nn
 
 from skaudio._checks import ParameterError, is_int
 from skaudio.classifiers._base import SpectrogramModel
+from skaudio.classifiers._input_check import check_spectrograms
 from skaudio.classifiers._weights import check_weights, fill_network
 from skaudio.nn.cnn import build_cnn, find_head
 from skaudio.nn.layers import ImageClassifier, init_head
+from skaudio.nn.pretrained import NETWORKS, AudioNetwork, body_for, load_network
+from skaudio.nn.weights import load_weights
 
 RESERVED_OPTIONS = (
     "in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay",
@@ -35,6 +38,18 @@ class TimmBackbone(SpectrogramModel):
     backbone_options: dict[str, Any] | None = None
     input_size: tuple[int, int] | None = None
 
+    @property
+    def _record(self) -> AudioNetwork | None:
+        """Facts about the backbone, if it is a network that was trained on sound."""
+        return NETWORKS.get(self.backbone) if isinstance(self.backbone, str) else None
+
+    def _check_origin(self, X: Any) -> None:
+        if self._record is not None:
+            check_spectrograms(X, self._record, type(self).__name__)
+
+    def _standardizes(self) -> bool:
+        return self._record is None and super()._standardizes()
+
     def _check_parameters(self) -> None:
         super()._check_parameters()
         if not isinstance(self.backbone, str) and not callable(self.backbone):
@@ -43,6 +58,14 @@ class TimmBackbone(SpectrogramModel):
                 f"must be the name of a timm model or a callable, got {self.backbone!r}.",
             )
         check_weights(self)
+        if self._record is not None:
+            self._check_parameters_for_sound()
+        elif self.weights == "hub":
+            raise ParameterError(
+                f"weights of {type(self).__name__}",
+                f"must be 'imagenet', None or a file for backbone={self.backbone!r}, got 'hub', "
+                f"which is for the networks of skaudio.list_networks().",
+            )
         options = self.backbone_options
         if options is not None and (
             not isinstance(options, dict) or any(name in options for name in RESERVED_OPTIONS)
@@ -62,6 +85,23 @@ class TimmBackbone(SpectrogramModel):
                 f"must be two ints from 1 to {MAX_INPUT} or None, got {size!r}.",
             )
 
+    def _check_parameters_for_sound(self) -> None:
+        """Check that no parameter contradicts the facts about the network."""
+        given = {"backbone_options": self.backbone_options, "input_size": self.input_size}
+        for name, value in given.items():
+            if value is not None:
+                raise ParameterError(
+                    f"{name} of {type(self).__name__}",
+                    f"must be None for backbone={self.backbone!r}, which is used as it was "
+                    f"trained, got {value!r}.",
+                )
+        if self.weights == "imagenet":
+            raise ParameterError(
+                f"weights of {type(self).__name__}",
+                f"must be 'hub', None or a file for backbone={self.backbone!r}, which was not "
+                "trained on ImageNet, got 'imagenet'.",
+            )
+
     def _build_module(
         self,
         standardize: nn.Module,
@@ -70,10 +110,17 @@ class TimmBackbone(SpectrogramModel):
         *,
         pretrained: bool,
     ) -> ImageClassifier:
-        backbone = self._build_backbone(image_shape[0], n_classes)
+        record = self._record
+        if record is None:
+            backbone = self._build_backbone(image_shape[0], n_classes)
+        else:
+            backbone = record.build(n_outputs=n_classes, in_channels=image_shape[0])
+            standardize = record.input_layer(image_shape[0])
         head = find_head(backbone)
-        if pretrained:
+        if pretrained and record is None:
             self._fill(backbone, head)
+        elif pretrained:
+            self._fill_for_sound(backbone, record)
         return ImageClassifier(
             standardize,
             backbone,
@@ -127,6 +174,16 @@ class TimmBackbone(SpectrogramModel):
         # Without weights, the module that a callable returned is not changed.
         if head is not None and not loaded and (named or self.weights is not None):
             init_head(head)
+
+    def _fill_for_sound(self, backbone: nn.Module, record: AudioNetwork) -> None:
+        """Load the weights of a network that was trained on sound, all but the head."""
+        head = find_head(backbone)
+        init_head(head)
+        if self.weights is None:
+            return
+        plain = load_network(record.name, self.weights, type(self).__name__)
+        body = body_for(record, plain, backbone)
+        load_weights(backbone, body, head_names=_names_of(backbone, head))
 
 
 def _names_of(backbone: nn.Module, head: nn.Module | None) -> set[str]:

@@ -18,7 +18,8 @@ from skaudio._checks import ParameterError, expand_home, is_path
 from skaudio._files import answer_within
 from skaudio._optional import some_stderr
 from skaudio.nn.cnn import import_timm
-from skaudio.nn.weights import load_weights, read_weights
+from skaudio.nn.pretrained import NETWORKS
+from skaudio.nn.weights import load_weights, read_about, read_weights
 
 __all__ = ["check_weights", "fetch_imagenet", "fill_network"]
 
@@ -89,6 +90,13 @@ def fill_network(
                 f"must be 'imagenet', None or an existing file, got {owner.weights!r}.",
             )
         try:
+            network = read_about(path).get("network")
+            if network in NETWORKS:
+                raise ValueError(
+                    f"it is for the network {network!r}, which needs its own spectrograms: use "
+                    f"PretrainedCNN({network!r}, weights=...) after "
+                    f"PretrainedSpectrogram({network!r})"
+                )
             tensors = convert(read_weights(path))
             return load_weights(network, tensors, head_names=head_names)
         except ValueError as err:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,9 +41,8 @@ from skaudio.nn.pretrained import (
     STATISTICS,
     PlainNetwork,
     fetch_class_names,
-    fetch_weights,
+    load_network,
     random_network,
-    read_network,
 )
 from skaudio.nn.transformers_audio import (
     TransformersNetwork,
@@ -401,24 +399,7 @@ class AudioEmbedding(ClipTransformer):
             return self._load_transformers()
         if self.weights is None:
             return random_network(self.model, self._draw_seed())
-        try:
-            if self.weights == "hub":
-                file = fetch_weights(self.model)
-            else:
-                file = Path(expand_home(self.weights))
-            return read_network(self.model, file, os.stat(file).st_mtime)
-        except (ValueError, FileNotFoundError) as err:
-            raise ParameterError(
-                f"weights of {OWNER}",
-                f"must be the path of a file with the weights of {self.model!r}, or 'hub' if they "
-                f"are published, got {self.weights!r}: {str(err).rstrip('.')}.",
-            ) from err
-        except OSError as err:
-            raise OSError(
-                f"weights='hub' of {OWNER} cannot be loaded ({err.__cause__ or err}): download "
-                f"{NETWORKS[self.model].url} on another machine and pass the path of the file as "
-                "weights='FILE'."
-            ) from err
+        return load_network(self.model, self.weights, OWNER)
 
     def _draw_seed(self) -> int:
         return random_generator(self.random_state, OWNER).randint(SEED_LIMIT)

@@ -1,9 +1,9 @@
-"""ClipTransformer: shared code of the transformers that take audio clips."""
+"""ClipTransformer and SpectrogramTransformer: shared code of the steps that take audio clips."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -12,9 +12,15 @@ from sklearn.utils.validation import validate_data
 from skaudio._checks import ParameterError
 from skaudio._sklearn_compat import CallbackSupportMixin
 from skaudio.audio._clips import as_clips, check_table, refuse_other_things
+from skaudio.audio._limits import AudioLimits, store_key
 from skaudio.audio._sample_checks import check_waveform_table
+from skaudio.dsp import MelSettings
 
-__all__ = ["ClipTransformer"]
+if TYPE_CHECKING:
+    from skaudio.nn._differentiable import DifferentiableArray
+    from skaudio.nn.frontend import WaveformFrontEnd
+
+__all__ = ["ClipTransformer", "SpectrogramTransformer"]
 
 
 class ClipTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -55,3 +61,51 @@ class ClipTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         waves = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite=False)
         check_table(waves, f"X of {owner}")
         return check_waveform_table(waves, f"X of {owner}")
+
+
+class SpectrogramTransformer(ClipTransformer):
+    """Base class of the steps that compute log-mel spectrograms of clips of equal length.
+
+    A subclass adds `__init__`, `fit`, `transform`, `_settings` and `_layer`.
+    """
+
+    n_samples_: int
+    in_network: bool  # whether the subsequent classifier computes the spectrograms
+
+    @abstractmethod
+    def _settings(self) -> MelSettings:
+        """Return the settings of the spectrograms; those in `fit` for constants."""
+
+    @abstractmethod
+    def _layer(self) -> WaveformFrontEnd:
+        """Return the module that computes the spectrograms in a network."""
+
+    def _natural_frames(self) -> int:
+        """Return the number of frames of a clip before interpolation over time."""
+        return self._settings().natural_frames(self.n_samples_)
+
+    def _clip_length(self) -> tuple[int, int | None]:
+        """Return the sample rate and the number of samples of a clip."""
+        return self._settings().sample_rate, self.n_samples_
+
+    def _cut(self) -> dict[str, Any]:
+        """Return the parameters that decide the waveform of a clip."""
+        names = ("channel", "fill_mode", "crop")
+        return {"sample_rate": self._settings().sample_rate} | {
+            name: getattr(self, name) for name in names
+        }
+
+    def _waveform_key(self, limits: AudioLimits) -> dict[str, Any]:
+        """Return the key of waveforms in a cache, the same for all steps of this class.
+
+        The keys of mono clips must not change, so that existing caches remain valid.
+        """
+        count = {"n_channels": self.n_channels_} if self.channel == "all" else {}
+        return {**self._cut(), "n_samples": self.n_samples_, **count, **store_key(limits)}
+
+    def _deferred(self, waves: np.ndarray, device: str) -> DifferentiableArray:
+        """Return the spectrograms of waveforms as an array that is computed on demand."""
+        from skaudio.nn._differentiable import DifferentiableArray
+
+        waves = waves.reshape(len(waves), -1, 1, waves.shape[-1])
+        return DifferentiableArray(waves, [self._layer()], device=device)

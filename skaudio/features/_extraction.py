@@ -282,7 +282,12 @@ def scale_remarks(clips: Sequence[AnyClip] | np.ndarray) -> list[tuple[str, str]
 
 
 def longest_clip(
-    clips: Sequence[AnyClip] | np.ndarray, *, sample_rate: int, strict: bool, limits: AudioLimits
+    clips: Sequence[AnyClip] | np.ndarray,
+    *,
+    sample_rate: int,
+    strict: bool,
+    limits: AudioLimits,
+    owner: str,
 ) -> int:
     """Return the length of the longest clip in samples, from the headers of files if correct.
 
@@ -321,7 +326,7 @@ def longest_clip(
             f"of the {len(lengths)} clips have at most {median / sample_rate:.3g} s, so that "
             f"at least {1 - median / longest:.0%} of each is padding. Or omit long files."
         )
-        warn(ParameterWarning("duration of MelSpectrogram", problem))
+        warn(ParameterWarning(f"duration of {owner}", problem))
     return longest
 
 

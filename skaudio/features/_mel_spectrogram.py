@@ -25,8 +25,9 @@ from skaudio._checks import (
 )
 from skaudio._files import check_folder, new_features
 from skaudio._sklearn_compat import one_step
-from skaudio.audio._limits import as_limits, store_key
-from skaudio.features._clip_transformer import ClipTransformer
+from skaudio._spectrograms import with_recipe
+from skaudio.audio._limits import as_limits
+from skaudio.features._clip_transformer import SpectrogramTransformer
 from skaudio.features._extraction import (
     ClipExtractor,
     check_channels,
@@ -51,7 +52,7 @@ OWNER = "MelSpectrogram"
 HIGHEST = 80.0
 
 
-class MelSpectrogram(ClipTransformer):
+class MelSpectrogram(SpectrogramTransformer):
     """Convert audio files or waveforms to log-mel spectrograms.
 
     Files are decoded, mixed to mono, resampled to `sample_rate` and cut or padded to `duration`.
@@ -309,7 +310,7 @@ class MelSpectrogram(ClipTransformer):
         if self.duration is not None:
             self.n_samples_ = max(1, round(self.duration * self.sample_rate))
         else:
-            self.n_samples_ = longest_clip(clips, sample_rate=self.sample_rate, **how)
+            self.n_samples_ = longest_clip(clips, sample_rate=self.sample_rate, owner=OWNER, **how)
         check_image_size(self, settings)
         self._fitted_with = deciding_parameters(self)
         return clips
@@ -328,8 +329,9 @@ class MelSpectrogram(ClipTransformer):
         log_mel : ndarray of shape (n_clips, n_mels, n_frames), float32
             Natural logarithm of mel power. With a tuple of windows or hops, or ``channel='all'``,
             the shape is ``(n_clips, n_channels * n_windows, n_mels, n_frames)``, all windows of the
-            first channel first. A `numpy.memmap` with `memmap_dir`; a `DifferentiableArray`, which
-            always has the channel axis, with `in_network`.
+            first channel first. The attribute `recipe` of the array contains the settings, for
+            `PretrainedCNN` to check. A `numpy.memmap` with `memmap_dir`; a `DifferentiableArray`,
+            which always has the channel axis, with `in_network`.
 
         Raises
         ------
@@ -360,14 +362,8 @@ class MelSpectrogram(ClipTransformer):
             check_channels(clips, self.n_channels_)
         features = self._run(clips, extractor)
         if not self.in_network:
-            return features
-        from skaudio.nn._differentiable import DifferentiableArray
-        from skaudio.nn.logmel import LogMel
-
-        waves = features.reshape(len(features), -1, 1, features.shape[-1])
-        return DifferentiableArray(
-            waves, [LogMel(**extractor.settings.layer())], device=self.device
-        )
+            return with_recipe(features, extractor.settings.recipe())
+        return self._deferred(features, self.device)
 
     def inverse_transform(self, X: Any, *, n_iter: int = 32, random_state: Any = 0) -> np.ndarray:
         """Reconstruct waveforms from log-mel, for listening; see `skaudio.dsp.invert_log_mel`.
@@ -395,9 +391,13 @@ class MelSpectrogram(ClipTransformer):
         check_is_fitted(self)
         return invert_mel(self, X, n_iter=n_iter, random_state=random_state)
 
-    def _clip_length(self) -> tuple[int, int | None]:
-        """Return the sample rate and the number of samples of a clip."""
-        return self.sample_rate, self.n_samples_
+    def _settings(self) -> dsp.MelSettings:
+        return settings_of(self)
+
+    def _layer(self) -> Any:
+        from skaudio.nn.logmel import LogMel
+
+        return LogMel(**self._settings().layer())
 
     def __sklearn_is_fitted__(self) -> bool:
         settled = self.channel != "all" or hasattr(self, "n_channels_")
@@ -462,9 +462,6 @@ class MelSpectrogram(ClipTransformer):
 
     def _extractor(self) -> ClipExtractor:
         """Return the extractor of spectrograms, or of waveforms for `in_network`."""
-        cut = {
-            name: getattr(self, name) for name in ("sample_rate", "channel", "fill_mode", "crop")
-        }
         settings, n_channels = settings_of(self), channels_of(self)
         lead = () if n_channels is None else (n_channels,)
         wave_shape = (*lead, self.n_samples_)
@@ -473,9 +470,7 @@ class MelSpectrogram(ClipTransformer):
         folder, writable = usable_cache(self)
         stores: dict[str, FeatureStore] = {}
         if folder is not None:
-            # The keys of mono clips must not change, so that existing caches remain valid.
-            count = {} if n_channels is None else {"n_channels": n_channels}
-            waveforms = {**cut, "n_samples": self.n_samples_, **count, **store_key(limits)}
+            waveforms = self._waveform_key(limits)
             if not self.in_network:
                 arithmetic = "float64" if self.device == "cpu" else "float32"
                 key = {**waveforms, **settings.key(), "shape": shape, "arithmetic": arithmetic}
@@ -487,7 +482,11 @@ class MelSpectrogram(ClipTransformer):
                 )
         return ClipExtractor(
             n_samples=self.n_samples_,
-            loading={**cut, "duration": self.n_samples_ / self.sample_rate, "limits": limits},
+            loading={
+                **self._cut(),
+                "duration": self.n_samples_ / self.sample_rate,
+                "limits": limits,
+            },
             shape=shape,
             compute=None if self.in_network else self._arithmetic(settings),
             settings=settings,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skaudio._checks import ParameterError, expand_home
 from skaudio._files import download
 from skaudio.nn._device import limited_threads, seeded
 from skaudio.nn._plain import blank_weights, fill_blank, plain_arrays
@@ -28,8 +30,10 @@ __all__ = [
     "Embedder",
     "NetworkFacts",
     "PlainNetwork",
+    "body_for",
     "fetch_class_names",
     "fetch_weights",
+    "load_network",
     "random_network",
     "read_network",
     "statistics_over_time",
@@ -334,6 +338,74 @@ def read_network(name: str, file: Path, changed: float) -> PlainNetwork:
             tensors = record.convert(tensors, network)
         load_weights(network, tensors)
         return PlainNetwork(name, plain_arrays(network), outputs)
+
+
+def load_network(name: str, weights: str | os.PathLike, owner: str) -> PlainNetwork:
+    """Load a network with the weights that an estimator asks for.
+
+    Parameters
+    ----------
+    name : str
+        One of `NETWORKS`.
+    weights : 'hub' or path
+        The published weights, or a file.
+    owner : str
+        The estimator, for messages.
+
+    Returns
+    -------
+    network : PlainNetwork
+        The network.
+
+    Raises
+    ------
+    ParameterError
+        If the file does not exist or fit, or there are no published weights.
+    OSError
+        If the published weights cannot be downloaded; names their address.
+    """
+    try:
+        file = fetch_weights(name) if weights == "hub" else Path(expand_home(weights))
+        return read_network(name, file, os.stat(file).st_mtime)
+    except (ValueError, FileNotFoundError) as err:
+        raise ParameterError(
+            f"weights of {owner}",
+            f"must be the path of a file with the weights of {name!r}, or 'hub' if they are "
+            f"published, got {weights!r}: {str(err).rstrip('.')}.",
+        ) from err
+    except OSError as err:
+        raise OSError(
+            f"weights='hub' of {owner} cannot be loaded ({err.__cause__ or err}): download "
+            f"{NETWORKS[name].url} on another machine and pass the path of the file as "
+            "weights='FILE'."
+        ) from err
+
+
+def body_for(record: AudioNetwork, plain: PlainNetwork, network: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of a network for one with other channels and outputs.
+
+    Parameters
+    ----------
+    record : AudioNetwork
+        The facts.
+    plain : PlainNetwork
+        The network with its weights.
+    network : nn.Module
+        As built by `record`, with any number of input channels and outputs.
+
+    Returns
+    -------
+    tensors : dict of str to Tensor
+        Without the last layer. Weights for further input channels are zero, so that the network
+        starts with the output that it has for the first channel, the mean.
+    """
+    head = {id(p) for p in network.get_classifier().parameters()}  # type: ignore[operator]
+    own = {name: p for name, p in network.named_parameters() if id(p) in head}
+    tensors = {k: torch.from_numpy(v) for k, v in plain.arrays.items() if k not in own}
+    stem, weight = next((k, p) for k, p in network.named_parameters() if p.ndim == 4)
+    more = weight.shape[1] - tensors[stem].shape[1]
+    tensors[stem] = nn.functional.pad(tensors[stem], (0, 0, 0, 0, 0, more))
+    return tensors
 
 
 def fetch_weights(name: str) -> Path:
