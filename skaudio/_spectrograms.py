@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Recipe", "Spectrograms", "SpectrogramsOnDisk", "differences", "with_recipe"]
+__all__ = [
+    "Recipe",
+    "Spectrograms",
+    "SpectrogramsOnDisk",
+    "chooses_clips_only",
+    "differences",
+    "with_recipe",
+]
 
 # Settings of a spectrogram by name.
 Recipe = dict[str, Any]
@@ -23,7 +30,9 @@ class _WithRecipe:
     _plain: type[np.ndarray]  # the class without a recipe
 
     def __getitem__(self, key: Any) -> Any:
-        return self._same(super().__getitem__(key))  # type: ignore[misc]
+        found = super().__getitem__(key)  # type: ignore[misc]
+        clips_only = not isinstance(key, tuple) or chooses_clips_only(key)
+        return self._same(found) if clips_only else found
 
     def copy(self, order: Any = "C") -> Any:
         """Return a copy."""
@@ -64,15 +73,11 @@ class Spectrograms(_WithRecipe, np.ndarray):
         The settings by name; None after anything but selecting clips, transposing or copying.
     """
 
-    __module__ = "skaudio"
-
     _plain = np.ndarray
 
 
 class SpectrogramsOnDisk(_WithRecipe, np.memmap):
     """The same for a file mapped to memory."""
-
-    __module__ = "skaudio"
 
     _plain = np.memmap
 
@@ -91,3 +96,14 @@ def differences(found: Recipe, wanted: Recipe) -> list[str]:
         for name, value in wanted.items()
         if found.get(name) != value
     ]
+
+
+def chooses_clips_only(key: Any) -> bool:
+    """Whether a key is a tuple that selects everything along all axes but the first."""
+    return (
+        isinstance(key, tuple)
+        and len(key) > 1
+        and all(
+            part is ... or (isinstance(part, slice) and part == slice(None)) for part in key[1:]
+        )
+    )

@@ -276,6 +276,7 @@ def targets():
     estimators = {
         "AudioEmbedding": _fitting(_embedding, waves),
         "MelSpectrogram": _fitting(_mel, waves),
+        "PretrainedSpectrogram": _fitting(skaudio.PretrainedSpectrogram, waves),
         "DiffResResampler": _fitting(
             lambda **p: skaudio.DiffResResampler(**{"random_state": 0, "device": "cpu", **p}),
             images, LABELS,

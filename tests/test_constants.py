@@ -11,7 +11,15 @@ import pytest
 from sklearn.pipeline import make_pipeline
 
 import skaudio
-from skaudio import MAST, PCEN, DiffResResampler, PretrainedCNN, dsp, nn
+from skaudio import (
+    MAST,
+    PCEN,
+    DiffResResampler,
+    PretrainedCNN,
+    PretrainedSpectrogram,
+    dsp,
+    nn,
+)
 
 make_mel = partial(factories.make_mel, duration=None)
 
@@ -21,6 +29,7 @@ REFUSED = ("MLP_RATIO", "STRIDES")
 LABELS = ["dog", "rain"] * 6
 # What a parameter names, and is not ours to change.
 DEFINITIONS = {
+    "PRE_EMPHASIS": "model", "HIDDEN": "model", "STEM": "model",
     "SLANEY_KNEE_HZ": "mel_scale", "SLANEY_KNEE_MEL": "mel_scale", "SLANEY_LOG_STEP": "mel_scale",
 }  # fmt: skip
 
@@ -40,6 +49,10 @@ MODELS = {
         make_mel(in_network=True),
         PCEN(sample_rate=RATE, hop_length=64, trainable=True),
         make_cnn(),
+    ),
+    "PretrainedSpectrogram": lambda: make_pipeline(
+        PretrainedSpectrogram("efficientat_mn01"),
+        PretrainedCNN("efficientat_mn01", weights=None, max_epochs=1, random_state=0),
     ),
     "MAST": lambda: make_pipeline(make_mel(), MAST(max_epochs=1, random_state=0)),
 }

@@ -36,18 +36,13 @@ DEPTHS = {
     "last stages trained": (6, 1e-3),
     "all trained": (None, 1e-3),
 }
-# Hop and budget.
-TIMES = {
-    "": (None, None),
-    ", DiffRes 0.5": (None, 0.5),
-    ", hop 5 ms, DiffRes 0.5": (160, 0.5),
-}
-RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+BUDGETS = {"": None, ", DiffRes 0.5": 0.5}
+RATES = (3e-4, 1e-3, 3e-3)
 
 
-def make_row(weights, freeze, lr, hop=None, budget=None):
+def make_row(weights, freeze, lr, budget=None):
     """A pipeline of one row."""
-    steps = [PretrainedSpectrogram(MODEL, hop_length=hop)]
+    steps = [PretrainedSpectrogram(MODEL)]
     steps += [] if budget is None else [DiffResResampler(budget)]
     cnn = PretrainedCNN(MODEL, weights=weights, freeze=freeze, lr=lr, max_epochs=10, batch_size=16)
     return make_pipeline(*steps, cnn)
@@ -57,23 +52,17 @@ def rows_of(name, weights):
     """Functions that return the pipelines of a data set, by the names of the rows."""
     linear = (StandardScaler(), LogisticRegression(max_iter=1000))
     rows = {LINEAR: lambda: make_pipeline(AudioEmbedding(MODEL, weights=weights), *linear)}
-    for time_name, (hop, budget) in TIMES.items():
+    for more, budget in BUDGETS.items():
         if name == "fsdd" and budget is not None:
             continue
         for depth, (freeze, lr) in DEPTHS.items():
-            rows[depth + time_name] = lambda f=freeze, r=lr, h=hop, b=budget: make_row(
-                weights, f, r, h, b
-            )
+            rows[depth + more] = lambda f=freeze, r=lr, b=budget: make_row(weights, f, r, b)
     return rows
 
 
 def rates(weights):
     """The same for the choice of the learning rates."""
-    return {
-        f"{depth}, lr={lr:g}": lambda f=freeze, r=lr: make_row(weights, f, r)
-        for depth, (freeze, _) in DEPTHS.items()
-        for lr in RATES
-    }
+    return {f"all trained, lr={lr:g}": lambda r=lr: make_row(weights, None, r) for lr in RATES}
 
 
 def load_data(name, folder):

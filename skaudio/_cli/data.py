@@ -43,24 +43,26 @@ def list_clips(clips: Sequence[str]) -> list[str]:
 
 def count_long(paths: Sequence[str], first: Any) -> int:
     """Count the files that are cut off to one clip, but would have several windows."""
-    from skaudio import MelSpectrogram
     from skaudio.audio._clips import as_clip
     from skaudio.audio._limits import as_limits
     from skaudio.audio._load import AudioError, length_of
+    from skaudio.features._clip_transformer import SpectrogramTransformer
 
-    if not paths or not isinstance(first, MelSpectrogram):
+    if not paths or not isinstance(first, SpectrogramTransformer):
         return 0
-    limits, count = as_limits(first.limits, "MelSpectrogram"), 0
+    limits, count = as_limits(first.limits, type(first).__name__), 0
+    rate, _ = first._clip_length()
     for path in paths:
         with suppress(AudioError):  # the file has just been removed or replaced
-            n_samples = length_of(as_clip(path, "path", "predict"), first.sample_rate, limits)
+            n_samples = length_of(as_clip(path, "path", "predict"), rate, limits)
             count += n_samples > (1 + MIN_LAST) * first.n_samples_
     return count
 
 
 def say_long(n_long: int, n_files: int, mel: Any) -> None:
     """Report files of which only a part was classified, and how to classify the rest."""
-    seconds = 1000 * mel.n_samples_ // mel.sample_rate / 1000  # longer windows are errors
+    rate, n_samples = mel._clip_length()
+    seconds = 1000 * n_samples // rate / 1000  # longer windows are errors
     part = "first" if mel.crop == "start" else "middle"
     say(
         f"{n_long} of {n_files} files are longer than the clips of the model: only their {part} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from skaudio._checks import ParameterError
@@ -11,7 +12,7 @@ from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.frontend import FrontEnd, TemporalResampler, WaveformFrontEnd
 from skaudio.nn.pretrained import AudioNetwork
 
-__all__ = ["check_spectrograms"]
+__all__ = ["check_spectrograms", "warn_of_hop"]
 
 
 def check_spectrograms(X: Any, record: AudioNetwork, owner: str) -> None:
@@ -32,19 +33,8 @@ def check_spectrograms(X: Any, record: AudioNetwork, owner: str) -> None:
     ------
     ParameterError
         Otherwise; names every difference, and the step that computes the right spectrograms.
-
-    Warns
-    -----
-    UserWarning
-        If the hop differs and no `TemporalResampler` follows.
     """
-    modules = X.frontend.parts() if isinstance(X, DifferentiableArray) else []
-    first = modules[0] if modules else None
-    if isinstance(first, WaveformFrontEnd):
-        recipe: Recipe | None = first.recipe()
-    else:
-        recipe = getattr(X, "recipe", None)
-    problem = _problem(recipe, modules, record)
+    problem = _problem(_recipe_of(X), _modules_of(X), record)
     if problem:
         raise ParameterError(
             f"X of {owner}",
@@ -52,26 +42,14 @@ def check_spectrograms(X: Any, record: AudioNetwork, owner: str) -> None:
             f"after it, because backbone={record.name!r} was trained with these spectrograms, got "
             f"{problem}.",
         )
-    resampled = any(isinstance(module, TemporalResampler) for module in modules)
-    hop = recipe["hop_length"]  # type: ignore[index]
-    if hop != record.hop_length and not resampled:
-        _warn_of_hop(hop, record)
 
 
-def _problem(recipe: Recipe | None, modules: list[FrontEnd], record: AudioNetwork) -> str:
-    """Describe what is wrong with spectrograms; empty if they are right."""
-    if recipe is None:
-        return "a plain array, whose origin is unknown"
-    wanted = record.front_end(hop_length=record.hop_length).recipe()
-    wanted.pop("hop_length")
-    found = differences(recipe, wanted)
-    if found:
-        return f"spectrograms with {', '.join(found)}"
-    others = [m for m in modules[1:] if not isinstance(m, TemporalResampler)]
-    return f"the output of {type(others[0]).__name__} after it" if others else ""
-
-
-def _warn_of_hop(hop: int, record: AudioNetwork) -> None:
+def warn_of_hop(X: Any, record: AudioNetwork) -> None:
+    """Warn if the hop of checked spectrograms differs, and no `TemporalResampler` follows."""
+    hop = _recipe_of(X)["hop_length"]  # type: ignore[index]
+    resampled = any(isinstance(module, TemporalResampler) for module in _modules_of(X))
+    if hop == record.hop_length or resampled:
+        return
     times, milliseconds = hop / record.hop_length, 1e3 / record.sample_rate
     way_out = f", or put DiffResResampler({times:.3g}) after PretrainedSpectrogram"
     warn(
@@ -80,3 +58,29 @@ def _warn_of_hop(hop: int, record: AudioNetwork) -> None:
         f"{times:.3g} times as fast, which costs accuracy. Use hop_length=None"
         f"{way_out if times < 1 else ''}."
     )
+
+
+def _modules_of(X: Any) -> list[FrontEnd]:
+    return X.frontend.parts() if isinstance(X, DifferentiableArray) else []
+
+
+def _recipe_of(X: Any) -> Recipe | None:
+    """Return the recipe of spectrograms, or of those that their first module computes."""
+    first = next(iter(_modules_of(X)), None)
+    return first.recipe() if isinstance(first, WaveformFrontEnd) else getattr(X, "recipe", None)
+
+
+def _problem(recipe: Recipe | None, modules: list[FrontEnd], record: AudioNetwork) -> str:
+    """Describe what is wrong with spectrograms; empty if they are right."""
+    if recipe is None:
+        return "a plain array, whose origin is unknown"
+    found = differences(recipe, {**_recipe_for(record), "hop_length": recipe["hop_length"]})
+    if found:
+        return f"spectrograms with {', '.join(found)}"
+    others = [module for module in modules[1:] if not isinstance(module, TemporalResampler)]
+    return f"the output of {type(others[0]).__name__} after it" if others else ""
+
+
+@cache
+def _recipe_for(record: AudioNetwork) -> Recipe:
+    return record.front_end(hop_length=record.hop_length).recipe()

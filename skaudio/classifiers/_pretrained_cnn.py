@@ -1,4 +1,4 @@
-"""PretrainedCNN: fine-tune an ImageNet CNN on spectrograms."""
+"""PretrainedCNN: fine-tune a CNN pretrained on images or on sound."""
 
 from __future__ import annotations
 
@@ -12,25 +12,30 @@ from skaudio.classifiers._timm_backbone import TimmBackbone
 @with_training_parameters
 @dataclass(kw_only=True, repr=False, eq=False)
 class PretrainedCNN(TimmBackbone, SpectrogramClassifier):
-    """Classify spectrograms with a convolutional network pretrained on ImageNet.
+    """Classify spectrograms with a convolutional network pretrained on images or on sound.
 
     Networks pretrained on photographs process spectrograms as images and learn from a few hundred
-    clips what randomly initialised networks do not learn from thousands [1]_. All layers are
-    fine-tuned, and the loss of every clip is weighted by `sample_weight` and `class_weight`.
+    clips what randomly initialised networks do not learn from thousands [1]_. Networks that were
+    trained on sound learn everyday sounds from still fewer clips. All layers are fine-tuned unless
+    `freeze` is set, and the loss of every clip is weighted by `sample_weight` and `class_weight`.
 
     Parameters
     ----------
     backbone : str or callable, default='mobilenetv2_100'
-        Name of a timm model, or a callable ``(in_channels, n_classes) -> torch.nn.Module`` whose
+        Name of a timm model; name of a network that was trained on sound, see
+        `skaudio.list_networks`; or a callable ``(in_channels, n_classes) -> torch.nn.Module`` whose
         module maps images ``(batch, in_channels, height, width)`` to logits.
-    weights : {'imagenet', None}, str or PathLike, default='imagenet'
-        'imagenet': timm's weights, downloaded once; None: random; otherwise a ``.safetensors``,
-        ``.pth``, ``.pt`` or ``.bin`` file. The first convolution is adapted to the number of input
-        channels; a last layer of a different size is replaced by a new one.
+    weights : {'imagenet', 'hub', None}, str or PathLike, default='imagenet'
+        'imagenet': timm's weights, downloaded once; 'hub': the published weights of a network that
+        was trained on sound; None: random; otherwise a ``.safetensors``, ``.pth``, ``.pt`` or
+        ``.bin`` file. The first convolution is adapted to the number of input channels; a last
+        layer of a different size is replaced by a new one.
     backbone_options : dict or None, default=None
-        Further arguments of `timm.create_model`, such as ``{"drop_rate": 0.2}``.
+        Further arguments of `timm.create_model`, such as ``{"drop_rate": 0.2}``; None for networks
+        that were trained on sound.
     input_size : (int, int) or None, default=None
-        Height and width that spectrograms are resized to, 1 to 8,192. None keeps their size.
+        Height and width that spectrograms are resized to, 1 to 8,192. None keeps their size, as
+        networks that were trained on sound require.
 
     Attributes
     ----------
@@ -56,9 +61,17 @@ class PretrainedCNN(TimmBackbone, SpectrogramClassifier):
     See Also
     --------
     MelSpectrogram : Computes the spectrograms.
+    PretrainedSpectrogram : Computes those of a network that was trained on sound.
+    AudioEmbedding : Uses such a network without training it.
 
     Notes
     -----
+    A network that was trained on sound only accepts the spectrograms of its training, which
+    `PretrainedSpectrogram` computes; a `DiffResResampler` may follow. All others are errors that
+    name the differences. Its own scaling takes the place of `standardize`. After
+    ``DiffResResampler(method="diffres")``, it starts with the output for the mean channel: the
+    weights for the other channels are zero at first.
+
     If Ctrl-C interrupts `fit` after at least one epoch, the classifier is fitted as of the last
     finished epoch, and the interrupt is re-raised.
 

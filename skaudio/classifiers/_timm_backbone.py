@@ -11,12 +11,11 @@ from torch import nn
 
 from skaudio._checks import ParameterError, is_int
 from skaudio.classifiers._base import SpectrogramModel
-from skaudio.classifiers._input_check import check_spectrograms
+from skaudio.classifiers._input_check import check_spectrograms, warn_of_hop
 from skaudio.classifiers._weights import check_weights, fill_network
 from skaudio.nn.cnn import build_cnn, find_head
 from skaudio.nn.layers import ImageClassifier, init_head
-from skaudio.nn.pretrained import NETWORKS, AudioNetwork, body_for, load_network
-from skaudio.nn.weights import load_weights
+from skaudio.nn.pretrained import NETWORKS, AudioNetwork, fill_body, load_network
 
 RESERVED_OPTIONS = (
     "in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay",
@@ -43,9 +42,12 @@ class TimmBackbone(SpectrogramModel):
         """Facts about the backbone, if it is a network that was trained on sound."""
         return NETWORKS.get(self.backbone) if isinstance(self.backbone, str) else None
 
-    def _check_origin(self, X: Any) -> None:
-        if self._record is not None:
-            check_spectrograms(X, self._record, type(self).__name__)
+    def _check_origin(self, X: Any, *, fit: bool) -> None:
+        if self._record is None:
+            return
+        check_spectrograms(X, self._record, type(self).__name__)
+        if fit:
+            warn_of_hop(X, self._record)
 
     def _standardizes(self) -> bool:
         return self._record is None and super()._standardizes()
@@ -111,16 +113,16 @@ class TimmBackbone(SpectrogramModel):
         pretrained: bool,
     ) -> ImageClassifier:
         record = self._record
-        if record is None:
-            backbone = self._build_backbone(image_shape[0], n_classes)
-        else:
+        if record is not None:
             backbone = record.build(n_outputs=n_classes, in_channels=image_shape[0])
             standardize = record.input_layer(image_shape[0])
+        else:
+            backbone = self._build_backbone(image_shape[0], n_classes)
         head = find_head(backbone)
-        if pretrained and record is None:
-            self._fill(backbone, head)
-        elif pretrained:
+        if pretrained and record is not None:
             self._fill_for_sound(backbone, record)
+        elif pretrained:
+            self._fill(backbone, head)
         return ImageClassifier(
             standardize,
             backbone,
@@ -177,13 +179,9 @@ class TimmBackbone(SpectrogramModel):
 
     def _fill_for_sound(self, backbone: nn.Module, record: AudioNetwork) -> None:
         """Load the weights of a network that was trained on sound, all but the head."""
-        head = find_head(backbone)
-        init_head(head)
-        if self.weights is None:
-            return
-        plain = load_network(record.name, self.weights, type(self).__name__)
-        body = body_for(record, plain, backbone)
-        load_weights(backbone, body, head_names=_names_of(backbone, head))
+        init_head(backbone.get_classifier())  # type: ignore[operator]
+        if self.weights is not None:
+            fill_body(backbone, load_network(record.name, self.weights, type(self).__name__))
 
 
 def _names_of(backbone: nn.Module, head: nn.Module | None) -> set[str]:

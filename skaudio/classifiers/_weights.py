@@ -90,13 +90,7 @@ def fill_network(
                 f"must be 'imagenet', None or an existing file, got {owner.weights!r}.",
             )
         try:
-            network = read_about(path).get("network")
-            if network in NETWORKS:
-                raise ValueError(
-                    f"it is for the network {network!r}, which needs its own spectrograms: use "
-                    f"PretrainedCNN({network!r}, weights=...) after "
-                    f"PretrainedSpectrogram({network!r})"
-                )
+            _refuse_networks_for_sound(path)
             tensors = convert(read_weights(path))
             return load_weights(network, tensors, head_names=head_names)
         except ValueError as err:
@@ -118,6 +112,16 @@ def fill_network(
             "model's file (model.safetensors) elsewhere and pass its path as weights='FILE', or "
             "pass weights=None to start from random ones."
         ) from err
+
+
+def _refuse_networks_for_sound(path: str | os.PathLike) -> None:
+    """Refuse the weights of a network that has spectrograms of its own."""
+    name = read_about(path).get("network")
+    if name in NETWORKS:
+        raise ValueError(
+            f"it is for the network {name!r}, which needs its own spectrograms: use "
+            f"PretrainedCNN({name!r}, weights=...) after PretrainedSpectrogram({name!r})"
+        )
 
 
 def fetch_imagenet(name: str, options: dict[str, Any] | None = None) -> dict[str, Tensor]:

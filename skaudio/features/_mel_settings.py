@@ -16,6 +16,7 @@ __all__ = [
     "channels_of",
     "check_image_size",
     "check_mel_folders",
+    "check_unchanged",
     "deciding_parameters",
     "settings_of",
     "warn_of_empty_bands",
@@ -64,7 +65,7 @@ def settings_of(owner: Any, *, floor: float | None = None) -> MelSettings:
 
         device_of(owner)
     if fitted:
-        _check_unchanged(owner)
+        check_unchanged(owner, deciding_parameters(owner))
     return settings
 
 
@@ -73,13 +74,16 @@ def deciding_parameters(owner: Any) -> dict[str, Any]:
     return {name: getattr(owner, name) for name in (*NAMES, *CUTTING)}
 
 
-def _check_unchanged(owner: Any) -> None:
-    """Check that the result of a fitted `MelSpectrogram` is what the next step was fitted on."""
+def check_unchanged(owner: Any, deciding: dict[str, Any]) -> None:
+    """Check that the result of a fitted step is what the next step was fitted on.
+
+    `deciding` contains the parameters that decide its values.
+    """
     fitted = getattr(owner, "_fitted_with", None) or {}  # older models do not have it
-    for name, value in deciding_parameters(owner).items():
+    for name, value in deciding.items():
         if name in fitted and value != fitted[name]:
             raise ParameterError(
-                f"{name} of MelSpectrogram",
+                f"{name} of {type(owner).__name__}",
                 f"must be {fitted[name]!r}, as in fit, got {value!r}: call fit again after "
                 "changing it.",
             )

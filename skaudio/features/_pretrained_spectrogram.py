@@ -24,6 +24,7 @@ from skaudio.dsp import MAX_SAMPLES, MelSettings
 from skaudio.features._clip_transformer import SpectrogramTransformer
 from skaudio.features._extraction import ClipExtractor, longest_clip, work_through
 from skaudio.features._feature_store import FeatureStore, open_cache, usable_cache
+from skaudio.features._mel_settings import check_unchanged
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.frontend import WaveformFrontEnd
 from skaudio.nn.pretrained import NETWORKS, AudioNetwork
@@ -221,14 +222,7 @@ class PretrainedSpectrogram(SpectrogramTransformer):
         """
         check_is_fitted(self)
         self._check_parameters()
-        fitted = dict(self._fitted_with)
-        for name, value in self._deciding().items():
-            if fitted[name] != value:
-                raise ParameterError(
-                    f"{name} of {OWNER}",
-                    f"must be {fitted[name]!r}, as in fit, got {value!r}: call fit again after "
-                    "changing it.",
-                )
+        check_unchanged(self, self._deciding())
         return self._transform(self._check_clips(X, reset=False))
 
     def __sklearn_is_fitted__(self) -> bool:

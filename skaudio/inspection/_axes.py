@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 
 from skaudio import dsp
 from skaudio._checks import ParameterError
-from skaudio.features._mel_settings import settings_of
+from skaudio.features._clip_transformer import SpectrogramTransformer
 
 __all__ = [
     "COLORS",
@@ -46,21 +46,23 @@ def units_of(pipe: Pipeline, shape: tuple[int, ...]) -> dict[str, Any]:
     Returns
     -------
     units : dict
-        As from `units_of_mel`; empty if no step is a `MelSpectrogram` with output of this shape.
+        As from `units_of_mel`; empty if no step computes log-mel spectrograms of this shape.
     """
-    known = ("n_samples_", "mel_scale")  # attributes of a fitted MelSpectrogram
-    mel = next((s for _, s in pipe.steps if all(hasattr(s, name) for name in known)), None)
-    if mel is None or mel.n_mels != shape[0] or shape[1] != (mel.n_frames or _n_natural(mel)):
+    mel = next((step for _, step in pipe.steps if isinstance(step, SpectrogramTransformer)), None)
+    if mel is None:
+        return {}
+    how = mel._settings()
+    if (how.n_mels, how.n_frames or mel._natural_frames()) != tuple(shape):
         return {}
     return units_of_mel(mel, shape[1])
 
 
-def units_of_mel(mel: Any, n_frames: int) -> dict[str, Any]:
-    """Return the units of the output of a fitted `MelSpectrogram`, as parameters of a display.
+def units_of_mel(mel: SpectrogramTransformer, n_frames: int) -> dict[str, Any]:
+    """Return the units of the spectrograms of a step, as parameters of a display.
 
     Parameters
     ----------
-    mel : MelSpectrogram
+    mel : SpectrogramTransformer
         Fitted.
     n_frames : int
         Number of frames of its spectrograms.
@@ -71,28 +73,29 @@ def units_of_mel(mel: Any, n_frames: int) -> dict[str, Any]:
         'frame_edges', ndarray of shape (n_frames + 1,), in seconds; 'duration' in seconds;
         'frequencies', centres of the bands in Hz; 'power', the exponent of the magnitude.
     """
+    how = mel._settings()
     # Each of the `n_frames` frames covers a range of natural frames, which are centred on samples.
-    centre = 0.0 if mel.center else mel.n_fft / 2
-    hop = settings_of(mel).windows[0][0]
-    edges = hop * (np.arange(n_frames + 1) * _n_natural(mel) / n_frames - 0.5) + centre
-    fmax = mel.sample_rate / 2 if mel.fmax is None else mel.fmax
-    low, high = dsp.hz_to_mel(np.array([mel.fmin, fmax]), mel_scale=mel.mel_scale)
-    bands = np.linspace(low, high, mel.n_mels + 2)[1:-1]
+    centre = 0.0 if how.center else how.n_fft / 2
+    hop = how.windows[0][0]
+    edges = hop * (np.arange(n_frames + 1) * mel._natural_frames() / n_frames - 0.5) + centre
+    fmax = how.sample_rate / 2 if how.fmax is None else how.fmax
+    low, high = dsp.hz_to_mel(np.array([how.fmin, fmax]), mel_scale=how.mel_scale)
+    bands = np.linspace(low, high, how.n_mels + 2)[1:-1]
     return {
-        "frame_edges": edges / mel.sample_rate,
-        "duration": mel.n_samples_ / mel.sample_rate,
-        "frequencies": dsp.mel_to_hz(bands, mel_scale=mel.mel_scale),
-        "power": mel.power,
+        "frame_edges": edges / how.sample_rate,
+        "duration": mel.n_samples_ / how.sample_rate,
+        "frequencies": dsp.mel_to_hz(bands, mel_scale=how.mel_scale),
+        "power": how.power,
     }
 
 
-def channel_names(mel: Any) -> list[str]:
-    """Name the channels of a `MelSpectrogram` by their window and hop in milliseconds."""
-    windows = settings_of(mel).windows
-    milliseconds = 1e3 / mel.sample_rate
+def channel_names(mel: SpectrogramTransformer) -> list[str]:
+    """Name the channels of spectrograms by their window and hop in milliseconds."""
+    how = mel._settings()
+    milliseconds = 1e3 / how.sample_rate
     return [
-        f"window {milliseconds * (win or mel.n_fft):.3g} ms, hop {milliseconds * hop:.3g} ms"
-        for hop, win in windows
+        f"window {milliseconds * (win or how.n_fft):.3g} ms, hop {milliseconds * hop:.3g} ms"
+        for hop, win in how.windows
     ]
 
 
@@ -157,10 +160,6 @@ def label_bands(ax: Any, frequencies: np.ndarray | None) -> None:
     if frequencies is not None:
         ax.set_yticks(*_frequency_ticks(frequencies))
         ax.set_ylabel("Frequency (Hz)")
-
-
-def _n_natural(mel: Any) -> int:
-    return settings_of(mel).natural_frames(mel.n_samples_)
 
 
 def _frequency_ticks(frequencies: np.ndarray) -> tuple[np.ndarray, list[str]]:

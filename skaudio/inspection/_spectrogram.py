@@ -10,6 +10,7 @@ from sklearn.base import clone
 
 from skaudio._checks import ParameterError, abbreviate, count_items
 from skaudio.audio._clips import as_rows, check_one_clip, file_names, is_clip
+from skaudio.features._clip_transformer import SpectrogramTransformer
 from skaudio.features._mel_spectrogram import MelSpectrogram
 from skaudio.inspection._axes import (
     channel_names,
@@ -139,8 +140,8 @@ class SpectrogramDisplay:
         ----------
         pipe : Pipeline or search
             Fitted; its first step that returns spectrograms is used. Axes are in seconds, Hz and
-            decibels if one of its steps is a `MelSpectrogram`; otherwise in frames, bands and
-            natural logarithms.
+            decibels if one of its steps computes log-mel, such as `MelSpectrogram`; otherwise in
+            frames, bands and natural logarithms.
         X : array-like of shape (n_clips, ...)
             Clips as for `pipe.predict`, at most 16.
         y : array-like of shape (n_clips,) or None, default=None
@@ -176,7 +177,7 @@ class SpectrogramDisplay:
         units = units_of(pipe, images.shape[-2:])
         titles = _names(X) if y is None else [str(label) for label in y]
         several = images.shape[1] > 1
-        mels = [step for _, step in pipe.steps if isinstance(step, MelSpectrogram)]
+        mels = [step for _, step in pipe.steps if isinstance(step, SpectrogramTransformer)]
         names = channel_names(mels[0]) if several and units and mels else None
         if names is not None and len(names) != images.shape[1]:
             names = None

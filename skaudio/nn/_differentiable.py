@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from skaudio._spectrograms import chooses_clips_only
 from skaudio.nn._device import limited_threads, pick_device, place
 from skaudio.nn._plain import as_module, as_plain
 from skaudio.nn.frontend import FrontEnd, FrontEndChain
@@ -83,7 +84,7 @@ class DifferentiableArray:
 
     def __getitem__(self, key: Any) -> DifferentiableArray | np.ndarray:
         """Return a DifferentiableArray for a slice, list or array of clips, otherwise numbers."""
-        clips = key[0] if _chooses_clips_only(key) else key
+        clips = key[0] if chooses_clips_only(key) else key
         if isinstance(clips, list | range) or hasattr(clips, "__array__"):
             clips = np.asarray(clips)
         if isinstance(clips, slice) or (isinstance(clips, np.ndarray) and clips.ndim == 1):
@@ -120,14 +121,3 @@ def take_apart(X: Any) -> tuple[Any, FrontEndChain]:
         X, frontend = X.inputs, X.frontend
     single = getattr(X, "ndim", None) == 4 and X.shape[1] == 1
     return (X[:, 0] if single else X), frontend
-
-
-def _chooses_clips_only(key: Any) -> bool:
-    """Whether a key is a tuple that selects everything along all axes but the first."""
-    return (
-        isinstance(key, tuple)
-        and len(key) > 1
-        and all(
-            part is ... or (isinstance(part, slice) and part == slice(None)) for part in key[1:]
-        )
-    )

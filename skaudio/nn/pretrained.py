@@ -30,9 +30,9 @@ __all__ = [
     "Embedder",
     "NetworkFacts",
     "PlainNetwork",
-    "body_for",
     "fetch_class_names",
     "fetch_weights",
+    "fill_body",
     "load_network",
     "random_network",
     "read_network",
@@ -381,31 +381,25 @@ def load_network(name: str, weights: str | os.PathLike, owner: str) -> PlainNetw
         ) from err
 
 
-def body_for(record: AudioNetwork, plain: PlainNetwork, network: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of a network for one with other channels and outputs.
+def fill_body(network: nn.Module, plain: PlainNetwork) -> None:
+    """Load all weights but those of the last layer.
 
     Parameters
     ----------
-    record : AudioNetwork
-        The facts.
-    plain : PlainNetwork
-        The network with its weights.
     network : nn.Module
-        As built by `record`, with any number of input channels and outputs.
-
-    Returns
-    -------
-    tensors : dict of str to Tensor
-        Without the last layer. Weights for further input channels are zero, so that the network
-        starts with the output that it has for the first channel, the mean.
+        As built by the record of `plain`, with any number of input channels and outputs. Weights
+        for further input channels become zero, so that the network starts with the output that it
+        has for the first channel, the mean.
+    plain : PlainNetwork
+        The weights.
     """
-    head = {id(p) for p in network.get_classifier().parameters()}  # type: ignore[operator]
-    own = {name: p for name, p in network.named_parameters() if id(p) in head}
-    tensors = {k: torch.from_numpy(v) for k, v in plain.arrays.items() if k not in own}
+    last = {id(p) for p in network.get_classifier().parameters()}  # type: ignore[operator]
+    names = {name for name, p in network.named_parameters() if id(p) in last}
+    tensors = {k: torch.from_numpy(v) for k, v in plain.arrays.items() if k not in names}
     stem, weight = next((k, p) for k, p in network.named_parameters() if p.ndim == 4)
     more = weight.shape[1] - tensors[stem].shape[1]
     tensors[stem] = nn.functional.pad(tensors[stem], (0, 0, 0, 0, 0, more))
-    return tensors
+    load_weights(network, tensors, head_names=names)
 
 
 def fetch_weights(name: str) -> Path:

@@ -23,7 +23,7 @@ from skaudio._checks import Int, ParameterError, count_items
 from skaudio.audio._clips import as_rows
 from skaudio.classifiers._base import SpectrogramClassifier, SpectrogramModel
 from skaudio.features._audio_embedding import AudioEmbedding, EmbeddingExtractor
-from skaudio.features._mel_spectrogram import MelSpectrogram
+from skaudio.features._clip_transformer import SpectrogramTransformer
 from skaudio.nn._device import limited_threads, seeded
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.frontend import FrontEndChain
@@ -209,8 +209,13 @@ def _classifier_cost(pipe: Pipeline, X: Any, n_repeats: int) -> Cost:
         n_frames_out=frontend.output_shape(images.shape[1:])[-1],
         features_ms=features_ms,
         network_ms=network_ms,
-        seconds=mel.n_samples_ / mel.sample_rate if isinstance(mel, MelSpectrogram) else None,
+        seconds=_clip_seconds(mel) if isinstance(mel, SpectrogramTransformer) else None,
     )
+
+
+def _clip_seconds(mel: SpectrogramTransformer) -> float:
+    rate, n_samples = mel._clip_length()
+    return n_samples / rate  # type: ignore[operator]
 
 
 def _embedding_cost(pipe: Pipeline, embedding: AudioEmbedding, X: Any, n_repeats: int) -> Cost:

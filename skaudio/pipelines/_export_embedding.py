@@ -14,10 +14,21 @@ from torch import Tensor, nn
 
 from skaudio._checks import ParameterError
 from skaudio.features._audio_embedding import AudioEmbedding
-from skaudio.nn.pretrained import STATISTICS, frames_of, statistics_over_time
+from skaudio.nn.pretrained import (
+    STATISTICS,
+    AudioNetwork,
+    frames_of,
+    statistics_over_time,
+)
 from skaudio.pipelines._steps import listed_embedder, transformers
 
-__all__ = ["embedding_facts", "embedding_network", "shortest_waveform"]
+__all__ = [
+    "embedding_facts",
+    "embedding_network",
+    "facts_of",
+    "front_end_needed",
+    "shortest_waveform",
+]
 
 OWNER = "export_onnx"
 
@@ -105,11 +116,7 @@ def embedding_network(pipe: Pipeline, from_waveform: bool) -> EmbeddingClassifie
     """
     embedding, *between = transformers(pipe)
     if not from_waveform:
-        raise ParameterError(
-            f"from_waveform of {OWNER}",
-            "must be True for a pipeline that starts with AudioEmbedding, whose front end belongs "
-            f"to the network, got {from_waveform!r}.",
-        )
+        raise front_end_needed("AudioEmbedding")
     listed_embedder(embedding, OWNER)
     for step in between:
         if not isinstance(step, StandardScaler):
@@ -163,18 +170,28 @@ def embedding_facts(embedding: AudioEmbedding) -> dict[str, Any]:
     facts : dict
         As in the notes of `export_onnx`.
     """
-    record = listed_embedder(embedding, OWNER).record
     return {
-        "model": record.name,
-        "sample_rate": record.sample_rate,
+        **facts_of(listed_embedder(embedding, OWNER).record),
         "min_samples": shortest_waveform(embedding),
         "pooling": embedding.pooling,
         "window": embedding.window,
         "output": embedding.output,
-        "trained_on": record.trained_on,
-        "licence": record.licence,
-        "reference": record.reference,
     }
+
+
+def facts_of(record: AudioNetwork) -> dict[str, Any]:
+    """Return the facts about a network that a file contains; see the notes of `export_onnx`."""
+    names = ("sample_rate", "trained_on", "licence", "reference")
+    return {"model": record.name} | {name: getattr(record, name) for name in names}
+
+
+def front_end_needed(step: str) -> ParameterError:
+    """Return the error that a file must contain the front end of a step."""
+    return ParameterError(
+        f"from_waveform of {OWNER}",
+        f"must be True for a pipeline that starts with {step}, whose front end belongs to the "
+        "network, got False.",
+    )
 
 
 def _check_head(classifier: Any) -> None:

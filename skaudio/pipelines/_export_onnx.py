@@ -26,16 +26,18 @@ from skaudio._files import atomic_file
 from skaudio.classifiers._base import SpectrogramClassifier
 from skaudio.dsp import MAX_SAMPLES
 from skaudio.features._base import FrontEndTransformer
+from skaudio.features._clip_transformer import SpectrogramTransformer
 from skaudio.features._diffres_resampler import DiffResResampler
-from skaudio.features._mel_settings import channels_of, settings_of
-from skaudio.features._mel_spectrogram import MelSpectrogram
+from skaudio.features._mel_settings import channels_of
+from skaudio.features._pretrained_spectrogram import PretrainedSpectrogram
 from skaudio.nn._device import limited_threads
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.frontend import FrontEnd, FrontEndChain
-from skaudio.nn.logmel import LogMel
 from skaudio.pipelines._export_embedding import (
     embedding_facts,
     embedding_network,
+    facts_of,
+    front_end_needed,
     shortest_waveform,
 )
 from skaudio.pipelines._steps import (
@@ -66,7 +68,8 @@ def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = Fal
     ----------
     pipe : Pipeline or search
         Fitted: `MelSpectrogram`, optionally `PCEN`, `MFCC`, `Deltas` and `DiffResResampler`, and a
-        skaudio classifier; only the last two if spectrograms are computed elsewhere. Or an
+        skaudio classifier; only the last two if spectrograms are computed elsewhere. Or
+        `PretrainedSpectrogram`, optionally `DiffResResampler`, and `PretrainedCNN`. Or an
         `AudioEmbedding` of a network of `skaudio.list_networks`, optionally `StandardScaler`, and
         `LogisticRegression` with two classes or multinomial. A budget that was changed by
         `set_params` after fitting is exported with its current value. The best pipeline of a search
@@ -77,7 +80,8 @@ def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = Fal
     from_waveform : bool, default=False
         Whether the input of the file is waveforms of ``sample_rate`` and ``duration``, with the
         spectrogram computed in the file in float32, instead of the output of `MelSpectrogram`.
-        Required for an `AudioEmbedding`, whose front end belongs to the network.
+        Required for `AudioEmbedding` and `PretrainedSpectrogram`, whose front end belongs to the
+        network.
 
     Raises
     ------
@@ -106,7 +110,9 @@ def export_onnx(pipe: Any, path: str | os.PathLike, *, from_waveform: bool = Fal
     the logarithm; and ``version``, the version of skaudio. For an `AudioEmbedding`, ``mel`` is
     null, and ``embedding`` contains ``model``, ``sample_rate`` of the waveforms in Hz,
     ``min_samples``, ``pooling``, ``window``, ``output``, and ``trained_on``, ``licence`` and
-    ``reference`` of the network.
+    ``reference`` of the network. For a `PretrainedSpectrogram`, ``mel`` is null, and ``network``
+    contains ``model``, ``sample_rate``, ``hop_length``, ``n_samples`` of a clip, and the same
+    three.
 
     The file uses operators of opset 18; the Fourier transform is the operator STFT [1]_. It
     requires onnxruntime 1.18 or newer.
@@ -235,13 +241,14 @@ class _Exported(nn.Module):
 
 
 def _network(
-    pipe: Pipeline, mel: MelSpectrogram | None, from_waveform: bool
+    pipe: Pipeline, mel: SpectrogramTransformer | None, from_waveform: bool
 ) -> tuple[_Exported, tuple[int, ...]]:
     """Return the network on the CPU, in evaluation mode, and the shape of an input clip."""
     classifier = copy.deepcopy(pipe[-1]).set_params(compile=False, device="cpu")
     shape = classifier.input_shape_
     if mel is not None:
-        shape = settings_of(mel).image_shape(mel.n_samples_, channels_of(mel))
+        shape = mel._settings().image_shape(mel.n_samples_, channels_of(mel))
+        shape = (*shape[:-1], mel._settings().n_frames or mel._natural_frames())
     chain, last = _modules(pipe, mel, shape)
     try:
         _, own = classifier._check_X(last)
@@ -253,7 +260,7 @@ def _network(
     parts = [*chain[: len(chain) - len(own)], *own.parts()]
     parts = parts[len(FrontEndChain(parts).waveform_parts()) :]
     if from_waveform:
-        parts = [LogMel(**settings_of(mel).layer()), *parts]
+        parts = [mel._layer(), *parts]  # type: ignore[union-attr]
         shape = (*_channels(mel), mel.n_samples_)  # type: ignore[union-attr]
     elif mel is None and shape[0] == 1:
         shape = shape[1:]
@@ -268,7 +275,7 @@ def _activation(name: str) -> Callable[[Tensor], Tensor]:
 
 
 def _modules(
-    pipe: Pipeline, mel: MelSpectrogram | None, shape: tuple[int, ...]
+    pipe: Pipeline, mel: SpectrogramTransformer | None, shape: tuple[int, ...]
 ) -> tuple[list[FrontEnd], Any]:
     """Return all steps but the last as modules, and the output of these steps for silence."""
     clips: Any = np.zeros((1, *[1] * (3 - len(shape)), *shape), dtype=np.float32)
@@ -347,24 +354,29 @@ def _noise(n_clips: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(n_clips).normal(size=(n_clips, *shape)).astype(np.float32)
 
 
-def _metadata(classifier: Any, mel: MelSpectrogram | None) -> dict[str, Any]:
-    arguments = None
-    if mel is not None:
-        arguments = {k: v for k, v in mel.get_params().items() if k not in NOT_IN_METADATA}
-        arguments["duration"] = mel.n_samples_ / mel.sample_rate
-    return {
+def _metadata(classifier: Any, mel: SpectrogramTransformer | None) -> dict[str, Any]:
+    found: dict[str, Any] = {
         "classes": classifier.label_names_.tolist(),
         "activation": classifier._labels.activation,
-        "mel": arguments,
-        "log_floor": None if mel is None else settings_of(mel).floor,
+        "mel": None,
+        "log_floor": None,
         "version": version("skaudio"),
     }
+    if isinstance(mel, PretrainedSpectrogram):
+        own = {"hop_length": mel._settings().windows[0][0], "n_samples": mel.n_samples_}
+        found["network"] = facts_of(mel._record) | own
+    elif mel is not None:
+        rate, n_samples = mel._clip_length()
+        parameters = {k: v for k, v in mel.get_params().items() if k not in NOT_IN_METADATA}
+        found["mel"] = {**parameters, "duration": n_samples / rate}  # type: ignore[operator]
+        found["log_floor"] = mel._settings().floor
+    return found
 
 
-def _check_steps(pipe: Pipeline, from_waveform: bool) -> MelSpectrogram | None:
+def _check_steps(pipe: Pipeline, from_waveform: bool) -> SpectrogramTransformer | None:
     """Check that all steps can be exported, and return the `MelSpectrogram`, if any."""
     steps = transformers(pipe)
-    mel = steps[0] if steps and isinstance(steps[0], MelSpectrogram) else None
+    mel = steps[0] if steps and isinstance(steps[0], SpectrogramTransformer) else None
     kinds = DiffResResampler if mel is None else DiffResResampler | FrontEndTransformer
     for step in steps if mel is None else steps[1:]:
         if not isinstance(step, kinds):
@@ -379,6 +391,8 @@ def _check_steps(pipe: Pipeline, from_waveform: bool) -> MelSpectrogram | None:
             "pipe of export_onnx",
             f"must begin with MelSpectrogram for from_waveform=True, got {type(pipe[0]).__name__}.",
         )
+    if isinstance(mel, PretrainedSpectrogram) and not from_waveform:
+        raise front_end_needed(type(mel).__name__)
     return mel
 
 

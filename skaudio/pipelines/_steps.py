@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skaudio._checks import ParameterError
 from skaudio.classifiers._base import SpectrogramModel
 from skaudio.features._audio_embedding import AudioEmbedding
-from skaudio.features._clip_transformer import ClipTransformer
+from skaudio.features._clip_transformer import ClipTransformer, SpectrogramTransformer
 from skaudio.nn._device import limited_threads
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.diffres import DiffRes
@@ -99,16 +99,15 @@ def first_log_mel(pipe: Pipeline, X: Any, images: np.ndarray) -> np.ndarray:
     X : array-like of shape (n_clips, ...)
         Clips.
     images : ndarray of shape (n_clips, 1, n_mels, n_frames)
-        The output of `trained_resampler`; also the result if no step is a `MelSpectrogram`.
+        The output of `trained_resampler`; also the result if no step computes log-mel.
 
     Returns
     -------
     log_mel : ndarray of shape (n_clips, n_mels, n_frames)
         Natural logarithm of mel power.
     """
-    known = ("n_samples_", "mel_scale")  # attributes of a fitted MelSpectrogram
     places = [
-        n for n, (_, step) in enumerate(pipe.steps) if all(hasattr(step, name) for name in known)
+        n for n, (_, step) in enumerate(pipe.steps) if isinstance(step, SpectrogramTransformer)
     ]
     log_mel = images
     if places:

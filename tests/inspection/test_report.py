@@ -707,5 +707,12 @@ def test_the_page_names_the_pretrained_network_its_training_data_and_its_licence
     pipe = make_embedded(weights=file).fit(*clips)
     text = skaudio.report(pipe, *clips, tmp_path / "r.html", n_mistakes=0).read_text()
     assert "Embeddings are those of efficientat_mn01 (Schmid, Koutini, Widmer" in text
-    assert "trained on AudioSet. Licence of the weights: MIT. Commercial use is allowed." in text
+    licence = "trained on AudioSet. Licence of the weights: MIT. Commercial use is allowed."
+    assert licence in text
     assert str(tmp_path) not in text
+    cnn = skaudio.PretrainedCNN("efficientat_mn01", weights=file, max_epochs=1, random_state=0)
+    pipe = make_pipeline(skaudio.PretrainedSpectrogram("efficientat_mn01"), cnn).fit(*clips)
+    text = skaudio.report(pipe, *clips, tmp_path / "r.html", n_mistakes=1).read_text()
+    assert "Training started from efficientat_mn01 (Schmid, Koutini, Widmer" in text
+    assert licence in text
+    assert Page(text).all("audio")

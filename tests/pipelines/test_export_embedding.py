@@ -9,7 +9,13 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from skaudio import AudioEmbedding, export_onnx
+from skaudio import (
+    AudioEmbedding,
+    DiffResResampler,
+    PretrainedCNN,
+    PretrainedSpectrogram,
+    export_onnx,
+)
 from skaudio.audio import load_clip
 from skaudio.datasets import load_folder
 from skaudio.pipelines._export_embedding import embedding_network, shortest_waveform
@@ -137,3 +143,21 @@ def test_a_pipeline_with_pretrained_weights_is_the_same_on_real_clips(esc10, sha
     waves = [load_clip(path, sample_rate=RATE) for path in paths[::8]]
     for n_samples in (RATE, 90_001, min(map(len, waves))):
         assert_same(tmp_path / "m.onnx", pipe, np.stack([wave[:n_samples] for wave in waves]))
+
+
+@pytest.mark.parametrize("between", [[], [DiffResResampler(0.5, random_state=0)]])
+def test_a_fine_tuned_network_is_one_graph_from_waveforms(between, tmp_path):
+    waves, file = waveforms(), tmp_path / "m.onnx"
+    spectrogram = PretrainedSpectrogram("efficientat_mn01", hop_length=160 if between else None)
+    cnn = PretrainedCNN("efficientat_mn01", weights=None, max_epochs=1, random_state=0)
+    pipe = make_pipeline(spectrogram, *between, cnn).fit(waves, list("abc") * 3)
+    export_onnx(pipe, file, from_waveform=True)
+    np.testing.assert_allclose(run(file, waves)[0], pipe.predict_proba(waves), atol=1e-5)
+    about = json.loads(
+        onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map["skaudio"]
+    )
+    assert about["mel"] is None
+    assert about["network"]["hop_length"] == (160 if between else 320)
+    assert about["network"]["n_samples"] == waves.shape[1]
+    with pytest.raises(ValueError, match="must be True for a pipeline that starts with Pretrained"):
+        export_onnx(pipe, file)

@@ -211,21 +211,29 @@ def model_section(pipe: Pipeline, evaluation: Evaluation) -> str:
 
 
 def _about_network(pipe: Pipeline) -> str:
-    """Say which network embeds the clips, what it was trained on, and what its licence allows."""
-    embedding = embedding_step(pipe)
-    if embedding is None:
-        return ""
-    record = NETWORKS.get(embedding._extractor().network.name)
-    if record is None:
-        return (
-            f"Embeddings are those of {embedding.model}; see there for licence and training data."
+    """Say which network was trained on sound, on what, and what the licence of it allows."""
+    embedding, classifier = embedding_step(pipe), pipe[-1]
+    if embedding is not None:
+        name, source, weights = (
+            embedding._extractor().network.name,
+            embedding.model,
+            embedding.weights,
         )
-    if embedding.weights is None:
-        return f"Embeddings are those of {record.name} with random weights."
+        start = "Embeddings are those of"
+    elif getattr(classifier, "_record", None) is not None:
+        name = source = classifier.backbone
+        weights, start = classifier.weights, "Training started from"
+    else:
+        return ""
+    record = NETWORKS.get(name)
+    if record is None:
+        return f"{start} {source}; see there for licence and training data."
+    if weights is None:
+        return f"{start} {record.name} with random weights."
     use = "Commercial use is allowed." if record.commercial_use else "Commercial use: no."
     return (
-        f"Embeddings are those of {record.name} ({record.reference}), trained on "
-        f"{record.trained_on}. Licence of the weights: {record.licence}. {use}"
+        f"{start} {record.name} ({record.reference}), trained on {record.trained_on}. Licence of "
+        f"the weights: {record.licence}. {use}"
     )
 
 

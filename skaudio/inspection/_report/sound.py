@@ -15,8 +15,7 @@ from skaudio.audio._clips import as_clips, file_names
 from skaudio.audio._load import AudioError, load_clip
 from skaudio.audio._sample_checks import check_waveform
 from skaudio.audio._waveforms import resample
-from skaudio.features._audio_embedding import AudioEmbedding
-from skaudio.features._mel_spectrogram import MelSpectrogram
+from skaudio.features._clip_transformer import ClipTransformer
 from skaudio.inspection._report.evaluation import take
 
 __all__ = [
@@ -38,10 +37,9 @@ MIN_PLAYER_RATE, MAX_PLAYER_RATE = 8_000, 96_000
 MAX_FLAC_CHANNELS = 8  # of the format
 
 
-def sound_step(pipe: Pipeline) -> MelSpectrogram | AudioEmbedding | None:
+def sound_step(pipe: Pipeline) -> Any:
     """Return the step that reads clips, or None."""
-    kinds = MelSpectrogram | AudioEmbedding
-    return next((step for _, step in pipe.steps if isinstance(step, kinds)), None)
+    return next((step for _, step in pipe.steps if isinstance(step, ClipTransformer)), None)
 
 
 def clip_names(X: Any, rows: np.ndarray) -> list[str]:
