@@ -6,8 +6,8 @@ from functools import cache
 from typing import Any
 
 from skaudio._checks import ParameterError
-from skaudio._spectrograms import Recipe, differences
 from skaudio._warning import warn
+from skaudio.dsp import Recipe, differences
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.frontend import FrontEnd, TemporalResampler, WaveformFrontEnd
 from skaudio.nn.pretrained import AudioNetwork

@@ -25,8 +25,8 @@ from skaudio._checks import (
 )
 from skaudio._files import check_folder, new_features
 from skaudio._sklearn_compat import one_step
-from skaudio._spectrograms import with_recipe
 from skaudio.audio._limits import as_limits
+from skaudio.dsp import with_recipe
 from skaudio.features._clip_transformer import SpectrogramTransformer
 from skaudio.features._extraction import (
     ClipExtractor,

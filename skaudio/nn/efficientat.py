@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skaudio._optional import import_torchaudio
-from skaudio._spectrograms import Recipe
-from skaudio.dsp import MelSettings
+from skaudio.dsp import MelSettings, Recipe
 from skaudio.nn.cnn import import_timm
 from skaudio.nn.frontend import WaveformFrontEnd
 

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d
 
-from skaudio._spectrograms import Recipe
-from skaudio.dsp import MelSettings
+from skaudio.dsp import MelSettings, Recipe
 
 __all__ = [
     "FixedFrontEnd",

@@ -10,8 +10,8 @@ from sklearn.pipeline import make_pipeline
 
 import skaudio
 from skaudio import AudioError, MelSpectrogram, PretrainedSpectrogram
-from skaudio._spectrograms import differences
 from skaudio.audio import load_clip
+from skaudio.dsp import differences
 from skaudio.features import _extraction
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.pretrained import NETWORKS, Embedder
