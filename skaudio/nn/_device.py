@@ -140,14 +140,17 @@ def _in_new_thread(function: Callable[..., Any], *args: Any) -> Any:
 def place(module: Module, device: torch.device) -> Module:
     """Move a module to a device and set evaluation mode, while other threads may be using it.
 
-    `module.to` is only called if necessary, because it always reassigns every weight.
+    Methods that visit every layer are only called if necessary: `module.to` reassigns every weight,
+    and together they would take a tenth of the time of a small network for one clip.
     """
     device = torch.empty(0, device=device).device  # with its index
     with _PLACE_LOCK:
-        if any(tensor.device != device for tensor in chain(module.parameters(), module.buffers())):
+        layers = list(module.modules())
+        held = chain.from_iterable((*m._parameters.values(), *m._buffers.values()) for m in layers)
+        if any(tensor is not None and tensor.device != device for tensor in held):
             with torch.inference_mode(False):  # otherwise, weights could not be trained again
                 module.to(device)
-        return module.eval()
+        return module.eval() if any(layer.training for layer in layers) else module
 
 
 def device_of(owner: Any) -> torch.device:

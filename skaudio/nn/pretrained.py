@@ -18,6 +18,7 @@ from skaudio._checks import ParameterError, expand_home
 from skaudio._files import download
 from skaudio.nn._device import limited_threads, seeded
 from skaudio.nn._plain import blank_weights, fill_blank, plain_arrays
+from skaudio.nn.cnn import fold_batch_norm
 from skaudio.nn.efficientat import EfficientATMel, build_efficientat, from_authors
 from skaudio.nn.frontend import WaveformFrontEnd
 from skaudio.nn.weights import load_weights, read_about, read_weights
@@ -276,7 +277,8 @@ def _embedder(plain: PlainNetwork) -> Embedder:
         with blank_weights():
             network = record.build()
         fill_blank(network, plain.arrays)
-        return Embedder(record, network).eval()
+        fold_batch_norm(network.eval())
+        return Embedder(record, network.to(memory_format=torch.channels_last)).eval()
 
 
 def random_network(name: str, seed: int) -> PlainNetwork:

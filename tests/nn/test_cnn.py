@@ -5,7 +5,7 @@ import torch
 from networks import headless_cnn, tiny_cnn
 from torch import nn
 
-from skaudio.nn.cnn import build_cnn, find_head, import_timm, stages
+from skaudio.nn.cnn import build_cnn, find_head, fold_batch_norm, import_timm, stages
 
 
 @pytest.mark.slow
@@ -81,3 +81,19 @@ def test_stages_hold_every_parameter_but_the_head_once_and_in_order():
 
 def test_stages_of_other_modules_are_their_children():
     assert stages(tiny_cnn(1, 2)) == [["0.weight", "0.bias"], ["1.weight", "1.bias"]]
+
+
+@pytest.mark.parametrize("name", ["mobilenetv1_100", "mobilenetv3_small_050"])
+def test_folded_batch_norm_gives_the_same_with_fewer_layers(name):
+    torch.manual_seed(0)
+    model = build_cnn(name, in_channels=1, n_classes=3).eval()
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.running_mean.normal_(std=0.1)
+        norm.running_var.uniform_(0.5, 2.0)
+    images = torch.randn(2, 1, 64, 64)
+    with torch.inference_mode():
+        wanted = model(images)
+        fold_batch_norm(model)
+        torch.testing.assert_close(model(images), wanted, rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
