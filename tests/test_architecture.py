@@ -48,7 +48,7 @@ def test_nothing_private_of_scikit_learn_is_used():
 
 
 def test_the_top_folder_and_functions_stay_small():
-    assert len(list(PACKAGE.glob("*.py"))) <= 11
+    assert len(list(PACKAGE.glob("*.py"))) <= 12
     for path, tree in modules().items():
         for name, length in function_lengths(tree):
             assert length <= 50, f"{name} of {path} has {length} lines"

@@ -143,7 +143,7 @@ class SpectrogramModel(
         self, X: Any, y: Any, *, reset: bool
     ) -> tuple[np.ndarray, np.ndarray, Task, FrontEndChain]:
         refuse_clips(X, type(self).__name__)
-        self._check_origin(X, fit=True)
+        self._check_origin(X, reset=reset)
         inputs, frontend = take_apart(X)
         names = getattr(y, "columns", None)
         y = plain_labels(y, f"y of {type(self).__name__}")
@@ -159,8 +159,8 @@ class SpectrogramModel(
         self._check_image_shape(images)
         return images, y, labels, frontend
 
-    def _check_origin(self, X: Any, *, fit: bool) -> None:
-        """Check that the network can process the spectrograms of the steps before."""
+    def _check_origin(self, X: Any, *, reset: bool) -> None:
+        """Check that the network, a new one if `reset`, can process these spectrograms."""
 
     def _check_more(self, X: Any, name: str, frontend: FrontEndChain) -> np.ndarray:
         """Convert further clips, which must come from the same steps as `X`, to images.
@@ -227,10 +227,10 @@ class SpectrogramModel(
         return ClipDataset(images, targets=none, weights=none)
 
     def _check_X(self, X: Any) -> tuple[np.ndarray, FrontEndChain]:
-        self._check_origin(X, fit=False)
+        refuse_clips(X, type(self).__name__)
+        self._check_origin(X, reset=False)
         if not len(self.frontend_):
             X = np.asarray(X) if isinstance(X, DifferentiableArray) else X
-        refuse_clips(X, type(self).__name__)
         inputs, frontend = take_apart(X)
         inputs = validate_data(self, inputs, reset=False, dtype=np.float32, allow_nd=True)
         images = self._as_images(inputs)

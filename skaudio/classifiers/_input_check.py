@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
 from skaudio._checks import ParameterError
+from skaudio._spectrograms import Recipe, differences, recipe_of
 from skaudio._warning import warn
-from skaudio.dsp import Recipe, differences
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.frontend import FrontEnd, TemporalResampler, WaveformFrontEnd
 from skaudio.nn.pretrained import AudioNetwork
 
-__all__ = ["check_spectrograms", "warn_of_hop"]
+__all__ = ["check_spectrograms", "recipe_of_output", "warn_of_hop"]
+
+# Number of frames is rounded, so the hop after merging is not exact.
+TOLERANCE = 1.01
 
 
 def check_spectrograms(X: Any, record: AudioNetwork, owner: str) -> None:
@@ -34,7 +38,7 @@ def check_spectrograms(X: Any, record: AudioNetwork, owner: str) -> None:
     ParameterError
         Otherwise; names every difference, and the step that computes the right spectrograms.
     """
-    problem = _problem(_recipe_of(X), _modules_of(X), record)
+    problem = _problem(recipe_of_output(X), _modules_of(X), record)
     if problem:
         raise ParameterError(
             f"X of {owner}",
@@ -45,29 +49,40 @@ def check_spectrograms(X: Any, record: AudioNetwork, owner: str) -> None:
 
 
 def warn_of_hop(X: Any, record: AudioNetwork) -> None:
-    """Warn if the hop of checked spectrograms differs, and no `TemporalResampler` follows."""
-    hop = _recipe_of(X)["hop_length"]  # type: ignore[index]
-    resampled = any(isinstance(module, TemporalResampler) for module in _modules_of(X))
-    if hop == record.hop_length or resampled:
+    """Warn if the frames of checked spectrograms are closer or further apart than in training.
+
+    With a `TemporalResampler`, which is there to save frames, only if they are closer after it, or
+    further apart before it.
+    """
+    hop = recipe_of_output(X)["hop_length"]  # type: ignore[index]
+    parts = [m for m in _modules_of(X) if isinstance(m, TemporalResampler)]
+    after = hop / math.prod(m.share(_frames_before(X)) for m in parts)
+    if hop == record.hop_length or (parts and hop < record.hop_length <= after * TOLERANCE):
         return
-    times, milliseconds = hop / record.hop_length, 1e3 / record.sample_rate
-    way_out = f", or put DiffResResampler({times:.3g}) after PretrainedSpectrogram"
+    speed, milliseconds = after / record.hop_length, 1e3 / record.sample_rate
+    budget = f", or DiffResResampler({hop / record.hop_length:.3g}) after it"
     warn(
         f"{record.name} was trained with a hop of {record.hop_length} samples, "
-        f"{milliseconds * record.hop_length:.3g} ms, not {hop}: the network takes all sounds for "
-        f"{times:.3g} times as fast, which costs accuracy. Use hop_length=None"
-        f"{way_out if times < 1 else ''}."
+        f"{milliseconds * record.hop_length:.3g} ms, not {hop}: to the network, sounds seem to be "
+        f"played at {speed:.3g} times their speed, which costs accuracy. Use hop_length=None in "
+        f"PretrainedSpectrogram{budget if hop < record.hop_length else ''}."
     )
+
+
+def recipe_of_output(X: Any) -> Recipe | None:
+    """Return the recipe of spectrograms, or of those that are the input of a resampler."""
+    if not isinstance(X, DifferentiableArray):
+        return recipe_of(X)
+    first = X.frontend.parts()[0] if len(X.frontend) else None
+    return first.recipe() if isinstance(first, WaveformFrontEnd) else recipe_of(X.inputs)
 
 
 def _modules_of(X: Any) -> list[FrontEnd]:
     return X.frontend.parts() if isinstance(X, DifferentiableArray) else []
 
 
-def _recipe_of(X: Any) -> Recipe | None:
-    """Return the recipe of spectrograms, or of those that their first module computes."""
-    first = next(iter(_modules_of(X)), None)
-    return first.recipe() if isinstance(first, WaveformFrontEnd) else getattr(X, "recipe", None)
+def _frames_before(X: DifferentiableArray) -> int:
+    return X.frontend.waveform_parts().output_shape(X.inputs.shape[1:])[-1]
 
 
 def _problem(recipe: Recipe | None, modules: list[FrontEnd], record: AudioNetwork) -> str:
@@ -77,7 +92,8 @@ def _problem(recipe: Recipe | None, modules: list[FrontEnd], record: AudioNetwor
     found = differences(recipe, {**_recipe_for(record), "hop_length": recipe["hop_length"]})
     if found:
         return f"spectrograms with {', '.join(found)}"
-    others = [module for module in modules[1:] if not isinstance(module, TemporalResampler)]
+    allowed = WaveformFrontEnd | TemporalResampler
+    others = [module for module in modules if not isinstance(module, allowed)]
     return f"the output of {type(others[0]).__name__} after it" if others else ""
 
 

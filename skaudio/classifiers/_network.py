@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from numbers import Real
 from typing import Any
@@ -128,12 +128,8 @@ class TrainedNetwork(BaseEstimator):
         builder: Any = clone(self).set_params(**blueprint["architecture"])
         shape = blueprint["image_shape"]
         with blank_weights() if device == "meta" else torch.device(device):
-            blank = Standardize(torch.zeros(shape[0]), torch.ones(shape[0]))
             module = builder._build_module(
-                blank if builder._standardizes() else torch.nn.Identity(),
-                shape,
-                blueprint["n_labels"],
-                pretrained=False,
+                builder._input_layer(shape[0]), shape, blueprint["n_labels"], pretrained=False
             )
             module.frontend = FrontEndChain(
                 make_front_end(kind, config) for kind, config in blueprint["front_end"]
@@ -172,7 +168,7 @@ class TrainedNetwork(BaseEstimator):
             if type(given) is not type(value) or not np.array_equal(given, value):
                 raise ValueError(f"{attribute} of its {name} does not match its label names")
         try:
-            builder: Any = clone(self).set_params(**architecture)
+            builder: Any = clone(self).set_params(**architecture, weights=None)
             builder._check_parameters()
             size = architecture.get("input_size") or (1, 1)
             small = all(number <= MAX_OPTION for number in _numbers(architecture))
@@ -409,19 +405,31 @@ class TrainedNetwork(BaseEstimator):
             return task
         return replace(task, data=data.subset(~held), valid=data.subset(held))
 
-    def _standardizes(self) -> bool:
-        """Whether the first layer of the network standardises with statistics of the clips."""
-        return self.standardize
+    def _input_layer(
+        self, n_channels: int, statistics: Callable[[], tuple[Any, Any]] | None = None
+    ) -> torch.nn.Module:
+        """Return the layer between front end and backbone.
+
+        `statistics` computes mean and standard deviation of the channels of the training clips; if
+        it is None, they are set later.
+        """
+        if not self.standardize:
+            return torch.nn.Identity()
+        blank = torch.zeros(n_channels), torch.ones(n_channels)
+        return Standardize(*(blank if statistics is None else statistics()))
 
     def _new_module(self, task: TrainingTask) -> ImageClassifier:
         data, n_classes = task.data, len(task.labels.names)
         frontend = copy.deepcopy(task.frontend)
-        standardize: torch.nn.Module = torch.nn.Identity()
-        if self._standardizes():
-            clips = data.clips(through=frontend, device=device_of(self))
-            standardize = Standardize(*channel_statistics(clips)[:2])
         images, _ = data[np.arange(min(2, len(data)))]
         image_shape = frontend.output_shape(self.input_shape_)
+
+        def statistics() -> tuple[Any, Any]:
+            clips = data.clips(through=frontend, device=device_of(self))
+            mean, std, _ = channel_statistics(clips)
+            return mean, std
+
+        standardize = self._input_layer(image_shape[0], statistics)
         module = self._build_module(standardize, image_shape, n_classes, pretrained=True)
         module.frontend = frontend.cpu()
         module.eval()

@@ -41,7 +41,7 @@ class TrainingParameters:
     ----------
     standardize : bool, default=True
         Whether the network scales every channel to mean 0 and standard deviation 1 over the
-        training clips.
+        training clips. No effect on networks trained on sound, which have a scaling of their own.
     freeze : None, 'backbone' or int, default=None
         Layers with frozen weights: none, all but the last, or the first `freeze` stages.
     optimizer : {'adamw', 'adam'}, default='adamw'

@@ -15,9 +15,9 @@ class PretrainedCNN(TimmBackbone, SpectrogramClassifier):
     """Classify spectrograms with a convolutional network pretrained on images or on sound.
 
     Networks pretrained on photographs process spectrograms as images and learn from a few hundred
-    clips what randomly initialised networks do not learn from thousands [1]_. Networks that were
-    trained on sound learn everyday sounds from still fewer clips. All layers are fine-tuned unless
-    `freeze` is set, and the loss of every clip is weighted by `sample_weight` and `class_weight`.
+    clips what randomly initialised networks do not learn from thousands [1]_. Networks trained on
+    sound start with features of everyday sounds. All layers are fine-tuned unless `freeze` is set,
+    and the loss of every clip is weighted by `sample_weight` and `class_weight`.
 
     Parameters
     ----------
@@ -29,7 +29,8 @@ class PretrainedCNN(TimmBackbone, SpectrogramClassifier):
         'imagenet': timm's weights, downloaded once; 'hub': the published weights of a network that
         was trained on sound; None: random; otherwise a ``.safetensors``, ``.pth``, ``.pt`` or
         ``.bin`` file. The first convolution is adapted to the number of input channels; a last
-        layer of a different size is replaced by a new one.
+        layer of a different size is replaced by a new one, and that of a network trained on sound
+        always is.
     backbone_options : dict or None, default=None
         Further arguments of `timm.create_model`, such as ``{"drop_rate": 0.2}``; None for networks
         that were trained on sound.
@@ -68,9 +69,10 @@ class PretrainedCNN(TimmBackbone, SpectrogramClassifier):
     -----
     A network that was trained on sound only accepts the spectrograms of its training, which
     `PretrainedSpectrogram` computes; a `DiffResResampler` may follow. All others are errors that
-    name the differences. Its own scaling takes the place of `standardize`. After
-    ``DiffResResampler(method="diffres")``, it starts with the output for the mean channel: the
-    weights for the other channels are zero at first.
+    name the differences. Its own scaling takes the place of `standardize`, which has no effect.
+    After ``DiffResResampler(method="diffres")``, it starts with the output for the mean channel:
+    the weights for the other channels are zero at first, and remain zero if `freeze` includes the
+    first layer.
 
     If Ctrl-C interrupts `fit` after at least one epoch, the classifier is fitted as of the last
     finished epoch, and the interrupt is re-raised.

@@ -40,17 +40,27 @@ class TimmBackbone(SpectrogramModel):
     @property
     def _record(self) -> AudioNetwork | None:
         """Facts about the backbone, if it is a network that was trained on sound."""
-        return NETWORKS.get(self.backbone) if isinstance(self.backbone, str) else None
+        return _record_of(self.backbone)
 
-    def _check_origin(self, X: Any, *, fit: bool) -> None:
-        if self._record is None:
+    @property
+    def _fitted_record(self) -> AudioNetwork | None:
+        """Facts about the backbone in `fit`, which may have been changed since."""
+        return _record_of(self._blueprint["architecture"]["backbone"])
+
+    def _check_origin(self, X: Any, *, reset: bool) -> None:
+        record = self._record if reset else self._fitted_record
+        if record is None:
             return
-        check_spectrograms(X, self._record, type(self).__name__)
-        if fit:
-            warn_of_hop(X, self._record)
+        check_spectrograms(X, record, type(self).__name__)
+        if reset:
+            warn_of_hop(X, record)
 
-    def _standardizes(self) -> bool:
-        return self._record is None and super()._standardizes()
+    def _input_layer(
+        self, n_channels: int, statistics: Callable[[], tuple[Any, Any]] | None = None
+    ) -> nn.Module:
+        if self._record is not None:
+            return self._record.input_layer(n_channels)
+        return super()._input_layer(n_channels, statistics)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -100,7 +110,7 @@ class TimmBackbone(SpectrogramModel):
         if self.weights == "imagenet":
             raise ParameterError(
                 f"weights of {type(self).__name__}",
-                f"must be 'hub', None or a file for backbone={self.backbone!r}, which was not "
+                f"must be 'hub', a file or None for backbone={self.backbone!r}, which was not "
                 "trained on ImageNet, got 'imagenet'.",
             )
 
@@ -115,7 +125,6 @@ class TimmBackbone(SpectrogramModel):
         record = self._record
         if record is not None:
             backbone = record.build(n_outputs=n_classes, in_channels=image_shape[0])
-            standardize = record.input_layer(image_shape[0])
         else:
             backbone = self._build_backbone(image_shape[0], n_classes)
         head = find_head(backbone)
@@ -182,6 +191,10 @@ class TimmBackbone(SpectrogramModel):
         init_head(backbone.get_classifier())  # type: ignore[operator]
         if self.weights is not None:
             fill_body(backbone, load_network(record.name, self.weights, type(self).__name__))
+
+
+def _record_of(backbone: Any) -> AudioNetwork | None:
+    return NETWORKS.get(backbone) if isinstance(backbone, str) else None
 
 
 def _names_of(backbone: nn.Module, head: nn.Module | None) -> set[str]:

@@ -18,7 +18,7 @@ from skaudio._checks import ParameterError, expand_home, is_path
 from skaudio._files import answer_within
 from skaudio._optional import some_stderr
 from skaudio.nn.cnn import import_timm
-from skaudio.nn.pretrained import NETWORKS
+from skaudio.nn.pretrained import NETWORKS, fits
 from skaudio.nn.weights import load_weights, read_about, read_weights
 
 __all__ = ["check_weights", "fetch_imagenet", "fill_network"]
@@ -33,7 +33,7 @@ def check_weights(owner: Any) -> None:
     if owner.weights is not None and not is_path(owner.weights):
         raise ParameterError(
             f"weights of {type(owner).__name__}",
-            f"must be 'imagenet', None or the path of a file, got {owner.weights!r}.",
+            f"must be the name of weights, None or the path of a file, got {owner.weights!r}.",
         )
 
 
@@ -90,8 +90,9 @@ def fill_network(
                 f"must be 'imagenet', None or an existing file, got {owner.weights!r}.",
             )
         try:
-            _refuse_networks_for_sound(path)
-            tensors = convert(read_weights(path))
+            tensors = read_weights(path)
+            _refuse_networks_for_sound(read_about(path).get("network"), tensors)
+            tensors = convert(tensors)
             return load_weights(network, tensors, head_names=head_names)
         except ValueError as err:
             raise ParameterError(
@@ -114,10 +115,14 @@ def fill_network(
         ) from err
 
 
-def _refuse_networks_for_sound(path: str | os.PathLike) -> None:
-    """Refuse the weights of a network that has spectrograms of its own."""
-    name = read_about(path).get("network")
-    if name in NETWORKS:
+def _refuse_networks_for_sound(name: str | None, tensors: Tensors) -> None:
+    """Refuse the weights of a network that has spectrograms of its own.
+
+    They are recognised by the name that the file contains, or by the shapes of all tensors.
+    """
+    records = [r for r in NETWORKS.values() if r.name == name or fits(r, tensors)]
+    if records:
+        name = records[0].name
         raise ValueError(
             f"it is for the network {name!r}, which needs its own spectrograms: use "
             f"PretrainedCNN({name!r}, weights=...) after PretrainedSpectrogram({name!r})"

@@ -66,7 +66,7 @@ class ClipTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 class SpectrogramTransformer(ClipTransformer):
     """Base class of the steps that compute log-mel spectrograms of clips of equal length.
 
-    A subclass adds `__init__`, `fit`, `transform`, `_settings` and `_layer`.
+    A subclass adds `__init__`, `fit`, `transform`, `_clip_length`, `_settings` and `_layer`.
     """
 
     n_samples_: int
@@ -84,16 +84,11 @@ class SpectrogramTransformer(ClipTransformer):
         """Return the number of frames of a clip before interpolation over time."""
         return self._settings().natural_frames(self.n_samples_)
 
-    def _clip_length(self) -> tuple[int, int | None]:
-        """Return the sample rate and the number of samples of a clip."""
-        return self._settings().sample_rate, self.n_samples_
-
     def _cut(self) -> dict[str, Any]:
         """Return the parameters that decide the waveform of a clip."""
         names = ("channel", "fill_mode", "crop")
-        return {"sample_rate": self._settings().sample_rate} | {
-            name: getattr(self, name) for name in names
-        }
+        cut = {name: getattr(self, name) for name in names}
+        return {"sample_rate": self._clip_length()[0], **cut}
 
     def _waveform_key(self, limits: AudioLimits) -> dict[str, Any]:
         """Return the key of waveforms in a cache, the same for all steps of this class.

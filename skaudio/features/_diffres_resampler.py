@@ -30,6 +30,7 @@ from skaudio._checks import (
 )
 from skaudio._label_values import plain_labels
 from skaudio._sklearn_compat import CallbackSupportMixin, one_step
+from skaudio._spectrograms import recipe_of, with_recipe
 from skaudio.audio._clips import refuse_clips
 from skaudio.nn._data import Batches, ClipDataset, channel_statistics
 from skaudio.nn._device import (
@@ -301,9 +302,11 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _check_X(self, X: Any, *, reset: bool) -> tuple[np.ndarray, FrontEndChain]:
         """Return images for the first module, and the modules of earlier steps."""
         refuse_clips(X, type(self).__name__)
+        recipe = recipe_of(X)
         X, before = take_apart(X)
         X = validate_data(self, X, reset=reset, dtype=np.float32, allow_nd=True)
         images = X.reshape(len(X), *[1] * (4 - X.ndim), *X.shape[1:]) if X.ndim <= 4 else X
+        images = with_recipe(images, recipe)
         seen = before.output_shape(images.shape[1:]) if images.ndim == 4 else images.shape[1:]
         if len(seen) != 3 or seen[0] != 1:
             raise ParameterError(

@@ -115,12 +115,13 @@ def warn_of_empty_bands(settings: MelSettings) -> None:
 def check_image_size(owner: Any, settings: MelSettings) -> None:
     """Check that the spectrogram of a clip of `n_samples_` fits into memory."""
     shape = settings.image_shape(owner.n_samples_, channels_of(owner))
+    more = ", or set n_frames" if hasattr(owner, "n_frames") else ""
     if math.prod(shape) > MAX_CELLS:
         raise ParameterError(
-            "hop_length of MelSpectrogram",
+            f"hop_length of {type(owner).__name__}",
             f"must give at most {MAX_CELLS} numbers per clip, got "
-            f"{owner.hop_length!r} with n_mels={owner.n_mels!r} for clips of {owner.n_samples_} "
-            f"samples, shape {shape}: raise it, or set n_frames.",
+            f"{owner.hop_length!r} with n_mels={settings.n_mels} for clips of {owner.n_samples_} "
+            f"samples, shape {shape}: raise it{more}.",
         )
 
 

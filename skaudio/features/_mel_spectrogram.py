@@ -25,8 +25,8 @@ from skaudio._checks import (
 )
 from skaudio._files import check_folder, new_features
 from skaudio._sklearn_compat import one_step
+from skaudio._spectrograms import with_recipe
 from skaudio.audio._limits import as_limits
-from skaudio.dsp import with_recipe
 from skaudio.features._clip_transformer import SpectrogramTransformer
 from skaudio.features._extraction import (
     ClipExtractor,
@@ -393,6 +393,9 @@ class MelSpectrogram(SpectrogramTransformer):
 
     def _settings(self) -> dsp.MelSettings:
         return settings_of(self)
+
+    def _clip_length(self) -> tuple[int, int | None]:
+        return self.sample_rate, self.n_samples_
 
     def _layer(self) -> Any:
         from skaudio.nn.logmel import LogMel

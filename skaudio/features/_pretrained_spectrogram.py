@@ -20,11 +20,11 @@ from skaudio._checks import (
 from skaudio._files import check_folder, new_features
 from skaudio._sklearn_compat import one_step
 from skaudio.audio._limits import as_limits
-from skaudio.dsp import MAX_SAMPLES, MelSettings
+from skaudio.dsp import MAX_FFT, MAX_SAMPLES, MelSettings
 from skaudio.features._clip_transformer import SpectrogramTransformer
 from skaudio.features._extraction import ClipExtractor, longest_clip, work_through
 from skaudio.features._feature_store import FeatureStore, open_cache, usable_cache
-from skaudio.features._mel_settings import check_unchanged
+from skaudio.features._mel_settings import check_image_size, check_unchanged
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.frontend import WaveformFrontEnd
 from skaudio.nn.pretrained import NETWORKS, AudioNetwork
@@ -47,8 +47,8 @@ class PretrainedSpectrogram(SpectrogramTransformer):
         'efficientat_mn05', 'efficientat_mn10', 'efficientat_mn20', 'efficientat_mn40_ext' or
         'yamnet'; see `skaudio.list_networks`. It must be the `backbone` of the `PretrainedCNN`.
     hop_length : int or None, default=None
-        Samples between frames, >= 1. None uses that of the network. A shorter hop is useful before
-        a `DiffResResampler`, which reduces the number of frames again.
+        Samples between frames, 1 to 65,536. None uses that of the network. A shorter hop is useful
+        before a `DiffResResampler`, which reduces the number of frames again.
     duration : float or None, default=None
         Length of every clip in seconds, at least the minimum of the network. None uses the length
         of the longest clip in `fit`, or the minimum if that is longer.
@@ -77,8 +77,10 @@ class PretrainedSpectrogram(SpectrogramTransformer):
 
     Attributes
     ----------
+    sample_rate_ : int
+        Sample rate of the network in Hz.
     n_samples_ : int
-        Length of every clip in samples, at the sample rate of the network.
+        Length of every clip in samples.
     n_features_in_ : int
         Number of columns of `X` in `fit`; only if `X` was a numeric array.
 
@@ -109,7 +111,7 @@ class PretrainedSpectrogram(SpectrogramTransformer):
         "fill_mode": Choice(("constant", "repeat")),
         "crop": Choice(("start", "center")),
         "on_error": Choice(("raise", "warn")),
-        "hop_length": Int(low=1, optional=True),
+        "hop_length": Int(low=1, high=MAX_FFT, optional=True),
         "n_jobs": NJobs(),
         "verbose": Verbose(),
     }
@@ -164,8 +166,9 @@ class PretrainedSpectrogram(SpectrogramTransformer):
         Raises
         ------
         ValueError
-            If a parameter is out of range, `cache_dir` is not writable and contains no readable
-            features, `memmap_dir` is not writable, or `X` is none of the above.
+            If a parameter is out of range, clips have too many frames, `cache_dir` is not writable
+            and contains no readable features, `memmap_dir` is not writable, or `X` is none of the
+            above.
         AudioError
             If `duration` is None and a file's header cannot be read.
         """
@@ -210,8 +213,8 @@ class PretrainedSpectrogram(SpectrogramTransformer):
         AudioError
             If `on_error` is 'raise' and files cannot be read; names all of them.
         ValueError
-            If `X` contains NaN, infinity or neither paths nor waveforms, or a parameter was set out
-            of range, or `model` or `duration` was changed, after `fit`.
+            If `X` contains NaN, infinity or neither paths nor waveforms, or if a parameter was set
+            out of range, or one that decides the spectrograms was changed, after `fit`.
 
         Warns
         -----
@@ -234,6 +237,9 @@ class PretrainedSpectrogram(SpectrogramTransformer):
 
     def _settings(self) -> MelSettings:
         return self._layer().settings
+
+    def _clip_length(self) -> tuple[int, int | None]:
+        return self.sample_rate_, self.n_samples_
 
     def _layer(self) -> WaveformFrontEnd:
         hop = self._record.hop_length if self.hop_length is None else int(self.hop_length)
@@ -276,6 +282,8 @@ class PretrainedSpectrogram(SpectrogramTransformer):
                 limits=as_limits(self.limits, OWNER), owner=OWNER,
             )  # fmt: skip
             self.n_samples_ = max(longest, int(np.ceil(record.min_duration * record.sample_rate)))
+        check_image_size(self, self._settings())
+        self.sample_rate_ = record.sample_rate
         self._fitted_with = self._deciding()
         return clips
 
@@ -292,7 +300,7 @@ class PretrainedSpectrogram(SpectrogramTransformer):
         if folder is not None:
             key = {"waveforms": self._waveform_key(limits)}
             store = FeatureStore(folder, key, shape, read_only=not writable)
-        duration = self.n_samples_ / self._record.sample_rate
+        duration = self.n_samples_ / self.sample_rate_
         return ClipExtractor(
             n_samples=self.n_samples_,
             loading={**self._cut(), "duration": duration, "limits": limits},

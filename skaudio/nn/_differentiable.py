@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skaudio.dsp import chooses_clips_only
+from skaudio._spectrograms import chooses_clips_only
 from skaudio.nn._device import limited_threads, pick_device, place
 from skaudio.nn._plain import as_module, as_plain
 from skaudio.nn.frontend import FrontEnd, FrontEndChain

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from skaudio._optional import import_torchaudio
-from skaudio.dsp import MelSettings, Recipe
+from skaudio._spectrograms import Recipe
+from skaudio.dsp import MelSettings
 from skaudio.nn.cnn import import_timm
 from skaudio.nn.frontend import WaveformFrontEnd
 
@@ -68,9 +69,7 @@ class EfficientATMel(WaveformFrontEnd):
     def __init__(self, *, hop_length: int = 320) -> None:
         settings = MelSettings(hop_length=hop_length, owner="EfficientATMel", **SETTINGS)
         super().__init__(settings)
-        with torch.device("cpu"):  # they are not weights, which may be created on 'meta'
-            window = torch.hann_window(settings.win_length, periodic=False)
-            filters = _kaldi_filters(settings)
+        window, filters = _constants(settings)
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", filters, persistent=False)
 
@@ -102,6 +101,13 @@ class EfficientATMel(WaveformFrontEnd):
         energy = spectrum.real.square() + spectrum.imag.square()
         log_mel = (self.filters @ energy + how.floor).log()
         return log_mel.unflatten(0, (-1, images.shape[1])), waves.new_zeros(())
+
+
+@functools.lru_cache(maxsize=8)
+def _constants(settings: MelSettings) -> tuple[Tensor, Tensor]:
+    """Return window and filters on the CPU, even where weights are created on 'meta'."""
+    with torch.device("cpu"), torch.inference_mode(False):
+        return torch.hann_window(settings.win_length, periodic=False), _kaldi_filters(settings)
 
 
 def _kaldi_filters(how: MelSettings) -> Tensor:
@@ -153,8 +159,8 @@ def build_efficientat(width: float, n_outputs: int = N_OUTPUTS, in_channels: int
         num_features=make_divisible(HIDDEN * width),
         round_chs_fn=round,  # numbers of channels are final
         act_layer=nn.Hardswish,
-        norm_layer=partial(nn.BatchNorm2d, eps=BATCH_NORM_EPS),
-        se_layer=partial(
+        norm_layer=functools.partial(nn.BatchNorm2d, eps=BATCH_NORM_EPS),
+        se_layer=functools.partial(
             SqueezeExcite, gate_layer="sigmoid", force_act_layer=nn.ReLU, rd_round_fn=make_divisible
         ),
     )

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d
 
-from skaudio.dsp import MelSettings, Recipe
+from skaudio._spectrograms import Recipe
+from skaudio.dsp import MelSettings
 
 __all__ = [
     "FixedFrontEnd",

@@ -34,6 +34,7 @@ __all__ = [
     "fetch_class_names",
     "fetch_weights",
     "fill_body",
+    "fits",
     "load_network",
     "random_network",
     "read_network",
@@ -369,18 +370,37 @@ def load_network(name: str, weights: str | os.PathLike, owner: str) -> PlainNetw
     try:
         file = fetch_weights(name) if weights == "hub" else Path(expand_home(weights))
         return read_network(name, file, os.stat(file).st_mtime)
-    except (ValueError, FileNotFoundError) as err:
-        raise ParameterError(
-            f"weights of {owner}",
-            f"must be the path of a file with the weights of {name!r}, or 'hub' if they are "
-            f"published, got {weights!r}: {str(err).rstrip('.')}.",
-        ) from err
     except OSError as err:
+        if weights != "hub":
+            raise _not_the_weights(name, weights, owner, err) from err
         raise OSError(
             f"weights='hub' of {owner} cannot be loaded ({err.__cause__ or err}): download "
             f"{NETWORKS[name].url} on another machine and pass the path of the file as "
             "weights='FILE'."
         ) from err
+    except ValueError as err:
+        raise _not_the_weights(name, weights, owner, err) from err
+
+
+def _not_the_weights(
+    name: str, weights: str | os.PathLike, owner: str, err: Exception
+) -> ParameterError:
+    published = "" if NETWORKS[name].url is None else ", or 'hub'"
+    return ParameterError(
+        f"weights of {owner}",
+        f"must be the path of a file with the weights of {name!r}{published}, got {weights!r}: "
+        f"{str(err).rstrip('.')}.",
+    )
+
+
+def fits(record: AudioNetwork, tensors: dict[str, Tensor]) -> bool:
+    """Whether tensors have the names and shapes of the weights of a network."""
+    last = tensors.get("classifier.bias")
+    if last is None or last.shape != (record.n_outputs,):
+        return False
+    with limited_threads(1), blank_weights():
+        own = record.build().state_dict()
+    return {name: t.shape for name, t in own.items()} == {n: t.shape for n, t in tensors.items()}
 
 
 def fill_body(network: nn.Module, plain: PlainNetwork) -> None:
@@ -426,7 +446,10 @@ def fetch_weights(name: str) -> Path:
     """
     record = NETWORKS[name]
     if record.url is None:
-        raise ValueError(f"there are no published weights of {name!r} in a format without code")
+        raise ValueError(
+            f"the weights of {name!r} are only published in formats of TensorFlow; a file must "
+            "have the names of timm's model"
+        )
     return _fetch(record.url, None if record.sha256 is None else f"sha256:{record.sha256}")
 
 

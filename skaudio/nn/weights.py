@@ -69,12 +69,13 @@ def read_about(path: str | os.PathLike) -> dict[str, Any]:
     Returns
     -------
     about : dict
-        Its metadata entry "about"; empty if there is none, or for files of other types.
+        Its metadata entry "about"; empty if there is none, or for files of other types. "network",
+        if present, is a str, and "outputs" a list of str.
 
     Raises
     ------
     ValueError
-        If the file is damaged.
+        If the file is damaged, or the entry is of another form.
     """
     file = Path(path)
     if file.suffix != ".safetensors":
@@ -86,7 +87,12 @@ def read_about(path: str | os.PathLike) -> dict[str, Any]:
             about = json.loads((handle.metadata() or {}).get("about", "{}"))
     except (SafetensorError, OSError, ValueError) as err:
         raise ValueError(f"it cannot be read ({err})") from err
-    return about if isinstance(about, dict) else {}
+    if not isinstance(about, dict) or not isinstance(about.get("network", ""), str):
+        raise ValueError("its metadata entry 'about' does not describe a network")
+    names = about.get("outputs", [])
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError("the names of its outputs are not a list of text")
+    return about
 
 
 def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:

@@ -389,7 +389,8 @@ def _check_steps(pipe: Pipeline, from_waveform: bool) -> SpectrogramTransformer 
     if from_waveform and mel is None:
         raise ParameterError(
             "pipe of export_onnx",
-            f"must begin with MelSpectrogram for from_waveform=True, got {type(pipe[0]).__name__}.",
+            "must begin with MelSpectrogram or PretrainedSpectrogram for from_waveform=True, got "
+            f"{type(pipe[0]).__name__}.",
         )
     if isinstance(mel, PretrainedSpectrogram) and not from_waveform:
         raise front_end_needed(type(mel).__name__)

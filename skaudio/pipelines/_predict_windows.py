@@ -51,9 +51,9 @@ def predict_windows(
     Parameters
     ----------
     pipe : Pipeline or search
-        A fitted pipeline that starts with a `MelSpectrogram` or `AudioEmbedding` and ends with an
-        estimator that has `predict_proba`. The best pipeline of a search is used. It is not
-        modified, and windows are not added to its cache.
+        A fitted pipeline that starts with `MelSpectrogram`, `PretrainedSpectrogram` or
+        `AudioEmbedding` and ends with an estimator that has `predict_proba`. The best pipeline of a
+        search is used. It is not modified, and windows are not added to its cache.
     path : str, PathLike, bytes, binary file, dict or pair (array, rate), or iterable of these
         One or several recordings in the formats that `MelSpectrogram` accepts for clips: paths or
         contents of files, or waveforms with their rate.
@@ -177,7 +177,8 @@ def _check_pipe(pipe: Pipeline) -> ClipTransformer:
     if not isinstance(first, ClipTransformer):
         raise ParameterError(
             f"pipe of {OWNER}",
-            f"must start with a MelSpectrogram or an AudioEmbedding, got {type(first).__name__}.",
+            "must start with MelSpectrogram, PretrainedSpectrogram or AudioEmbedding, got "
+            f"{type(first).__name__}.",
         )
     if not hasattr(last, "predict_proba"):
         raise ParameterError(

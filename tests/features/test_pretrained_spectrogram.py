@@ -1,3 +1,5 @@
+import copy
+import operator
 import pickle
 
 import joblib
@@ -10,8 +12,9 @@ from sklearn.pipeline import make_pipeline
 
 import skaudio
 from skaudio import AudioError, MelSpectrogram, PretrainedSpectrogram
+from skaudio._spectrograms import differences, recipe_of
 from skaudio.audio import load_clip
-from skaudio.dsp import differences
+from skaudio.dsp import MelSettings
 from skaudio.features import _extraction
 from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.pretrained import NETWORKS, Embedder
@@ -125,53 +128,105 @@ def test_saved_steps_and_results_give_the_same_bits(clips, tmp_path):
     np.testing.assert_array_equal(np.asarray(again), np.asarray(found)[1:])
 
 
-def recipes(tmp_path):
-    """Arrays of `MelSpectrogram`, in memory and in a file, of 6 clips of 16 bands and 16 frames."""
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"hop_length": 0}, "hop_length .* must be an int >= 1 or None, got 0"),
+        ({"hop_length": 10**9}, "hop_length .* must be at most 65536, got 1000000000"),
+        ({"hop_length": 1, "duration": 600.0}, "hop_length .* must give at most .* raise it"),
+        ({"duration": 1e9}, r"duration .* must be from 1, the minimum .* got 1000000000\.0"),
+        ({"fill_mode": "reflect"}, "fill_mode .* must be one of 'constant', 'repeat', got"),
+    ],
+)
+def test_parameters_out_of_range_are_errors(clips, parameters, message):
+    with pytest.raises(ValueError, match=message.replace(".*", "of PretrainedSpectrogram", 1)):
+        PretrainedSpectrogram("efficientat_mn01", **parameters).fit(clips)
+
+
+@pytest.fixture(params=[16, 24], ids=["square", "oblong"])
+def log_mel(request):
+    """Spectrograms of six clips, 16 bands and 16 or 24 frames."""
+    n_samples = 64 * (request.param - 1)
+    waves = np.random.default_rng(0).normal(scale=0.1, size=(6, n_samples)).astype(np.float32)
+    return MelSpectrogram(sample_rate=8000, n_fft=256, hop_length=64, n_mels=16).fit_transform(
+        waves
+    )
+
+
+def test_spectrograms_carry_their_recipe_as_long_as_they_are_themselves(log_mel, tmp_path):
+    recipe = log_mel.recipe
+    assert recipe["sample_rate"] == 8000
+    assert recipe["fmax"] == 4000
+    joblib.dump(log_mel, tmp_path / "x.joblib")
+    same = [
+        log_mel[1:], log_mel[[0, 2]], log_mel[np.arange(6) > 2], log_mel[[1, 2], ...],
+        log_mel.copy(), log_mel.copy("F"), copy.copy(log_mel), copy.deepcopy(log_mel),
+        pickle.loads(pickle.dumps(log_mel)), log_mel[2:][1:], joblib.load(tmp_path / "x.joblib"),
+        log_mel.transpose(0, 1, 2), log_mel.transpose(0, 2, 1).transpose(0, 2, 1),
+    ]  # fmt: skip
+    for number, other in enumerate(same):
+        assert recipe_of(other) == recipe, number
+
+
+def test_changed_spectrograms_are_plain_arrays(log_mel):
+    changed = [
+        log_mel + 1, np.exp(log_mel), log_mel[:, :8], log_mel[:, ::-1], np.flip(log_mel, 1),
+        log_mel[:, np.arange(16)[::-1]], np.concatenate([log_mel, log_mel]), log_mel.mean(0),
+        log_mel[0], np.asarray(log_mel), log_mel.transpose(1, 0, 2),
+    ]  # fmt: skip
+    for number, other in enumerate(changed):
+        assert type(other) is np.ndarray, number
+    for method in ("reshape", "astype", "take"):
+        given = {"reshape": (6, -1), "astype": ("f8",), "take": ([0],)}[method]
+        assert recipe_of(getattr(log_mel, method)(*given)) is None
+    assert recipe_of(log_mel.T) is None
+    assert type(log_mel.mean()) is np.float32
+    assert hash(log_mel.max()) == hash(np.asarray(log_mel).max())
+    assert np.linalg.norm(log_mel) == np.linalg.norm(np.asarray(log_mel))
+
+
+def flip_in_place(array):
+    array[:] = array[:, ::-1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda array: operator.isub(array, array.mean()),
+        lambda array: np.exp(array, out=array),
+        flip_in_place,
+        lambda array: np.add.at(array, [0], 1.0),
+    ],
+)
+def test_changes_in_place_take_the_recipe_away(log_mel, change):
+    before = np.array(log_mel)
+    change(log_mel)
+    assert recipe_of(log_mel) is None
+    assert not np.array_equal(log_mel, before)
+
+
+def test_transposed_spectrograms_say_so(log_mel):
+    wanted = log_mel.recipe
+    view = log_mel.transpose(0, 2, 1)
+    turned = [
+        view, np.swapaxes(log_mel, 1, 2), np.moveaxis(log_mel, 2, 1), view.copy(), view[[0, 2]],
+        log_mel[1:].swapaxes(-1, -2)[1:], np.transpose(log_mel, (0, 2, 1)),
+    ]  # fmt: skip
+    for number, other in enumerate(turned):
+        found = differences(recipe_of(other), wanted)
+        assert found == ["axes='frames, bands' instead of 'bands, frames'"], number
+
+
+def test_files_mapped_to_memory_carry_it_as_a_whole(tmp_path):
     waves = np.random.default_rng(0).normal(scale=0.1, size=(6, 960)).astype(np.float32)
-    for folder in (None, tmp_path):
-        mel = MelSpectrogram(
-            sample_rate=8000, n_fft=256, hop_length=64, n_mels=16, memmap_dir=folder
-        )
-        yield mel.fit_transform(waves)
+    log_mel = MelSpectrogram(sample_rate=8000, memmap_dir=tmp_path).fit_transform(waves)
+    assert type(log_mel) is np.memmap
+    assert recipe_of(log_mel)["sample_rate"] == 8000
+    assert recipe_of(log_mel[1:]) is None
 
 
-def test_spectrograms_carry_their_recipe_as_long_as_they_are_themselves(tmp_path):
-    for log_mel in recipes(tmp_path):
-        recipe = log_mel.recipe
-        assert recipe["sample_rate"] == 8000
-        assert recipe["fmax"] == 4000
-        joblib.dump(log_mel, tmp_path / "x.joblib")
-        same = [
-            log_mel[1:], log_mel[[0, 2]], log_mel[np.arange(6) > 2], log_mel[[1, 2], ...],
-            log_mel.copy(), pickle.loads(pickle.dumps(log_mel)), log_mel[2:][1:],
-            joblib.load(tmp_path / "x.joblib"),
-        ]  # fmt: skip
-        for number, other in enumerate(same):
-            assert other.recipe == recipe, number
-        changed = [
-            log_mel + 1, np.exp(log_mel), log_mel[:, :8], log_mel[:, ::-1], log_mel.reshape(6, -1),
-            log_mel[:, np.arange(16)[::-1]],
-            np.flip(log_mel, 1), np.concatenate([log_mel, log_mel]), log_mel.mean(0),
-        ]  # fmt: skip
-        for number, other in enumerate(changed):
-            assert getattr(other, "recipe", None) is None, number
-
-
-def test_transposed_spectrograms_say_so(tmp_path):
-    for log_mel in recipes(tmp_path):
-        turned = [
-            log_mel.transpose(0, 2, 1), np.swapaxes(log_mel, 1, 2), np.moveaxis(log_mel, 2, 1),
-            log_mel[1:].swapaxes(-1, -2)[1:],
-        ]  # fmt: skip
-        for other in turned:
-            found = differences(other.recipe, log_mel.recipe)
-            assert found == ["axes='frames, bands' instead of 'bands, frames'"]
-        assert turned[0].transpose(0, 2, 1).recipe == log_mel.recipe
-
-
-def test_other_processes_receive_a_file_not_a_copy(tmp_path):
-    *_, log_mel = recipes(tmp_path)
-    restore, (plain, recipe) = log_mel.__reduce__()
-    assert type(plain) is np.memmap
-    assert plain.filename == log_mel.filename
-    assert restore(plain, recipe).recipe == recipe
+def test_settings_that_change_nothing_are_no_part_of_a_recipe():
+    settings = [MelSettings(center=False, pad_mode=mode) for mode in ("constant", "reflect")]
+    assert settings[0].recipe() == settings[1].recipe()
+    assert MelSettings(fmax=11_025.0).recipe() == MelSettings().recipe()
+    assert MelSettings(win_length=2048).recipe() == MelSettings().recipe()

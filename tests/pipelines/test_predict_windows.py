@@ -286,7 +286,7 @@ def test_bad_parameters_are_named(pipe, recording, options, message):
 def test_pipelines_that_cannot_do_this_are_named(pipe, recording, tone_clips):
     paths, labels, _ = tone_clips
     other = make_pipeline(FunctionTransformer(), Silent()).fit(np.zeros((30, 3)), labels)
-    with pytest.raises(ValueError, match="MelSpectrogram or an AudioEmbedding, got Function"):
+    with pytest.raises(ValueError, match="PretrainedSpectrogram or AudioEmbedding, got Func"):
         predict_windows(other, recording)
     flat = FunctionTransformer(lambda X: X.reshape(len(X), -1))
     svc = make_pipeline(small_mel(), flat, SVC()).fit(paths, labels)

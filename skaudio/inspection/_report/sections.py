@@ -150,9 +150,7 @@ def mistakes_section(evaluation: Evaluation, X: Any, n_mistakes: int) -> str:
     if "<audio" in body:
         text += "Play a clip to follow its position in the spectrogram."
     else:
-        text += (
-            "To listen, pass paths, or waveforms that a MelSpectrogram or AudioEmbedding processes."
-        )
+        text += "To listen, pass paths, or waveforms that the first step processes."
     return section("mistakes", title, text, body)
 
 
@@ -211,7 +209,7 @@ def model_section(pipe: Pipeline, evaluation: Evaluation) -> str:
 
 
 def _about_network(pipe: Pipeline) -> str:
-    """Say which network was trained on sound, on what, and what the licence of it allows."""
+    """Say which network was trained on sound, on what, and what its licence allows."""
     embedding, classifier = embedding_step(pipe), pipe[-1]
     if embedding is not None:
         name, source, weights = (
@@ -220,8 +218,8 @@ def _about_network(pipe: Pipeline) -> str:
             embedding.weights,
         )
         start = "Embeddings are those of"
-    elif getattr(classifier, "_record", None) is not None:
-        name = source = classifier.backbone
+    elif getattr(classifier, "_fitted_record", None) is not None:
+        name = source = classifier._fitted_record.name
         weights, start = classifier.weights, "Training started from"
     else:
         return ""
