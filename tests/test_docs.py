@@ -196,7 +196,7 @@ def test_code_on_the_pages_runs(code, recordings, monkeypatch, fresh_workers):
     defaults = GridSearchCV.__init__.__kwdefaults__ | {"cv": 2}
     monkeypatch.setattr(GridSearchCV.__init__, "__kwdefaults__", defaults)
     monkeypatch.setattr(
-        "skaudio.nn.imagenet.fetch_imagenet",
+        "skaudio.classifiers._weights.fetch_imagenet",
         lambda name, options: build_cnn(name, in_channels=3, n_classes=1000).state_dict(),
     )
     monkeypatch.chdir(recordings)

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,7 @@ NETWORKS: dict[str, AudioNetwork] = {
 
 @dataclass(frozen=True, eq=False)
 class PlainNetwork:
-    """A network as plain values: name and weights.
+    """A network as plain values, here one of `NETWORKS`: name and weights.
 
     Parameters
     ----------
@@ -181,11 +181,14 @@ class PlainNetwork:
         Weights and statistics by name.
     outputs : tuple of str
         Names of the outputs; empty if they are unknown.
+    about : dict, default={}
+        JSON values that `name` does not imply, such as the configuration; empty for `NETWORKS`.
     """
 
     name: str
     arrays: dict[str, np.ndarray]
     outputs: tuple[str, ...] = ()
+    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def record(self) -> NetworkFacts:
@@ -193,9 +196,14 @@ class PlainNetwork:
         return NETWORKS[self.name]
 
     @property
+    def computes(self) -> tuple[str, ...]:
+        """Values of the parameter `output` of `AudioEmbedding` that it can compute."""
+        return ("embedding", "scores")
+
+    @property
     def settings(self) -> str:
-        """Settings that `name` does not imply."""
-        return ""
+        """The settings that `digest` covers."""
+        return json.dumps(self.about, sort_keys=True) if self.about else ""
 
     @functools.cached_property
     def digest(self) -> str:
@@ -218,6 +226,19 @@ class PlainNetwork:
     def embedder(self) -> nn.Module:
         """Build the network; the same module for equal weights."""
         return _embedder(self)
+
+    def check(self) -> None:
+        """Check that name, outputs and `about` agree with each other, as in a model file.
+
+        Raises
+        ------
+        ValueError
+            If they do not.
+        """
+        if self.name not in NETWORKS or self.about:
+            raise ValueError(f"its network {self.name!r} is unknown")
+        if len(self.outputs) not in (0, self.record.n_outputs):
+            raise ValueError(f"its attributes are not those of {self.name!r}")
 
 
 @functools.lru_cache(maxsize=4)  # estimators, workers and folds share a few networks

@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from skaudio._checks import is_path
 from skaudio.classifiers._base import SpectrogramClassifier
+from skaudio.features._network_sources import name_for_files
 from skaudio.inspection._report.cards import cards
 from skaudio.inspection._report.evaluation import Evaluation, join_names, take
 from skaudio.inspection._report.examples import choose_examples
@@ -28,7 +29,7 @@ from skaudio.inspection._report.page import (
     tiles,
 )
 from skaudio.inspection._report.pictures import budget_charts, learning_charts
-from skaudio.nn.pretrained import NETWORKS
+from skaudio.nn.pretrained import NETWORKS, Embedder
 from skaudio.pipelines._cost import cost
 from skaudio.pipelines._steps import embedding_step
 
@@ -215,11 +216,11 @@ def _about_network(pipe: Pipeline) -> str:
     embedding = embedding_step(pipe)
     if embedding is None:
         return ""
-    record = NETWORKS.get(embedding._extractor().network.name)
-    if record is None:
-        return (
-            f"Embeddings are those of {embedding.model}; see there for licence and training data."
-        )
+    network = embedding._network()
+    if network.about:
+        name = name_for_files(embedding.model)
+        return f"Embeddings are those of {name}; see there for licence and training data."
+    record = NETWORKS[network.name]
     if embedding.weights is None:
         return f"Embeddings are those of {record.name} with random weights."
     use = "Commercial use is allowed." if record.commercial_use else "Commercial use: no."
@@ -268,8 +269,8 @@ def _worth(evaluation: Evaluation, held_out: bool) -> str:
 
 def _cost_tiles(pipe: Pipeline, X: Any) -> list[tuple[str, str, str]]:
     embedding = embedding_step(pipe)
-    listed = embedding is not None and embedding._network_name in NETWORKS
-    if not isinstance(pipe[-1], SpectrogramClassifier) and not listed:
+    counted = embedding is not None and isinstance(embedding._network().embedder(), Embedder)
+    if not isinstance(pipe[-1], SpectrogramClassifier) and not counted:
         return []
     needed = cost(pipe, take(X, [0]), n_repeats=1)
     if needed.macs_per_second is not None and embedding is not None:
