@@ -84,6 +84,8 @@ class AudioEmbedding(ClipTransformer):
           HuBERT, WavLM, Whisper (its encoder) or CLAP (its audio tower), or the path of a folder
           with its files. Only safetensors are read, and no code of the repository is run. Needs
           ``pip install 'skaudio[hub]'``.
+        - 'timm:NAME', a convolutional network of timm that was trained on images, applied to
+          log-mel spectrograms.
     weights : {'hub', None}, str or PathLike, default='hub'
         'hub': the published weights, downloaded once; otherwise a ``.safetensors``, ``.pt`` or
         ``.pth`` file of this network; None: random weights, for tests. YAMNet requires a file.
@@ -96,7 +98,7 @@ class AudioEmbedding(ClipTransformer):
     output : {'embedding', 'scores'}, default='embedding'
         'scores' returns, instead of the embedding, the probabilities of the classes that the
         network was trained on, averaged over windows; the names of the classes are the feature
-        names.
+        names. Networks of timm have no scores.
     channel : 'mean' or int, default='mean'
         How files are converted to mono: the average of all channels, or the index of one.
     limits : AudioLimits or None, default=None
@@ -144,7 +146,11 @@ class AudioEmbedding(ClipTransformer):
     CLAP, 30 s for Whisper) are divided into equal parts; other models process the whole clip, and
     their memory use grows with the square of its length unless `window` is set.
 
-    `skaudio.save` accepts of these models those named above.
+    Networks of timm process log-mel spectrograms with the default settings of `MelSpectrogram`
+    as grey images of (x + 6) / 5, which have a mean near 0 and a standard deviation near 1.
+
+    `skaudio.save` accepts all networks, and of the models of transformers those
+    named above.
 
     Networks that were trained on AudioSet distinguish everyday sounds. Their embeddings are of
     little use for sounds that differ in other ways: on spoken digits of unknown speakers, a linear

@@ -16,6 +16,7 @@ from skaudio.nn.pretrained import (
     random_network,
     read_network,
 )
+from skaudio.nn.timm_audio import TimmNetwork, WeightsError, random_timm, read_timm
 from skaudio.nn.transformers_audio import (
     TransformersNetwork,
     is_hub_name,
@@ -130,10 +131,46 @@ class TransformersSource(Source):
         )
 
 
-SOURCES: tuple[Source, ...] = (ListedSource(), TransformersSource())
+class TimmSource(Source):
+    """Networks of timm, which were trained on images."""
+
+    rule = "'timm:NAME'"
+    takes_file = True
+
+    def accepts(self, model: str) -> bool:
+        """Return whether it starts with 'timm:'."""
+        return model.startswith("timm:")
+
+    def load(self, embedding: AudioEmbedding, model: str) -> PlainNetwork:
+        """Build the network, and read or download its weights."""
+        name, weights = model.partition(":")[2], embedding.weights
+        try:
+            if weights is None:
+                return random_timm(name, _draw_seed(embedding))
+            return read_timm(name, None if weights == "hub" else expand_home(weights))
+        except WeightsError as err:
+            raise ParameterError(
+                f"weights of {OWNER}",
+                f"must be a file with the weights of {model!r}, None, or 'hub' if timm has "
+                f"pretrained ones, got {weights!r}: {_reason(err)}.",
+            ) from err
+        except ValueError as err:
+            raise ParameterError(
+                f"model of {OWNER}",
+                f"must be 'timm:NAME' with a convolutional network of timm, got {model!r}: "
+                f"{_reason(err)}.",
+            ) from err
+        except OSError as err:
+            raise OSError(
+                f"weights='hub' of {OWNER} cannot be loaded ({err}): download model.safetensors of "
+                f"timm's {name!r} on another machine and pass its path as weights='FILE'."
+            ) from err
+
+
+SOURCES: tuple[Source, ...] = (ListedSource(), TimmSource(), TransformersSource())
 # Classes of networks by the entry 'kind' of `about`.
 KINDS: dict[Any, type[PlainNetwork]] = {
-    None: PlainNetwork, "transformers": TransformersNetwork,
+    None: PlainNetwork, "timm": TimmNetwork, "transformers": TransformersNetwork,
 }  # fmt: skip
 
 
@@ -198,7 +235,7 @@ def make_network(
 def name_for_files(model: Any) -> str:
     """Return a value of `model` without folders of this machine."""
     text = os.fspath(model)
-    known = text in NETWORKS or is_hub_name(text)
+    known = text in NETWORKS or is_hub_name(text) or text.startswith("timm:")
     return text if known else re.split(r"[/\\]", os.path.normpath(text))[-1]
 
 

@@ -730,6 +730,9 @@ def _check_front_ends(state: dict[str, Any]) -> None:
     plain = [*state.get("_blueprint", {}).get("front_end", ())]
     if state.get("module_") is not None:
         plain.append(state["module_"][:2])
+    about = state.get("_about") or {}
+    if about.get("kind") == "timm":
+        plain.append(("LogMel", about["front_end"]))
     for kind, config in plain:
         if not isinstance(kind, str) or kind not in front_ends():
             raise _unknown(kind, "a front end")

@@ -143,7 +143,7 @@ def embedding_step(pipe: Pipeline) -> AudioEmbedding | None:
 
 
 def listed_embedder(embedding: AudioEmbedding, owner: str) -> Embedder:
-    """Return the network of a fitted `AudioEmbedding`, which must be one of `list_networks`.
+    """Return the network of a fitted `AudioEmbedding`, of `list_networks` or timm.
 
     Raises
     ------
@@ -154,8 +154,8 @@ def listed_embedder(embedding: AudioEmbedding, owner: str) -> Embedder:
     if not isinstance(embedder, Embedder):
         raise ParameterError(
             f"pipe of {owner}",
-            "must start with an AudioEmbedding of a network of skaudio.list_networks(), got "
-            f"model={embedding.model!r}.",
+            "must start with an AudioEmbedding of a network of skaudio.list_networks() or timm, "
+            f"got model={embedding.model!r}.",
         )
     return embedder
 
