@@ -27,6 +27,7 @@ from skaudio._sklearn_compat import one_step
 from skaudio._warning import warn
 from skaudio.audio._limits import as_limits, store_key
 from skaudio.audio._load import read_clip
+from skaudio.dsp import MAX_SAMPLE_RATE
 from skaudio.features._clip_transformer import ClipTransformer
 from skaudio.features._extraction import AnyClip, Findings, read_clips, work_through
 from skaudio.features._feature_store import (
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 # Of a clip that counts for the size of a task; clips may have any length.
 TYPICAL_SECONDS = 5
+# Relative, for windows of ONNX graphs whose input has a fixed length.
+WINDOW_TOLERANCE = 1e-4
 # Facts of a network that `list_networks` shows.
 COLUMNS = (
     "sample_rate", "min_duration", "n_features", "n_outputs", "mean_average_precision",
@@ -84,21 +87,29 @@ class AudioEmbedding(ClipTransformer):
           HuBERT, WavLM, Whisper (its encoder) or CLAP (its audio tower), or the path of a folder
           with its files. Only safetensors are read, and no code of the repository is run. Needs
           ``pip install 'skaudio[hub]'``.
+        - The path of an ``.onnx`` file whose input is waveforms, such as Perch or BirdNET. A name
+          behind ``#`` chooses one of several outputs: ``'perch_v2.onnx#embedding'``. Needs
+          ``pip install 'skaudio[onnx]'``.
         - 'timm:NAME', a convolutional network of timm that was trained on images, applied to
           log-mel spectrograms.
     weights : {'hub', None}, str or PathLike, default='hub'
         'hub': the published weights, downloaded once; otherwise a ``.safetensors``, ``.pt`` or
         ``.pth`` file of this network; None: random weights, for tests. YAMNet requires a file.
-        Models of transformers have 'hub', the weights of the repository or folder, or None.
+        Models of transformers have 'hub', the weights of the repository or folder, or None; ONNX
+        files contain their weights.
     pooling : {'mean', 'max', 'mean+std', 'mean+max'}, default='mean'
         Statistics of the embedding over time; two of them are concatenated.
     window : float or None, default=None
         Length in seconds, > 0, of windows that are processed separately; adjacent windows overlap
-        by half, and `pooling` combines the means of the windows. None processes clips as a whole.
+        by half, and `pooling` combines the means of the windows. None processes clips as a whole,
+        or in windows of the length that an ONNX graph requires.
     output : {'embedding', 'scores'}, default='embedding'
         'scores' returns, instead of the embedding, the probabilities of the classes that the
         network was trained on, averaged over windows; the names of the classes are the feature
-        names. Networks of timm have no scores.
+        names. ONNX files and networks of timm have no scores.
+    sample_rate : int or None, default=None
+        Sample rate in Hz that an ONNX graph requires; files of `skaudio.export_onnx` contain it.
+        None for all other networks, which have a rate of their own.
     channel : 'mean' or int, default='mean'
         How files are converted to mono: the average of all channels, or the index of one.
     limits : AudioLimits or None, default=None
@@ -113,7 +124,8 @@ class AudioEmbedding(ClipTransformer):
     batch_size : int, default=16
         Number of windows processed at a time, >= 1.
     device : str, default='cpu'
-        A torch device, or 'auto' for CUDA, else MPS, else the CPU.
+        A torch device, or 'auto' for CUDA, else MPS, else the CPU. ONNX graphs are always run on
+        the CPU.
     n_jobs : int or None, default=None
         Number of workers that process clips in parallel: threads, unless `joblib.parallel_config`
         sets another backend.
@@ -146,10 +158,18 @@ class AudioEmbedding(ClipTransformer):
     CLAP, 30 s for Whisper) are divided into equal parts; other models process the whole clip, and
     their memory use grows with the square of its length unless `window` is set.
 
+    ONNX graphs receive samples in [-1, 1] as an array of shape (batch, n_samples),
+    (batch, 1, n_samples) or (n_samples,). If the file fixes `n_samples`, this is the length of all
+    windows. The output must have the shape (batch, n_features) or (batch, n_steps, n_features);
+    without a batch axis in the input, (n_steps, n_features). Clips shorter than `window` are
+    repeated, without it those shorter than one second, unless the file states a minimum. Files with
+    custom operators or with weights in other files are refused. The graph becomes part of the
+    fitted estimator.
+
     Networks of timm process log-mel spectrograms with the default settings of `MelSpectrogram`
     as grey images of (x + 6) / 5, which have a mean near 0 and a standard deviation near 1.
 
-    `skaudio.save` accepts all networks, and of the models of transformers those
+    `skaudio.save` accepts all networks except ONNX graphs, and of the models of transformers those
     named above.
 
     Networks that were trained on AudioSet distinguish everyday sounds. Their embeddings are of
@@ -179,6 +199,7 @@ class AudioEmbedding(ClipTransformer):
         "pooling": Choice(("mean", "max", "mean+std", "mean+max")),
         "window": Real(low=0, low_open=True, limit=3600.0, optional=True),
         "output": Choice(("embedding", "scores")),
+        "sample_rate": Int(low=1, high=MAX_SAMPLE_RATE, optional=True),
         "channel": IntOrChoice(("mean",)),
         "on_error": Choice(("raise", "warn")),
         "batch_size": Int(low=1),
@@ -196,6 +217,7 @@ class AudioEmbedding(ClipTransformer):
         pooling="mean",
         window=None,
         output="embedding",
+        sample_rate=None,
         channel="mean",
         limits=None,
         on_error="raise",
@@ -211,6 +233,7 @@ class AudioEmbedding(ClipTransformer):
         self.pooling = pooling
         self.window = window
         self.output = output
+        self.sample_rate = sample_rate
         self.channel = channel
         self.limits = limits
         self.on_error = on_error
@@ -396,6 +419,10 @@ class AudioEmbedding(ClipTransformer):
             if fitted:
                 rule = f"that of fit, {computed}, unless fit is called again"
             raise reject("output", OWNER, rule, self.output)
+        window, fixed = self.window, network.fixed_window
+        if window and fixed and abs(window / fixed - 1) > WINDOW_TOLERANCE:
+            rule = f"None or {fixed:g}, the seconds that model={self.model!r} takes"
+            raise reject("window", OWNER, rule, self.window)
 
     def _output_names(self, network: PlainNetwork) -> list[str]:
         if self.output == "scores" and self.weights == "hub" and not network.outputs:

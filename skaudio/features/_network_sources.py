@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skaudio._checks import ParameterError, expand_home, random_generator, reject
+from skaudio.nn.onnx_audio import OnnxNetwork, read_onnx
 from skaudio.nn.pretrained import (
     NETWORKS,
     PlainNetwork,
@@ -40,8 +41,8 @@ class Source(ABC):
     rule: str
     #: Values of `weights` that are no files.
     weights: tuple[str | None, ...] = ("hub", None)
-    #: Whether `weights` may be a file.
-    takes_file = False
+    #: Whether `weights` may be a file, and whether `sample_rate` may be set.
+    takes_file, takes_sample_rate = False, False
 
     @abstractmethod
     def accepts(self, model: str) -> bool:
@@ -167,10 +168,42 @@ class TimmSource(Source):
             ) from err
 
 
-SOURCES: tuple[Source, ...] = (ListedSource(), TimmSource(), TransformersSource())
+class OnnxSource(Source):
+    """Graphs in ONNX files, as 'FILE.onnx' or 'FILE.onnx#OUTPUT'."""
+
+    rule = "the path of an ONNX file"
+    weights = ("hub",)
+    takes_sample_rate = True
+    _path = re.compile(r"(.+\.onnx)(?:#(.+))?", flags=re.IGNORECASE | re.DOTALL)
+
+    def accepts(self, model: str) -> bool:
+        """Return whether it ends with '.onnx', or '.onnx#' and a name."""
+        return self._path.fullmatch(model) is not None and not os.path.isdir(model)
+
+    def load(self, embedding: AudioEmbedding, model: str) -> PlainNetwork:
+        """Read the file."""
+        match = self._path.fullmatch(model)
+        file, output = match.groups() if match else (model, None)
+        rate, window = embedding.sample_rate, embedding.window
+        try:
+            changed = os.stat(file).st_mtime
+            plain_window = None if window is None else float(window)
+            return read_onnx(Path(file), changed, output, rate and int(rate), plain_window)
+        except ImportError:
+            raise
+        except (ValueError, OSError) as err:
+            raise ParameterError(
+                f"model of {OWNER}",
+                "must be an ONNX file that computes embeddings from waveforms, got "
+                f"{embedding.model!r}: {_reason(err)}.",
+            ) from err
+
+
+SOURCES: tuple[Source, ...] = (ListedSource(), TimmSource(), OnnxSource(), TransformersSource())
 # Classes of networks by the entry 'kind' of `about`.
 KINDS: dict[Any, type[PlainNetwork]] = {
-    None: PlainNetwork, "timm": TimmNetwork, "transformers": TransformersNetwork,
+    None: PlainNetwork, "timm": TimmNetwork, "onnx": OnnxNetwork,
+    "transformers": TransformersNetwork,
 }  # fmt: skip
 
 
@@ -202,6 +235,9 @@ def load_network(embedding: AudioEmbedding) -> PlainNetwork:
     if weights not in source.weights and not source.takes_file:
         rule = f"{' or '.join(map(repr, source.weights))} for model={embedding.model!r}"
         raise reject("weights", OWNER, f"{rule}, which has its own weights", weights)
+    if embedding.sample_rate is not None and not source.takes_sample_rate:
+        rule = "None for networks with a sample rate of their own, which only ONNX files lack"
+        raise reject("sample_rate", OWNER, rule, embedding.sample_rate)
     return source.load(embedding, model)
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -189,6 +189,9 @@ class PlainNetwork:
     arrays: dict[str, np.ndarray]
     outputs: tuple[str, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
+
+    #: Seconds of the input if it has a fixed length.
+    fixed_window: ClassVar[float | None] = None
 
     @property
     def record(self) -> NetworkFacts:

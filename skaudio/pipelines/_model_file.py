@@ -137,8 +137,9 @@ def save(model: BaseEstimator, path: str | os.PathLike) -> None:
     ------
     ValueError
         If `model` is not fitted or contains objects that cannot be saved: functions, networks given
-        as callables, callbacks, objects of other packages, random generators, and scikit-learn
-        estimators based on trees, nearest neighbours or kernels; or if `path` cannot be written to.
+        as callables, callbacks, objects of other packages, random generators, ONNX graphs, and
+        scikit-learn estimators based on trees, nearest neighbours or kernels; or if `path` cannot
+        be written to.
         Nothing is written in these cases.
 
     See Also

@@ -148,7 +148,7 @@ def listed_embedder(embedding: AudioEmbedding, owner: str) -> Embedder:
     Raises
     ------
     ValueError
-        If it is a model of transformers.
+        If it is a model of transformers or an ONNX graph.
     """
     embedder = embedding._extractor().network.embedder()
     if not isinstance(embedder, Embedder):

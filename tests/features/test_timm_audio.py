@@ -167,6 +167,7 @@ def test_pipelines_are_exported_to_onnx(waves, tmp_path):
         ({"model": "timm:test_vit"}, "must be 'timm:NAME' with a convolutional network .*"),
         ({"weights": "missing.pt"}, "weights of AudioEmbedding must be a file .* is missing"),
         ({"output": "scores"}, "output of AudioEmbedding must be 'embedding' for model='timm:"),
+        ({"sample_rate": 16_000}, "sample_rate of AudioEmbedding must be None for networks"),
     ],
 )
 def test_bad_parameters_are_named(parameters, message, waves):
