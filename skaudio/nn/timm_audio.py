@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from skaudio.nn._device import limited_threads, seeded
 from skaudio.nn._plain import blank_weights, fill_blank, limited_parts, plain_arrays, plain_eps
-from skaudio.nn.cnn import build_cnn
+from skaudio.nn.cnn import build_cnn, import_timm
 from skaudio.nn.imagenet import fetch_imagenet
 from skaudio.nn.logmel import LogMel
 from skaudio.nn.pretrained import AudioNetwork, Embedder, PlainNetwork
@@ -123,6 +123,7 @@ def build_timm(model: str) -> nn.Module:
 @functools.lru_cache(maxsize=4)
 def _embedder(plain: TimmNetwork) -> Embedder:
     about = plain.about
+    import_timm()  # not among blank weights, where tensors of modules would have no values
     with limited_threads(1), torch.inference_mode(False):
         with blank_weights(), limited_parts(plain.arrays):
             network = build_timm(about["model"])

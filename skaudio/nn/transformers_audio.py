@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from skaudio._files import answer_within
-from skaudio._optional import import_transformers, some_stderr
+from skaudio._optional import import_torchaudio, import_transformers, some_stderr
 from skaudio.nn._device import limited_threads, seeded
 from skaudio.nn._plain import blank_weights, fill_blank, limited_parts, plain_arrays
 from skaudio.nn._windows import overlapping_windows
@@ -123,8 +123,9 @@ class TransformersNetwork(PlainNetwork):
 def _embedder(plain: TransformersNetwork) -> TransformersEmbedder:
     about = plain.about
     with limited_threads(1), torch.inference_mode(False), _quiet():
+        front_end = _build_front_end(about["front_end"])
         network = _build_with(plain.arrays, about["config"], about["scores"])
-        return TransformersEmbedder(network, about["front_end"]).eval()
+        return TransformersEmbedder(network, front_end).eval()
 
 
 def read_transformers(source: str, *, scores: bool) -> TransformersNetwork:
@@ -290,12 +291,25 @@ def _build_with(arrays: dict[str, Any], config: dict[str, Any], scores: bool) ->
     Other models than `SAVED_TYPES` may compute more tensors than their weights.
     """
     if config["model_type"] in SAVED_TYPES:
+        _import_model(config["model_type"], scores)
         with blank_weights(), limited_parts(arrays):
             network = _build(config, scores, seed=0)
     else:
         network = _build(config, scores, seed=0)
     fill_blank(network, arrays)
     return network
+
+
+def _import_model(model_type: str, scores: bool) -> None:
+    """Import the modules of a model, whose own tensors would have no values among blank weights."""
+    transformers = import_transformers("AudioEmbedding")
+    import_torchaudio()
+    kinds = (
+        transformers.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING
+        if scores
+        else transformers.MODEL_MAPPING
+    )
+    kinds.get(transformers.CONFIG_MAPPING[model_type], None)
 
 
 def _used_part(model: Any, scores: bool) -> nn.Module:
@@ -318,7 +332,7 @@ def _plain(
         settings = _known_settings(settings, _default_config(settings["model_type"]))
     if front_end["feature_extractor_type"] in SAVED_FRONT_ENDS:
         front_end = _known_settings(front_end, _default_front_end(front_end))
-    embedder = TransformersEmbedder(network, front_end)
+    embedder = TransformersEmbedder(network, _build_front_end(front_end))
     n_samples = _shortest(settings, int(front_end["sampling_rate"]))
     with torch.inference_mode():
         wave = torch.zeros(1, n_samples)
@@ -443,14 +457,13 @@ class TransformersEmbedder(nn.Module):
     ----------
     network : nn.Module
         The model.
-    front_end : dict
-        Configuration of its feature extractor.
+    front_end : transformers.SequenceFeatureExtractor
+        Its feature extractor.
     """
 
-    def __init__(self, network: nn.Module, front_end: dict[str, Any]) -> None:
+    def __init__(self, network: nn.Module, front_end: Any) -> None:
         super().__init__()
-        self.network = network
-        self.front_end = _build_front_end(front_end)
+        self.network, self.front_end = network, front_end
         self.longest = _longest(self.front_end)
 
     def embed(self, waves: Tensor, window: float | None, batch_size: int) -> Tensor:

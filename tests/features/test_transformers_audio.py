@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import subprocess
 import sys
 import threading
 
@@ -376,6 +377,17 @@ def good(save_model, tmp_path_factory):
     file = tmp_path_factory.mktemp("good") / "ast.skaudio"
     skaudio.save(AudioEmbedding(save_model("AST")[1]).fit([np.ones(RATE)]), file)
     return file
+
+
+@pytest.mark.slow
+def test_a_new_process_loads_them_with_equal_bits(good, tmp_path):
+    code = (
+        "import sys, numpy as np, skaudio; made = skaudio.load(sys.argv[1]);"
+        "np.save('found.npy', made.transform([np.ones(16_000, np.float32)]))"
+    )
+    subprocess.run([sys.executable, "-c", code, good], cwd=tmp_path, check=True)
+    expected = skaudio.load(good).transform([np.ones(RATE, np.float32)])
+    np.testing.assert_array_equal(np.load(tmp_path / "found.npy"), expected)
 
 
 def settings(part, **values):
