@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 __all__ = [
+    "import_onnx",
     "import_pandas",
     "import_torchaudio",
     "import_transformers",
@@ -82,6 +83,25 @@ def some_stderr() -> Iterator[None]:
         return
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
         yield
+
+
+def import_onnx(owner: str) -> tuple[Any, Any]:
+    """Import onnx and onnxruntime for `owner`, or raise an error that explains how to install them.
+
+    Raises
+    ------
+    ImportError
+        If one of them is not installed.
+    """
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError as err:
+        raise ImportError(
+            f"{owner} needs onnx and onnxruntime for ONNX files ({err}): install them with "
+            "pip install 'skaudio[onnx]'."
+        ) from err
+    return onnx, onnxruntime
 
 
 def import_pandas(owner: str) -> Any:

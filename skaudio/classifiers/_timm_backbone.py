@@ -15,7 +15,7 @@ from skaudio.classifiers._input_check import check_spectrograms, warn_of_hop
 from skaudio.classifiers._weights import check_weights, fill_network
 from skaudio.nn.cnn import build_cnn, find_head
 from skaudio.nn.layers import ImageClassifier, init_head
-from skaudio.nn.pretrained import NETWORKS, AudioNetwork, fill_body, load_network
+from skaudio.nn.pretrained import NETWORKS, AudioNetwork, fill_body, load_listed
 
 RESERVED_OPTIONS = (
     "in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay",
@@ -190,7 +190,7 @@ class TimmBackbone(SpectrogramModel):
         """Load the weights of a network that was trained on sound, all but the head."""
         init_head(backbone.get_classifier())  # type: ignore[operator]
         if self.weights is not None:
-            fill_body(backbone, load_network(record.name, self.weights, type(self).__name__))
+            fill_body(backbone, load_listed(record.name, self.weights, type(self).__name__))
 
 
 def _record_of(backbone: Any) -> AudioNetwork | None:

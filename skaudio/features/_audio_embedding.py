@@ -19,9 +19,7 @@ from skaudio._checks import (
     Real,
     Verbose,
     check_parameters,
-    expand_home,
     is_path,
-    random_generator,
     reject,
 )
 from skaudio._optional import import_pandas
@@ -29,6 +27,7 @@ from skaudio._sklearn_compat import one_step
 from skaudio._warning import warn
 from skaudio.audio._limits import as_limits, store_key
 from skaudio.audio._load import read_clip
+from skaudio.dsp import MAX_SAMPLE_RATE
 from skaudio.features._clip_transformer import ClipTransformer
 from skaudio.features._extraction import AnyClip, Findings, read_clips, work_through
 from skaudio.features._feature_store import (
@@ -36,28 +35,21 @@ from skaudio.features._feature_store import (
     open_cache,
     usable_cache,
 )
-from skaudio.nn.pretrained import (
-    NETWORKS,
-    STATISTICS,
-    PlainNetwork,
-    fetch_class_names,
+from skaudio.features._network_sources import (
+    OWNER,
     load_network,
-    random_network,
+    make_network,
+    unknown_network,
 )
-from skaudio.nn.transformers_audio import (
-    TransformersNetwork,
-    is_hub_name,
-    random_transformers,
-    read_transformers,
-)
+from skaudio.nn.pretrained import NETWORKS, STATISTICS, PlainNetwork, fetch_class_names
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-OWNER = "AudioEmbedding"
-SEED_LIMIT = 2**31
 # Of a clip that counts for the size of a task; clips may have any length.
 TYPICAL_SECONDS = 5
+# Relative, for windows of ONNX graphs whose input has a fixed length.
+WINDOW_TOLERANCE = 1e-4
 # Facts of a network that `list_networks` shows.
 COLUMNS = (
     "sample_rate", "min_duration", "n_features", "n_outputs", "mean_average_precision",
@@ -66,12 +58,12 @@ COLUMNS = (
 
 
 class _Network:
-    """The name of a network, of a repository, or the path of a folder."""
+    """The name of a network or of a repository, or the path of a file or folder."""
 
     def check(self, name: str, value: Any, owner: str) -> None:
-        """Raise an error for other values; a fitted estimator does not need its folder."""
+        """Raise an error for other values; a fitted estimator does not need its file."""
         if not is_path(value) or not os.fspath(value):
-            raise _unknown_network(value)
+            raise unknown_network(value)
 
 
 class AudioEmbedding(ClipTransformer):
@@ -86,26 +78,38 @@ class AudioEmbedding(ClipTransformer):
     Parameters
     ----------
     model : str or PathLike, default='efficientat_mn04'
-        Name of the network: 'efficientat_mn01', 'efficientat_mn02', 'efficientat_mn04',
-        'efficientat_mn05', 'efficientat_mn10', 'efficientat_mn20', 'efficientat_mn40_ext' [1]_ or
-        'yamnet' [2]_; see `skaudio.list_networks`. Or 'hf:OWNER/NAME', an audio model of the
-        Hugging Face hub, such as AST, wav2vec 2.0, HuBERT, WavLM, Whisper (its encoder) or CLAP
-        (its audio tower); or the path of a folder with its files. These need the package
-        transformers (``pip install 'skaudio[hub]'``), read safetensors only, and run no code of
-        the repository.
+        The network, which is one of these:
+
+        - 'efficientat_mn01', 'efficientat_mn02', 'efficientat_mn04', 'efficientat_mn05',
+          'efficientat_mn10', 'efficientat_mn20', 'efficientat_mn40_ext' [1]_ or 'yamnet' [2]_,
+          which were trained on AudioSet; see `skaudio.list_networks`.
+        - 'hf:OWNER/NAME', an audio model of the Hugging Face hub, such as AST, wav2vec 2.0,
+          HuBERT, WavLM, Whisper (its encoder) or CLAP (its audio tower), or the path of a folder
+          with its files. Only safetensors are read, and no code of the repository is run. Needs
+          ``pip install 'skaudio[hub]'``.
+        - The path of an ``.onnx`` file whose input is waveforms, such as Perch or BirdNET. A name
+          behind ``#`` chooses one of several outputs: ``'perch_v2.onnx#embedding'``. Needs
+          ``pip install 'skaudio[onnx]'``.
+        - 'timm:NAME', a convolutional network of timm that was trained on images, applied to
+          log-mel spectrograms.
     weights : {'hub', None}, str or PathLike, default='hub'
         'hub': the published weights, downloaded once; otherwise a ``.safetensors``, ``.pt`` or
         ``.pth`` file of this network; None: random weights, for tests. YAMNet requires a file.
-        Models of transformers have 'hub', the weights of the repository or folder, or None.
+        Models of transformers have 'hub', the weights of the repository or folder, or None; ONNX
+        files contain their weights.
     pooling : {'mean', 'max', 'mean+std', 'mean+max'}, default='mean'
         Statistics of the embedding over time; two of them are concatenated.
     window : float or None, default=None
         Length in seconds, > 0, of windows that are processed separately; adjacent windows overlap
-        by half, and `pooling` combines the means of the windows. None processes clips as a whole.
+        by half, and `pooling` combines the means of the windows. None processes clips as a whole,
+        or in windows of the length that an ONNX graph requires.
     output : {'embedding', 'scores'}, default='embedding'
         'scores' returns, instead of the embedding, the probabilities of the classes that the
         network was trained on, averaged over windows; the names of the classes are the feature
-        names.
+        names. ONNX files and networks of timm have no scores.
+    sample_rate : int or None, default=None
+        Sample rate in Hz that an ONNX graph requires; files of `skaudio.export_onnx` contain it.
+        None for all other networks, which have a rate of their own.
     channel : 'mean' or int, default='mean'
         How files are converted to mono: the average of all channels, or the index of one.
     limits : AudioLimits or None, default=None
@@ -120,7 +124,8 @@ class AudioEmbedding(ClipTransformer):
     batch_size : int, default=16
         Number of windows processed at a time, >= 1.
     device : str, default='cpu'
-        A torch device, or 'auto' for CUDA, else MPS, else the CPU.
+        A torch device, or 'auto' for CUDA, else MPS, else the CPU. ONNX graphs are always run on
+        the CPU.
     n_jobs : int or None, default=None
         Number of workers that process clips in parallel: threads, unless `joblib.parallel_config`
         sets another backend.
@@ -151,8 +156,21 @@ class AudioEmbedding(ClipTransformer):
     and CLAP pool over time themselves: they have one step per window, so the standard deviation is
     0 for a clip of one window. Clips that are longer than the input of a model (10 s for AST and
     CLAP, 30 s for Whisper) are divided into equal parts; other models process the whole clip, and
-    their memory use grows with the square of its length unless `window` is set. `skaudio.save`
-    does not accept these models.
+    their memory use grows with the square of its length unless `window` is set.
+
+    ONNX graphs receive samples in [-1, 1] as an array of shape (batch, n_samples),
+    (batch, 1, n_samples) or (n_samples,). If the file fixes `n_samples`, this is the length of all
+    windows. The output must have the shape (batch, n_features) or (batch, n_steps, n_features);
+    without a batch axis in the input, (n_steps, n_features). Clips shorter than `window` are
+    repeated, without it those shorter than one second, unless the file states a minimum. Files with
+    custom operators or with weights in other files are refused. The graph becomes part of the
+    fitted estimator.
+
+    Networks of timm process log-mel spectrograms with the default settings of `MelSpectrogram`
+    as grey images of (x + 6) / 5, which have a mean near 0 and a standard deviation near 1.
+
+    `skaudio.save` accepts all networks except ONNX graphs, and of the models of transformers those
+    named above.
 
     Networks that were trained on AudioSet distinguish everyday sounds. Their embeddings are of
     little use for sounds that differ in other ways: on spoken digits of unknown speakers, a linear
@@ -181,6 +199,7 @@ class AudioEmbedding(ClipTransformer):
         "pooling": Choice(("mean", "max", "mean+std", "mean+max")),
         "window": Real(low=0, low_open=True, limit=3600.0, optional=True),
         "output": Choice(("embedding", "scores")),
+        "sample_rate": Int(low=1, high=MAX_SAMPLE_RATE, optional=True),
         "channel": IntOrChoice(("mean",)),
         "on_error": Choice(("raise", "warn")),
         "batch_size": Int(low=1),
@@ -198,6 +217,7 @@ class AudioEmbedding(ClipTransformer):
         pooling="mean",
         window=None,
         output="embedding",
+        sample_rate=None,
         channel="mean",
         limits=None,
         on_error="raise",
@@ -213,6 +233,7 @@ class AudioEmbedding(ClipTransformer):
         self.pooling = pooling
         self.window = window
         self.output = output
+        self.sample_rate = sample_rate
         self.channel = channel
         self.limits = limits
         self.on_error = on_error
@@ -361,24 +382,23 @@ class AudioEmbedding(ClipTransformer):
             If the network is unknown, or its weights do not fit.
         """
         check_parameters(self)
-        if self._about is not None or self._network_name not in NETWORKS:
-            raise ValueError(f"its network {self._network_name!r} is unknown")
-        record = NETWORKS[self._network_name]
-        known = len(self._outputs) in (0, record.n_outputs)
-        if self.sample_rate_ != record.sample_rate or not known:
-            raise ValueError(f"its attributes are not those of {self._network_name!r}")
+        network = self._network()
+        network.check()
+        if self.sample_rate_ != network.record.sample_rate:
+            raise ValueError(f"its sample_rate_ is not that of {self._network_name!r}")
         if build:
-            self._network().embedder()
+            network.embedder()
 
     def _fit(self, X: Any) -> Any:
         self._check_parameters()
         if self.cache_dir is not None:
             open_cache(self)
         clips = self._check_clips(X, reset=True)
-        network = self._load_network()
+        network = load_network(self)
+        self._check_use(network, fitted=False)
         self._plain = network
         self._network_name, self._arrays = network.name, network.arrays
-        self._about = network.about if isinstance(network, TransformersNetwork) else None
+        self._about = network.about or None
         self._outputs = self._output_names(network)
         self.sample_rate_ = network.record.sample_rate
         return clips
@@ -386,47 +406,23 @@ class AudioEmbedding(ClipTransformer):
     def _network(self) -> PlainNetwork:
         """Return the network; it is kept, because it computes the checksum of its weights."""
         if self._plain is None:
-            values = self._network_name, self._arrays, tuple(self._outputs)
-            self._plain = (
-                PlainNetwork(*values)
-                if self._about is None
-                else TransformersNetwork(*values, self._about)
+            self._plain = make_network(
+                self._network_name, self._arrays, tuple(self._outputs), self._about
             )
         return self._plain
 
-    def _load_network(self) -> PlainNetwork:
-        if self.model not in NETWORKS:
-            return self._load_transformers()
-        if self.weights is None:
-            return random_network(self.model, self._draw_seed())
-        return load_network(self.model, self.weights, OWNER)
-
-    def _draw_seed(self) -> int:
-        return random_generator(self.random_state, OWNER).randint(SEED_LIMIT)
-
-    def _load_transformers(self) -> PlainNetwork:
-        source, on_hub = expand_home(self.model), is_hub_name(self.model)
-        if not on_hub and not os.path.isdir(source):
-            raise _unknown_network(self.model)
-        if self.weights not in ("hub", None):
-            rule = "'hub' or None for models of transformers, whose weights are in their folder"
-            raise reject("weights", OWNER, rule, self.weights)
-        scores = self.output == "scores"
-        try:
-            if self.weights is None:
-                return random_transformers(source, scores=scores, seed=self._draw_seed())
-            return read_transformers(source, scores=scores)
-        except ImportError:
-            raise
-        except Exception as err:  # of transformers, the hub's client, or a broken file
-            if on_hub and isinstance(err, OSError):
-                raise _unreachable(source, err) from err
-            raise ParameterError(
-                f"model of {OWNER}",
-                "must be an audio model of transformers with config.json, "
-                "preprocessor_config.json and model.safetensors, and without code of its own, got "
-                f"{self.model!r}: {str(err).strip().rstrip('.') or type(err).__name__}.",
-            ) from err
+    def _check_use(self, network: PlainNetwork, *, fitted: bool) -> None:
+        """Check that a network can compute what the parameters ask for."""
+        if self.output not in network.computes:
+            computed = " or ".join(map(repr, network.computes))
+            rule = f"{computed} for model={self.model!r}"
+            if fitted:
+                rule = f"that of fit, {computed}, unless fit is called again"
+            raise reject("output", OWNER, rule, self.output)
+        window, fixed = self.window, network.fixed_window
+        if window and fixed and abs(window / fixed - 1) > WINDOW_TOLERANCE:
+            rule = f"None or {fixed:g}, the seconds that model={self.model!r} takes"
+            raise reject("window", OWNER, rule, self.window)
 
     def _output_names(self, network: PlainNetwork) -> list[str]:
         if self.output == "scores" and self.weights == "hub" and not network.outputs:
@@ -448,10 +444,7 @@ class AudioEmbedding(ClipTransformer):
     def _extractor(self) -> EmbeddingExtractor:
         network, limits = self._network(), as_limits(self.limits, OWNER)
         record, scores = network.record, self.output == "scores"
-        if self._about is not None and self._about["scores"] != scores:
-            raise ParameterError(
-                f"output of {OWNER}", f"must be that of fit, got {self.output!r}: call fit again."
-            )
+        self._check_use(network, fitted=True)
         shape = (record.n_outputs,) if scores else (len(STATISTICS), record.n_features)
         store = None
         folder, writable = usable_cache(self)
@@ -499,22 +492,6 @@ def list_networks() -> DataFrame:
     pandas = import_pandas("list_networks")
     rows = [{name: getattr(record, name) for name in COLUMNS} for record in NETWORKS.values()]
     return pandas.DataFrame(rows, index=pandas.Index(list(NETWORKS), name="model"))
-
-
-def _unreachable(source: str, err: OSError) -> OSError:
-    repository = source.partition(":")[2]
-    return OSError(
-        f"model={source!r} of {OWNER} cannot be loaded ({type(err).__name__}: {err}): check the "
-        f"name, or download config.json, preprocessor_config.json and model.safetensors of the "
-        f"repository {repository} of the Hugging Face hub on another machine, and pass their "
-        "folder as model='FOLDER'."
-    )
-
-
-def _unknown_network(value: Any) -> ParameterError:
-    names = ", ".join(map(repr, NETWORKS))
-    rule = f"one of {names}, 'hf:OWNER/NAME' or a folder with a model of transformers"
-    return reject("model", OWNER, rule, value)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,8 +36,8 @@ __all__ = [
     "fetch_class_names",
     "fetch_weights",
     "fill_body",
-    "fits",
-    "load_network",
+    "load_listed",
+    "refuse_networks_for_sound",
     "random_network",
     "read_network",
     "statistics_over_time",
@@ -222,7 +224,7 @@ NETWORKS: dict[str, AudioNetwork] = {
 
 @dataclass(frozen=True, eq=False)
 class PlainNetwork:
-    """A network as plain values: name and weights.
+    """A network as plain values, here one of `NETWORKS`: name and weights.
 
     Parameters
     ----------
@@ -232,11 +234,17 @@ class PlainNetwork:
         Weights and statistics by name.
     outputs : tuple of str
         Names of the outputs; empty if they are unknown.
+    about : dict, default={}
+        JSON values that `name` does not imply, such as the configuration; empty for `NETWORKS`.
     """
 
     name: str
     arrays: dict[str, np.ndarray]
     outputs: tuple[str, ...] = ()
+    about: dict[str, Any] = field(default_factory=dict)
+
+    #: Seconds of the input if it has a fixed length.
+    fixed_window: ClassVar[float | None] = None
 
     @property
     def record(self) -> NetworkFacts:
@@ -244,9 +252,14 @@ class PlainNetwork:
         return NETWORKS[self.name]
 
     @property
+    def computes(self) -> tuple[str, ...]:
+        """Values of the parameter `output` of `AudioEmbedding` that it can compute."""
+        return ("embedding", "scores")
+
+    @property
     def settings(self) -> str:
-        """Settings that `name` does not imply."""
-        return ""
+        """The settings that `digest` covers."""
+        return json.dumps(self.about, sort_keys=True) if self.about else ""
 
     @functools.cached_property
     def digest(self) -> str:
@@ -269,6 +282,19 @@ class PlainNetwork:
     def embedder(self) -> nn.Module:
         """Build the network; the same module for equal weights."""
         return _embedder(self)
+
+    def check(self) -> None:
+        """Check that name, outputs and `about` agree with each other, as in a model file.
+
+        Raises
+        ------
+        ValueError
+            If they do not.
+        """
+        if self.name not in NETWORKS or self.about:
+            raise ValueError(f"its network {self.name!r} is unknown")
+        if len(self.outputs) not in (0, self.record.n_outputs):
+            raise ValueError(f"its attributes are not those of {self.name!r}")
 
 
 @functools.lru_cache(maxsize=4)  # estimators, workers and folds share a few networks
@@ -343,7 +369,7 @@ def read_network(name: str, file: Path, changed: float) -> PlainNetwork:
         return PlainNetwork(name, plain_arrays(network), outputs)
 
 
-def load_network(name: str, weights: str | os.PathLike, owner: str) -> PlainNetwork:
+def load_listed(name: str, weights: str | os.PathLike, owner: str) -> PlainNetwork:
     """Load a network with the weights that an estimator asks for.
 
     Parameters
@@ -393,7 +419,32 @@ def _not_the_weights(
     )
 
 
-def fits(record: AudioNetwork, tensors: dict[str, Tensor]) -> bool:
+def refuse_networks_for_sound(name: str | None, tensors: dict[str, Tensor]) -> None:
+    """Refuse the weights of a network that has spectrograms of its own.
+
+    Parameters
+    ----------
+    name : str or None
+        The network for which a file says that it is.
+    tensors : dict of str to Tensor
+        Its content; all names and shapes are compared with those of the networks.
+
+    Raises
+    ------
+    ValueError
+        If they are the weights of one of `NETWORKS`.
+    """
+    records = [r for r in NETWORKS.values() if r.name == name or _fits(r, tensors)]
+    if records:
+        found = repr(records[0].name)
+        raise ValueError(
+            f"it is for the network {found}, which needs its own spectrograms: use "
+            f"AudioEmbedding({found}, weights=...), or PretrainedSpectrogram({found}) and "
+            f"PretrainedCNN({found}, weights=...)"
+        )
+
+
+def _fits(record: AudioNetwork, tensors: dict[str, Tensor]) -> bool:
     """Whether tensors have the names and shapes of the weights of a network."""
     last = tensors.get("classifier.bias")
     if last is None or last.shape != (record.n_outputs,):

@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from skaudio._files import answer_within
-from skaudio._optional import import_transformers, some_stderr
+from skaudio._optional import import_torchaudio, import_transformers, some_stderr
 from skaudio.nn._device import limited_threads, seeded
-from skaudio.nn._plain import fill_blank, plain_arrays
+from skaudio.nn._plain import blank_weights, fill_blank, limited_parts, plain_arrays
+from skaudio.nn._windows import overlapping_windows
 from skaudio.nn.pretrained import NetworkFacts, PlainNetwork, statistics_over_time
 
 __all__ = [
@@ -40,6 +41,20 @@ HUB_TIMEOUT = 8.0
 FRAME_DURATION, FRAME_STEP = 0.025, 0.01
 # Weights that checkpoints may lack, because they are used in training only.
 TRAINING_ONLY = ("masked_spec_embed",)
+KIND = "transformers"
+ABOUT = {"kind", "config", "front_end", "scores", "n_features"}
+# Models and front ends that model files hold: they are built without memory for weights.
+SAVED_TYPES = ("audio-spectrogram-transformer", "clap", "hubert", "wav2vec2", "wavlm", "whisper")
+SAVED_FRONT_ENDS = (
+    "ASTFeatureExtractor", "ClapFeatureExtractor", "Wav2Vec2FeatureExtractor",
+    "WhisperFeatureExtractor",
+)  # fmt: skip
+# Settings without effect on embeddings: the folder, and the type of numbers in the weights' file.
+NOT_KEPT = ("_name_or_path", "dtype", "transformers_version")
+# Maximum numbers in a model file: any int, any list of ints in total, and settings by name.
+MAX_INT, MAX_SUM, MAX_VALUES = 2**20, 2**22, 2**28
+MAX_SETTINGS = {"feature_size": 2**11, "num_mel_bins": 2**11, "n_fft": 2**16,
+                "fft_window_size": 2**16, "nb_frequency_bins": 2**16}  # fmt: skip
 _LOCK = threading.RLock()
 
 
@@ -65,14 +80,11 @@ class TransformersNetwork(PlainNetwork):
 
     Parameters
     ----------
-    name, arrays, outputs
-        See `PlainNetwork`; `name` is that of the repository or folder.
-    about : dict
-        JSON values: 'config' of the model, 'front_end' (configuration of the feature extractor),
-        'scores' (whether it has its classification head), 'n_features'.
+    name, arrays, outputs, about
+        See `PlainNetwork`; `name` is that of the repository or folder. `about` has 'kind',
+        'config' of the model, 'front_end' (configuration of the feature extractor), 'scores'
+        (whether it has its classification head), and 'n_features'.
     """
-
-    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def record(self) -> NetworkFacts:
@@ -88,22 +100,32 @@ class TransformersNetwork(PlainNetwork):
         )
 
     @property
-    def settings(self) -> str:
-        """The settings of model and front end, which `digest` covers."""
-        return json.dumps(self.about, sort_keys=True)
+    def computes(self) -> tuple[str, ...]:
+        """Values of `output` that it can compute: the model has its classification head or not."""
+        return ("scores",) if self.about["scores"] else ("embedding",)
 
     def embedder(self) -> TransformersEmbedder:
         """Build the network; the same module for equal weights and settings."""
         return _embedder(self)
+
+    def check(self) -> None:
+        """Check that the settings are those of a known model of limited size.
+
+        Raises
+        ------
+        ValueError
+            If they are not.
+        """
+        _check_settings(self.about, self.outputs)
 
 
 @functools.lru_cache(maxsize=2)  # these networks are large
 def _embedder(plain: TransformersNetwork) -> TransformersEmbedder:
     about = plain.about
     with limited_threads(1), torch.inference_mode(False), _quiet():
-        network = _build(about["config"], about["scores"], seed=0)
-        fill_blank(network, plain.arrays)
-        return TransformersEmbedder(network, about["front_end"]).eval()
+        front_end = _build_front_end(about["front_end"])
+        network = _build_with(plain.arrays, about["config"], about["scores"])
+        return TransformersEmbedder(network, front_end).eval()
 
 
 def read_transformers(source: str, *, scores: bool) -> TransformersNetwork:
@@ -263,6 +285,33 @@ def _build(config: dict[str, Any], scores: bool, *, seed: int) -> nn.Module:
         return _used_part(kind.from_config(made, trust_remote_code=False).float(), scores)
 
 
+def _build_with(arrays: dict[str, Any], config: dict[str, Any], scores: bool) -> nn.Module:
+    """Build the part of a model that is used, with given weights.
+
+    Other models than `SAVED_TYPES` may compute more tensors than their weights.
+    """
+    if config["model_type"] in SAVED_TYPES:
+        _import_model(config["model_type"], scores)
+        with blank_weights(), limited_parts(arrays):
+            network = _build(config, scores, seed=0)
+    else:
+        network = _build(config, scores, seed=0)
+    fill_blank(network, arrays)
+    return network
+
+
+def _import_model(model_type: str, scores: bool) -> None:
+    """Import the modules of a model, whose own tensors would have no values among blank weights."""
+    transformers = import_transformers("AudioEmbedding")
+    import_torchaudio()
+    kinds = (
+        transformers.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING
+        if scores
+        else transformers.MODEL_MAPPING
+    )
+    kinds.get(transformers.CONFIG_MAPPING[model_type], None)
+
+
 def _used_part(model: Any, scores: bool) -> nn.Module:
     """The audio tower of a model for sound and text, or the encoder in front of a decoder."""
     if scores:
@@ -279,13 +328,18 @@ def _plain(
 ) -> TransformersNetwork:
     network = _used_part(model, scores).eval()
     settings = json.loads(json.dumps(config.to_dict(), default=str))
-    embedder = TransformersEmbedder(network, front_end)
+    if settings["model_type"] in SAVED_TYPES:
+        settings = _known_settings(settings, _default_config(settings["model_type"]))
+    if front_end["feature_extractor_type"] in SAVED_FRONT_ENDS:
+        front_end = _known_settings(front_end, _default_front_end(front_end))
+    embedder = TransformersEmbedder(network, _build_front_end(front_end))
     n_samples = _shortest(settings, int(front_end["sampling_rate"]))
     with torch.inference_mode():
         wave = torch.zeros(1, n_samples)
         n_features = 0 if scores else embedder.embed(wave, None, 1).shape[-1]
     about = {
-        "config": settings, "front_end": front_end, "scores": scores, "n_features": n_features,
+        "kind": KIND, "config": settings, "front_end": front_end, "scores": scores,
+        "n_features": n_features,
     }  # fmt: skip
     names = [str(config.id2label[n]) for n in sorted(config.id2label)] if scores else []
     return TransformersNetwork(
@@ -317,6 +371,69 @@ def _longest(front_end: Any) -> int | None:
     return None
 
 
+def _default_config(model_type: str) -> dict[str, Any]:
+    """Settings that models of a type have, with their default values."""
+    return import_transformers("AudioEmbedding").AutoConfig.for_model(model_type).to_dict()
+
+
+def _default_front_end(settings: dict[str, Any]) -> dict[str, Any]:
+    kind = getattr(import_transformers("AudioEmbedding"), settings["feature_extractor_type"])
+    return kind().to_dict()
+
+
+def _known_settings(settings: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """Keep only the settings that models of this type have, also those of their parts."""
+    parts = {name for name in known if name.endswith("_config")}
+    return {
+        name: _known_settings(value, known[name]) if name in parts else value
+        for name, value in settings.items()
+        if name in known and name not in NOT_KEPT
+    }
+
+
+def _check_settings(about: dict[str, Any], outputs: tuple[str, ...]) -> None:
+    """Check what a model file says about a model; see `TransformersNetwork.check`."""
+    config, front_end = about["config"], about["front_end"]
+    kind, extractor = config["model_type"], front_end["feature_extractor_type"]
+    if kind not in SAVED_TYPES or extractor not in SAVED_FRONT_ENDS:
+        raise ValueError(
+            f"model files hold models of transformers of the types {', '.join(SAVED_TYPES)}, got "
+            f"{kind!r} with {extractor!r}: use joblib.dump(model, 'model.joblib'), whose files run "
+            "code when they are loaded"
+        )
+    with _quiet():
+        known = {"config": _default_config(kind), "front_end": _default_front_end(front_end)}
+    named = all(_known_settings(about[name], known[name]) == about[name] for name in known)
+    if set(about) != ABOUT or not named:
+        raise ValueError("its model of transformers has settings that such models do not have")
+    for name, value in _numbers([config, front_end]):
+        if not abs(value) <= MAX_SETTINGS.get(name, MAX_INT if type(value) is int else math.inf):
+            raise ValueError(f"{name} of its model of transformers is too large: {value}")
+    if type(about["n_features"]) is not int or not 0 <= about["n_features"] <= MAX_INT:
+        raise ValueError("n_features of its model of transformers is not valid")
+    if bool(outputs) is not about["scores"]:
+        raise ValueError("its model of transformers has scores without names, or the reverse")
+    made = _build_front_end(front_end)
+    longest, bins = _longest(made) or 0, getattr(made, "num_mel_bins", made.feature_size)
+    hop = getattr(made, "hop_length", FRAME_STEP * made.sampling_rate)
+    if not (hop >= 1 and longest <= MAX_VALUES and longest / hop * bins <= MAX_VALUES):
+        raise ValueError("the input of its model of transformers is larger than any model's")
+
+
+def _numbers(value: Any, name: str = "a number") -> Iterator[tuple[str, int | float]]:
+    """Yield names and values of all numbers in nested settings, and the sums of lists of ints."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from _numbers(one, str(key))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _numbers(one, name)
+        if sum(abs(one) for one in value if type(one) is int) > MAX_SUM:
+            raise ValueError(f"{name} of its model of transformers is too large")
+    elif isinstance(value, int | float):
+        yield name, value
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bars and no remarks of transformers; missing weights raise an error instead."""
@@ -340,14 +457,13 @@ class TransformersEmbedder(nn.Module):
     ----------
     network : nn.Module
         The model.
-    front_end : dict
-        Configuration of its feature extractor.
+    front_end : transformers.SequenceFeatureExtractor
+        Its feature extractor.
     """
 
-    def __init__(self, network: nn.Module, front_end: dict[str, Any]) -> None:
+    def __init__(self, network: nn.Module, front_end: Any) -> None:
         super().__init__()
-        self.network = network
-        self.front_end = _build_front_end(front_end)
+        self.network, self.front_end = network, front_end
         self.longest = _longest(self.front_end)
 
     def embed(self, waves: Tensor, window: float | None, batch_size: int) -> Tensor:
@@ -404,8 +520,7 @@ class TransformersEmbedder(nn.Module):
         config: Any = self.network.config
         shortest = _shortest(config.to_dict(), rate)
         length = min(n_samples, longest, max(shortest, round(window * rate)))
-        starts = [*range(0, n_samples - length, max(1, length // 2)), n_samples - length]
-        return [wave[start : start + length] for start in starts]
+        return overlapping_windows(wave, length)
 
     def _outputs(
         self, wave: Tensor, window: float | None, batch_size: int

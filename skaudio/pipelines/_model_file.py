@@ -34,6 +34,7 @@ from skaudio.classifiers._network import TrainedNetwork
 from skaudio.dsp import MAX_BANDS, MAX_FFT
 from skaudio.features._audio_embedding import AudioEmbedding
 from skaudio.features._clip_transformer import ClipTransformer
+from skaudio.features._network_sources import name_for_files
 from skaudio.nn._plain import front_ends
 from skaudio.nn.derivatives import MAX_ORDER, MAX_WIDTH
 from skaudio.pipelines._meta_estimators import best_estimator
@@ -136,8 +137,9 @@ def save(model: BaseEstimator, path: str | os.PathLike) -> None:
     ------
     ValueError
         If `model` is not fitted or contains objects that cannot be saved: functions, networks given
-        as callables, callbacks, objects of other packages, random generators, and scikit-learn
-        estimators based on trees, nearest neighbours or kernels; or if `path` cannot be written to.
+        as callables, callbacks, objects of other packages, random generators, ONNX graphs, and
+        scikit-learn estimators based on trees, nearest neighbours or kernels; or if `path` cannot
+        be written to.
         Nothing is written in these cases.
 
     See Also
@@ -256,12 +258,6 @@ def _check_fitted(model: Any) -> None:
         raise ValueError(
             f"{rule} fitted, got an unfitted {type(model).__name__}: call fit first."
         ) from err
-    embeddings = [one for one in estimators_in(model) if isinstance(one, AudioEmbedding)]
-    if any(getattr(one, "_about", None) is not None for one in embeddings):
-        raise ValueError(
-            f"{rule} without a model of transformers, got an AudioEmbedding with one: use "
-            "joblib.dump(model, 'model.joblib'), whose files run code when they are loaded"
-        )
 
 
 def _load(file: Path, *, build: bool = True) -> Any:
@@ -715,6 +711,8 @@ def _without_machine(state: dict[str, Any], kind: type) -> dict[str, Any]:
     weights = state.get("weights")
     if isinstance(weights, str | os.PathLike) and weights not in ("imagenet", "hub"):
         state["weights"] = "hub" if kind is AudioEmbedding else None
+    if kind is AudioEmbedding and is_path(state.get("model")):
+        state["model"] = name_for_files(state["model"])
     return state
 
 
@@ -733,6 +731,9 @@ def _check_front_ends(state: dict[str, Any]) -> None:
     plain = [*state.get("_blueprint", {}).get("front_end", ())]
     if state.get("module_") is not None:
         plain.append(state["module_"][:2])
+    about = state.get("_about") or {}
+    if about.get("kind") == "timm":
+        plain.append(("LogMel", about["front_end"]))
     for kind, config in plain:
         if not isinstance(kind, str) or kind not in front_ends():
             raise _unknown(kind, "a front end")

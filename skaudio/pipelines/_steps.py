@@ -142,19 +142,19 @@ def embedding_step(pipe: Pipeline) -> AudioEmbedding | None:
 
 
 def listed_embedder(embedding: AudioEmbedding, owner: str) -> Embedder:
-    """Return the network of a fitted `AudioEmbedding`, which must be one of `list_networks`.
+    """Return the network of a fitted `AudioEmbedding`, of `list_networks` or timm.
 
     Raises
     ------
     ValueError
-        If it is a model of transformers.
+        If it is a model of transformers or an ONNX graph.
     """
     embedder = embedding._extractor().network.embedder()
     if not isinstance(embedder, Embedder):
         raise ParameterError(
             f"pipe of {owner}",
-            "must start with an AudioEmbedding of a network of skaudio.list_networks(), got "
-            f"model={embedding.model!r}.",
+            "must start with an AudioEmbedding of a network of skaudio.list_networks() or timm, "
+            f"got model={embedding.model!r}.",
         )
     return embedder
 

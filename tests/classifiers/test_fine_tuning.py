@@ -307,9 +307,11 @@ def test_weights_of_such_a_network_fit_no_other_backbone(waves, tmp_path):
     file = write_network(tmp_path / "yamnet.safetensors", plain, network="yamnet")
     options = {"act_layer": "relu", "pad_type": "same"}
     clf = make_cnn("mobilenetv1_100", weights=file, backbone_options=options)
-    rule = r"it is for the network 'yamnet', which needs its own spectrograms: use Pretrain"
+    rule = r"it is for the network 'yamnet', which needs its own spectrograms: use AudioEmbedd"
     with pytest.raises(ValueError, match=rule):
         make_pipeline(MelSpectrogram(**CLOSE), clf).fit(waves, LABELS)
+    with pytest.raises(ValueError, match=rule):
+        AudioEmbedding("timm:mobilenetv1_100", weights=file).fit(waves)
     with pytest.raises(ValueError, match="weights of PretrainedCNN .* it is for network='yamnet'"):
         make_pipe(weights=file).fit(waves, LABELS)
     save_file(plain.arrays, tmp_path / "bare.safetensors")

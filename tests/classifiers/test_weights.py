@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from skaudio.classifiers import _weights
-from skaudio.classifiers._weights import fetch_imagenet
+from skaudio.nn import imagenet
 from skaudio.nn.cnn import build_cnn, import_timm
+from skaudio.nn.imagenet import fetch_imagenet
 from skaudio.nn.weights import load_weights
 
 
@@ -112,7 +112,7 @@ def test_without_network_the_hub_is_given_up_on_quickly(no_hub):
     [(503, "503 "), (429, "429 "), (401, "401 "), (404, "404 "), (None, "imed out|within 0")],
 )
 def test_a_hub_that_gives_out_no_files_is_given_up_on_quickly(hub, monkeypatch, code, message):
-    monkeypatch.setattr(_weights, "HUB_TIMEOUT", 0.5)
+    monkeypatch.setattr(imagenet, "HUB_TIMEOUT", 0.5)
     hub.code, start = code, time.monotonic()
     with pytest.raises(OSError, match=rf"/model\.safetensors cannot be downloaded \(.*({message})"):
         fill_resnet()

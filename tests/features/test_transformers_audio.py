@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import subprocess
 import sys
 import threading
 
@@ -10,6 +11,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from forged_models import entry_of, forge, node_of, state_of
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -340,7 +342,112 @@ def test_without_transformers_the_error_says_how_to_install_it(ast_folder, waves
         AudioEmbedding(ast_folder, random_state=1, weights=None).fit(waves)
 
 
-def test_model_files_do_not_hold_models_of_transformers(ast_folder, waves, tmp_path):
-    pipe = make_pipeline(AudioEmbedding(ast_folder), LogisticRegression()).fit(waves, [0, 1, 0])
-    with pytest.raises(ValueError, match=r"without a model of transformers.*joblib\.dump"):
-        skaudio.save(pipe, tmp_path / "m.skaudio")
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")  # WavLM's, in torch
+@pytest.mark.parametrize("name", ["AST", "Wav2Vec2", "Hubert", "WavLM", "Whisper", "Clap"])
+def test_model_files_hold_them_and_need_neither_folder_nor_hub(
+    name, save_model, waves, tmp_path, monkeypatch
+):
+    _, folder = save_model(name)
+    pipe = make_pipeline(AudioEmbedding(folder), LogisticRegression()).fit(waves, [0, 1, 0])
+    skaudio.save(pipe, tmp_path / "m.skaudio")
+    assert folder.encode() not in (tmp_path / "m.skaudio").read_bytes()
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", None)
+    loaded = skaudio.load(tmp_path / "m.skaudio")
+    np.testing.assert_array_equal(loaded.predict_proba(waves), pipe.predict_proba(waves))
+    assert loaded[0].model == name
+    skaudio.save(loaded, tmp_path / "again.skaudio")
+    assert (tmp_path / "again.skaudio").read_bytes() == (tmp_path / "m.skaudio").read_bytes()
+
+
+def test_scores_come_back_from_model_files(save_model, waves, tmp_path):
+    config, front_end = ast(id2label={0: "cat", 1: "dog", 2: "rain"})
+    kind = transformers.ASTForAudioClassification
+    _, folder = save_model("AST for files", kind, config, front_end)
+    embedding = AudioEmbedding(folder, output="scores").fit(waves)
+    skaudio.save(embedding, tmp_path / "m.skaudio")
+    loaded = skaudio.load(tmp_path / "m.skaudio")
+    np.testing.assert_array_equal(loaded.transform(waves), embedding.transform(waves))
+    assert loaded.get_feature_names_out().tolist() == ["cat", "dog", "rain"]
+
+
+@pytest.fixture(scope="module")
+def good(save_model, tmp_path_factory):
+    """The file of an AudioEmbedding with a tiny AST."""
+    file = tmp_path_factory.mktemp("good") / "ast.skaudio"
+    skaudio.save(AudioEmbedding(save_model("AST")[1]).fit([np.ones(RATE)]), file)
+    return file
+
+
+@pytest.mark.slow
+def test_a_new_process_loads_them_with_equal_bits(good, tmp_path):
+    code = (
+        "import sys, numpy as np, skaudio; made = skaudio.load(sys.argv[1]);"
+        "np.save('found.npy', made.transform([np.ones(16_000, np.float32)]))"
+    )
+    subprocess.run([sys.executable, "-c", code, good], cwd=tmp_path, check=True)
+    expected = skaudio.load(good).transform([np.ones(RATE, np.float32)])
+    np.testing.assert_array_equal(np.load(tmp_path / "found.npy"), expected)
+
+
+def settings(part, **values):
+    """A change of a model file: settings of the model or its front end."""
+
+    def change(tree):
+        about = state_of(tree, "AudioEmbedding")["_about"]
+        node = about if part is None else entry_of(about, part)[1]
+        for name, value in values.items():
+            pairs = [pair for pair in node["dict"] if pair[0] != name]
+            node["dict"] = [*pairs, [name, node_of(value)]]
+
+    return change
+
+
+CRAFTED = {
+    "type": (settings("config", model_type="llama"), "hold models of .* types .* got 'llama'"),
+    "own code": (settings("config", auto_map={"AutoModel": "evil--m.Model"}), "settings that such"),
+    "kernels": (settings("config", _attn_implementation="evil/kernel"), "settings that such"),
+    "quantized": (settings("config", quantization_config={"quant_method": "x"}), "settings that"),
+    "dtype": (settings("config", dtype="load"), "settings that such models do not have"),
+    "method": (settings("config", to_dict="evil"), "settings that such models do not have"),
+    "more": (settings(None, evil=1), "settings that such models do not have"),
+    "kind": (settings(None, kind="evil"), "unknown kind, 'evil'"),
+    "scores": (settings(None, scores=True), "scores without names"),
+    "features": (settings(None, n_features=10**12), "n_features of its model"),
+    "deep": (settings("config", num_hidden_layers=10**6), "more than .* layers and weights"),
+    "deeper": (settings("config", num_hidden_layers=10**9), "num_hidden_layers .* too large"),
+    "wide": (settings("config", hidden_size=2**18), "weights do not fit"),
+    "nan": (settings("config", layer_norm_eps=float("nan")), "layer_norm_eps of .* too large"),
+    "front end": (settings("front_end", feature_extractor_type="PreTrainedModel"), "hold models"),
+    "bands": (settings("front_end", num_mel_bins=10**5), "num_mel_bins of .* too large"),
+    "input": (settings("front_end", max_length=2**20, num_mel_bins=2**11), "larger than any"),
+    "rate": (settings("front_end", sampling_rate=8000), "sample_rate_ is not that of"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CRAFTED)
+def test_crafted_settings_in_model_files_are_refused(kind, good, tmp_path, monkeypatch):
+    change, message = CRAFTED[kind]
+    monkeypatch.setattr("socket.socket.connect", None)
+    forge(good, tmp_path / "bad.skaudio", tree=change)
+    with pytest.raises(ValueError, match=f"cannot be loaded by skaudio.load: .*{message}"):
+        skaudio.load(tmp_path / "bad.skaudio")
+
+
+def test_weights_in_model_files_must_fit(good, tmp_path):
+    def cut(arrays):
+        name = max(arrays, key=lambda name: arrays[name].size)
+        arrays[name] = arrays[name][:1]
+
+    forge(good, tmp_path / "bad.skaudio", arrays=cut)
+    with pytest.raises(ValueError, match="its weights do not fit"):
+        skaudio.load(tmp_path / "bad.skaudio")
+
+
+def test_other_types_are_not_saved(waves, tmp_path):
+    config = transformers.SEWConfig(**{**LAYERS, **CONVOLUTIONS, "squeeze_factor": 1})
+    transformers.SEWModel(config).save_pretrained(tmp_path / "sew")
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "sew")
+    embedding = AudioEmbedding(tmp_path / "sew").fit(waves)
+    with pytest.raises(ValueError, match=r"of the types .*wavlm.* got 'sew' .*joblib\.dump"):
+        skaudio.save(embedding, tmp_path / "m.skaudio")

@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from skaudio._checks import is_path
 from skaudio.classifiers._base import SpectrogramClassifier
+from skaudio.features._network_sources import name_for_files
 from skaudio.inspection._report.cards import cards
 from skaudio.inspection._report.evaluation import Evaluation, join_names, take
 from skaudio.inspection._report.examples import choose_examples
@@ -28,7 +29,7 @@ from skaudio.inspection._report.page import (
     tiles,
 )
 from skaudio.inspection._report.pictures import budget_charts, learning_charts
-from skaudio.nn.pretrained import NETWORKS
+from skaudio.nn.pretrained import NETWORKS, Embedder
 from skaudio.pipelines._cost import cost
 from skaudio.pipelines._steps import embedding_step
 
@@ -212,20 +213,16 @@ def _about_network(pipe: Pipeline) -> str:
     """Say which network was trained on sound, on what, and what its licence allows."""
     embedding, classifier = embedding_step(pipe), pipe[-1]
     if embedding is not None:
-        name, source, weights = (
-            embedding._extractor().network.name,
-            embedding.model,
-            embedding.weights,
-        )
-        start = "Embeddings are those of"
+        network, weights, start = embedding._network(), embedding.weights, "Embeddings are those of"
+        if network.about:
+            name = name_for_files(embedding.model)
+            return f"{start} {name}; see there for licence and training data."
+        record = NETWORKS[network.name]
     elif getattr(classifier, "_fitted_record", None) is not None:
-        name = source = classifier._fitted_record.name
-        weights, start = classifier.weights, "Training started from"
+        record, weights = classifier._fitted_record, classifier.weights
+        start = "Training started from"
     else:
         return ""
-    record = NETWORKS.get(name)
-    if record is None:
-        return f"{start} {source}; see there for licence and training data."
     if weights is None:
         return f"{start} {record.name} with random weights."
     use = "Commercial use is allowed." if record.commercial_use else "Commercial use: no."
@@ -274,8 +271,8 @@ def _worth(evaluation: Evaluation, held_out: bool) -> str:
 
 def _cost_tiles(pipe: Pipeline, X: Any) -> list[tuple[str, str, str]]:
     embedding = embedding_step(pipe)
-    listed = embedding is not None and embedding._network_name in NETWORKS
-    if not isinstance(pipe[-1], SpectrogramClassifier) and not listed:
+    counted = embedding is not None and isinstance(embedding._network().embedder(), Embedder)
+    if not isinstance(pipe[-1], SpectrogramClassifier) and not counted:
         return []
     needed = cost(pipe, take(X, [0]), n_repeats=1)
     if needed.macs_per_second is not None and embedding is not None:
