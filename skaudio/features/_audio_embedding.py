@@ -151,6 +151,10 @@ class AudioEmbedding(ClipTransformer):
     duration=1.0)``. On a CPU, clips are processed one at a time, so that the embedding of a clip
     does not depend on others.
 
+    The spectrogram of a clip is computed as a whole, also if `window` is set. For EfficientAT, this
+    takes 80 MB of memory per minute of the clip, 0.8 GB for ten minutes; `predict_windows` reads
+    recordings of any length in constant memory.
+
     Models of transformers receive the waveform at the sample rate and through the front end of
     their own configuration. `pooling` combines the steps of the last layer, without padding. AST
     and CLAP pool over time themselves: they have one step per window, so the standard deviation is
