@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from embeddings import load_digits
 from runs import make_parser, results_of, run_missing
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
@@ -24,7 +25,6 @@ from skaudio import AudioEmbedding, MelSpectrogram, PretrainedCNN
 from skaudio.datasets import load_folder
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from accuracy.embeddings import load_digits
 from pages import describe_machine, write_block
 
 SIZES = {"esc10": (20, 50, 100, 200, 320), "fsdd": (50, 200, 1000)}

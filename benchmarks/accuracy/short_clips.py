@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from embeddings import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.pipeline import make_pipeline
@@ -22,7 +23,6 @@ from skaudio.audio import load_clip
 from skaudio.datasets import load_folder
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from accuracy.embeddings import load_digits
 from pages import describe_machine, write_block
 
 DURATION = 1.0  # both networks accept clips of one second

@@ -1,6 +1,6 @@
 """Time and memory from paths to answers with a pretrained network and a linear classifier.
 
-    python benchmarks/speed/embeddings.py --esc10 FOLDER --efficientat FILE
+    python benchmarks/speed/latency.py --esc10 FOLDER --efficientat FILE
 
 FOLDER contains ``meta.csv``; FILE are weights of efficientat_mn04. Compares single clips in a
 running process with a hand-written function, and the command in a new process with the imports of
@@ -163,7 +163,7 @@ def make_lines(paths, labels, weights, folder):
     warm, same = warm_times(pipe, weights, paths[:40])
     yield (
         "efficientat_mn04, `StandardScaler` and `LogisticRegression`, one thread. Written by "
-        f"`benchmarks/speed/embeddings.py`, {describe_machine()}."
+        f"`benchmarks/speed/latency.py`, {describe_machine()}."
     )
     yield from ("", "A clip of 5 s, ogg, 44.1 kHz, from path to label in a running process:", "")
     yield from ("| | CPU ms | ratio |", "|---|--:|--:|")
