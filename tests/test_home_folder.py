@@ -116,9 +116,9 @@ def test_weights_are_read_from_there(home):
 
 @pytest.mark.slow
 def test_options_of_the_command_line_take_it(home, clips, capsys):
-    fit = ["fit", "~/clips", "--epochs=1", "--backbone=test_resnet", "--weights=none", "-q"]
+    fit = ["fit", "~/clips", "--finetune", "--epochs=1", "--backbone=test_resnet", "--weights=none"]
     options = ["--model=~/m.skaudio", "--cache-dir=~/cache", "--checkpoint-dir=~/checkpoints"]
-    assert main([*fit, *options]) == 0
+    assert main([*fit, "-q", *options]) == 0
     assert main(["predict", "~/m.skaudio", "~/clips", "-q"]) == 0
     assert main(["report", "~/m.skaudio", "~/clips", "-o~/r.html", "--held-out", "-q"]) == 0
     assert main(["check", "~/clips/audio/clip_0000.wav", "-q"]) == 0

@@ -27,8 +27,8 @@ from pages import RELIABILITY, write_block, write_row
 KINDS = ("correct", "correct with a warning", "named in a warning", "clear error",
          "unclear error", "silently wrong")  # fmt: skip
 RATE = 8000
-FIT = ["--backbone", "test_resnet", "--weights", "none", "--epochs", "1", "--sample-rate",
-       str(RATE), "--duration", "0.1", "-q"]  # fmt: skip
+FIT = ["--finetune", "--backbone", "test_resnet", "--weights", "none", "--epochs", "1",
+       "--sample-rate", str(RATE), "--duration", "0.1", "-q"]  # fmt: skip
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 TWO = {"dog/a.wav": "dog", "cat/a.wav": "cat"}
 

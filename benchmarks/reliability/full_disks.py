@@ -55,7 +55,7 @@ def fitted(folder, audio):
         status = main([
             "fit", str(audio), "--model", str(folder / "file.out"), "--duration", "1",
             "--sample-rate", "16000", "--epochs", "1", "--backbone", "test_resnet", "--weights",
-            "none", "-q",
+            "none", "--finetune", "-q",
         ])  # fmt: skip
     if status:
         raise OSError(28, said.getvalue())

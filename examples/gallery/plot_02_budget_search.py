@@ -14,7 +14,7 @@ multiply-accumulates, and look at the frames that the network chose to keep.
 # :class:`~skaudio.DiffResResampler` stands between spectrogram and network. It scores every frame,
 # keeps those that matter and merges the others, until only ``budget`` of them are left: a share,
 # or a number. Scores and network are trained together. ``cache_dir`` keeps what was decoded and
-# computed, so that eighteen fits decode every clip once.
+# computed, so that thirteen fits decode every clip once.
 
 import tempfile
 
@@ -42,7 +42,7 @@ def small_cnn(in_channels, n_classes):
 
 
 waves, labels, folds = make_sound_events(
-    160, 3, duration=1.0, difficulty=0.3, n_folds=3, random_state=0
+    128, 3, duration=1.0, difficulty=0.2, n_folds=2, random_state=0
 )
 folder = tempfile.mkdtemp()
 paths = write_clips(folder, waves, labels, folds, sample_rate=16_000)

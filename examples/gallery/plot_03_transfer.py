@@ -20,7 +20,7 @@ from sklearn.model_selection import train_test_split
 
 from skaudio.datasets import make_sound_events
 
-waves, labels, _ = make_sound_events(1200, 12, duration=1.0, difficulty=0.1, random_state=0)
+waves, labels, _ = make_sound_events(1000, 12, duration=1.0, difficulty=0.1, random_state=0)
 is_source = np.isin(labels, np.unique(labels)[::2])
 target, new, y_target, y_new = train_test_split(
     waves[~is_source],

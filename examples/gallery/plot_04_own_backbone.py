@@ -70,11 +70,11 @@ from sklearn.pipeline import Pipeline
 from skaudio import MelSpectrogram, PretrainedCNN
 from skaudio.datasets import make_sound_events
 
-waves, labels, _ = make_sound_events(160, 4, duration=1.0, difficulty=0.2, random_state=0)
+waves, labels, _ = make_sound_events(96, 3, duration=1.0, difficulty=0.2, random_state=0)
 pipe = Pipeline(
     [
         ("mel", MelSpectrogram(sample_rate=16_000, n_fft=512, hop_length=200, n_mels=40)),
-        ("clf", PretrainedCNN(weights=None, lr=3e-3, max_epochs=14, batch_size=16, random_state=0)),
+        ("clf", PretrainedCNN(weights=None, lr=3e-3, max_epochs=12, batch_size=16, random_state=0)),
     ]
 )
 backbones = [small_cnn, RecurrentNetwork, "test_resnet"]

@@ -152,7 +152,7 @@ def _fit(args: argparse.Namespace) -> int:
     with atomic_file(args.model, "--model") as part:
         check_pipeline(pipe, n_classes=len(set(data[1])))
         data, failures = drop_bad_clips(data, args)
-        train = fine_tune if args.network is None else fit_linear
+        train = fine_tune if args.finetune else fit_linear
         train(pipe, data, args)
         write_model(pipe, part)
     n_classes, n_clips = len(pipe.classes_), len(data[0])

@@ -37,7 +37,7 @@ JOBLIB_SUFFIXES = (".joblib", ".pkl", ".pickle")
 
 def new_pipeline(args: argparse.Namespace) -> Pipeline:
     """Build the pipeline that `skaudio fit` trains."""
-    return _fine_tuned(args) if args.network is None else _linear(args)
+    return _fine_tuned(args) if args.finetune else _linear(args)
 
 
 def _linear(args: argparse.Namespace) -> Pipeline:
@@ -110,7 +110,14 @@ def _check_fine_tuned(pipe: Pipeline, n_classes: int) -> None:
     device_of(clf)
     with seeded(0, torch.device("cpu")), limited_threads(clf.n_threads):
         image_shape = (1, mel.n_mels, 1)  # no weight depends on the number of frames
-        clf._build_module(torch.nn.Identity(), image_shape, n_classes, pretrained=True)
+        try:
+            clf._build_module(torch.nn.Identity(), image_shape, n_classes, pretrained=True)
+        except OSError as err:
+            raise OSError(
+                f"the ImageNet weights of {clf.backbone} cannot be downloaded "
+                f"({err.__cause__ or err}): download the file on another machine, and give it to "
+                "--weights, or start from random weights with --weights none"
+            ) from err
 
 
 def write_model(pipe: Pipeline, file: str | os.PathLike) -> None:

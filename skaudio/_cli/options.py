@@ -8,7 +8,9 @@ from typing import Any
 
 __all__ = ["make_parser", "settle_training"]
 
-# Options of `fit` that describe the training of a network on spectrograms, and their defaults.
+# The network whose embeddings `fit` classifies, unless another one is named.
+NETWORK = "efficientat_mn04"
+# Options of `fit --finetune`, and their defaults.
 FINE_TUNING = {
     "backbone": "mobilenetv2_100", "checkpoint_dir": None, "duration": None, "epochs": 20,
     "sample_rate": 22_050,
@@ -17,8 +19,8 @@ FINE_TUNING = {
 EPILOG = """\
 examples:
   skaudio check recordings > clips.csv
-  skaudio fit recordings --network efficientat_mn04 --model sounds.skaudio
-  skaudio fit recordings --model birds.skaudio --duration 3 --cv
+  skaudio fit recordings --model birds.skaudio
+  skaudio fit recordings --finetune --duration 3 --cv --model tuned.skaudio
   skaudio predict birds.skaudio new/*.wav > labels.csv
   skaudio predict birds.skaudio night.flac --window 3 --hop 1 --events 0.8
   skaudio report birds.skaudio recordings --cv -o report.html
@@ -51,23 +53,31 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def settle_training(args: argparse.Namespace) -> None:
-    """Set the defaults of `fit`, which depend on `--network`.
+    """Set the defaults of `fit`, which depend on `--finetune`.
 
     Raises
     ------
     ValueError
-        If an option has no effect with `--network`.
+        If an option or value belongs to the other way of training.
     """
     given = [name for name in FINE_TUNING if getattr(args, name) is not None]
-    if args.network is not None and given:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    words = ("hub",) if args.finetune else ("imagenet", "none")
+    if args.finetune and args.network is not None:
         raise ValueError(
-            f"{options} cannot be combined with --network, whose network is not trained further"
+            "--network cannot be combined with --finetune, which trains the network of --backbone"
         )
+    if given and not args.finetune:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{options} can only be used with --finetune, which trains a network")
+    if args.weights is not None and args.weights.lower() in words:
+        rule = "cannot be combined" if args.finetune else "can only be used"
+        raise ValueError(f"--weights {args.weights} {rule} with --finetune")
     for name in FINE_TUNING.keys() - given:
         setattr(args, name, FINE_TUNING[name])
     if args.weights is None:
-        args.weights = "imagenet" if args.network is None else "hub"
+        args.weights = "imagenet" if args.finetune else "hub"
+    if args.network is None and not args.finetune:
+        args.network = NETWORK
 
 
 def _clip(name: str) -> str:
@@ -143,10 +153,10 @@ def _add_check(commands: Any) -> None:
 def _add_fit(commands: Any) -> None:
     parser = _command(
         commands, "fit", "Train a classifier and save it",
-        "With --network, a network that was trained on sound computes embeddings of the clips, and "
-        "only a linear classifier is trained and cross-validated: AudioEmbedding, StandardScaler, "
-        "LogisticRegression. Otherwise an ImageNet network is fine-tuned on spectrograms: "
-        "MelSpectrogram, PretrainedCNN. The Python API offers more.",
+        "A network that was trained on sound computes embeddings of the clips, and only a linear "
+        "classifier is trained and cross-validated, in seconds: AudioEmbedding, StandardScaler, "
+        "LogisticRegression. With --finetune, an ImageNet network is trained on spectrograms, in "
+        "minutes: MelSpectrogram, PretrainedCNN. The Python API offers more.",
     )  # fmt: skip
     parser.add_argument(
         "data", metavar="DATA", type=os.path.expanduser,
@@ -159,13 +169,13 @@ def _add_fit(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--network", metavar="NAME",
-        help="name of a network that was trained on sound, such as efficientat_mn04; see skaudio "
-        "networks",
+        help="name of the network that computes embeddings; see skaudio networks; default: "
+        f"{NETWORK}",
     )  # fmt: skip
     parser.add_argument(
         "--weights", metavar="W", type=os.path.expanduser,
-        help="weights of the network: a file or, with --network, hub (default: the published "
-        "weights; downloaded once), otherwise imagenet (default; downloaded once) or none; weights "
+        help="weights of the network: a file, or hub (default: the published weights; downloaded "
+        "once); with --finetune a file, imagenet (default; downloaded once) or none; weights "
         "converted from TensorFlow require Python (backbone_options)",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed; default: 0")
@@ -179,14 +189,19 @@ def _add_fit(commands: Any) -> None:
     _add_fine_tuning(parser)
     scores = parser.add_argument_group("cross-validation")
     _add_folds(
-        scores, "before training on all clips, cross-validate and print the accuracies; implied by "
-        "--network if there are enough clips",
+        scores, "before training on all clips, cross-validate and print the accuracies; without "
+        "--finetune, this is the default if there are enough clips",
     )  # fmt: skip
     _add_format(scores)
 
 
 def _add_fine_tuning(parser: Any) -> None:
-    tuning = parser.add_argument_group("fine-tuning", "Only without --network.")
+    tuning = parser.add_argument_group("fine-tuning", "All other options require --finetune.")
+    tuning.add_argument(
+        "--finetune", action="store_true",
+        help="train an ImageNet network instead of a linear classifier; worth a try for sounds "
+        "that embeddings do not tell apart, such as words",
+    )  # fmt: skip
     tuning.add_argument(
         "--sample-rate", type=int, metavar="HZ",
         help="sample rate in Hz to which clips are resampled; default: 22050",
@@ -208,9 +223,9 @@ def _add_fine_tuning(parser: Any) -> None:
 
 def _add_networks(commands: Any) -> None:
     parser = _command(
-        commands, "networks", "List the networks for fit --network",
+        commands, "networks", "List the networks that compute embeddings for fit",
         "All are trained on AudioSet, and mAP is their mean average precision on it. Weights are "
-        "downloaded from a hub or need a file: fit --weights FILE.",
+        "downloaded from a hub or need a file: fit --network NAME --weights FILE.",
     )  # fmt: skip
     parser.add_argument(
         "--format", choices=("text", "csv", "json"), default="text",
@@ -250,8 +265,8 @@ def _add_predict(commands: Any) -> None:
     )
     windows.add_argument(
         "--window", type=float, metavar="S",
-        help="length of a window in seconds; default: that of the clips of the model; required for "
-        "models of fit --network, whose clips may have any length",
+        help="length of a window in seconds; default: that of the clips of the model, if they all "
+        "have one length, as with fit --finetune",
     )  # fmt: skip
     windows.add_argument(
         "--hop", type=float, metavar="S",

@@ -148,8 +148,15 @@ class AudioEmbedding(ClipTransformer):
     Notes
     -----
     Clips shorter than the minimum length of the network, which is one second for most networks, are
-    repeated until they have this length. On a CPU, clips are processed one at a time, so that the
-    embedding of a clip does not depend on others.
+    repeated until they have this length: on everyday sounds, this is as good as other ways, and
+    better than silence if the classifier was trained on longer clips. Words are better recognised
+    if they are extended with silence before, as by ``load_clip(path, sample_rate=32_000,
+    duration=1.0)``. On a CPU, clips are processed one at a time, so that the embedding of a clip
+    does not depend on others.
+
+    The spectrogram of a clip is computed as a whole, also if `window` is set. For EfficientAT, this
+    takes 80 MB of memory per minute of the clip, 0.8 GB for ten minutes; `predict_windows` reads
+    recordings of any length in constant memory.
 
     Models of transformers receive the waveform at the sample rate and through the front end of
     their own configuration. `pooling` combines the steps of the last layer, without padding. AST
@@ -174,7 +181,8 @@ class AudioEmbedding(ClipTransformer):
 
     Networks that were trained on AudioSet distinguish everyday sounds. Their embeddings are of
     little use for sounds that differ in other ways: on spoken digits of unknown speakers, a linear
-    classifier reaches 49 %, hardly different from one on mean log-mel values.
+    classifier reaches 49 %, hardly different from one on mean log-mel values, and 62 % if the clips
+    are extended with silence on both sides.
 
     References
     ----------

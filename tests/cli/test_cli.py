@@ -21,12 +21,12 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skaudio import MelSpectrogram, PretrainedCNN, load, save
 from skaudio._cli.main import main
-from skaudio._cli.options import make_parser
+from skaudio._cli.options import make_parser, settle_training
 from skaudio.classifiers.training._loop import _Net
 
 RATE = 8000
 # timm's smallest network, without a download.
-SMALL = ["--backbone", "test_resnet", "--weights", "none", "--epochs", "1"]
+SMALL = ["--finetune", "--backbone", "test_resnet", "--weights", "none", "--epochs", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,7 @@ def test_small_classes_make_fewer_folds_and_single_clips_none(run, data, tmp_pat
 
 
 def test_an_error_before_the_first_row_leaves_the_output_empty(run, data, tmp_path):
-    fit = ("fit", data, "--model", tmp_path / "m", "--cv", *SMALL[:4], "--epochs", 0)
+    fit = ("fit", data, "--model", tmp_path / "m", "--cv", *SMALL[:5], "--epochs", 0)
     status, rows, err = run(*fit)
     assert (status, rows) == (2, [])
     assert err.endswith("error: --epochs must be an int >= 1, got 0.\n")
@@ -511,7 +511,7 @@ def test_wrong_use_is_one_line(run, model, data, tmp_path, monkeypatch, argument
              "UNFITTED": "unfitted.joblib",
              "SCALER": "scaler", "EMPTY.pkl": "empty.pkl",
              "EMPTY": tmp_path / "empty", "SOME": data / "low" / "1.wav"}  # fmt: skip
-    more = [*SMALL[:4], "-q"] if arguments[0] == "fit" else []
+    more = [*SMALL[:5], "-q"] if arguments[0] == "fit" else []
     status, rows, err = run(*(names.get(a, a) for a in arguments), *more)
     assert (status, rows) == (2, [])
     assert err.count("\n") == 1
@@ -758,4 +758,7 @@ def test_command_lines_on_the_pages_are_understood(page):
     assert len(lines) >= 4
     for line in lines:
         words = shlex.split(line.partition(" > ")[0], comments=True)
-        assert make_parser().parse_args(words[1:]).command == words[1]
+        args = make_parser().parse_args(words[1:])
+        assert args.command == words[1]
+        if args.command == "fit":
+            settle_training(args)

@@ -1,4 +1,4 @@
-"""The commands with `fit --network`: embeddings and a linear classifier."""
+"""The commands with embeddings and a linear classifier, as `fit` trains it by default."""
 
 import json
 import re
@@ -12,6 +12,7 @@ from signals import tone
 
 import skaudio
 from skaudio._cli.main import main
+from skaudio.classifiers import _weights
 from skaudio.features._audio_embedding import EmbeddingExtractor
 from skaudio.nn import pretrained
 from skaudio.nn.pretrained import random_network
@@ -173,7 +174,13 @@ def test_unreadable_clips_are_skipped_on_request(run, data, network, tmp_path):
          "--weights must be the path of a file with the weights of 'efficientat_mn02'"),
         (["--network", "efficientat_mn01", "--weights", "no.pt"], "--weights must be .*'no.pt'"),
         (["--network", "efficientat_mn01", "--epochs", "3", "--duration", "1"],
-         "--duration, --epochs cannot be combined with --network"),
+         "--duration, --epochs can only be used with --finetune"),
+        (["--weights", "none"], "--weights none can only be used with --finetune"),
+        (["--finetune", "--weights", "hub"], "--weights hub cannot be combined with --finetune"),
+        (["--finetune", "--network", "yamnet"], "--network cannot be combined with --finetune"),
+        (["--finetune"], r"ImageNet weights of mobilenetv2_100 cannot be downloaded \(no hub\): "
+         "download the file on another machine, and give it to --weights, or .* --weights none$"),
+        ([], r"weights of efficientat_mn04 cannot be .* https://\S+/mn04_\S+\.pt on another"),
         (["--network", "efficientat_mn01", "--weights", "FILE", "--device", "tpu"],
          "--device must be 'auto' or a torch device"),
         (["--network", "efficientat_mn01", "--weights", "FILE", "--cache-dir", __file__],
@@ -186,7 +193,11 @@ def test_options_are_checked_before_clips(
     def refuse(url, checksum, file, *, progress):
         raise ConnectionError("no network")
 
+    def refuse_imagenet(name, options):
+        raise OSError("no hub")
+
     monkeypatch.setattr(pretrained, "download", refuse)
+    monkeypatch.setattr(_weights, "fetch_imagenet", refuse_imagenet)
     shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data" / "low" / "1.wav").write_text("no sound")
     given = [weights if option == "FILE" else option for option in options]
