@@ -6,7 +6,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from skaudio._checks import ParameterError, expand_home, random_generator, reject
 from skaudio.nn.onnx_audio import OnnxNetwork, read_onnx
@@ -18,9 +18,6 @@ from skaudio.nn.transformers_audio import (
     random_transformers,
     read_transformers,
 )
-
-if TYPE_CHECKING:
-    from skaudio.features._audio_embedding import AudioEmbedding
 
 __all__ = ["OWNER", "load_network", "make_network", "name_for_files", "unknown_network"]
 
@@ -43,8 +40,8 @@ class Source(ABC):
         """Return whether a value of `model` is of this kind."""
 
     @abstractmethod
-    def load(self, embedding: AudioEmbedding, model: str) -> PlainNetwork:
-        """Read or build the network that the parameters name.
+    def load(self, embedding: Any, model: str) -> PlainNetwork:
+        """Read or build the network that the parameters of an `AudioEmbedding` name.
 
         Raises
         ------
@@ -65,7 +62,7 @@ class ListedSource(Source):
         """Return whether it is one of the names."""
         return model in NETWORKS
 
-    def load(self, embedding: AudioEmbedding, model: str) -> PlainNetwork:
+    def load(self, embedding: Any, model: str) -> PlainNetwork:
         """Read or download the weights."""
         weights = embedding.weights
         if weights is None:
@@ -82,7 +79,7 @@ class TransformersSource(Source):
         """Return whether it is a name of the hub, or an existing folder."""
         return is_hub_name(model) or os.path.isdir(model)
 
-    def load(self, embedding: AudioEmbedding, model: str) -> PlainNetwork:
+    def load(self, embedding: Any, model: str) -> PlainNetwork:
         """Read the model, or build it from its configuration."""
         scores = embedding.output == "scores"
         try:
@@ -122,7 +119,7 @@ class TimmSource(Source):
         """Return whether it starts with 'timm:'."""
         return model.startswith("timm:")
 
-    def load(self, embedding: AudioEmbedding, model: str) -> PlainNetwork:
+    def load(self, embedding: Any, model: str) -> PlainNetwork:
         """Build the network, and read or download its weights."""
         name, weights = model.partition(":")[2], embedding.weights
         try:
@@ -160,7 +157,7 @@ class OnnxSource(Source):
         """Return whether it ends with '.onnx', or '.onnx#' and a name."""
         return self._path.fullmatch(model) is not None and not os.path.isdir(model)
 
-    def load(self, embedding: AudioEmbedding, model: str) -> PlainNetwork:
+    def load(self, embedding: Any, model: str) -> PlainNetwork:
         """Read the file."""
         match = self._path.fullmatch(model)
         file, output = match.groups() if match else (model, None)
@@ -187,7 +184,7 @@ KINDS: dict[Any, type[PlainNetwork]] = {
 }  # fmt: skip
 
 
-def load_network(embedding: AudioEmbedding) -> PlainNetwork:
+def load_network(embedding: Any) -> PlainNetwork:
     """Read the network that the parameters of an `AudioEmbedding` name.
 
     Parameters
@@ -260,7 +257,7 @@ def unknown_network(model: Any) -> ParameterError:
     return reject("model", OWNER, ", ".join(source.rule for source in SOURCES), model)
 
 
-def _draw_seed(embedding: AudioEmbedding) -> int:
+def _draw_seed(embedding: Any) -> int:
     return random_generator(embedding.random_state, OWNER).randint(SEED_LIMIT)
 
 
