@@ -248,7 +248,7 @@ def _told_by(session: Any) -> dict[str, int | None]:
     text = session.get_modelmeta().custom_metadata_map.get("skaudio", "{}")
     try:
         told = json.loads(text)
-        told = told.get("embedding") or told.get("mel") or {}
+        told = told.get("embedding") or told.get("network") or told.get("mel") or {}
         return {name: told.get(name) for name in ("sample_rate", "min_samples")}
     except (ValueError, AttributeError):
         return {"sample_rate": None, "min_samples": None}
