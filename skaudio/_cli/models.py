@@ -50,6 +50,12 @@ def _linear(args: argparse.Namespace) -> Pipeline:
 
 
 def _fine_tuned(args: argparse.Namespace) -> Pipeline:
+    if args.backbone in NETWORKS:
+        raise ValueError(
+            f"--backbone must be a network of timm, got {args.backbone}: without --finetune, "
+            f"--network {args.backbone} trains a linear classifier behind it; to train it further, "
+            "use PretrainedSpectrogram and PretrainedCNN in Python"
+        )
     mel = MelSpectrogram(
         sample_rate=args.sample_rate, duration=args.duration, cache_dir=args.cache_dir,
         n_jobs=args.jobs, verbose=is_verbose(args),

@@ -59,7 +59,7 @@ def likely_scale(low: float, high: float) -> str:
     if low >= 0 and high <= 255:
         return ", like unsigned 8-bit integers: replace every sample x by (x - 128) / 128"
     peak = max(high, -low)
-    if peak <= 2**15:
+    if peak <= 1.1 * 2**15:  # decoders of lossy formats overshoot
         return f", like 16-bit integers stored as floats: divide by {2**15}"
     if peak <= 2**23:  # scipy.io.wavfile stores 24 bits in the upper bits of 32
         return (

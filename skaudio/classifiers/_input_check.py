@@ -15,7 +15,7 @@ from skaudio.nn.pretrained import AudioNetwork
 
 __all__ = ["check_spectrograms", "recipe_of_output", "warn_of_hop"]
 
-# Number of frames is rounded, so the hop after merging is not exact.
+# The number of frames is rounded, so the hop after merging is not exact.
 TOLERANCE = 1.01
 
 
@@ -42,30 +42,30 @@ def check_spectrograms(X: Any, record: AudioNetwork, owner: str) -> None:
     if problem:
         raise ParameterError(
             f"X of {owner}",
-            f"must be the output of PretrainedSpectrogram({record.name!r}), or of DiffResResampler "
-            f"after it, because backbone={record.name!r} was trained with these spectrograms, got "
-            f"{problem}.",
+            f"must be the spectrograms that backbone={record.name!r} was trained with, got "
+            f"{problem}: replace the steps before it by PretrainedSpectrogram({record.name!r}), "
+            "which only DiffResResampler may follow.",
         )
 
 
 def warn_of_hop(X: Any, record: AudioNetwork) -> None:
     """Warn if the frames of checked spectrograms are closer or further apart than in training.
 
-    With a `TemporalResampler`, which is there to save frames, only if they are closer after it, or
-    further apart before it.
+    With a `TemporalResampler`, up to twice the distance is accepted, because it is there to save
+    frames.
     """
     hop = recipe_of_output(X)["hop_length"]  # type: ignore[index]
     parts = [m for m in _modules_of(X) if isinstance(m, TemporalResampler)]
-    after = hop / math.prod(m.share(_frames_before(X)) for m in parts)
-    if hop == record.hop_length or (parts and hop < record.hop_length <= after * TOLERANCE):
+    speed = hop / math.prod(m.share(_frames_before(X)) for m in parts) / record.hop_length
+    most = 2 * TOLERANCE if parts else 1
+    if speed * TOLERANCE >= 1 and speed <= most:
         return
-    speed, milliseconds = after / record.hop_length, 1e3 / record.sample_rate
-    budget = f", or DiffResResampler({hop / record.hop_length:.3g}) after it"
+    milliseconds = 1e3 * record.hop_length / record.sample_rate
     warn(
-        f"{record.name} was trained with a hop of {record.hop_length} samples, "
-        f"{milliseconds * record.hop_length:.3g} ms, not {hop}: to the network, sounds seem to be "
-        f"played at {speed:.3g} times their speed, which costs accuracy. Use hop_length=None in "
-        f"PretrainedSpectrogram{budget if hop < record.hop_length else ''}."
+        f"{record.name} was trained with a frame every {milliseconds:.3g} ms, not every "
+        f"{milliseconds * speed:.3g} ms: to the network, sounds seem to be played at {speed:.3g} "
+        "times their speed, which costs accuracy. Choose hop_length of PretrainedSpectrogram and "
+        f"budget of DiffResResampler so that hop_length / budget is {record.hop_length}."
     )
 
 
@@ -91,10 +91,10 @@ def _problem(recipe: Recipe | None, modules: list[FrontEnd], record: AudioNetwor
         return "a plain array, whose origin is unknown"
     found = differences(recipe, {**_recipe_for(record), "hop_length": recipe["hop_length"]})
     if found:
-        return f"spectrograms with {', '.join(found)}"
+        return ", ".join(found)
     allowed = WaveformFrontEnd | TemporalResampler
     others = [module for module in modules if not isinstance(module, allowed)]
-    return f"the output of {type(others[0]).__name__} after it" if others else ""
+    return f"them changed by {type(others[0]).__name__}" if others else ""
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -108,9 +109,10 @@ class TimmBackbone(SpectrogramModel):
                     f"trained, got {value!r}.",
                 )
         if self.weights == "imagenet":
+            published = "'hub', " if self._record.url else ""  # type: ignore[union-attr]
             raise ParameterError(
                 f"weights of {type(self).__name__}",
-                f"must be 'hub', a file or None for backbone={self.backbone!r}, which was not "
+                f"must be {published}a file or None for backbone={self.backbone!r}, which was not "
                 "trained on ImageNet, got 'imagenet'.",
             )
 
@@ -149,9 +151,11 @@ class TimmBackbone(SpectrogramModel):
                     options=self.backbone_options,
                 )
             except ValueError as err:
+                near = difflib.get_close_matches(self.backbone, NETWORKS, n=1, cutoff=0.8)
+                hint = f"; did you mean {near[0]!r}, which was trained on sound?" if near else "."
                 raise ParameterError(
                     f"backbone of {type(self).__name__}",
-                    f"must be a timm model that fits its options: {err}.",
+                    f"must be a timm model that fits its options: {err}{hint}",
                 ) from err
         if self.backbone_options is not None:
             raise ParameterError(

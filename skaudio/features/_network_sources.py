@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from skaudio._checks import ParameterError, expand_home, random_generator, reject
+from skaudio._checks import (
+    ParameterError,
+    abbreviate,
+    expand_home,
+    random_generator,
+    reject,
+)
 from skaudio.nn.onnx_audio import OnnxNetwork, read_onnx
 from skaudio.nn.pretrained import NETWORKS, PlainNetwork, load_listed, random_network
 from skaudio.nn.timm_audio import TimmNetwork, WeightsError, random_timm, read_timm
@@ -211,10 +218,13 @@ def load_network(embedding: Any) -> PlainNetwork:
     weights = embedding.weights
     if weights not in source.weights and not source.takes_file:
         rule = f"{' or '.join(map(repr, source.weights))} for model={embedding.model!r}"
-        raise reject("weights", OWNER, f"{rule}, which has its own weights", weights)
+        raise reject("weights", OWNER, f"{rule}, which contains its weights", weights)
     if embedding.sample_rate is not None and not source.takes_sample_rate:
-        rule = "None for networks with a sample rate of their own, which only ONNX files lack"
-        raise reject("sample_rate", OWNER, rule, embedding.sample_rate)
+        raise ParameterError(
+            f"sample_rate of {OWNER}",
+            f"must be None for model={embedding.model!r}, which has a sample rate of its own, got "
+            f"{embedding.sample_rate!r}: pass waveforms with another rate as pairs (array, rate).",
+        )
     return source.load(embedding, model)
 
 
@@ -254,7 +264,10 @@ def name_for_files(model: Any) -> str:
 
 def unknown_network(model: Any) -> ParameterError:
     """Return the error that `model` names no network."""
-    return reject("model", OWNER, ", ".join(source.rule for source in SOURCES), model)
+    near = difflib.get_close_matches(os.fspath(model), NETWORKS, n=1)
+    rules = ", ".join(source.rule for source in SOURCES)
+    hint = f": did you mean {near[0]!r}?" if near else "."
+    return ParameterError(f"model of {OWNER}", f"must be {rules}, got {abbreviate(model)}{hint}")
 
 
 def _draw_seed(embedding: Any) -> int:

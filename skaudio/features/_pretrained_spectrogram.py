@@ -55,7 +55,8 @@ class PretrainedSpectrogram(SpectrogramTransformer):
     channel : 'mean' or int, default='mean'
         How files are converted to mono: the average of all channels, or the index of one.
     fill_mode : {'constant', 'repeat'}, default='constant'
-        How to pad clips that are too short: with silence, or by repeating the clip.
+        How to pad clips that are too short: with silence, or by repeating the clip, as
+        `AudioEmbedding` does.
     crop : {'start', 'center'}, default='start'
         Which part of a clip to keep if it is too long.
     limits : AudioLimits or None, default=None

@@ -412,10 +412,11 @@ def _not_the_weights(
     name: str, weights: str | os.PathLike, owner: str, err: Exception
 ) -> ParameterError:
     published = "" if NETWORKS[name].url is None else ", or 'hub'"
+    reason = str(err).rstrip(".")
     return ParameterError(
         f"weights of {owner}",
         f"must be the path of a file with the weights of {name!r}{published}, got {weights!r}: "
-        f"{str(err).rstrip('.')}.",
+        f"{'there is no such file' if isinstance(err, FileNotFoundError) else reason}.",
     )
 
 
@@ -498,8 +499,8 @@ def fetch_weights(name: str) -> Path:
     record = NETWORKS[name]
     if record.url is None:
         raise ValueError(
-            f"the weights of {name!r} are only published in formats of TensorFlow; a file must "
-            "have the names of timm's model"
+            f"the weights of {name!r} are published for TensorFlow only, as yamnet.h5; convert "
+            "them to a safetensors file with the names of timm's mobilenetv1_100"
         )
     return _fetch(record.url, None if record.sha256 is None else f"sha256:{record.sha256}")
 

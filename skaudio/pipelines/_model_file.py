@@ -149,7 +149,8 @@ def save(model: BaseEstimator, path: str | os.PathLike) -> None:
     Notes
     -----
     Machine-specific settings are omitted: folders (`cache_dir`, `memmap_dir`, `checkpoint_dir`,
-    `memory` of pipelines), `n_jobs`, `compile`, and `weights` if it is a file. The format is
+    `memory` of pipelines), `n_jobs` and `compile`. If `weights` is a file, its name without the
+    folder is kept: predictions do not need the file, but another `fit` does. The format is
     safetensors [1]_; ``skaudio`` in its metadata is a description in JSON: versions, class names,
     sample rate, duration and channels, all parameters, and a checksum of every array. Checksums
     detect damage; they are not a signature.
@@ -709,8 +710,8 @@ def _without_machine(state: dict[str, Any], kind: type) -> dict[str, Any]:
     if "compile" in state:
         state["compile"] = False
     weights = state.get("weights")
-    if isinstance(weights, str | os.PathLike) and weights not in ("imagenet", "hub"):
-        state["weights"] = "hub" if kind is AudioEmbedding else None
+    if isinstance(weights, str | os.PathLike):  # of a file, only the name, which `fit` asks for
+        state["weights"] = Path(weights).name
     if kind is AudioEmbedding and is_path(state.get("model")):
         state["model"] = name_for_files(state["model"])
     return state

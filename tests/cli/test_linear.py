@@ -177,6 +177,7 @@ def test_unreadable_clips_are_skipped_on_request(run, data, network, tmp_path):
          "--duration, --epochs can only be used with --finetune"),
         (["--weights", "none"], "--weights none can only be used with --finetune"),
         (["--finetune", "--weights", "hub"], "--weights hub cannot be combined with --finetune"),
+        (["--finetune", "--backbone", "yamnet"], "--backbone must be a network of timm, got ya"),
         (["--finetune", "--network", "yamnet"], "--network cannot be combined with --finetune"),
         (["--finetune"], r"ImageNet weights of mobilenetv2_100 cannot be downloaded \(no hub\): "
          "download the file on another machine, and give it to --weights, or .* --weights none$"),

@@ -184,7 +184,7 @@ def test_a_saved_pipeline_needs_neither_file_nor_hub(clips, tmp_path):
     os.unlink(file)
     loaded = skaudio.load(tmp_path / "m.skaudio")
     np.testing.assert_array_equal(loaded.predict_proba(clips), expected)
-    assert loaded[0].weights == "hub"
+    assert loaded[0].weights == "weights.safetensors"
     joblib.dump(pipe, tmp_path / "m.joblib")
     np.testing.assert_array_equal(joblib.load(tmp_path / "m.joblib").predict_proba(clips), expected)
     np.testing.assert_array_equal(clone(pipe)[0].get_params()["model"], "efficientat_mn01")
@@ -216,7 +216,7 @@ def test_estimators_without_labels_take_embeddings(clips):
         ({"output": "logits"}, "output of AudioEmbedding must be one of 'embedding', 'scores'"),
         ({"weights": 3}, "weights of AudioEmbedding must be 'hub', None or the path of a file"),
         ({"weights": "missing.pt"}, "weights of AudioEmbedding must be the path .*missing.pt"),
-        ({"model": "yamnet", "weights": "hub"}, "only published in formats of TensorFlow"),
+        ({"model": "yamnet", "weights": "hub"}, "published for TensorFlow only, as yamnet.h5"),
         ({"channel": "all"}, "channel of AudioEmbedding must be 'mean' or an int"),
         ({"device": "tpu"}, "device of AudioEmbedding must be 'auto' or a torch device"),
     ],

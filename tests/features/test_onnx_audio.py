@@ -246,7 +246,10 @@ def test_weights_in_other_files_are_not_read(waves, tmp_path):
         ({"model": "bad.onnx"}, "'bad.onnx': it is not an ONNX file"),
         ({"model": "empty.onnx"}, "'empty.onnx': it is not an ONNX file"),
         ({"window": 0.01}, "'tiny.onnx': onnxruntime cannot apply it to waveforms of shape"),
-        ({"model": "efficientat_mn01"}, "sample_rate of AudioEmbedding must be None for networks"),
+        (
+            {"model": "efficientat_mn01"},
+            "sample_rate of AudioEmbedding must be None for model='eff",
+        ),
     ],
 )
 def test_bad_parameters_are_named(parameters, message, waves, tmp_path, monkeypatch):

