@@ -152,6 +152,7 @@ LEFT_OUT = {
     ("MAST", "size", "small"): "the same",
     ("MAST", "size", "base"): "the same",
     ("MAST", "weights", "imagenet"): "needs weights that may not be here",
+    ("PretrainedCNN", "weights", "hub"): "the same",
     ("PretrainedCNN", "compile", True): "needs a compiler; files hold nothing compiled",
 }
 # Values of other parameters that a choice requires.
@@ -190,6 +191,10 @@ def pipeline_with(owner, name, value):
     if owner == "AudioEmbedding":
         network = {"model": "efficientat_mn01", "weights": None, "random_state": 0}
         return make_pipeline(skaudio.AudioEmbedding(**{**network, **changed}), LogisticRegression())
+    if owner == "PretrainedSpectrogram":
+        network = {"weights": None, "max_epochs": 1, "random_state": 0}
+        cnn = PretrainedCNN("efficientat_mn01", **network)
+        return make_pipeline(skaudio.PretrainedSpectrogram("efficientat_mn01", **changed), cnn)
     between = owner not in ("MelSpectrogram", "PretrainedCNN", "MAST")
     steps = [getattr(skaudio, owner)(**own.get(owner, {}), **changed)] if between else []
     return make_pipeline(mel, *steps, clf)
