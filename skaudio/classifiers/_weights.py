@@ -21,9 +21,10 @@ Tensors = dict[str, Tensor]
 def check_weights(owner: Any) -> None:
     """Check that `owner.weights` may name weights; whether they fit is seen when they are read."""
     if owner.weights is not None and not is_path(owner.weights):
+        known = "imagenet" if getattr(owner, "_record", None) is None else "hub"
         raise ParameterError(
             f"weights of {type(owner).__name__}",
-            f"must be the name of weights, None or the path of a file, got {owner.weights!r}.",
+            f"must be {known!r}, None or the path of a file, got {owner.weights!r}.",
         )
 
 
