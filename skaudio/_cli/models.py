@@ -83,7 +83,7 @@ def _check_linear(pipe: Pipeline, n_classes: int) -> None:
     if n_classes < 2:
         raise ValueError("DATA must have clips of at least two classes, got one")
     embedding = clone(pipe[0]).set_params(verbose=0)
-    if embedding.model not in NETWORKS:  # those of transformers do not fit into model files
+    if embedding.model not in NETWORKS:  # others are for Python
         names = ", ".join(map(repr, NETWORKS))
         raise ValueError(f"--network must be one of {names}, got {embedding.model!r}")
     embedding._check_parameters()
@@ -164,11 +164,11 @@ def load_model(args: argparse.Namespace) -> Any:
 def trainable(pipe: Pipeline) -> Iterator[None]:
     """Let clones of a pipeline use the weights of its `AudioEmbedding`, and compute them once.
 
-    A model file keeps no path of weights, so its clones would download them, and every clone would
-    embed all clips again.
+    A model file keeps no folder of a file of weights, so its clones would not find it, and every
+    clone would embed all clips again.
     """
     first = pipe[0]
-    if not isinstance(first, AudioEmbedding):
+    if not isinstance(first, AudioEmbedding) or first._network_name not in NETWORKS:
         yield
         return
     from safetensors.numpy import save_file
