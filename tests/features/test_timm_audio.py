@@ -81,7 +81,7 @@ def test_model_files_hold_them(waves, colour, tmp_path):
     skaudio.save(pipe, tmp_path / "m.skaudio")
     loaded = skaudio.load(tmp_path / "m.skaudio")
     np.testing.assert_array_equal(loaded.predict_proba(waves), pipe.predict_proba(waves))
-    assert (loaded[0].model, loaded[0].weights) == (MODEL, "hub")
+    assert (loaded[0].model, loaded[0].weights) == (MODEL, "model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_pipelines_are_exported_to_onnx(waves, tmp_path):
         ({"model": "timm:test_vit"}, "must be 'timm:NAME' with a convolutional network .*"),
         ({"weights": "missing.pt"}, "weights of AudioEmbedding must be a file .* is missing"),
         ({"output": "scores"}, "output of AudioEmbedding must be 'embedding' for model='timm:"),
-        ({"sample_rate": 16_000}, "sample_rate of AudioEmbedding must be None for networks"),
+        ({"sample_rate": 16_000}, "sample_rate of AudioEmbedding must be None for model"),
     ],
 )
 def test_bad_parameters_are_named(parameters, message, waves):
