@@ -27,8 +27,9 @@ and find out whether more labels would help.
 # ============================================== ====== ======
 #
 # So this is where to start with bells, dogs, rain and engines, and **not** with words: networks
-# that learned to tell sounds apart ignore what is said. For those, train a network on spectrograms,
-# as in the :doc:`first example </gallery/plot_01_first_classifier>`.
+# that learned to tell sounds apart ignore what is said. For words, train the last stages of such a
+# network further, with `PretrainedSpectrogram` and ``PretrainedCNN("efficientat_mn04", freeze=6)``,
+# which is more accurate by 16 points.
 
 # %%
 # The pipeline
