@@ -147,6 +147,7 @@ def test_the_only_output_that_fits_needs_no_name(waves, tmp_path):
     np.testing.assert_allclose(found[0], run(file, "clip", waves[0][None])[0], atol=1e-6)
 
 
+@pytest.mark.stress
 @pytest.mark.slow
 def test_files_of_export_onnx_tell_their_sample_rate(tmp_path):
     pytest.importorskip("onnxscript", reason="needs onnxscript")

@@ -146,6 +146,7 @@ def test_cost_and_report_know_them(waves, tmp_path):
     assert "Embeddings are those of timm:test_resnet; see there for licence" in page
 
 
+@pytest.mark.stress
 @pytest.mark.slow
 def test_pipelines_are_exported_to_onnx(waves, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")

@@ -379,6 +379,7 @@ def good(save_model, tmp_path_factory):
     return file
 
 
+@pytest.mark.stress
 @pytest.mark.slow
 def test_a_new_process_loads_them_with_equal_bits(good, tmp_path):
     code = (

@@ -145,7 +145,10 @@ def test_a_pipeline_with_pretrained_weights_is_the_same_on_real_clips(esc10, sha
         assert_same(tmp_path / "m.onnx", pipe, np.stack([wave[:n_samples] for wave in waves]))
 
 
-@pytest.mark.parametrize("between", [[], [DiffResResampler(0.5, random_state=0)]])
+@pytest.mark.parametrize(
+    "between",
+    [pytest.param([], marks=pytest.mark.stress), [DiffResResampler(0.5, random_state=0)]],
+)
 def test_a_fine_tuned_network_is_one_graph_from_waveforms(between, tmp_path):
     waves, file = waveforms(), tmp_path / "m.onnx"
     spectrogram = PretrainedSpectrogram("efficientat_mn01", hop_length=160 if between else None)
