@@ -208,7 +208,7 @@ def test_choices_are_found_in_docstrings():
     assert len(found) > 25
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("choice", sorted(set(choices()) - set(LEFT_OUT), key=str), ids=str)
 def test_every_choice_of_every_parameter_comes_back(choice, clips, tmp_path):
     X, y = clips
