@@ -29,6 +29,16 @@ POOLINGS = ("mean", "max", "mean+std", "mean+max")
 WINDOW = 0.96
 
 
+def read_arguments(doc):
+    """Command-line arguments: folders of two data sets, and weights of two networks."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--esc10", required=True, help="folder with audio/ and meta.csv")
+    parser.add_argument("--fsdd", required=True, help="folder with recordings/ and meta.csv")
+    parser.add_argument("--efficientat", required=True, help="weights of efficientat_mn04")
+    parser.add_argument("--yamnet", required=True, help="weights of yamnet")
+    return parser.parse_args()
+
+
 def load_digits(folder):
     """Paths, digits and speakers of the first twenty recordings of every digit and speaker."""
     paths, labels, speakers = load_folder(folder, group="speaker")
@@ -67,12 +77,7 @@ def score(X, y, groups):
 
 def main():
     """Measure every row on both data sets and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--esc10", required=True, help="folder with audio/ and meta.csv")
-    parser.add_argument("--fsdd", required=True, help="folder with recordings/ and meta.csv")
-    parser.add_argument("--efficientat", required=True, help="weights of efficientat_mn04")
-    parser.add_argument("--yamnet", required=True, help="weights of yamnet")
-    args = parser.parse_args()
+    args = read_arguments(__doc__)
     data = {"ESC-10": load_folder(args.esc10), "digits": load_digits(args.fsdd)}
     weights = {"efficientat_mn04": args.efficientat, "yamnet": args.yamnet}
     rows, seconds = {}, {}

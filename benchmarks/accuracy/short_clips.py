@@ -7,12 +7,11 @@ The folders contain ``meta.csv``; the files are weights of efficientat_mn04 and 
 table into docs/benchmarks.md. Takes about five minutes on one core.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
-from embeddings import load_digits
+from embeddings import load_digits, read_arguments
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.pipeline import make_pipeline
@@ -101,12 +100,7 @@ def measure(data, weights):
 
 def main():
     """Measure every rule and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--esc10", required=True, help="folder with audio/ and meta.csv")
-    parser.add_argument("--fsdd", required=True, help="folder with recordings/ and meta.csv")
-    parser.add_argument("--efficientat", required=True, help="weights of efficientat_mn04")
-    parser.add_argument("--yamnet", required=True, help="weights of yamnet")
-    args = parser.parse_args()
+    args = read_arguments(__doc__)
     data = load_folder(args.esc10), load_digits(args.fsdd)
     write_table(measure(data, {"efficientat_mn04": args.efficientat, "yamnet": args.yamnet}))
 

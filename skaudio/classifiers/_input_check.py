@@ -13,7 +13,7 @@ from skaudio.nn._differentiable import DifferentiableArray
 from skaudio.nn.frontend import FrontEnd, TemporalResampler, WaveformFrontEnd
 from skaudio.nn.pretrained import AudioNetwork
 
-__all__ = ["check_spectrograms", "recipe_of_output", "warn_of_hop"]
+__all__ = ["check_spectrograms", "warn_of_hop"]
 
 # The number of frames is rounded, so the hop after merging is not exact.
 TOLERANCE = 1.01
@@ -38,7 +38,7 @@ def check_spectrograms(X: Any, record: AudioNetwork, owner: str) -> None:
     ParameterError
         Otherwise; names every difference, and the step that computes the right spectrograms.
     """
-    problem = _problem(recipe_of_output(X), _modules_of(X), record)
+    problem = _problem(_recipe_of_output(X), _modules_of(X), record)
     if problem:
         raise ParameterError(
             f"X of {owner}",
@@ -54,7 +54,7 @@ def warn_of_hop(X: Any, record: AudioNetwork) -> None:
     With a `TemporalResampler`, up to twice the distance is accepted, because it is there to save
     frames.
     """
-    hop = recipe_of_output(X)["hop_length"]  # type: ignore[index]
+    hop = _recipe_of_output(X)["hop_length"]  # type: ignore[index]
     parts = [m for m in _modules_of(X) if isinstance(m, TemporalResampler)]
     speed = hop / math.prod(m.share(_frames_before(X)) for m in parts) / record.hop_length
     most = 2 * TOLERANCE if parts else 1
@@ -69,7 +69,7 @@ def warn_of_hop(X: Any, record: AudioNetwork) -> None:
     )
 
 
-def recipe_of_output(X: Any) -> Recipe | None:
+def _recipe_of_output(X: Any) -> Recipe | None:
     """Return the recipe of spectrograms, or of those that are the input of a resampler."""
     if not isinstance(X, DifferentiableArray):
         return recipe_of(X)

@@ -77,7 +77,7 @@ class TimmBackbone(SpectrogramModel):
             raise ParameterError(
                 f"weights of {type(self).__name__}",
                 f"must be 'imagenet', None or a file for backbone={self.backbone!r}, got 'hub', "
-                f"which is for the networks of skaudio.list_networks().",
+                "which is for the networks of skaudio.list_networks().",
             )
         options = self.backbone_options
         if options is not None and (

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skaudio._checks import (
+    SEED_LIMIT,
     ParameterError,
     abbreviate,
     expand_home,
@@ -29,7 +30,6 @@ from skaudio.nn.transformers_audio import (
 __all__ = ["OWNER", "load_network", "make_network", "name_for_files", "unknown_network"]
 
 OWNER = "AudioEmbedding"
-SEED_LIMIT = 2**31
 
 
 class Source(ABC):
