@@ -47,7 +47,7 @@ from skaudio.nn._plain import as_module, as_plain
 from skaudio.nn._pretraining import LinearClassifier, finite_losses, train
 from skaudio.nn._running_statistics import RunningStatistics
 from skaudio.nn.cepstrum import Cepstrum
-from skaudio.nn.diffres import DiffRes
+from skaudio.nn.diffres import CHANNELS_RULE, GRADIENT_RULE, DiffRes
 from skaudio.nn.frontend import FrontEndChain, TemporalResampler, plain_budget
 from skaudio.nn.layers import Standardize
 from skaudio.nn.losses import SigmoidLoss, SoftmaxLoss
@@ -88,6 +88,18 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Factor on the guide loss, >= 0, which prevents frames without energy from using up the
         budget. For 'diffres' only. The authors use 1; with about a third of this value, short
         events were found more reliably and the classifier was constrained less.
+    channels : {'mean', 'mean-max-encoding'}, default='mean'
+        Channels of the result of 'diffres': the logarithm of the mean energy of the merged frames;
+        or, as in the paper, also that of the largest energy, and an encoding of the positions of
+        the frames. The additional channels are not known to pretrained networks, and with few
+        training clips, networks may learn the positions by heart.
+    score_gradient : {'sensitivity', 'task'}, default='sensitivity'
+        How 'diffres' learns which frames are important: frames to which the loss is sensitive, or
+        by the gradient of the loss, as in the paper. See `skaudio.nn.diffres.DiffRes`.
+    frames_per_score : int, default=1
+        Number of adjacent frames that share a score of 'diffres', >= 1. With a small `hop_length`,
+        a larger number saves most of the computation of the scores, and they are based on a longer
+        part of the clip, 41 times this number of frames; 10 ms or more per score are usual.
     pretrain_epochs : int, default=0
         Passes over the training clips in which `fit(X, y)` trains the scores through a linear
         classifier, >= 0; for use with estimators that are not from skaudio. With 0, the input of
@@ -135,7 +147,7 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     >>> from skaudio import DiffResResampler
     >>> log_mel = np.random.default_rng(0).normal(size=(4, 64, 100)).astype("float32")
     >>> DiffResResampler(budget=0.25).fit_transform(log_mel)
-    DifferentiableArray(shape=(4, 3, 64, 25))
+    DifferentiableArray(shape=(4, 1, 64, 25))
     """
 
     __module__ = "skaudio"
@@ -143,6 +155,9 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     _rules = {
         "method": Choice(tuple(METHODS)),
         "guide_weight": Real(low=0),
+        "channels": CHANNELS_RULE,
+        "score_gradient": GRADIENT_RULE,
+        "frames_per_score": Int(low=1),
         "pretrain_epochs": Int(low=0),
         "lr": Real(low=0, limit=MAX_RATE, low_open=True),
         "batch_size": Int(low=1),
@@ -156,6 +171,9 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         *,
         method="diffres",
         guide_weight=0.3,
+        channels="mean",
+        score_gradient="sensitivity",
+        frames_per_score=1,
         pretrain_epochs=0,
         lr=1e-2,
         batch_size=32,
@@ -167,6 +185,9 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         self.budget = budget
         self.method = method
         self.guide_weight = guide_weight
+        self.channels = channels
+        self.score_gradient = score_gradient
+        self.frames_per_score = frames_per_score
         self.pretrain_epochs = pretrain_epochs
         self.lr = lr
         self.batch_size = batch_size
@@ -202,11 +223,10 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         rng = np.random.RandomState(
             random_generator(self.random_state, type(self).__name__).randint(SEED_LIMIT)
         )
-        options = {"guide_weight": float(self.guide_weight)} if self.method == "diffres" else {}
         seed, here = int(rng.randint(SEED_LIMIT)), torch.device("cpu")
         with seeded(seed, here), limited_threads(self.n_threads):
             n_mels = before.output_shape(inputs.shape[1:])[1]
-            module = METHODS[self.method](n_mels, self._plain_budget(), **options)
+            module = METHODS[self.method](n_mels, self._plain_budget(), **self._options())
         has_weights = next(module.parameters(), None) is not None
         module.reproducible = is_int(self.random_state, 0) or not has_weights
         if self.pretrain_epochs > 0:
@@ -227,8 +247,8 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         resampled : DifferentiableArray of shape (n_clips, n_channels, n_mels, n_frames_out)
-            For 'diffres', the channels are mean, maximum and resolution encoding; otherwise there
-            is one channel. `np.asarray(resampled)` computes the values.
+            One channel, or three for 'diffres' if `channels` is 'mean-max-encoding'.
+            `np.asarray(resampled)` computes the values.
 
         Raises
         ------
@@ -299,6 +319,17 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         except ValueError as err:
             raise ValueError(f"budget of DiffResResampler {err}.") from err
 
+    def _options(self) -> dict[str, Any]:
+        """Return the arguments of the module that only one method has."""
+        if self.method != "diffres":
+            return {}
+        return {
+            "guide_weight": float(self.guide_weight),
+            "channels": str(self.channels),
+            "score_gradient": str(self.score_gradient),
+            "frames_per_score": int(self.frames_per_score),
+        }
+
     def _check_X(self, X: Any, *, reset: bool) -> tuple[np.ndarray, FrontEndChain]:
         """Return images for the first module, and the modules of earlier steps."""
         refuse_clips(X, type(self).__name__)
@@ -313,7 +344,7 @@ class DiffResResampler(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 "X of DiffResResampler",
                 "must be spectrograms of one channel, (n_clips, n_mels, "
                 f"n_frames), got shape {(len(X), *seen)}: use a single window in MelSpectrogram, "
-                "no second 'diffres', and Deltas only after this step.",
+                "an earlier DiffResResampler only with channels='mean', and Deltas only after it.",
             )
         _, n_mels, n_frames = seen
         if is_int(self.budget, n_frames + 1):

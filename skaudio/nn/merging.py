@@ -53,8 +53,8 @@ def extents(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def merge(
-    log_mel: Tensor, table: Tensor, scores: Tensor, n_frames_out: int, budget: float,
-    floor: float = ENERGY_FLOOR,
+    log_mel: Tensor, table: Tensor | None, scores: Tensor, n_frames_out: int, budget: float,
+    floor: float = ENERGY_FLOOR, n_channels: int = 3,
 ) -> Tensor:  # fmt: skip
     """Return mean and maximum of weighted energies, and mean of a table, per output frame.
 
@@ -62,8 +62,9 @@ def merge(
     ----------
     log_mel : Tensor of shape (batch, n_mels, n_frames)
         Natural logarithm of energies.
-    table : Tensor of shape (n_mels, n_frames)
-        One row of values per band, for example an encoding of the frame number.
+    table : Tensor of shape (n_mels, n_frames) or None
+        One row of values per band, for example an encoding of the frame number; only needed for
+        three channels.
     scores : Tensor of shape (batch, n_frames)
         Extent of every frame on the output axis, in [0, 1].
     n_frames_out : int
@@ -72,16 +73,20 @@ def merge(
         Divisor of the maximum.
     floor : float, default=ENERGY_FLOOR
         Value added to the energies of the result.
+    n_channels : int, default=3
+        Number of channels to compute: 1, 2 or 3.
 
     Returns
     -------
-    merged : Tensor of shape (batch, 3, n_mels, n_frames_out)
+    merged : Tensor of shape (batch, n_channels, n_mels, n_frames_out)
         Logarithm of the mean and of the maximum, each plus `floor`; mean of the table.
     """
     plan = _plan(scores, n_frames_out).to(log_mel)
+    rows = None if n_channels < 3 or table is None else table.T
     if torch.compiler.is_compiling():  # compilers and exporters have their own gradients and fusion
-        return _merge_plainly(log_mel, table, plan, budget, floor)
-    return _Merge.apply(log_mel, table.T, plan.stay, plan.spill, plan, budget, floor)
+        return _merge_plainly(log_mel, rows, plan, budget, floor, n_channels)
+    options = budget, floor, n_channels
+    return _Merge.apply(log_mel, rows, plan.stay, plan.spill, plan, *options)
 
 
 def merge_by(log_mel: Tensor, weights: Tensor, floor: float = ENERGY_FLOOR) -> Tensor:
@@ -165,11 +170,10 @@ def _plan(scores: Tensor, n_frames_out: int) -> _Plan:
 
 
 def _merge_plainly(
-    log_mel: Tensor, table: Tensor, plan: _Plan, budget: float, floor: float = ENERGY_FLOOR
+    log_mel: Tensor, table: Tensor | None, plan: _Plan, budget: float, floor: float, n_channels: int
 ) -> Tensor:
     """Implement `merge` with operations that compilers and exporters know; reference for tests."""
     energy = log_mel.transpose(1, 2).exp()  # (batch, n_frames, n_mels)
-    table = table.T.expand_as(energy)
     bins = plan.bins[..., None].expand(-1, -1, energy.shape[2])
     ended = plan.ended.clamp(max=plan.bins.shape[1] - 1)  # torch 2.9 cannot compile `plan.crossing`
     crossing = ended[..., None].expand(-1, -1, energy.shape[2])
@@ -180,10 +184,12 @@ def _merge_plainly(
         spilled = frames.gather(1, crossing) * plan.spill[..., None]
         return stayed, pad(spilled, (0, 0, 0, 1))
 
-    mean = torch.add(*reduce(energy, "sum")) + floor
-    largest = torch.maximum(*reduce(energy, "amax")) / budget + floor
-    encoding = torch.add(*reduce(table, "sum"))
-    return torch.stack([mean.log(), largest.log(), encoding], 1).transpose(2, 3)
+    channels = [(torch.add(*reduce(energy, "sum")) + floor).log()]
+    if n_channels > 1:
+        channels.append((torch.maximum(*reduce(energy, "amax")) / budget + floor).log())
+    if table is not None:
+        channels.append(torch.add(*reduce(table.expand_as(energy), "sum")))
+    return torch.stack(channels, 1).transpose(2, 3)
 
 
 class _Bags(NamedTuple):
@@ -226,23 +232,19 @@ class _Merge(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, log_mel: Tensor, table: Tensor, stay: Tensor, spill: Tensor, plan: _Plan,
-        budget: float, floor: float,
+        ctx: Any, log_mel: Tensor, table: Tensor | None, stay: Tensor, spill: Tensor, plan: _Plan,
+        budget: float, floor: float, n_channels: int,
     ) -> Tensor:  # fmt: skip
         rows, bags = _energy(log_mel), _bags(plan, stay, spill)  # (batch, n_frames, n_mels)
-        batch, n_mels, n_out = log_mel.shape[0], log_mel.shape[1], spill.shape[1] + 1
         mean = bags.sum(rows).add_(floor)  # (batch, n_out, n_mels)
-        spilled = _rows(rows, plan.crossing).mul_(spill[..., None])  # (batch, n_out - 1, n_mels)
-        rows *= stay[..., None]
-        largest = rows.new_zeros(batch * n_out, n_mels)
-        index = _flat(plan.bins, n_out)[:, None].expand(-1, n_mels)
-        largest.scatter_reduce_(0, index, rows.view(-1, n_mels), "amax")
-        largest = largest.view(batch, n_out, n_mels)
-        torch.maximum(largest[:, :-1], spilled, out=largest[:, :-1])
-        merged = rows.new_empty(batch, 3, n_out, n_mels)
+        batch, n_out, n_mels = mean.shape
+        merged = rows.new_empty(batch, n_channels, n_out, n_mels)
         torch.log(mean, out=merged[:, 0])
-        torch.div(largest, budget, out=merged[:, 1]).add_(floor).log_()
-        merged[:, 2] = bags.sum(table)
+        largest = _largest(rows, plan, stay, spill) if n_channels > 1 else None
+        if largest is not None:
+            torch.div(largest, budget, out=merged[:, 1]).add_(floor).log_()
+        if table is not None:
+            merged[:, 2] = bags.sum(table)
         ctx.save_for_backward(log_mel, mean, largest, table, stay, spill, plan.bins, plan.ended)
         ctx.budget, ctx.floor = budget, floor
         return merged.transpose(2, 3)
@@ -254,50 +256,86 @@ class _Merge(torch.autograd.Function):
         n_frames, device = ctx.saved_tensors[0].shape[2], grad.device
         size = max(1, GROUP_FRAMES // n_frames) if device.type == "cpu" else len(grad)
         log_mel, mean, largest, table, stay, spill, bins, ended = ctx.saved_tensors
-        batched = grad.transpose(2, 3), log_mel, mean, largest, stay, spill, bins, ended
-        keep = ctx.needs_input_grad[0]
-        groups = zip(*(values.split(size) for values in batched), strict=True)
-        parts = [
-            _differentiate(*group, table=table, budget=ctx.budget, floor=ctx.floor, keep=keep)
-            for group in groups
-        ]
-        grad_log_mel, grad_stay, grad_spill = zip(*parts, strict=True)
-        by_input = torch.cat(grad_log_mel).transpose(1, 2) if keep else None
-        return by_input, None, torch.cat(grad_stay), torch.cat(grad_spill), None, None, None
+        by_input, _, by_scores = ctx.needs_input_grad[:3]
+
+        def differentiate(part: slice) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+            plan = _Plan(bins[part], stay[part], ended[part], spill[part])
+            energy = _energy(log_mel[part])
+            by_energy = _by_energy(
+                grad[part].transpose(2, 3), energy, mean[part],
+                None if largest is None else largest[part], plan, ctx.floor * ctx.budget,
+            )  # fmt: skip
+            weights = _by_weights(grad[part], by_energy, table, plan) if by_scores else (None, None)
+            return _by_log_mel(by_energy, plan) if by_input else None, *weights
+
+        parts = [differentiate(slice(first, first + size)) for first in range(0, len(grad), size)]
+        by_log_mel, by_stay, by_spill = (
+            None if values[0] is None else torch.cat(values)  # type: ignore[arg-type]
+            for values in zip(*parts, strict=True)
+        )
+        return by_log_mel, None, by_stay, by_spill, *[None] * 4
 
 
-def _differentiate(
-    grad: Tensor, log_mel: Tensor, mean: Tensor, largest: Tensor, stay: Tensor, spill: Tensor,
-    bins: Tensor, ended: Tensor, *, table: Tensor, budget: float, floor: float, keep: bool,
-) -> tuple[Tensor | None, Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of log-mel (if `keep`), `stay` and `spill` for a group of clips."""
-    crossing = _Plan(bins, stay, ended, spill).crossing
-    energy, n_mels = _energy(log_mel), log_mel.shape[1]
-    grad_mean, grad_max, grad_table = grad.unbind(1)  # (batch, n_out, n_mels)
-    grad_mean = grad_mean / mean
-    grad_max = grad_max / (largest + floor * budget)
-    crossing_energy = _rows(energy, crossing)
+def _largest(rows: Tensor, plan: _Plan, stay: Tensor, spill: Tensor) -> Tensor:
+    """Return the largest weighted energy per output frame; overwrites the energies."""
+    batch, n_out, n_mels = len(rows), spill.shape[1] + 1, rows.shape[2]
+    spilled = _rows(rows, plan.crossing).mul_(spill[..., None])  # (batch, n_out - 1, n_mels)
+    rows *= stay[..., None]
+    largest = rows.new_zeros(batch * n_out, n_mels)
+    index = _flat(plan.bins, n_out)[:, None].expand(-1, n_mels)
+    largest.scatter_reduce_(0, index, rows.view(-1, n_mels), "amax")
+    largest = largest.view(batch, n_out, n_mels)
+    torch.maximum(largest[:, :-1], spilled, out=largest[:, :-1])
+    return largest
 
-    wins = (energy * stay[..., None]).eq_(_rows(largest, bins))  # 1.0 for frames at the maximum
-    spilled_wins = (crossing_energy * spill[..., None]).eq_(largest[:, :-1])
+
+def _by_energy(
+    grad: Tensor, energy: Tensor, mean: Tensor, largest: Tensor | None, plan: _Plan, floor: float
+) -> tuple[Tensor, Tensor]:
+    """Return energies times the gradient by weighted energies, for frames and their spills."""
+    crossing_energy = _rows(energy, plan.crossing)
+    by_mean = grad[:, 0] / mean  # (batch, n_out, n_mels)
+    if largest is None:
+        return energy.mul_(_rows(by_mean, plan.bins)), crossing_energy.mul_(by_mean[:, :-1])
+    n_out, n_mels = by_mean.shape[1:]
+    by_max = grad[:, 1] / (largest + floor)
+    wins = (energy * plan.stay[..., None]).eq_(_rows(largest, plan.bins))  # 1.0 at the maximum
+    spilled_wins = (crossing_energy * plan.spill[..., None]).eq_(largest[:, :-1])
     ties = torch.zeros_like(largest).view(-1, n_mels)
-    ties.index_add_(0, _flat(bins, largest.shape[1]), wins.view(-1, n_mels))
+    ties.index_add_(0, _flat(plan.bins, n_out), wins.view(-1, n_mels))
     ties = ties.view_as(largest)
     ties[:, :-1] += spilled_wins
-    grad_max /= ties.clamp_(min=1)  # divided between equal frames
+    by_max /= ties.clamp_(min=1)  # divided between equal frames
+    return (
+        wins.mul_(_rows(by_max, plan.bins)).add_(_rows(by_mean, plan.bins)).mul_(energy),
+        spilled_wins.mul_(by_max[:, :-1]).add_(by_mean[:, :-1]).mul_(crossing_energy),
+    )
 
-    by_energy = wins.mul_(_rows(grad_max, bins)).add_(_rows(grad_mean, bins)).mul_(energy)
-    by_crossing = spilled_wins.mul_(grad_max[:, :-1]).add_(grad_mean[:, :-1]).mul_(crossing_energy)
-    grad_stay = by_energy.sum(2) + _rows(grad_table, bins).mul_(table).sum(2)
-    encoded = table.index_select(0, crossing.flatten()).view_as(by_crossing)
-    grad_spill = by_crossing.sum(2) + encoded.mul_(grad_table[:, :-1]).sum(2)
-    if not keep:
-        return None, grad_stay, grad_spill
-    by_energy *= stay[..., None]
-    by_crossing *= spill[..., None]
-    target = _flat(crossing, energy.shape[1])
-    by_energy.view(-1, n_mels).index_add_(0, target, by_crossing.view(-1, n_mels))
-    return by_energy, grad_stay, grad_spill
+
+def _by_weights(
+    grad: Tensor, by_energy: tuple[Tensor, Tensor], table: Tensor | None, plan: _Plan
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of `stay` and `spill`."""
+    by_stay, by_spill = (values.sum(2) for values in by_energy)
+    if table is None:
+        return by_stay, by_spill
+    by_table = grad[:, 2].transpose(1, 2)  # (batch, n_out, n_mels)
+    encoded = table.index_select(0, plan.crossing.flatten()).view_as(by_energy[1])
+    return (
+        by_stay + _rows(by_table, plan.bins).mul_(table).sum(2),
+        by_spill + encoded.mul_(by_table[:, :-1]).sum(2),
+    )
+
+
+def _by_log_mel(by_energy: tuple[Tensor, Tensor], plan: _Plan) -> Tensor:
+    """Return the gradient of log-mel; overwrites the gradients by energies."""
+    frames, spilled = by_energy
+    n_frames, n_mels = frames.shape[1:]
+    frames *= plan.stay[..., None]
+    spilled *= plan.spill[..., None]
+    target = _flat(plan.crossing, n_frames)
+    frames.view(-1, n_mels).index_add_(0, target, spilled.view(-1, n_mels))
+    return frames.transpose(1, 2)
 
 
 def _energy(log_mel: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def test_it_is_made_of_plain_values(pipes):
     for pipe in pipes[1]:
         plan = pipe[-1].blueprint()
         assert json.loads(json.dumps(plan))["n_labels"] == 2
-        assert plan["image_shape"] == (3, 16, 10)
+        assert plan["image_shape"] == (1, 16, 10)
         assert plan["front_end"][0][0] == "DiffRes"
         assert set(plan["architecture"]) == set(pipe[-1]._shaping)
 

@@ -57,7 +57,7 @@ def test_budget_is_a_share_or_a_number_of_frames(events):
     X, _, _ = events
     for budget, n_frames in [(0.25, 15), (1.0, 60), (1, 1), (7, 7), (np.int64(7), 7),
                              (np.float32(0.5), 30), (0.001, 1)]:  # fmt: skip
-        assert DiffResResampler(budget).fit_transform(X).shape == (60, 3, 8, n_frames)
+        assert DiffResResampler(budget).fit_transform(X).shape == (60, 1, 8, n_frames)
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ def test_a_step_that_computes_sees_the_resampled_array_and_ends_the_joint_traini
     )
     pipe.fit(X, y)
     assert len(pipe["clf"].frontend_) == 0
-    assert pipe["clf"].input_shape_ == (3, 8, 15)
+    assert pipe["clf"].input_shape_ == (1, 8, 15)
 
 
 @pytest.mark.slow
@@ -226,7 +226,7 @@ def test_the_budget_can_be_changed_without_fitting_again(events):
     before = pipe.predict_proba(X)
     other = pipe.set_params(diffres__budget=0.5).predict_proba(X)
     wide = pipe[:-1].transform(X)
-    assert wide.shape == (60, 3, 8, 30)
+    assert wide.shape == (60, 1, 8, 30)
     assert not np.array_equal(other, before)
     assert (other.argmax(1) == before.argmax(1)).mean() > 0.8
     np.testing.assert_array_equal(pipe.set_params(diffres__budget=0.25).predict_proba(X), before)
@@ -237,7 +237,7 @@ def test_other_numbers_of_frames_can_be_predicted(events):
     X, y, _ = events
     pipe = make_short_pipe().fit(X, y)
     assert pipe.predict(X[..., :45]).shape == (60,)
-    assert pipe[:-1].transform(X[..., :45]).shape == (60, 3, 8, 11)
+    assert pipe[:-1].transform(X[..., :45]).shape == (60, 1, 8, 11)
 
 
 def test_arrays_of_another_resampler_are_refused(events):
@@ -357,7 +357,7 @@ def test_early_stopping_takes_the_front_end_back_too(events):
 @pytest.mark.slow
 def test_pretraining_serves_ordinary_classifiers(events):
     X, y, where = events
-    flat = FunctionTransformer(lambda a: np.asarray(a)[:, 1].max(-1))
+    flat = FunctionTransformer(lambda a: np.asarray(a)[:, 0].max(-1))
     for last in (LogisticRegression(), HistGradientBoostingClassifier(min_samples_leaf=3)):
         pipe = make_pipeline(
             DiffResResampler(0.1, pretrain_epochs=15, random_state=0), flat, last
@@ -418,7 +418,7 @@ def test_steps_chain(events):
         make_classifier(),
     ).fit(X, y)
     assert [type(m).__name__ for m in pipe[-1].frontend_] == ["AveragePooling", "DiffRes"]
-    assert pipe[:-1].transform(X).shape == (60, 3, 8, 15)
+    assert pipe[:-1].transform(X).shape == (60, 1, 8, 15)
 
 
 def test_the_generator_of_torch_is_left_alone(events):
@@ -434,8 +434,8 @@ def test_the_state_holds_no_torch_object(events):
     kind, config, arrays = DiffResResampler(np.float32(0.25)).fit(X).__getstate__()["module_"]
     assert kind == "DiffRes"
     assert {name: type(value) for name, value in config.items()} == {
-        "n_mels": int, "budget": float, "guide_weight": float, "energy_floor": float,
-        "logit_scale": float,
+        "n_mels": int, "budget": float, "guide_weight": float, "channels": str,
+        "score_gradient": str, "frames_per_score": int, "energy_floor": float, "logit_scale": float,
     }  # fmt: skip
     assert {type(array) for array in arrays.values()} == {np.ndarray}
 
@@ -451,6 +451,9 @@ def test_the_state_holds_no_torch_object(events):
         ("budget", 61, "at most 60, the number of frames of X"),
         ("method", "max", "one of 'diffres', 'average'"),
         ("guide_weight", -1.0, "a number >= 0"),
+        ("channels", "max", "'mean' or 'mean-max-encoding'"),
+        ("score_gradient", "mean", "'sensitivity' or 'task'"),
+        ("frames_per_score", 0, "an int >= 1"),
         ("pretrain_epochs", -1, "an int >= 0"),
         ("lr", 0.0, "a number > 0"),
         ("batch_size", 0, "an int >= 1"),
@@ -482,8 +485,9 @@ def test_bad_data_are_refused(events):
         DiffResResampler(pretrain_epochs=1).fit(X, [None, *y[1:]])
     with pytest.raises(ValueError, match="Pretraining of DiffResResampler diverged .* lr=1e"):
         DiffResResampler(pretrain_epochs=3, lr=1e20).fit(X, y)
-    with pytest.raises(ValueError, match=r"got shape \(60, 3, 8, 30\): .*no second 'diffres'"):
-        DiffResResampler().fit(DiffResResampler().fit_transform(X))
+    three = DiffResResampler(channels="mean-max-encoding").fit_transform(X)
+    with pytest.raises(ValueError, match=r"got shape \(60, 3, 8, 30\): .*with channels='mean'"):
+        DiffResResampler().fit(three)
     with pytest.raises(ValueError, match="must have 8 mel bands as in fit|is expecting 8"):
         DiffResResampler().fit(X).transform(DiffResResampler().fit_transform(X[:, :3]))
     with pytest.raises(ValueError, match="Input X contains NaN"):

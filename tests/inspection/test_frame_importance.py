@@ -93,7 +93,7 @@ def test_clips_are_scored_alike_alone_and_in_batches(pipe, clips):
 def test_before_an_ordinary_estimator_the_pretrained_scores_are_given(clips):
     waves, labels = clips
     resampler = DiffResResampler(0.25, pretrain_epochs=2, random_state=0)
-    last = FunctionTransformer(flatten), LogisticRegression()
+    last = FunctionTransformer(flatten), LogisticRegression(max_iter=1000)
     pipe = make_pipeline(make_pipe()[0], resampler, *last).fit(waves, labels)
     importance = frame_importance(pipe, waves)
     np.testing.assert_array_equal(importance, frame_importance(pipe[:2], waves))
@@ -295,7 +295,7 @@ def test_arithmetic_needs_a_refitted_search_but_frames_do_not(clips):
 
 
 def test_ordinary_estimators_are_drawn_against_frames_only(clips):
-    last = FunctionTransformer(flatten), LogisticRegression()
+    last = FunctionTransformer(flatten), LogisticRegression(max_iter=1000)
     pipe = make_pipeline(make_pipe()[0], DiffResResampler(random_state=0), *last)
     search = GridSearchCV(pipe, {"diffresresampler__budget": [0.25, 0.5]}, cv=2).fit(*clips)
     display = BudgetCurveDisplay.from_search(search, clips[0], against="frames")

@@ -44,6 +44,9 @@ def golden(shared):
     return read
 
 
+PAPER = "mean-max-encoding"
+
+
 def case(seed=0, *, batch=3, n_mels=6, n_frames=40, n_out=17, dtype=torch.float32):
     """Log-mel and normalised scores."""
     rng = np.random.default_rng(seed)
@@ -211,7 +214,7 @@ def test_the_gradient_by_hand_is_that_of_autograd(n_frames):
     log_mel, scores = case(7, n_frames=n_frames, n_out=11)
     grads = []
     for merge in (merging.merge, lambda x, table, s, n, b: merging._merge_plainly(
-        x, table, merging._plan(s, n).to(x), b
+        x, table.T, merging._plan(s, n).to(x), b, 1e-12, 3
     )):  # fmt: skip
         x, s = (t.clone().requires_grad_() for t in (log_mel, scores))
         merged = merge(x, resolution_encoding(n_frames, 6), s, 11, 0.3)
@@ -247,7 +250,7 @@ def test_a_clip_whose_scores_are_nan_spoils_itself_only():
 @pytest.mark.parametrize("n_mels", [1, 7, 64])
 @pytest.mark.parametrize("budget", [1, 0.1, 0.5, 1.0])
 def test_any_number_of_frames_and_bands_works(n_frames, n_mels, budget):
-    module = DiffRes(n_mels, budget)
+    module = DiffRes(n_mels, budget, channels=PAPER, frames_per_score=3)
     log_mel = torch.randn(2, 1, n_mels, n_frames, requires_grad=True)
     features, penalty = module(log_mel)
     n_out = 1 if budget == 1 and isinstance(budget, int) else max(1, int(n_frames * budget + 1e-6))
@@ -317,7 +320,7 @@ def test_double_precision_stays_double():
 
 @pytest.mark.parametrize("training", [False, True])
 def test_a_padded_clip_gives_what_it_gives_alone(training):
-    module = trained(DiffRes(8, 0.5)).train(training)
+    module = trained(DiffRes(8, 0.5, channels=PAPER)).train(training)
     clip = torch.randn(1, 1, 8, 40)
     padded = torch.cat([clip, torch.full((1, 1, 8, 20), 9.0)], dim=-1)
     mask = torch.arange(60)[None] < 40
