@@ -129,7 +129,7 @@ def main():
         return fit_and_score(rows[row](), seed, train, rest)
 
     n_folds = 1 if args.rates else len(names)
-    run_missing(f"fine-tuning-{args.name}", rows, n_folds, 1, "1/1", fit)
+    run_missing(f"fine-tuning-{args.name}", rows, n_folds, range(1), "1/1", fit)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def main():
         sizes = args.sizes or SIZES[args.name]
         rows = [f"{method}, {size}" for size in sizes for method in (LINEAR, TUNED)]
         run_missing(
-            f"first-fit-{args.name}", rows, args.folds, 1, args.part,
+            f"first-fit-{args.name}", rows, args.folds, range(1), args.part,
             lambda row, fold, seed: fit(row, fold, seed, data, args),
         )  # fmt: skip
     write_table()

@@ -15,9 +15,8 @@ few-labels: 60 labelled and 2,400 unlabelled spoken digits of five speakers, tes
 import sys
 from pathlib import Path
 
-import diffres_accuracy
 import numpy as np
-from diffres_accuracy import load, make_cnn
+from diffres_accuracy import SETTINGS
 from runs import accuracy_cells, count_runs, fit_and_score, make_parser, results_of, run_missing
 from sklearn import config_context
 from sklearn.model_selection import PredefinedSplit
@@ -25,7 +24,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
-from skaudio import MAST, Augmentation, DiffResResampler, MelSpectrogram
+from skaudio import MAST, Augmentation, DiffResResampler
 from skaudio.datasets import load_folder
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -47,12 +46,8 @@ DESCRIPTIONS = {
 
 def make_mel(name, cache):
     """A hop of 50 ms for ESC-10, of 10 ms for digits."""
-    if name == "esc10":
-        return MelSpectrogram(
-            sample_rate=22_050, duration=5.0, n_fft=2048, hop_length=1102, n_mels=64,
-            fill_mode="repeat", cache_dir=cache,
-        )  # fmt: skip
-    return diffres_accuracy.make_mel("fsdd", cache)
+    setting = SETTINGS["esc10-mast" if name == "esc10" else "fsdd"]
+    return setting.front_end(hop_length=setting.hop, cache_dir=cache)
 
 
 def mean_and_deviation(X):
@@ -77,13 +72,13 @@ def make_rows(name, cache=None, weights=None):
         return Pipeline([("mel", mel), *steps, ("clf", clf)], transform_input=["X_unlabeled"])
 
     summary = make_pipeline(FunctionTransformer(mean_and_deviation), StandardScaler(), SVC(C=10))
-    cnn = make_cnn("fsdd", None).set_params(max_epochs=epochs, augment__time_shift=shift)
+    cnn = SETTINGS["fsdd"].network(None).set_params(max_epochs=epochs, augment__time_shift=shift)
     rows = {
         SVM: Pipeline([("mel", mel), ("clf", summary)]),
         "small CNN from scratch": Pipeline([("mel", mel), ("clf", cnn)]),
     }
     if name == "esc10":
-        imagenet = make_cnn("esc10", weights)
+        imagenet = SETTINGS["esc10"].network(weights)
         rows["mobilenetv2_100, ImageNet"] = Pipeline([("mel", mel), ("clf", imagenet)])
     rows["MAST"] = mast()
     rows[MASKED] = mast(pretrain="masked")
@@ -96,7 +91,7 @@ def make_rows(name, cache=None, weights=None):
 def make_splits(name, folder):
     """Paths, labels, and for every fold the training, unlabelled and test clips."""
     if name != "few-labels":
-        paths, labels, folds = load(name, folder)
+        paths, labels, folds = SETTINGS[name].load(folder)
         splits = [(train, None, test) for train, test in PredefinedSplit(folds).split()]
         return np.array(paths), labels, splits
     paths, labels, speakers = load_folder(folder, group="speaker")

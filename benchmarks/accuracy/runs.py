@@ -16,10 +16,16 @@ def make_parser(description, names, cache):
     parser.add_argument("--data", required=True, help="folder with the clips and meta.csv")
     parser.add_argument("--weights", help="ImageNet weights of mobilenetv2_100, for esc10")
     parser.add_argument("--cache", default=cache, help="folder for spectrograms")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=seeds_of, default=range(3), help="number, or FIRST:END")
     parser.add_argument("--part", default="1/1", help="share of the work to do, such as 1/2")
     parser.add_argument("--table", action="store_true", help="only write the table")
     return parser
+
+
+def seeds_of(text):
+    """Seeds of a command-line argument: '3' means 0 to 2, and '2:5' means 2 to 4."""
+    first, _, end = text.rpartition(":")
+    return range(int(first or 0), int(end))
 
 
 def results_file(name):
@@ -42,7 +48,7 @@ def run_missing(name, rows, n_folds, seeds, part, fit):
     `part` is the share of the work to do, such as '1/2', for two parallel processes.
     """
     which, parts = map(int, part.split("/"))
-    jobs = [(row, n, seed) for seed in range(seeds) for n in range(n_folds) for row in rows]
+    jobs = [(row, n, seed) for seed in seeds for n in range(n_folds) for row in rows]
     done = results_of(name)
     for row, fold, seed in jobs[which - 1 :: parts]:
         if (fold, seed) in done[row]:

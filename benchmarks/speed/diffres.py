@@ -5,10 +5,11 @@
 For every clip, the dense version builds the matrix of input by output frames as in the paper and
 its authors' code: a mask of the output frame in which each input frame ends, corrected at the first
 and last input frame of each output frame. Mean and encoding are matrix products; the maximum is
-computed separately for odd and even output frames. Both versions get the same scores and return the
-same three channels; the scoring network is excluded. Time is the median of the runs in one process
-per version, peak memory is measured relative to the memory before the call. Writes a table into
-docs/benchmarks.md. Takes one minute on an idle machine.
+computed separately for odd and even output frames. "Three channels" is the same in skaudio, with
+the gradient of the loss; "mean" is the default of skaudio, the mean only, whose scores follow the
+sensitivity of the loss. All versions get the same scores; the scoring network is excluded. Time is
+the median of the runs in one process per version, peak memory is measured relative to the memory
+before the call. Writes a table into docs/benchmarks.md. Takes one minute on an idle machine.
 """
 
 import argparse
@@ -23,7 +24,12 @@ from pathlib import Path
 import torch
 from torch.nn.functional import conv1d, pad
 
-from skaudio.nn.diffres import merge_frames, normalize_scores, resolution_encoding
+from skaudio.nn.diffres import (
+    _FollowSensitivity,
+    merge_frames,
+    normalize_scores,
+    resolution_encoding,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from memory import forget_peak, own_mib
@@ -65,6 +71,15 @@ def dense_merge(log_mel, scores, n_out, budget):
     return torch.stack([mean, (largest / budget + FLOOR).log(), encoding], 1)
 
 
+def mean_merge(log_mel, scores, n_out, budget):
+    """The mean, whose scores follow the sensitivity of the loss."""
+    merged = merge_frames(log_mel, scores.detach(), n_out, budget, n_channels=1)
+    return _FollowSensitivity.apply(merged, scores, scores)[0]
+
+
+VERSIONS = {"dense": dense_merge, "three channels": merge_frames, "mean": mean_merge}
+
+
 def inputs(n_out):
     """Log-mel and scores."""
     torch.manual_seed(0)
@@ -76,11 +91,10 @@ def worker(version, budget, backward, measure):
     """Milliseconds of one call, or its peak memory in MiB."""
     n_out = int(N_FRAMES * budget)
     log_mel, scores = inputs(n_out)
-    merge = dense_merge if version == "dense" else merge_frames
 
     def call():
         leaf = scores.detach().requires_grad_(backward)
-        merged = merge(log_mel, leaf, n_out, budget)
+        merged = VERSIONS[version](log_mel, leaf, n_out, budget)
         if backward:
             merged.mean().backward()
 
@@ -121,9 +135,9 @@ def main():
     error = (dense_merge(log_mel, scores, 500, 0.5) - ours).abs().max()
     lines = [
         f"Merging {BATCH} clips of {N_FRAMES} frames x {N_MELS} bands, without the scoring "
-        f"network; milliseconds and MiB, dense / skaudio. Largest difference between the results: "
-        f"{error:.0e}. Written by `benchmarks/speed/diffres.py`, "
-        f"torch {torch.__version__}, {platform.machine()}.",
+        f"network; milliseconds and MiB, dense / three channels / mean, and the ratios of dense to "
+        f"both. Largest difference between dense and three channels: {error:.0e}. Written by "
+        f"`benchmarks/speed/diffres.py`, torch {torch.__version__}, {platform.machine()}.",
         "",
         "| | budget | 1 thread | ratio | 2 threads | ratio | extra memory | ratio |",
         "|---|---|---|---|---|---|---|---|",
@@ -132,12 +146,12 @@ def main():
         for budget in BUDGETS:
             cells = []
             for what, threads in (("time", 1), ("time", 2), ("memory", 1)):
-                dense, ours = (
-                    measure(version, budget, backward, what, threads)
-                    for version in ("dense", "skaudio")
-                )
-                ratio = ours / dense
-                cells += [f"{dense:.0f} / {ours:.1f}", f"1/{1 / ratio:.1f}"]
+                found = [measure(version, budget, backward, what, threads) for version in VERSIONS]
+                dense, *others = found
+                cells += [
+                    f"{dense:.0f} / " + " / ".join(f"{value:.1f}" for value in others),
+                    ", ".join(f"{dense / value:.1f}" for value in others),
+                ]
             name = "forward + backward" if backward else "forward"
             lines.append(f"| {name} | {budget} | " + " | ".join(cells) + " |")
             print(lines[-1], flush=True)
