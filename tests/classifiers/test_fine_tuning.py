@@ -131,7 +131,8 @@ def test_an_unlearned_resampler_leaves_the_output_for_the_mean(waves, weights):
 
 def test_further_channels_are_trained_unless_the_first_layer_is_frozen(waves, weights):
     for freeze, trained in ((None, True), ("backbone", False)):
-        pipe = make_pipe(DiffResResampler(0.5, random_state=0), weights=weights, freeze=freeze)
+        resampler = DiffResResampler(0.5, channels="mean-max-encoding", random_state=0)
+        pipe = make_pipe(resampler, weights=weights, freeze=freeze)
         stem = network_of(pipe.fit(waves, LABELS)).backbone.conv_stem.weight
         assert stem.shape[1] == 3
         assert bool(stem[:, 1:].any()) == trained

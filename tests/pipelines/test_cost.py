@@ -40,8 +40,8 @@ def test_estimator_and_network_are_counted_as_by_hand(pipe):
     widths = [16, 8, 8, 8, 8, 8]
     per_frame = sum(5 * (a * b + b * b) for a, b in zip(widths, widths[1:], strict=False)) + 8
     assert spent.frontend_macs == 40 * per_frame
-    # 3 x 3 convolution of 3 channels to 16 on 16 x 20 cells, then 16 * 32 features to 2 logits.
-    assert spent.backbone_macs == 9 * 3 * 16 * (16 * 20) + 16 * 32 * 2
+    # 3 x 3 convolution of one channel to 16 on 16 x 20 cells, then 16 * 32 features to 2 logits.
+    assert spent.backbone_macs == 9 * 16 * (16 * 20) + 16 * 32 * 2
     assert spent.macs == spent.frontend_macs + spent.backbone_macs
 
 
@@ -68,7 +68,7 @@ def test_half_the_budget_takes_half_the_arithmetic_behind_it(pipe):
     pipe = clone(pipe).set_params(diffresresampler__budget=1.0).fit(spectrograms(), LABELS)
     whole = cost(pipe, spectrograms(), n_repeats=1)
     half = cost(pipe.set_params(diffresresampler__budget=0.5), spectrograms(), n_repeats=1)
-    assert half.backbone_macs == pytest.approx(whole.backbone_macs / 2, rel=0.01)
+    assert half.backbone_macs == pytest.approx(whole.backbone_macs / 2, rel=0.02)
     assert half.frontend_macs == whole.frontend_macs
     assert (whole.n_frames_in, whole.n_frames_out, half.n_frames_out) == (40, 40, 20)
 
