@@ -150,7 +150,7 @@ def make_front_end(kind: str | type[FrontEnd], config: dict[str, Any]) -> FrontE
     made = front_ends().get(kind) if isinstance(kind, str) else kind
     if not (isinstance(made, type) and issubclass(made, FrontEnd)):
         raise ValueError(f"{kind!r} is not a front end of skaudio.nn")
-    return made(**config)
+    return made(**{**made.former_defaults, **config})
 
 
 def as_plain(

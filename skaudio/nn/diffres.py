@@ -353,6 +353,8 @@ class DiffRes(TemporalResampler):
        AAAI 2024, arXiv:2210.01719.
     """
 
+    former_defaults = {"channels": "mean-max-encoding", "score_gradient": "task"}
+
     def __init__(
         self,
         n_mels: int,

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from itertools import takewhile
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,11 +32,14 @@ class FrontEnd(nn.Module):
     Subclasses add `forward`, `config` and `output_shape`. The attribute `takes_waveforms` states
     whether the input is ``(batch, n_channels, 1, n_samples)``; these modules come first. The
     attribute `reproducible` is False if the initial weights were drawn without a seed, so that a
-    classifier with `checkpoint_dir` could never resume its fit.
+    classifier with `checkpoint_dir` could never resume its fit. `former_defaults` are constructor
+    arguments that were added since the first format of model files, with the values that modules
+    from earlier files had.
     """
 
     takes_waveforms = False
     reproducible = True
+    former_defaults: ClassVar[dict[str, Any]] = {}
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
