@@ -20,10 +20,10 @@ from skaudio.inspection import FrameImportanceDisplay
 
 
 def small_cnn(in_channels, n_classes):
-    """One convolution, pooling over time and bands, and a linear layer."""
+    """One convolution, the maximum over parts of time and bands, and a linear layer."""
     return nn.Sequential(
         nn.Conv2d(in_channels, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.AdaptiveAvgPool2d((4, 8)), nn.Flatten(), nn.Linear(16 * 32, n_classes),
+        nn.AdaptiveMaxPool2d((4, 8)), nn.Flatten(), nn.Linear(16 * 32, n_classes),
     )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def main():
     pipe = Pipeline([
         ("mel", mel),
         ("diffres", DiffResResampler(budget=0.25, random_state=0)),
-        ("clf", PretrainedCNN(small_cnn, weights=None, lr=5e-3, max_epochs=12, batch_size=16,
+        ("clf", PretrainedCNN(small_cnn, weights=None, lr=5e-3, max_epochs=20, batch_size=16,
                               random_state=0)),
     ])  # fmt: skip
     pipe.fit(clips, labels)
