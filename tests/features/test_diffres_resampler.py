@@ -168,7 +168,7 @@ def test_skops_loads_a_pipeline_while_trusting_only_this_package(events, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.stress)])
 def test_a_search_over_hop_and_budget_on_paths(tone_clips, tmp_path, n_jobs):
     paths, labels, _ = tone_clips
     mel = MelSpectrogram(

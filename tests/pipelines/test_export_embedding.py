@@ -57,7 +57,11 @@ def assert_same(file, pipe, waves):
 
 
 @pytest.mark.parametrize(
-    "options", [{"pooling": "mean+std"}, {"n_classes": 2, "pooling": "max", "window": 1.5}]
+    "options",
+    [
+        pytest.param({"pooling": "mean+std"}, marks=pytest.mark.stress),  # 25 seconds
+        {"n_classes": 2, "pooling": "max", "window": 1.5},
+    ],
 )
 def test_the_file_computes_what_the_pipeline_does_for_waveforms_of_any_length(tmp_path, options):
     pipe, file = make_pipe(**options), tmp_path / "m.onnx"

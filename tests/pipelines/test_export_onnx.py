@@ -82,6 +82,7 @@ def test_the_file_gives_the_probabilities_of_a_cnn(tone_clips, tmp_path, from_wa
     assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
 
 
+@pytest.mark.stress  # 45 seconds
 def test_the_file_gives_the_probabilities_of_a_transformer_on_real_clips(esc10, tmp_path):
     paths, labels, _ = load_folder(esc10)
     two = np.flatnonzero(np.isin(labels, ["dog", "rain"]))[::8]
