@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffres_accuracy import SETTINGS, places
-from runs import results_file
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import Pipeline
@@ -35,6 +34,7 @@ from pages import write_block
 BUDGETS = {"esc10": 0.25, "fsdd": 0.25, "sparse": 0.05}
 EPOCHS = {"esc10": 2, "fsdd": 2, "sparse": 15}
 PAPER = "mean-max-encoding"
+RESULTS = Path(__file__).parents[1] / "results" / "score-signal.json"
 #: Channels of the network, and what trains the scores.
 ROWS = {
     "gradient of the loss, three channels": (PAPER, "task"),
@@ -119,30 +119,28 @@ def run(args):
             areas = [roc_auc_score(e, -by_score[i]) for i, e in zip(used, events, strict=True)]
             found[row]["auc"] = float(np.mean(areas))
         print(row, found[row], flush=True)
-    file = results_file("score-signal")
-    everything = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps(everything | {args.name: found}, indent=1) + "\n")
+    everything = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps(everything | {args.name: found}, indent=1) + "\n")
 
 
 def write_table():
     """Write the rows of all data sets into the page."""
-    found = json.loads(results_file("score-signal").read_text())
-    noise = ", ".join(
-        f"{name} {rows[next(iter(ROWS))]['noise']:.2f}" for name, rows in found.items()
-    )
+    found = json.loads(RESULTS.read_text())
+    first = next(iter(ROWS))
+    noise = ", ".join(f"{name} {rows[first]['noise']:.2f}" for name, rows in found.items())
+    columns = [(name, key) for name, rows in found.items() for key in rows[first] if key != "noise"]
     lines = [
         "Gradient by the last layer of the scoring network, over the batches of a network trained "
-        f"with even scores: root mean square and signal-to-noise ratio (noise alone: {noise}). "
-        "Area under the ROC curve of the gradient by the scores, for frames with speech. Written "
-        "by `benchmarks/accuracy/score_signal.py`.",
+        "with even scores: root mean square (rms) and signal-to-noise ratio (snr; noise alone: "
+        f"{noise}). auc: area under the ROC curve of the gradient by the scores, for frames with "
+        "speech. Written by `benchmarks/accuracy/score_signal.py`.",
         "",
-        "| | " + " | ".join(f"{name}, rms | SNR" for name in found) + " | sparse, AUC |",
-        "|---" * (2 + 2 * len(found)) + "|",
+        "| | " + " | ".join(f"{name}, {key}" for name, key in columns) + " |",
+        "|---" * (1 + len(columns)) + "|",
     ]
     for row in ROWS:
-        cells = [f"{rows[row]['rms']:.2g} | {rows[row]['snr']:.2f}" for rows in found.values()]
-        area = found.get("sparse", {}).get(row, {}).get("auc", float("nan"))
-        lines.append(f"| {row} | {' | '.join(cells)} | {area:.2f} |")
+        cells = [f"{found[name][row][key]:.2g}" for name, key in columns]
+        lines.append(f"| {row} | {' | '.join(cells)} |")
     write_block("score-signal", lines)
 
 
