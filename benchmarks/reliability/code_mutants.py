@@ -72,7 +72,7 @@ MUTANTS = (
         "features/test_mel_inversion.py",
     ),
     # Merging of frames.
-    Mutant("nn/merging", "floor * budget)", "floor)", "nn/test_diffres.py"),
+    Mutant("nn/merging", "ctx.floor * ctx.budget", "ctx.floor", "nn/test_diffres.py"),
     Mutant(
         "nn/merging", "ties[:, :-1] += spilled_wins", "ties[:, :-1] += 0.0", "nn/test_diffres.py"
     ),
@@ -196,6 +196,15 @@ MUTANTS = (
     ),
     Mutant("nn/diffres", "(count - 1).clamp(min=1)", "count.clamp(min=1)", "nn/test_diffres.py"),
     Mutant("nn/diffres", ".clamp(min=LEAST_EXTENT)", "", "nn/test_diffres.py"),
+    Mutant("nn/diffres", "scores) * scores).sqrt()", "scores)).sqrt()", "nn/test_sensitivity.py"),
+    Mutant("nn/diffres", "raw * inside", "raw", "nn/test_sensitivity.py"),
+    Mutant(
+        "nn/diffres", "log_mel.detach() if follow", "log_mel if follow", "nn/test_sensitivity.py"
+    ),
+    Mutant(
+        "nn/diffres", "scale == 0, 1.0, scale", "scale == 0, 0.0, scale", "nn/test_sensitivity.py"
+    ),
+    Mutant("nn/diffres", "- CHANGEABLE", "- mine.keys()", "features/test_diffres_resampler.py"),
     Mutant("nn/augment", "- LOG_FLOOR).clamp_min(0.0)", "- LOG_FLOOR)", "nn/test_augment.py"),
     Mutant("nn/augment", "length - width + 1", "length - width", "nn/test_augment.py"),
 )

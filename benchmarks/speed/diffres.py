@@ -73,7 +73,7 @@ def dense_merge(log_mel, scores, n_out, budget):
 
 def mean_merge(log_mel, scores, n_out, budget):
     """The mean, whose scores follow the sensitivity of the loss."""
-    merged = merge_frames(log_mel, scores.detach(), n_out, budget, n_channels=1)
+    merged = merge_frames(log_mel, scores.detach(), n_out, budget, channels="mean")
     return _FollowSensitivity.apply(merged, scores, scores)[0]
 
 

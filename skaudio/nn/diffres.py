@@ -38,10 +38,10 @@ MIDDLE_MARGIN = 1e-4
 LOGIT_SCALE = 20.0
 # Minimum of raw scores, so that a clip whose scores are all zero is merged evenly.
 SMALLEST_SCORE = 1e-30
-# Power of the sensitivity that the scores follow.
-SHARPNESS = 0.5
 CHANNELS_RULE = Either("mean", "mean-max-encoding")
 GRADIENT_RULE = Either("sensitivity", "task")
+# Arguments of `DiffRes` that may change after training.
+CHANGEABLE = {"budget", "guide_weight", "score_gradient"}
 # Minimum extent of a frame in `shares`, so that frames with score 0 keep a position.
 LEAST_EXTENT = 1e-6
 
@@ -139,7 +139,7 @@ def warp_mean(log_mel: Tensor, scores: Tensor, n_frames_out: int) -> Tensor:
     merged : Tensor of shape (batch, n_mels, n_frames_out)
         Natural logarithm of the merged energies plus 1e-12.
     """
-    return merge_frames(log_mel, scores, n_frames_out, 1.0)[:, 0]
+    return merge_frames(log_mel, scores, n_frames_out, 1.0, channels="mean")[:, 0]
 
 
 def warp_max(log_mel: Tensor, scores: Tensor, n_frames_out: int, budget: float) -> Tensor:
@@ -273,14 +273,16 @@ class ImportanceEstimator(nn.Module):
         Number of mel bands.
     logit_scale : float or None, default=None
         Factor on the last layer; None means 20.
-    stride : int, default=1
+    frames_per_score : int, default=1
         Number of adjacent frames that are averaged and get the same score, >= 1.
     """
 
-    def __init__(self, n_mels: int, logit_scale: float | None = None, stride: int = 1) -> None:
+    def __init__(
+        self, n_mels: int, logit_scale: float | None = None, frames_per_score: int = 1
+    ) -> None:
         super().__init__()
         self.logit_scale = LOGIT_SCALE if logit_scale is None else logit_scale
-        self.stride = stride
+        self.frames_per_score = frames_per_score
         widths = [n_mels] + [max(8, n_mels // 2**depth) for depth in range(1, 6)]
         self.norm = MaskedBatchNorm(n_mels, affine=False)
         self.blocks = nn.ModuleList(map(ResidualBlock, widths[:-1], widths[1:]))
@@ -296,22 +298,22 @@ class ImportanceEstimator(nn.Module):
         for block in self.blocks:
             x = block(x, mask)
         logits = self.logit_scale * self.head(x).squeeze(1)
-        if self.stride == 1:
+        if self.frames_per_score == 1:
             return logits
-        return logits.repeat_interleave(self.stride, 1)[:, :n_frames]
+        return logits.repeat_interleave(self.frames_per_score, 1)[:, :n_frames]
 
     def _averages(self, log_mel: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Average groups of frames, without those outside the clip; the last group may be short."""
-        if self.stride == 1:
+        if self.frames_per_score == 1:
             return log_mel, mask
         if mask is None:
             return self._average(log_mel), None
         share = self._average(mask[:, None].to(log_mel))
         total = self._average(torch.where(mask[:, None], log_mel, 0.0))
-        return total / share.clamp(min=1 / self.stride), share.squeeze(1) > 0
+        return total / share.clamp(min=1 / self.frames_per_score), share.squeeze(1) > 0
 
     def _average(self, frames: Tensor) -> Tensor:
-        return avg_pool1d(frames, self.stride, ceil_mode=True, count_include_pad=False)
+        return avg_pool1d(frames, self.frames_per_score, ceil_mode=True, count_include_pad=False)
 
 
 class DiffRes(TemporalResampler):
@@ -374,14 +376,10 @@ class DiffRes(TemporalResampler):
         GRADIENT_RULE.check("score_gradient", score_gradient, "DiffRes")
         self.guide_weight = guide_weight
         self.channels = channels
+        self.out_channels = 1 if channels == "mean" else 3
         self.score_gradient = score_gradient
         self.energy_floor = ENERGY_FLOOR if energy_floor is None else energy_floor
         self.estimator = ImportanceEstimator(n_mels, logit_scale, frames_per_score)
-
-    @property
-    def out_channels(self) -> int:  # type: ignore[override]
-        """Number of channels of the output."""
-        return 1 if self.channels == "mean" else 3
 
     def config(self) -> dict[str, Any]:
         """Return the constructor arguments of this module."""
@@ -390,7 +388,7 @@ class DiffRes(TemporalResampler):
             "guide_weight": self.guide_weight,
             "channels": self.channels,
             "score_gradient": self.score_gradient,
-            "frames_per_score": self.estimator.stride,
+            "frames_per_score": self.estimator.frames_per_score,
             "logit_scale": self.estimator.logit_scale,
             "energy_floor": self.energy_floor,
         }
@@ -398,8 +396,8 @@ class DiffRes(TemporalResampler):
     def like(self, other: FrontEnd) -> FrontEnd:
         """Return this module with the budget and the training of another; see `FrontEnd.like`."""
         module = super().like(other)
-        fixed = [(m.channels, m.estimator.stride) for m in (self, other)]  # type: ignore[attr-defined]
-        if fixed[0] != fixed[1]:
+        mine, theirs = self.config(), other.config()
+        if any(mine[name] != theirs[name] for name in mine.keys() - CHANGEABLE):
             raise self.unlike(other)
         module.guide_weight = other.guide_weight
         module.score_gradient = other.score_gradient
@@ -466,7 +464,7 @@ class DiffRes(TemporalResampler):
             penalty = self.guide_weight * guide_loss(log_mel, scores, share, mask)
             features = merge_frames(
                 log_mel, scores.detach() if follow else scores, self.count_out(log_mel.shape[-1]),
-                share, self.energy_floor, self.out_channels,
+                share, self.energy_floor, self.channels,
             )  # fmt: skip
             if follow:
                 features, zero = _FollowSensitivity.apply(features, logits, scores)
@@ -476,7 +474,7 @@ class DiffRes(TemporalResampler):
 
 def merge_frames(
     log_mel: Tensor, scores: Tensor, n_frames_out: int, budget: float,
-    floor: float = ENERGY_FLOOR, n_channels: int = 3,
+    floor: float = ENERGY_FLOOR, channels: str = "mean-max-encoding",
 ) -> Tensor:  # fmt: skip
     """Return the channels of DiffRes: `warp_mean`, `warp_max` and the merged encoding.
 
@@ -492,19 +490,19 @@ def merge_frames(
         Share of the frames to keep, in (0, 1].
     floor : float, default=1e-12
         Value added to the energies of the result, > 0.
-    n_channels : int, default=3
-        Number of channels to compute, in this order.
+    channels : {'mean', 'mean-max-encoding'}, default='mean-max-encoding'
+        Channels to compute.
 
     Returns
     -------
-    features : Tensor of shape (batch, n_channels, n_mels, n_frames_out)
-        Mean, maximum and resolution encoding.
+    features : Tensor of shape (batch, 1 or 3, n_mels, n_frames_out)
+        The mean, or the mean, the maximum and the resolution encoding.
     """
     table = None
-    if n_channels == 3:
+    if channels != "mean":
         table = resolution_encoding(log_mel.shape[2], log_mel.shape[1], log_mel.device)
         table = table.to(log_mel.dtype)
-    return merge(log_mel, table, scores, n_frames_out, budget, floor, n_channels)
+    return merge(log_mel, table, scores, n_frames_out, budget, floor)
 
 
 class _FollowSensitivity(torch.autograd.Function):
@@ -526,7 +524,7 @@ class _FollowSensitivity(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, None]:
         logits, scores = ctx.saved_tensors
         inside = scores > 0  # false for frames that do not belong to the clip
-        wanted = (_sensitivity(grad[:, 0], scores) * scores).pow(SHARPNESS)
+        wanted = (_sensitivity(grad[:, 0], scores) * scores).sqrt()
         raw = logits.sigmoid()
         by_logits = (_shares(raw * inside) - _shares(wanted)) * (1 - raw)
         by_logits *= (wanted.sum(1, keepdim=True) > 0) / len(logits)
@@ -538,8 +536,9 @@ def _sensitivity(grad: Tensor, scores: Tensor) -> Tensor:
     """Return the norm of the gradient by the output frame that contains the middle of a frame."""
     norm = torch.linalg.vector_norm(grad, dim=1)  # (batch, n_frames_out)
     start, end = extents(scores)
-    middle = ((start + end) / 2).to(grad.device).long().clamp(0, norm.shape[1] - 1)
+    # Not even the rounding shall depend on the size of the loss.
     norm = norm / norm.amax(1, keepdim=True).clamp(min=torch.finfo(norm.dtype).tiny)
+    middle = ((start + end) / 2).to(grad.device).long().clamp(0, norm.shape[1] - 1)
     return norm.gather(1, middle)
 
 

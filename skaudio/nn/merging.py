@@ -54,7 +54,7 @@ def extents(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 def merge(
     log_mel: Tensor, table: Tensor | None, scores: Tensor, n_frames_out: int, budget: float,
-    floor: float = ENERGY_FLOOR, n_channels: int = 3,
+    floor: float = ENERGY_FLOOR,
 ) -> Tensor:  # fmt: skip
     """Return mean and maximum of weighted energies, and mean of a table, per output frame.
 
@@ -63,8 +63,8 @@ def merge(
     log_mel : Tensor of shape (batch, n_mels, n_frames)
         Natural logarithm of energies.
     table : Tensor of shape (n_mels, n_frames) or None
-        One row of values per band, for example an encoding of the frame number; only needed for
-        three channels.
+        One row of values per band, for example an encoding of the frame number; None returns the
+        mean of the energies only.
     scores : Tensor of shape (batch, n_frames)
         Extent of every frame on the output axis, in [0, 1].
     n_frames_out : int
@@ -73,20 +73,18 @@ def merge(
         Divisor of the maximum.
     floor : float, default=ENERGY_FLOOR
         Value added to the energies of the result.
-    n_channels : int, default=3
-        Number of channels to compute: 1, 2 or 3.
 
     Returns
     -------
     merged : Tensor of shape (batch, n_channels, n_mels, n_frames_out)
-        Logarithm of the mean and of the maximum, each plus `floor`; mean of the table.
+        Logarithm of the mean plus `floor`; with a table, followed by that of the maximum, and by
+        the mean of the table.
     """
     plan = _plan(scores, n_frames_out).to(log_mel)
-    rows = None if n_channels < 3 or table is None else table.T
+    rows = None if table is None else table.T
     if torch.compiler.is_compiling():  # compilers and exporters have their own gradients and fusion
-        return _merge_plainly(log_mel, rows, plan, budget, floor, n_channels)
-    options = budget, floor, n_channels
-    return _Merge.apply(log_mel, rows, plan.stay, plan.spill, plan, *options)
+        return _merge_plainly(log_mel, rows, plan, budget, floor)
+    return _Merge.apply(log_mel, rows, plan.stay, plan.spill, plan, budget, floor)
 
 
 def merge_by(log_mel: Tensor, weights: Tensor, floor: float = ENERGY_FLOOR) -> Tensor:
@@ -170,7 +168,7 @@ def _plan(scores: Tensor, n_frames_out: int) -> _Plan:
 
 
 def _merge_plainly(
-    log_mel: Tensor, table: Tensor | None, plan: _Plan, budget: float, floor: float, n_channels: int
+    log_mel: Tensor, table: Tensor | None, plan: _Plan, budget: float, floor: float
 ) -> Tensor:
     """Implement `merge` with operations that compilers and exporters know; reference for tests."""
     energy = log_mel.transpose(1, 2).exp()  # (batch, n_frames, n_mels)
@@ -185,9 +183,8 @@ def _merge_plainly(
         return stayed, pad(spilled, (0, 0, 0, 1))
 
     channels = [(torch.add(*reduce(energy, "sum")) + floor).log()]
-    if n_channels > 1:
-        channels.append((torch.maximum(*reduce(energy, "amax")) / budget + floor).log())
     if table is not None:
+        channels.append((torch.maximum(*reduce(energy, "amax")) / budget + floor).log())
         channels.append(torch.add(*reduce(table.expand_as(energy), "sum")))
     return torch.stack(channels, 1).transpose(2, 3)
 
@@ -233,17 +230,17 @@ class _Merge(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, log_mel: Tensor, table: Tensor | None, stay: Tensor, spill: Tensor, plan: _Plan,
-        budget: float, floor: float, n_channels: int,
+        budget: float, floor: float,
     ) -> Tensor:  # fmt: skip
         rows, bags = _energy(log_mel), _bags(plan, stay, spill)  # (batch, n_frames, n_mels)
         mean = bags.sum(rows).add_(floor)  # (batch, n_out, n_mels)
         batch, n_out, n_mels = mean.shape
-        merged = rows.new_empty(batch, n_channels, n_out, n_mels)
+        merged = rows.new_empty(batch, 1 if table is None else 3, n_out, n_mels)
         torch.log(mean, out=merged[:, 0])
-        largest = _largest(rows, plan, stay, spill) if n_channels > 1 else None
-        if largest is not None:
-            torch.div(largest, budget, out=merged[:, 1]).add_(floor).log_()
+        largest = None
         if table is not None:
+            largest = _largest(rows, plan, stay, spill)
+            torch.div(largest, budget, out=merged[:, 1]).add_(floor).log_()
             merged[:, 2] = bags.sum(table)
         ctx.save_for_backward(log_mel, mean, largest, table, stay, spill, plan.bins, plan.ended)
         ctx.budget, ctx.floor = budget, floor
@@ -273,7 +270,7 @@ class _Merge(torch.autograd.Function):
             None if values[0] is None else torch.cat(values)  # type: ignore[arg-type]
             for values in zip(*parts, strict=True)
         )
-        return by_log_mel, None, by_stay, by_spill, *[None] * 4
+        return by_log_mel, None, by_stay, by_spill, None, None, None
 
 
 def _largest(rows: Tensor, plan: _Plan, stay: Tensor, spill: Tensor) -> Tensor:

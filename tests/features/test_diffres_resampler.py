@@ -250,6 +250,27 @@ def test_arrays_of_another_resampler_are_refused(events):
         clf.predict(X)
 
 
+@pytest.mark.parametrize(
+    ("changed", "refused"),
+    [
+        ({"frames_per_score": 2}, True),
+        ({"channels": "mean-max-encoding"}, True),
+        ({"score_gradient": "task", "guide_weight": 1.0, "budget": 0.5}, False),
+    ],
+)
+def test_settings_that_decide_what_the_network_sees_cannot_change_after_training(
+    events, changed, refused
+):
+    X, y, _ = events
+    clf = make_classifier(max_epochs=1).fit(DiffResResampler(0.25).fit_transform(X), y)
+    other = DiffResResampler(**{"budget": 0.25, **changed}).fit_transform(X)
+    if not refused:
+        assert clf.predict(other).shape == (60,)
+        return
+    with pytest.raises(ValueError, match=r"from the same step as in fit: DiffRes\(.* was trained"):
+        clf.predict(other)
+
+
 def test_a_classifier_of_plain_arrays_takes_resampled_ones_as_numbers(events):
     X, y, _ = events
     array = DiffResResampler(0.25).fit_transform(X)

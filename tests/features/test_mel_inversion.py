@@ -207,15 +207,17 @@ def test_the_trained_network_is_asked_and_not_the_step():
     start = rng.integers(0, 56, 40)
     for clip in range(40):
         X[clip, 5 if y[clip] else 2, start[clip] : start[clip] + 3] += 5
-    steps = [("diffres", DiffResResampler(0.1, random_state=0)), make_pipe().steps[-1]]
-    pipe = Pipeline(steps).set_params(clf__max_epochs=40).fit(X, y)
+    # Trained by the loss, which changes the scores within few steps.
+    options = {"channels": "mean-max-encoding", "score_gradient": "task", "random_state": 0}
+    steps = [("diffres", DiffResResampler(0.1, **options)), make_pipe().steps[-1]]
+    pipe = Pipeline(steps).set_params(clf__max_epochs=15).fit(X, y)
     evenly = pipe["diffres"].inverse_transform(pipe["diffres"].transform(X))
     asked = kept_log_mel(pipe, X)
     events = np.zeros(X.shape, dtype=bool)
     for clip in range(40):
         events[clip, :, start[clip] : start[clip] + 3] = True
     ours, theirs = (np.abs(kept - X)[events].mean() for kept in (asked, evenly))
-    assert ours < 0.9 * theirs
+    assert ours < 0.8 * theirs
 
 
 def test_the_display_shows_log_mel_also_where_the_network_sees_something_else(tone_clips):

@@ -184,6 +184,12 @@ def test_merging_equals_its_definition_by_the_dense_matrix(seed, n_frames, data)
     torch.testing.assert_close(merged[:, 2], table @ warp_matrix(scores, n_out))
 
 
+def test_the_mean_alone_is_the_first_of_three_channels():
+    log_mel, scores = case()
+    alone = merge_frames(log_mel, scores, 17, 0.4, channels="mean")
+    assert torch.equal(alone, merge_frames(log_mel, scores, 17, 0.4)[:, :1])
+
+
 def test_a_budget_of_all_frames_is_the_identity():
     log_mel, scores = case(n_out=40)
     merged = merge_frames(log_mel, scores, 40, 1.0)
@@ -209,15 +215,18 @@ def test_gradients_pass_the_numerical_check(rule, lower):
 
 
 # 1,500 frames: the backward works on one clip at a time.
+@pytest.mark.parametrize("encoded", [False, True])
 @pytest.mark.parametrize("n_frames", [40, 1500])
-def test_the_gradient_by_hand_is_that_of_autograd(n_frames):
+def test_the_gradient_by_hand_is_that_of_autograd(n_frames, encoded):
     log_mel, scores = case(7, n_frames=n_frames, n_out=11)
+    table = resolution_encoding(n_frames, 6) if encoded else None
     grads = []
     for merge in (merging.merge, lambda x, table, s, n, b: merging._merge_plainly(
-        x, table.T, merging._plan(s, n).to(x), b, 1e-12, 3
+        x, None if table is None else table.T, merging._plan(s, n).to(x), b, 1e-12
     )):  # fmt: skip
         x, s = (t.clone().requires_grad_() for t in (log_mel, scores))
-        merged = merge(x, resolution_encoding(n_frames, 6), s, 11, 0.3)
+        merged = merge(x, table, s, 11, 0.3)
+        assert merged.shape == (3, 3 if encoded else 1, 6, 11)
         grads.append(torch.autograd.grad(merged.square().mean(), (x, s)))
     for by_hand, automatic in zip(*grads, strict=True):
         torch.testing.assert_close(by_hand, automatic, atol=1e-6, rtol=1e-4)

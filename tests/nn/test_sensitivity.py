@@ -138,7 +138,7 @@ def test_the_gradient_by_the_spectrogram_is_that_of_merging_with_fixed_scores():
     features, penalty = module(ours)
     (features.square().sum() + penalty).backward()
     scores = module.scores(images[:, 0]).detach()
-    merge_frames(fixed[:, 0], scores, 10, 0.25, n_channels=1).square().sum().backward()
+    merge_frames(fixed[:, 0], scores, 10, 0.25, channels="mean").square().sum().backward()
     torch.testing.assert_close(ours.grad, fixed.grad)
 
 
