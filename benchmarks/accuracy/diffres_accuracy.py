@@ -10,7 +10,7 @@ The data of "sparse" are made by sparse_digits.py. Within a data set, folds and 
 initial weights and batches in all rows, so differences between rows are paired. "longer hop"
 increases the hop of the spectrogram instead of merging frames; rows with "hop / 4" start from a
 quarter of the hop, and merge to the number of frames of the plain network. Choices, such as that of
-the best pooling, are made on seeds 0 and 1; the table is about all others. ``--rows average
+the best pooling, are made on seeds 0 and 1; the table is about all others. ``--methods average
 diffres --budgets 0.25 --seeds 2:10`` restricts the work to some rows and seeds.
 
 Finished fits are stored as lines of a file in benchmarks/results, so that a stopped run can be
@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -145,8 +145,7 @@ def mast(weights):
 class Setting:
     """A data set and a network.
 
-    `front_end` returns the transformer of a hop, `hop` is the plain one in samples; `step` is the
-    hop in milliseconds, for the description; DiffRes has one score per `frames_per_score` frames.
+    `front_end` returns the transformer of a hop; `hop` is the plain one, in samples.
     """
 
     text: str
@@ -221,27 +220,43 @@ SETTINGS: dict[str, Setting] = {
 }  # fmt: skip
 
 
+class Row(NamedTuple):
+    """A row of the table: how time is shortened to which share, and the pipeline."""
+
+    method: str
+    budget: float
+    finer: bool
+    pipe: Pipeline
+
+    @property
+    def is_pooling(self):
+        """Whether the row is one of those to which DiffRes is compared."""
+        return self.method not in ("all", "diffres") and not self.finer
+
+
 def make_rows(name, cache=None, weights=None):
-    """One pipeline per row of the table."""
+    """The rows of the table, by name."""
     setting = SETTINGS[name]
 
-    def pipe(hop, *resampler):
+    def row(method, budget=1.0, finer=1):
+        hop, step = setting.hop // finer, []
+        if method == "longer hop":
+            hop = round(hop / budget)
+        elif method != "all":
+            groups = setting.frames_per_score * finer
+            resampler = DiffResResampler(budget, method=method, frames_per_score=groups)
+            step = [("resampler", resampler)]
         first = setting.front_end(hop_length=hop, cache_dir=cache)
-        return Pipeline([("mel", first), *resampler, ("clf", setting.network(weights))])
+        pipe = Pipeline([("mel", first), *step, ("clf", setting.network(weights))])
+        return Row(method, budget, finer > 1, pipe)
 
-    def resampler(budget, method, finer=1):
-        groups = setting.frames_per_score * finer
-        return "resampler", DiffResResampler(budget, method=method, frames_per_score=groups)
-
-    rows = {"all frames": pipe(setting.hop)}
+    rows = {"all frames": row("all")}
     for budget in setting.budgets:
-        rows[f"longer hop {budget}"] = pipe(round(setting.hop / budget))
-        for method in METHODS:
-            rows[f"{method} {budget}"] = pipe(setting.hop, resampler(budget, method))
+        for method in ("longer hop", *METHODS):
+            rows[f"{method} {budget}"] = row(method, budget)
     if setting.finer:
         for method in ("average-max", "diffres"):
-            step = resampler(1 / FINER, method, FINER)
-            rows[f"{method} {1 / FINER}, hop / {FINER}"] = pipe(setting.hop // FINER, step)
+            rows[f"{method} {1 / FINER}, hop / {FINER}"] = row(method, 1 / FINER, FINER)
     return rows
 
 
@@ -257,11 +272,7 @@ def look_inside(pipe, X, y, where):
     share = module.share(log_mel.shape[2])
     found = {"guide": float(guide_loss(log_mel, torch.from_numpy(importance), share))}
     if where is not None:
-        hop = pipe["mel"].hop_length / pipe["mel"].sample_rate
-        times = np.arange(importance.shape[1]) * hop
-        events = [(times >= start) & (times < end) for start, end in where]
-        areas = [roc_auc_score(*pair) for pair in zip(events, importance, strict=True)]
-        found["auc"] = float(np.mean(areas))
+        found["auc"] = area_of(importance, where, pipe["mel"].hop_length / pipe["mel"].sample_rate)
     head = module.estimator.head
     learned = [parameter.detach().clone() for parameter in head.parameters()]
     with torch.no_grad():
@@ -273,6 +284,18 @@ def look_inside(pipe, X, y, where):
     found["even_accuracy"] = float((pipe.classes_[probabilities.argmax(1)] == y).mean())
     found["even_log_loss"] = float(log_loss(y, probabilities, labels=pipe.classes_))
     return found
+
+
+def area_of(importance, where, hop):
+    """Area under the ROC curve of the importance for frames of the event, mean over clips.
+
+    `importance` is (n_clips, n_frames), `where` start and end of the events, and `hop` the distance
+    of frames, in seconds.
+    """
+    times = hop * np.arange(importance.shape[1])
+    events = [(times >= start) & (times < end) for start, end in where]
+    areas = [roc_auc_score(*pair) for pair in zip(events, importance, strict=True)]
+    return float(np.mean(areas))
 
 
 def places(folder, paths):
@@ -293,38 +316,34 @@ def run(args):
     where = places(args.data, paths) if setting.where else None
     paths, splits = np.array(paths), list(PredefinedSplit(folds).split())
 
-    def fit(row, fold, seed):
-        pipe = make_rows(args.name, args.cache, args.weights)[row]
-        pipe[:1].fit_transform(paths)  # fills the cache, so that only training is timed
+    def fit(name, fold, seed):
+        row = make_rows(args.name, args.cache, args.weights)[name]
+        row.pipe[:1].fit_transform(paths)  # fills the cache, so that only training is timed
         train, test = splits[fold]
-        result = fit_and_score(
-            pipe, seed, (paths[train], labels[train]), (paths[test], labels[test])
-        )
-        probabilities = pipe.predict_proba(paths[test])
-        result["log_loss"] = float(log_loss(labels[test], probabilities, labels=pipe.classes_))
-        if row.startswith("diffres"):
-            known = None if where is None else where[test]
-            result |= look_inside(pipe, paths[test], labels[test], known)
+        clips, y = paths[test], labels[test]
+        result = fit_and_score(row.pipe, seed, (paths[train], labels[train]), (clips, y))
+        probabilities = row.pipe.predict_proba(clips)
+        result["log_loss"] = float(log_loss(y, probabilities, labels=row.pipe.classes_))
+        if row.method == "diffres":
+            result |= look_inside(row.pipe, clips, y, None if where is None else where[test])
         return result
 
-    rows = [row for row in make_rows(args.name) if wanted(row, args)]
+    rows = [name for name, row in make_rows(args.name).items() if wanted(row, args)]
     run_missing(f"diffres-{args.name}", rows, len(splits), args.seeds, args.part, fit)
 
 
 def wanted(row, args):
     """Whether a row is to be run: its method and its budget were asked for."""
-    method = "all" if row == "all frames" else row.split(" ")[0]
-    budget = row.removeprefix("longer hop ").removeprefix(f"{method} ")
-    by_method = not args.rows or method in args.rows
-    return by_method and (not args.budgets or method == "all" or budget in args.budgets)
+    by_method = not args.methods or row.method in args.methods
+    return by_method and (not args.budgets or row.method == "all" or row.budget in args.budgets)
 
 
-def count(args, row):
+def count(args, name):
     """Frames and multiply-accumulates of a row, for a network trained on two clips."""
     paths, labels, _ = SETTINGS[args.name].load(args.data)
     two = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:2]]
     weights = args.weights if args.name == "esc10-mn04" else None
-    pipe = make_rows(args.name, args.cache, weights)[row].set_params(clf__max_epochs=1)
+    pipe = make_rows(args.name, args.cache, weights)[name].pipe.set_params(clf__max_epochs=1)
     return cost(pipe.fit([paths[i] for i in two], labels[two]), [paths[two[0]]], n_repeats=1)
 
 
@@ -341,39 +360,36 @@ def write_table(args):
         "the best pooling | log loss from the best pooling | training, CPU s |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    best = best_poolings(found)
-    for row in make_rows(args.name):
-        runs = {run: found[row][run] for run in found[row] if run[1] not in CHOOSING}
+    rows = make_rows(args.name)
+    best = best_poolings(found, rows)
+    for name, row in rows.items():
+        runs = {run: result for run, result in found[name].items() if run[1] not in CHOOSING}
         if not runs:
             continue
-        counted, pooling = count(args, row), best.get(row.split(" ")[-1] if "," not in row else row)
-        name = f"**{row}**" if row == pooling else row
-        means = {key: np.mean([r[key] for r in runs.values()]) for key in runs[min(runs)]
-                 if key in ("accuracy", "log_loss", "seconds")}  # fmt: skip
+        counted, pooling = count(args, name), None if row.finer else best.get(row.budget)
+        accuracy, loss, seconds = (
+            np.mean([result[key] for result in runs.values()])
+            for key in ("accuracy", "log_loss", "seconds")
+        )
+        others = {} if pooling in (None, name) else found[pooling]
         cells = [
-            name, counted.n_frames_out,
+            f"**{name}**" if name == pooling else name, counted.n_frames_out,
             f"{counted.frontend_macs / 1e6:.1f} + {counted.backbone_macs / 1e6:.1f}", len(runs),
-            f"{100 * means['accuracy']:.1f}", f"{means['log_loss']:.3f}",
-            difference(runs, found["all frames"]),
-            "-" if pooling in (None, row) else difference(runs, found[pooling]),
-            "-" if pooling in (None, row) else difference(runs, found[pooling], "log_loss"),
-            f"{means['seconds']:.0f}",
+            f"{100 * accuracy:.1f}", f"{loss:.3f}", difference(runs, found["all frames"]),
+            difference(runs, others), difference(runs, others, "log_loss"), f"{seconds:.0f}",
         ]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     write_block(f"diffres-{args.name}", lines)
 
 
-def best_poolings(found):
+def best_poolings(found, rows):
     """The pooling with the highest accuracy on the seeds for choosing, by budget."""
-    best: dict[str, tuple[float, str]] = {}
-    for row, runs in found.items():
-        if row == "all frames" or row.startswith("diffres") or "," in row:
-            continue
-        scores = [result["accuracy"] for run, result in runs.items() if run[1] in CHOOSING]
-        budget = row.split(" ")[-1]
-        if scores:
-            best[budget] = max(best.get(budget, (0.0, "")), (float(np.mean(scores)), row))
-    return {budget: row for budget, (_, row) in best.items()}
+    scores: dict[float, dict[str, float]] = {}
+    for name, row in rows.items():
+        chosen = [result["accuracy"] for run, result in found[name].items() if run[1] in CHOOSING]
+        if row.is_pooling and chosen:
+            scores.setdefault(row.budget, {})[name] = float(np.mean(chosen))
+    return {budget: max(means, key=means.__getitem__) for budget, means in scores.items()}
 
 
 def difference(runs: dict[Any, Any], others: dict[Any, Any], key: str = "accuracy") -> str:
@@ -392,8 +408,9 @@ def difference(runs: dict[Any, Any], others: dict[Any, Any], key: str = "accurac
 def main():
     """Run the missing fits of a data set, or write its table."""
     parser = make_parser(__doc__.splitlines()[0], list(SETTINGS), ".cache/diffres")
-    parser.add_argument("--rows", nargs="*", help="methods to run, such as average or all")
-    parser.add_argument("--budgets", nargs="*", help="budgets to run, such as 0.25")
+    methods = ("all", "longer hop", *METHODS)
+    parser.add_argument("--methods", nargs="*", choices=methods, help="methods to run")
+    parser.add_argument("--budgets", nargs="*", type=float, help="budgets to run, such as 0.25")
     args = parser.parse_args()
     if args.table:
         write_table(args)

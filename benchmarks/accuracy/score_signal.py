@@ -20,8 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffres_accuracy import SETTINGS, places
-from sklearn.metrics import roc_auc_score
+from diffres_accuracy import SETTINGS, area_of, places
 from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import Pipeline
 from torch.nn.functional import cross_entropy
@@ -97,7 +96,8 @@ def run(args):
     paths, labels, folds = setting.load(args.data)
     train, _ = next(PredefinedSplit(folds).split())
     paths, labels = np.array(paths)[train], labels[train]
-    X = np.asarray(setting.front_end(hop_length=setting.hop).fit_transform(paths))
+    front_end = setting.front_end(hop_length=setting.hop)
+    X, hop = np.asarray(front_end.fit_transform(paths)), setting.hop / front_end.sample_rate
     where = places(args.data, paths) if setting.where else None
     pipes = {
         channels: train_evenly(args.name, channels, X, labels, args.weights)
@@ -113,11 +113,8 @@ def run(args):
             "noise": 1 / len(by_weight) ** 0.5,
         }
         if where is not None:
-            times = np.arange(X.shape[2]) * setting.hop / 8000
-            used = np.flatnonzero(by_score.any(1))
-            events = [(times >= where[i, 0]) & (times < where[i, 1]) for i in used]
-            areas = [roc_auc_score(e, -by_score[i]) for i, e in zip(used, events, strict=True)]
-            found[row]["auc"] = float(np.mean(areas))
+            used = by_score.any(1)  # all but those of a last, incomplete batch
+            found[row]["auc"] = area_of(-by_score[used], where[used], hop)
         print(row, found[row], flush=True)
     everything = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     RESULTS.write_text(json.dumps(everything | {args.name: found}, indent=1) + "\n")
